@@ -1,0 +1,30 @@
+"""Errors and warnings of the package, each named after its cause."""
+
+from sklearn.exceptions import ConvergenceWarning
+
+__all__ = [
+    "CalibrationWarning",
+    "ConvergenceWarning",
+    "ExtrapolationWarning",
+    "IntegrationError",
+    "IntegrationWarning",
+]
+
+
+class IntegrationError(RuntimeError):
+    """Raised when no sample at all could be integrated, so nothing can go on."""
+
+
+class IntegrationWarning(ConvergenceWarning):
+    """Issued once per call when some samples could not be integrated.
+
+    Their trajectories are NaN from the time of failure on; the others are untouched.
+    """
+
+
+class ExtrapolationWarning(UserWarning):
+    """Issued when a learned model is asked for params outside its training box."""
+
+
+class CalibrationWarning(UserWarning):
+    """Issued when too few held-out pairs are left to check reported uncertainty."""

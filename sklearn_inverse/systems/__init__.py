@@ -1,0 +1,5 @@
+"""Models of the world: equations, unknowns, units, and what an instrument reports."""
+
+from sklearn_inverse.systems._system import ODESystem, Reference
+
+__all__ = ["ODESystem", "Reference"]

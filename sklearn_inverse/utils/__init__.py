@@ -1,0 +1,1 @@
+"""Array, tensor and validation helpers shared by every layer."""
