@@ -1,3 +1,8 @@
 """Hidden parameters of ODE models from sparse, noisy measurements."""
 
+from sklearn_inverse.forward import ODESimulator, ODESurrogate
+from sklearn_inverse.systems import ODESystem
+
 __version__ = "0.1.0"
+
+__all__ = ["ODESimulator", "ODESurrogate", "ODESystem", "__version__"]

@@ -1,1 +1,12 @@
-"""…"""
+"""Observations out of systems, and measured data with their source."""
+
+from sklearn_inverse.datasets._lynx_hare import load_lynx_hare
+from sklearn_inverse.datasets._make import make_inverse_problem
+from sklearn_inverse.datasets._measure import add_noise, mask_observations
+
+__all__ = [
+    "add_noise",
+    "load_lynx_hare",
+    "make_inverse_problem",
+    "mask_observations",
+]

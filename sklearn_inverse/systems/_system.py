@@ -19,7 +19,7 @@ __all__ = ["ODESystem", "Reference"]
 class Reference(NamedTuple):
     """A known solution of a system at its nominal params.
 
-    Attributes
+    Parameters
     ----------
     time : float
         Time of the reference, starting from the system's first time.
@@ -44,9 +44,9 @@ class ODESystem:
     rhs : callable
         ``rhs(t, y, params) -> dy/dt``, batched and written in torch: ``t`` has shape
         (n_samples,), ``y`` (n_samples, n_states), ``params`` (n_samples, n_params); the
-        result has the shape of ``y``. Row ``i`` may depend on row ``i`` only. Index the
-        last axis (``y[..., 0]``), so that the same code serves any batch. A module-level
-        function makes the system picklable.
+        result has the shape of ``y``. Row ``i`` may depend on row ``i`` only. Index
+        the last axis (``y[..., 0]``), so that the same code serves any batch. A
+        module-level function makes the system picklable.
 
     initial_state : array-like of shape (n_states,) or callable
         State at ``times[0]``, or ``initial_state(params)`` returning a tensor of shape

@@ -1,7 +1,10 @@
-"""ParamScaler: physical params to the unit box and back; ChannelScaler for readings."""
+"""ParamScaler: physical params to the unit box and back; ChannelScaler for readings.
+
+Tensors are handled by their own methods, so that nothing here imports torch and
+``metrics`` can share these maps.
+"""
 
 import numpy as np
-import torch
 
 from sklearn_inverse.utils._validation import check_bounds, check_scale
 
@@ -25,7 +28,8 @@ class ParamScaler:
 
     def __init__(self, bounds, *, scale="linear"):
         self.bounds = check_bounds(bounds, scale=scale)
-        self.is_log = check_scale(scale, n_params=len(self.bounds)) == "log10"
+        self.scale = check_scale(scale, n_params=len(self.bounds))
+        self.is_log = self.scale == "log10"
         low, high = self._g(self.bounds.T)
         self.low, self.width = low, high - low
 
@@ -60,7 +64,9 @@ class ParamScaler:
             # A param that never varies is known: any box that holds it will do.
             pad = np.where(high > low, 0.0, 0.005 * np.abs(low) + (low == 0))
             return cls(np.stack([low - pad, high + pad], axis=1), scale=scale)
-        scaler = cls(check_bounds(bounds, n_params=params.shape[1], scale=scale), scale=scale)
+        scaler = cls(
+            check_bounds(bounds, n_params=params.shape[1], scale=scale), scale=scale
+        )
         scaler.check_inside(params)
         return scaler
 
@@ -72,8 +78,8 @@ class ParamScaler:
         if outside.any():
             i, j = np.argwhere(outside)[0]
             raise ValueError(
-                f"Every param must lie within its bounds. Got {params[i, j]:g} for param "
-                f"{j} of sample {i}, whose bounds are [{low[j]:g}, {high[j]:g}] "
+                f"Every param must lie within its bounds. Got {params[i, j]:g} for "
+                f"param {j} of sample {i}, whose bounds are [{low[j]:g}, {high[j]:g}] "
                 f"({outside.sum()} value(s) outside in all). Widen `bounds`, or draw "
                 "params inside them."
             )
@@ -83,17 +89,31 @@ class ParamScaler:
         return (self._g(params) - self.low) / self.width
 
     def to_physical(self, unit):
-        """Map unit params (…, n_params) back to their own units, in double precision."""
+        """Map unit params (…, n_params) back to their units, in double precision."""
         g = self.low + self.width * unit
         return np.where(self.is_log, 10.0 ** np.where(self.is_log, g, 0.0), g)
 
     def to_physical_tensor(self, unit):
         """Map a tensor of unit params (…, n_params) back, differentiably."""
         low, width = (unit.new_tensor(a) for a in (self.low, self.width))
-        is_log = torch.as_tensor(self.is_log, device=unit.device)
+        is_log = unit.new_tensor(self.is_log) > 0
         g = low + width * unit
         # The inner where keeps 10**g finite, and so its gradient, for linear params.
-        return torch.where(is_log, 10.0 ** torch.where(is_log, g, torch.zeros_like(g)), g)
+        return (10.0 ** g.where(is_log, g.new_zeros(()))).where(is_log, g)
+
+    def to_unit_tensor(self, params):
+        """Map a tensor of physical params to the unit box, differentiably."""
+        low, width = (params.new_tensor(a) for a in (self.low, self.width))
+        is_log = params.new_tensor(self.is_log) > 0
+        one = params.new_ones(())
+        return (params.where(is_log, one).log10().where(is_log, params) - low) / width
+
+    def __eq__(self, other):
+        return np.array_equal(self.bounds, other.bounds) and np.array_equal(
+            self.is_log, other.is_log
+        )
+
+    __hash__ = None
 
     def _g(self, params):
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -131,7 +151,7 @@ class ChannelScaler:
 
     def restore(self, standardised):
         """Invert :meth:`standardise`, for an ndarray or a tensor."""
-        if isinstance(standardised, torch.Tensor):
+        if not isinstance(standardised, np.ndarray):
             mean, std = (standardised.new_tensor(a) for a in (self.mean, self.std))
             return mean + std * standardised
         return self.mean + self.std * standardised

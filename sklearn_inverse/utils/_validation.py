@@ -25,7 +25,7 @@ SCALES = ("linear", "log10")
 
 
 def check_observations(
-    estimator, observations, *, n_channels=None, reset=False, allow_empty_rows=False
+    estimator, observations, *, n_channels=None, reset=False, ensure_min_samples=1
 ):
     """Validate observations for an estimator and give them their three dimensions.
 
@@ -45,8 +45,8 @@ def check_observations(
     reset : bool, default=False
         Whether this is the fit that decides the number of features.
 
-    allow_empty_rows : bool, default=False
-        Whether a sample may be entirely NaN.
+    ensure_min_samples : int, default=1
+        Fewest samples.
 
     Returns
     -------
@@ -75,16 +75,16 @@ def check_observations(
         reset=reset,
         dtype=np.float64,
         ensure_all_finite="allow-nan",
+        ensure_min_samples=ensure_min_samples,
     )
     trajectories = to_trajectories(flat, n_channels=n_channels or 1)
-    if not allow_empty_rows:
-        empty = np.isnan(flat).all(axis=1)
-        if empty.any():
-            raise ValueError(
-                "Every sample needs at least one observation. Got nothing but NaN in "
-                f"{empty.sum()} sample(s), the first at row {int(np.argmax(empty))}. "
-                "Drop those rows."
-            )
+    empty = np.isnan(flat).all(axis=1)
+    if empty.any():
+        raise ValueError(
+            "Every sample needs at least one observation. Got nothing but NaN in "
+            f"{empty.sum()} sample(s), the first at row {int(np.argmax(empty))}. Drop "
+            "those rows."
+        )
     return trajectories
 
 
@@ -110,9 +110,7 @@ def check_params(params, *, n_samples=None, n_params=None):
 
     A one-dimensional ``params`` is one param for each of the samples.
     """
-    params = check_array(
-        params, ensure_2d=False, dtype=np.float64, input_name="params"
-    )
+    params = check_array(params, ensure_2d=False, dtype=np.float64, input_name="params")
     if params.ndim == 1:
         params = params[:, None]
     if n_samples is not None and len(params) != n_samples:
@@ -210,7 +208,13 @@ def check_noise_std(noise_std, *, shape):
     n_samples, n_times, n_channels = shape
     if noise.shape == (n_samples, n_times * n_channels):
         noise = noise.reshape(shape)
-    if noise.shape not in {(), (1,), (n_channels,), (n_times, n_channels), tuple(shape)}:
+    if noise.shape not in {
+        (),
+        (1,),
+        (n_channels,),
+        (n_times, n_channels),
+        tuple(shape),
+    }:
         raise ValueError(
             f"`noise_std` must be a float, one value per channel ({n_channels},), or "
             f"shaped like the observations {tuple(shape)}. Got shape {noise.shape} "

@@ -1,0 +1,139 @@
+"""BaseInverter: what every inverter shares, whatever its method."""
+
+import numpy as np
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_inverse.utils._scaling import ChannelScaler, ParamScaler
+from sklearn_inverse.utils._validation import (
+    check_noise_std,
+    check_observations,
+    check_params,
+)
+
+__all__ = ["BaseInverter"]
+
+
+class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Recover params from observations: input, forward model, box and noise.
+
+    A subclass stores ``surrogate``, ``n_channels``, ``bounds``, ``scale`` and
+    ``noise_std`` in its constructor, says in ``_default_surrogate`` which forward model
+    stands in when none is given, calls ``_start_fit`` first thing in ``fit``, and
+    implements ``_posterior_mean_std`` and, if it can, ``sample``.
+    """
+
+    def _default_surrogate(self):
+        """Return the unfitted forward model used when ``surrogate`` is None."""
+        raise AssertionError("every inverter names its default forward model")
+
+    def _start_fit(self, observations, params):
+        """Check the training pairs, fit the forward model, settle box and scales.
+
+        Returns
+        -------
+        trajectories : ndarray of shape (n_samples, n_times, n_channels)
+            The training observations.
+
+        unit_params : ndarray of shape (n_samples, n_params)
+            The training params in the unit box.
+        """
+        trajectories = check_observations(
+            self,
+            observations,
+            n_channels=self.n_channels,
+            reset=True,
+            ensure_min_samples=2,
+        )
+        self._params_are_1d = np.ndim(params) == 1
+        params = check_params(params, n_samples=len(trajectories))
+        _, self.n_times_, self.n_channels_ = trajectories.shape
+        self.n_params_ = params.shape[1]
+        check_noise_std(self.noise_std, shape=trajectories.shape)
+
+        self.surrogate_ = self._fit_surrogate(trajectories, params)
+        forward_box = self.surrogate_.scaler_
+        bounds = forward_box.bounds if self.bounds is None else self.bounds
+        scale = forward_box.scale if self.scale is None else self.scale
+        self.scaler_ = ParamScaler.from_data(params, bounds=bounds, scale=scale)
+        self.channel_scaler_ = ChannelScaler(trajectories)
+        return trajectories, self.scaler_.to_unit(params)
+
+    def _fit_surrogate(self, trajectories, params):
+        """Return a forward model that fits the training pairs, trained if it must be."""
+        surrogate = self.surrogate
+        surrogate = self._default_surrogate() if surrogate is None else clone(surrogate)
+        if hasattr(surrogate, "fit"):
+            surrogate = surrogate.fit(trajectories, params)
+        expected = (self.n_times_, self.n_channels_, self.n_params_)
+        sizes = (surrogate.n_times_, surrogate.n_channels_, surrogate.n_params_)
+        if sizes != expected:
+            raise ValueError(
+                "The forward model and the training pairs must agree in (n_times, "
+                f"n_channels, n_params). `surrogate` has {sizes}, the pairs have "
+                f"{expected}. Check `n_channels`, or refit the surrogate on these pairs."
+            )
+        return surrogate
+
+    def _check_readings(self, observations):
+        """Return observations to invert, of shape (n_samples, n_times, n_channels)."""
+        check_is_fitted(self)
+        return check_observations(self, observations, n_channels=self.n_channels_)
+
+    def _to_forward_box(self, unit_params):
+        """Map a tensor from this inverter's unit box to the forward model's."""
+        forward_box = self.surrogate_.scaler_
+        if self.scaler_ == forward_box:
+            return unit_params
+        physical = self.scaler_.to_physical_tensor(unit_params.double())
+        return forward_box.to_unit_tensor(physical).to(unit_params.dtype)
+
+    def _shape_params(self, params):
+        """Give (n_samples, …, n_params) the shape of the params seen in ``fit``."""
+        return params[..., 0] if self._params_are_1d else params
+
+    def predict(self, observations, return_std=False):
+        """Estimate the params behind each sample of observations.
+
+        Parameters
+        ----------
+        observations : array-like of shape (n_samples, n_times * n_channels) or \
+(n_samples, n_times, n_channels)
+            Readings, NaN where nothing was measured.
+
+        return_std : bool, default=False
+            Whether to return the posterior standard deviation too.
+
+        Returns
+        -------
+        params : ndarray of shape (n_samples, n_params) or (n_samples,)
+            Posterior mean as the method sees it, in the params' own units; shaped as
+            the params seen in ``fit``.
+
+        std : ndarray of the same shape
+            Posterior standard deviation. Only if ``return_std``.
+        """
+        mean, std = self._posterior_mean_std(self._check_readings(observations))
+        mean, std = self._shape_params(mean), self._shape_params(std)
+        return (mean, std) if return_std else mean
+
+    def reconstruct(self, observations):
+        """Return the trajectories that the forward model gives at the estimate.
+
+        Parameters
+        ----------
+        observations : array-like as in :meth:`predict`
+            Readings, NaN where nothing was measured.
+
+        Returns
+        -------
+        trajectories : ndarray of shape (n_samples, n_times, n_channels)
+            In units of the channels.
+        """
+        mean, _ = self._posterior_mean_std(self._check_readings(observations))
+        return self.surrogate_.simulate(mean)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags

@@ -1,0 +1,367 @@
+"""skorch glue shared by every learned model: the net, its schedule, its batches.
+
+Data stay on the device as tensors and batches are slices of them; a per-sample
+DataLoader would cost more than the networks do.
+"""
+
+import copy
+import math
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.helper import predefined_split
+from torch.utils.data import TensorDataset
+
+from sklearn_inverse.utils._parallel import progress_bar
+from sklearn_inverse.utils._torch import fork_rng, generator
+
+__all__ = [
+    "EstimatorNet",
+    "ReadingBatches",
+    "ShuffledBatches",
+    "draw_times",
+    "fit_net",
+    "in_chunks",
+    "split_held_out",
+    "tensor_dataset",
+]
+
+
+class EstimatorNet(NeuralNet):
+    """A skorch net that keeps losses on the device and pickles without one.
+
+    The stock epoch copies the loss to the host after every batch, which stalls a GPU;
+    here it is summed where it is. Pickles hold the weights on the CPU and the history,
+    never an optimizer or its scheduler, so that they load where there is no GPU.
+    """
+
+    @property
+    def _default_callbacks(self):
+        return []  # what they report is recorded below, or shown by EpochBar
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run one epoch and record its mean loss."""
+        if iterator is None:
+            return
+        total, n_batches = 0.0, 0
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            total = total + step["loss"].detach()
+            n_batches += 1
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        loss = float(total) / max(n_batches, 1)
+        earlier = [epoch[f"{prefix}_loss"] for epoch in self.history[:-1]]
+        self.history.record(f"{prefix}_loss", loss)
+        self.history.record(f"{prefix}_loss_best", loss < min(earlier, default=math.inf))
+        self.history.record(f"{prefix}_batch_count", n_batches)
+
+    def __getstate__(self):
+        kept = ("module_", "history_")
+        state = {name: self.__dict__[name] for name in kept if name in self.__dict__}
+        if next(self.module_.parameters()).device.type != "cpu":
+            state["module_"] = copy.deepcopy(self.module_).cpu()
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+
+    def __repr__(self):
+        return f"EstimatorNet({type(self.module_).__name__})"
+
+
+class EpochBar(Callback):
+    """Progress bar over epochs, with the losses beside it."""
+
+    def __init__(self, n_epochs, desc):
+        self.n_epochs, self.desc = n_epochs, desc
+
+    def on_train_begin(self, net, **kwargs):
+        """Open the bar."""
+        self.bar_ = progress_bar(
+            verbose=1, total=self.n_epochs, desc=self.desc, unit="epoch"
+        )
+
+    def on_epoch_end(self, net, **kwargs):
+        """Advance it and show the losses of the epoch."""
+        last = net.history[-1]
+        losses = {k: last[k] for k in ("train_loss", "valid_loss") if k in last}
+        self.bar_.set_postfix({k: f"{v:.3g}" for k, v in losses.items()}, refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net, **kwargs):
+        """Close the bar."""
+        self.bar_.close()
+
+
+class WarmupCosine:
+    """Learning-rate factor: linear warm-up, then half a cosine down to zero."""
+
+    def __init__(self, n_steps, n_warmup=200):
+        self.n_steps, self.n_warmup = max(n_steps, 1), min(n_warmup, n_steps // 5 + 1)
+
+    def __call__(self, step):
+        rise = min(1.0, (step + 1) / self.n_warmup)
+        return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.n_steps)))
+
+
+def fit_net(
+    make_module,
+    criterion,
+    iterator,
+    train,
+    valid,
+    *,
+    lr,
+    max_epochs,
+    n_batches,
+    patience,
+    callbacks,
+    verbose,
+    desc,
+    seed,
+    device,
+):
+    """Train a module through skorch and return the net.
+
+    Parameters
+    ----------
+    make_module : callable
+        Returns the nn.Module to train.
+
+    criterion : type of nn.Module
+        Loss of ``(prediction, target)``.
+
+    iterator : callable
+        ``iterator(dataset, training=…)`` returns the batches of one epoch each time it
+        is iterated over.
+
+    train, valid : Dataset or None
+        Data on the device; without ``valid`` there is no early stopping.
+
+    lr, max_epochs, patience, callbacks, verbose
+        As the estimators' parameters of these names.
+
+    n_batches : int
+        Batches per epoch, for the learning-rate schedule.
+
+    desc : str
+        Words before the progress bar.
+
+    seed : int
+        Seed of the initial weights.
+
+    device : torch.device
+        Where to train.
+
+    Returns
+    -------
+    net : EstimatorNet
+        Trained, its module in evaluation mode. A KeyboardInterrupt ends the training
+        early and keeps what was learned so far.
+    """
+    used = [
+        LRScheduler(
+            torch.optim.lr_scheduler.LambdaLR,
+            lr_lambda=WarmupCosine(max_epochs * n_batches),
+            step_every="batch",
+            event_name=None,
+        )
+    ]
+    if patience is not None and valid is not None:
+        used.append(EarlyStopping(patience=patience, load_best=True, sink=_silent))
+    if verbose:
+        used.append(EpochBar(max_epochs, desc))
+    with fork_rng(seed, device):
+        net = EstimatorNet(
+            make_module(),
+            criterion=criterion,
+            optimizer=torch.optim.Adam,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=-1,  # the iterators know theirs
+            iterator_train=lambda dataset, batch_size: iterator(dataset, training=True),
+            iterator_valid=lambda dataset, batch_size: iterator(dataset, training=False),
+            train_split=predefined_split(valid) if valid is not None else None,
+            callbacks=[*used, *(callbacks or [])],
+            verbose=0,
+            device=device,
+        )
+        net.initialize()
+        net.partial_fit(train, None)
+    net.module_.eval()
+    return net
+
+
+def _silent(*args):
+    """Swallow what skorch would print."""
+
+
+class ShuffledBatches:
+    """Batches of (unit params, targets) in an order drawn anew every epoch.
+
+    Parameters
+    ----------
+    dataset : TensorDataset of (unit params, targets)
+        On the device.
+
+    batch_size : int
+        Samples per batch.
+
+    training : bool
+        Whether to shuffle.
+
+    seed : int
+        Seed of the order.
+    """
+
+    def __init__(self, dataset, *, batch_size, training, seed):
+        self.params, self.targets = dataset.tensors
+        self.batch_size, self.training = batch_size, training
+        self.rng = generator(seed, self.params.device)
+
+    def __iter__(self):
+        order = torch.arange(len(self.params), device=self.params.device)
+        if self.training:
+            order = torch.randperm(
+                len(order), generator=self.rng, device=self.params.device
+            )
+        for index in order.split(self.batch_size):
+            yield {"params": self.params[index]}, self.targets[index]
+
+
+class ReadingBatches:
+    """Batches for the surrogate: trajectories, seen through masks drawn anew each time.
+
+    Each training batch is of one of three kinds: params known and no readings, both
+    known, readings only. Validation goes through the three kinds in turn with the same
+    masks every epoch, in the same proportions.
+
+    Parameters
+    ----------
+    dataset : TensorDataset of (unit params, standardised trajectories)
+        On the device; NaN in a trajectory where nothing is known.
+
+    batch_size : int
+        Samples per batch.
+
+    training : bool
+        Whether to shuffle and draw anew in every epoch.
+
+    n_observed : (int, int)
+        Fewest and most observed times.
+
+    noise : Tensor broadcastable to (n_times, n_channels)
+        Noise of the readings, standardised.
+
+    observation_dropout, params_dropout : float
+        Shares of batches without readings and without params.
+
+    seed : int
+        Seed of order, masks and noise.
+    """
+
+    def __init__(
+        self,
+        dataset,
+        *,
+        batch_size,
+        training,
+        n_observed,
+        noise,
+        observation_dropout,
+        params_dropout,
+        seed,
+    ):
+        self.params, self.trajectories = dataset.tensors
+        self.batch_size, self.training = batch_size, training
+        self.n_observed, self.noise = n_observed, noise
+        self.observation_dropout = observation_dropout
+        self.params_dropout = params_dropout
+        self.seed = seed
+        self.device = self.params.device
+        self.has_gaps = bool(self.trajectories.isnan().any())
+        self.rng = generator(seed, self.device)
+        self.kind_rng = np.random.default_rng(seed)
+
+    def __len__(self):
+        return math.ceil(len(self.params) / self.batch_size)
+
+    def __iter__(self):
+        n_samples = len(self.params)
+        if self.training:
+            order = torch.randperm(n_samples, generator=self.rng, device=self.device)
+            kinds = self.kind_rng.random(len(self))
+        else:
+            self.rng = generator(self.seed, self.device)
+            order = torch.arange(n_samples, device=self.device)
+            kinds = (np.arange(len(self)) + 0.5) / len(self)
+        for b, kind in enumerate(kinds):
+            index = order[b * self.batch_size : (b + 1) * self.batch_size]
+            target = self.trajectories[index]
+            has_params = target.new_ones(len(index), 1)
+            inputs = {"params": self.params[index], "has_params": has_params}
+            if kind >= self.observation_dropout:
+                inputs |= self._observe(target)
+                if kind >= 1 - self.params_dropout:
+                    inputs["has_params"] = torch.zeros_like(has_params)
+            yield inputs, target
+
+    def _observe(self, target):
+        n_samples, n_times, _ = target.shape
+        mask = draw_times(n_samples, n_times, self.n_observed, self.rng)[..., None]
+        mask = mask.expand(target.shape)
+        readings = target
+        if self.has_gaps:
+            mask = mask * ~target.isnan()
+            readings = target.nan_to_num()
+        noise = torch.randn(target.shape, generator=self.rng, device=self.device)
+        return {"readings": readings + self.noise * noise, "mask": mask}
+
+
+def draw_times(n_samples, n_times, n_observed, rng):
+    """Draw which times are observed: a mask of floats (n_samples, n_times).
+
+    Each sample sees a number of times drawn evenly from ``n_observed = (fewest, most)``.
+    """
+    low, high = n_observed
+    device = rng.device
+    if low == n_times:
+        return torch.ones(n_samples, n_times, device=device)
+    n_seen = torch.randint(low, high + 1, (n_samples, 1), generator=rng, device=device)
+    scores = torch.rand(n_samples, n_times, generator=rng, device=device)
+    threshold = scores.topk(high, dim=1).values.gather(1, n_seen - 1)
+    return (scores >= threshold).float()
+
+
+def split_held_out(n_samples, fraction, seed):
+    """Return indices (train, held_out); at least one sample in each."""
+    order = np.random.default_rng(seed).permutation(n_samples)
+    n_held_out = min(max(round(fraction * n_samples), 1), n_samples - 1)
+    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+
+def in_chunks(function, *tensors, chunk_size=128):
+    """Apply a batched function to chunks of one fixed size, and join the results.
+
+    The last chunk is padded by repeating its last row. Matrix products round differently
+    at different sizes; at one fixed size a row's result does not depend on how many
+    companions it has.
+    """
+    n_samples = len(tensors[0])
+    results = []
+    for start in range(0, n_samples, chunk_size):
+        chunk = [a[start : start + chunk_size] for a in tensors]
+        n_rows = len(chunk[0])
+        if n_rows < chunk_size:
+            pad = [a[-1:].expand(chunk_size - n_rows, *a.shape[1:]) for a in chunk]
+            chunk = [torch.cat([a, b]) for a, b in zip(chunk, pad)]
+        results.append(function(*chunk)[:n_rows])
+    return torch.cat(results)
+
+
+def tensor_dataset(*arrays, device):
+    """Return arrays as a float32 TensorDataset that lives on the device."""
+    return TensorDataset(*(torch.as_tensor(a).to(device, torch.float32) for a in arrays))

@@ -1,0 +1,80 @@
+"""What a solve returns: states, one status per sample, and what it cost."""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Solution", "Status"]
+
+
+class Status(IntEnum):
+    """How the integration of one sample ended; ``sentence`` says it in words."""
+
+    SUCCESS = 0
+    MAX_STEPS = 1
+    STEP_UNDERFLOW = 2
+    NON_FINITE = 3
+
+    @property
+    def sentence(self) -> str:
+        """What happened, and what to try."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Status.SUCCESS: "The solver reached the last output time.",
+    Status.MAX_STEPS: (
+        "The maximum number of solver steps was reached. Increase `max_steps`, or loosen "
+        "`rtol`."
+    ),
+    Status.STEP_UNDERFLOW: (
+        "The step size fell below the spacing of floating-point numbers: the solution "
+        "probably blows up, or `rtol` asks for more than double precision holds."
+    ),
+    Status.NON_FINITE: (
+        "The right-hand side or the initial state is NaN or infinite. Check the params "
+        "and the initial state of this sample."
+    ),
+}
+
+
+class Solution(NamedTuple):
+    """Result of :func:`~sklearn_inverse.ode.solve_ivp`.
+
+    Attributes
+    ----------
+    y : Tensor of shape (n_samples, n_times, n_states)
+        States at the output times, NaN from the time of failure on.
+
+    status : Tensor of shape (n_samples,)
+        :class:`Status` of each sample, as an integer.
+
+    stats : dict of str to Tensor of shape (n_samples,)
+        ``n_steps`` attempted, ``n_accepted``, ``n_jac`` Jacobians and ``n_lu``
+        factorisations, per sample.
+    """
+
+    y: Tensor
+    status: Tensor
+    stats: dict[str, Tensor]
+
+    @property
+    def success(self) -> Tensor:
+        """Boolean tensor of shape (n_samples,): which samples reached the end."""
+        return self.status == Status.SUCCESS
+
+    def failure_summary(self) -> str:
+        """Say how many samples failed, and why, in a sentence; empty if none did."""
+        causes = [s for s in Status if s is not Status.SUCCESS]
+        counts = {s: int((self.status == s).sum()) for s in causes}
+        n_failed = sum(counts.values())
+        if not n_failed:
+            return ""
+        first = int(torch.nonzero(self.status != Status.SUCCESS)[0])
+        reasons = " ".join(f"{n} × {s.sentence}" for s, n in counts.items() if n)
+        return (
+            f"{n_failed} of {len(self.status)} samples could not be integrated to the "
+            f"end (the first is sample {first}); they are NaN from there on. {reasons}"
+        )

@@ -1,0 +1,53 @@
+"""Step sizes: the error norm, the first step, and the predictive controller.
+
+Hairer & Wanner II, Sections IV.2 and IV.8. Every quantity has one entry per sample.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["error_norm", "first_step", "step_factor", "tolerance"]
+
+EPS = torch.finfo(torch.float64).eps
+MIN_FACTOR, MAX_FACTOR = 0.2, 10.0
+
+
+def tolerance(*magnitudes: Tensor, peak: Tensor, rtol: float, atol: Tensor) -> Tensor:
+    """Tolerated error of each state, of shape (n_samples, n_states).
+
+    Relative to the state itself, so that concentrations of 1e-18 beside others of order
+    one are resolved. What is asked for never falls below the round-off of the largest
+    magnitude the state has had on this trajectory (``peak``): where a state crosses or
+    decays to zero, nothing more can be had.
+    """
+    largest = magnitudes[0].abs()
+    for magnitude in magnitudes[1:]:
+        largest = torch.maximum(largest, magnitude.abs())
+    tiny = 1e-290  # a state that is exactly zero has error zero: 0 / tiny, not 0 / 0
+    return rtol * largest + 10 * EPS * peak + atol + tiny
+
+
+def error_norm(error: Tensor, scale: Tensor) -> Tensor:
+    """Root mean square of ``error / scale`` over all axes but the first."""
+    return (error / scale).flatten(1).square().mean(1).sqrt()
+
+
+def first_step(y: Tensor, f: Tensor, span: Tensor) -> Tensor:
+    """Step after which the non-zero states have changed by about one per cent.
+
+    Crude by intent: the first error test settles the rest (Hairer, Nørsett & Wanner I,
+    Section II.4, without its second evaluation).
+    """
+    change = torch.where(y != 0, f / y, torch.zeros_like(y)).abs().amax(1)
+    step = torch.where(change > 0, 1e-2 / change, 1e-6 * span)
+    return torch.minimum(step, span)
+
+
+def step_factor(
+    norm: Tensor, norm_old: Tensor, step: Tensor, step_old: Tensor, has_old: Tensor
+) -> Tensor:
+    """Gustafsson's predictive factor for an error estimate of order 3 (Eq. IV.8.25)."""
+    norm = norm.clamp(min=1e-10)
+    factor = norm**-0.25
+    predictive = factor * (step / step_old) * (norm_old / norm) ** 0.25
+    return torch.where(has_old, torch.minimum(factor, predictive), factor)
