@@ -1,8 +1,9 @@
 """Hidden parameters of ODE models from sparse, noisy measurements."""
 
 from sklearn_inverse.forward import ODESimulator, ODESurrogate
+from sklearn_inverse.inverse import ADMInverter
 from sklearn_inverse.systems import ODESystem
 
 __version__ = "0.1.0"
 
-__all__ = ["ODESimulator", "ODESurrogate", "ODESystem", "__version__"]
+__all__ = ["ADMInverter", "ODESimulator", "ODESurrogate", "ODESystem", "__version__"]

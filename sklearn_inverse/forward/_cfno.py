@@ -115,8 +115,9 @@ class CrossAttention(nn.Module):
 
     def forward(self, z0: Tensor, z: Tensor) -> Tensor:
         q, k, v = self.query(z0), self.key(z), self.value(z)
-        q, k, v = (a.transpose(0, 1) for a in (q, k, v))
-        attended = nn.functional.scaled_dot_product_attention(q, k, v)
+        # (batch, one head, time, width): torch's fast kernels want four dimensions.
+        q, k, v = (a.transpose(0, 1).contiguous()[:, None] for a in (q, k, v))
+        attended = nn.functional.scaled_dot_product_attention(q, k, v)[:, 0]
         return z + attended.transpose(0, 1)
 
 
@@ -193,10 +194,10 @@ class CFNO(nn.Module):
     skip : ParamSkip, default=None
         Trained skip from params to output; its weights stay as they are. None: none.
 
-    width : int, default=32
+    width : int, default=16
         Features per time.
 
-    n_layers : int, default=4
+    n_layers : int, default=2
         Operator blocks.
 
     n_modes : int, default=16
@@ -219,8 +220,8 @@ class CFNO(nn.Module):
         n_params,
         *,
         skip=None,
-        width=32,
-        n_layers=4,
+        width=16,
+        n_layers=2,
         n_modes=16,
         embedding=64,
         film=True,

@@ -66,10 +66,10 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     n_observed : int or (int, int), default=None
         Times at which the readings are made, or fewest and most. If None, one to all.
 
-    width : int, default=32
+    width : int, default=16
         Features of the operator per time.
 
-    n_layers : int, default=4
+    n_layers : int, default=2
         Operator blocks.
 
     n_modes : int, default=16
@@ -106,7 +106,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     lr : float, default=2e-3
         Peak learning rate of Adam; it warms up, then falls to zero along a cosine.
 
-    max_epochs : int, default=100
+    max_epochs : int, default=50
         Passes over the training pairs.
 
     batch_size : int, default=64
@@ -220,8 +220,8 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         times=None,
         noise_std=None,
         n_observed=None,
-        width=32,
-        n_layers=4,
+        width=16,
+        n_layers=2,
         n_modes=16,
         embedding=64,
         n_basis=64,
@@ -232,7 +232,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         observation_dropout=0.6,
         params_dropout=0.2,
         lr=2e-3,
-        max_epochs=100,
+        max_epochs=50,
         batch_size=64,
         validation_fraction=0.1,
         patience=None,

@@ -14,7 +14,7 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.helper import predefined_split
 from torch.utils.data import TensorDataset
 
-from sklearn_inverse.utils._parallel import progress_bar
+from sklearn_inverse.utils._parallel import map_chunks, progress_bar
 from sklearn_inverse.utils._torch import fork_rng, generator
 
 __all__ = [
@@ -343,23 +343,26 @@ def split_held_out(n_samples, fraction, seed):
     return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
 
 
-def in_chunks(function, *tensors, chunk_size=128):
+def in_chunks(function, *tensors, chunk_size=128, verbose=0, desc=""):
     """Apply a batched function to chunks of one fixed size, and join the results.
 
     The last chunk is padded by repeating its last row. Matrix products round differently
     at different sizes; at one fixed size a row's result does not depend on how many
     companions it has.
     """
-    n_samples = len(tensors[0])
-    results = []
-    for start in range(0, n_samples, chunk_size):
-        chunk = [a[start : start + chunk_size] for a in tensors]
+
+    def on_chunk(part):
+        chunk = [a[part] for a in tensors]
         n_rows = len(chunk[0])
         if n_rows < chunk_size:
             pad = [a[-1:].expand(chunk_size - n_rows, *a.shape[1:]) for a in chunk]
             chunk = [torch.cat([a, b]) for a, b in zip(chunk, pad)]
-        results.append(function(*chunk)[:n_rows])
-    return torch.cat(results)
+        return function(*chunk)[:n_rows]
+
+    n_samples = len(tensors[0])
+    return torch.cat(
+        map_chunks(on_chunk, n_samples, chunk_size=chunk_size, verbose=verbose, desc=desc)
+    )
 
 
 def tensor_dataset(*arrays, device):

@@ -146,12 +146,16 @@ class ChannelScaler:
         self.std = np.where(std > 1e-9 * safe, std, safe)
 
     def standardise(self, trajectories):
-        """Return ``(trajectories - mean) / std``, per channel on the last axis."""
-        return (trajectories - self.mean) / self.std
+        """Return ``(trajectories - mean) / std`` per channel, for array or tensor."""
+        mean, std = self._moments_like(trajectories)
+        return (trajectories - mean) / std
 
     def restore(self, standardised):
-        """Invert :meth:`standardise`, for an ndarray or a tensor."""
-        if not isinstance(standardised, np.ndarray):
-            mean, std = (standardised.new_tensor(a) for a in (self.mean, self.std))
-            return mean + std * standardised
-        return self.mean + self.std * standardised
+        """Invert :meth:`standardise`."""
+        mean, std = self._moments_like(standardised)
+        return mean + std * standardised
+
+    def _moments_like(self, values):
+        if isinstance(values, np.ndarray):
+            return self.mean, self.std
+        return values.new_tensor(self.mean), values.new_tensor(self.std)

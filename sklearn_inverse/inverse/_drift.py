@@ -1,0 +1,262 @@
+r"""What the velocity network is trained on: drift targets, and particles that move.
+
+With residuals :math:`R_i = \hat U(k_i) - U_i` between what a particle gives and its
+truth, the drift of the paper (INO, Eq. 8) is
+
+.. math:: v_i = -\frac1B \sum_j K_{ij}\, w_j\, (k_i - k_j^*), \qquad
+          K_{ij} = \exp(-\|R_i - R_j\|^2 / \sigma), \quad w_j = \|R_j\|_2,
+
+with :math:`\sigma = \mathrm{med}^2 / \log B`. It couples samples with *different* truths,
+which blurs the target towards their mean. Coupled with particles of its own truth alone,
+its direction is exact and the kernel sets only its gain; normalised by rows the target is
+:math:`k^* - k_i`, whose best predictor is the posterior mean given what is observed.
+"""
+
+import math
+
+import torch
+from skorch.callbacks import Callback
+from torch import Tensor
+
+from sklearn_inverse.forward._training import draw_times
+from sklearn_inverse.inverse._readings import pick_slots
+from sklearn_inverse.utils._torch import generator
+
+__all__ = ["DriftBatches", "MoveParticles", "ReadingSimulator", "drift_targets"]
+
+
+def drift_targets(
+    particles: Tensor, truths: Tensor, residuals: Tensor, *, coupling, normalise
+) -> Tensor:
+    """Drift of each particle, of shape (n_particles, n_params).
+
+    Parameters
+    ----------
+    particles, truths : Tensor of shape (n_particles, n_params)
+        Unit params of each particle and of its truth.
+
+    residuals : Tensor of shape (n_particles, …)
+        What each particle gives minus what its truth gives, over the whole trajectory.
+
+    coupling : {"instance", "batch"}
+        Whether particles are coupled with those that share their truth, or with all.
+
+    normalise : bool
+        Whether to divide by the sum of the weights instead of the number of particles.
+    """
+    if coupling == "instance" and normalise:
+        return truths - particles  # whatever the kernel: all k_j* are the same
+    n_particles = len(particles)
+    flat = residuals.flatten(1) / math.sqrt(residuals[0].numel())
+    distance = torch.cdist(flat, flat)
+    same_truth = torch.ones_like(distance, dtype=torch.bool)
+    if coupling == "instance":
+        same_truth = torch.cdist(truths, truths) == 0
+    off_diagonal = ~torch.eye(n_particles, dtype=torch.bool, device=flat.device)
+    coupled = distance[same_truth & off_diagonal]
+    kernel = torch.ones_like(distance)
+    if len(coupled):
+        group = same_truth.sum(dim=1, keepdim=True)
+        median = coupled.median().clamp(min=1e-6)
+        # log B of a group of one or two: at least log 2, so that sigma stays finite.
+        sigma = median**2 / group.clamp(min=2).log()
+        kernel = torch.exp(-(distance**2) / sigma)
+    weight = same_truth * kernel * flat.norm(dim=1)
+    total = weight.sum(dim=1, keepdim=True)
+    drift = weight @ truths - total * particles
+    if normalise:
+        return drift / total.clamp(min=torch.finfo(total.dtype).tiny)
+    return drift / same_truth.sum(dim=1, keepdim=True)
+
+
+class ReadingSimulator:
+    """Draw what an instrument would read of training trajectories.
+
+    Parameters
+    ----------
+    n_observed : (int, int)
+        Fewest and most observed times.
+
+    channel_mask : Tensor of shape (n_channels,)
+        1 for the channels that are observed.
+
+    noise : Tensor broadcastable to (n_times, n_channels)
+        Standardised noise.
+
+    n_slots : int
+        Slots handed to the networks.
+    """
+
+    def __init__(self, n_observed, channel_mask, noise, n_slots):
+        self.n_observed, self.channel_mask = n_observed, channel_mask
+        self.noise, self.n_slots = noise, n_slots
+
+    def draw(self, trajectories: Tensor, rng: torch.Generator):
+        """Return Slots of noisy readings at random times; NaN is never read."""
+        n_samples, n_times, _ = trajectories.shape
+        mask = draw_times(n_samples, n_times, self.n_observed, rng)[..., None]
+        mask = mask * self.channel_mask * ~trajectories.isnan()
+        noise = torch.randn(trajectories.shape, generator=rng, device=rng.device)
+        readings = trajectories.nan_to_num() + self.noise * noise
+        return pick_slots(readings * mask, mask, self.n_slots)
+
+
+class DriftBatches:
+    """A pool of particles on their way, yielded again and again with their targets.
+
+    With ``rollout`` every particle is moved by the network's own velocity after each
+    batch, so training sees the states that integration reaches; a particle that has
+    arrived starts anew with another truth. Without, states are drawn on the straight
+    line from a random start to the truth.
+
+    Parameters
+    ----------
+    dataset : TensorDataset of (unit params, standardised trajectories)
+        On the device.
+
+    training : bool
+        Whether this is the pool of the training or of the held-out pairs.
+
+    simulate : callable
+        Unit params to standardised trajectories, without gradient.
+
+    read : ReadingSimulator
+        Draws readings.
+
+    batch_size : int
+        Particles in the pool.
+
+    n_batches : int
+        Batches per epoch.
+
+    coupling, normalise
+        As in :func:`drift_targets`.
+
+    n_coupled : int
+        Particles that share one truth and its readings.
+
+    rollout : bool
+        As said above.
+
+    n_steps : int
+        Integration steps.
+
+    step_fraction : float
+        Share of the velocity that one step goes.
+
+    seed : int
+        Seed of everything drawn here.
+    """
+
+    def __init__(
+        self,
+        dataset,
+        *,
+        training,
+        simulate,
+        read,
+        batch_size,
+        n_batches,
+        coupling,
+        normalise,
+        n_coupled,
+        rollout,
+        n_steps,
+        step_fraction,
+        seed,
+    ):
+        self.truths, self.trajectories = dataset.tensors
+        self.simulate, self.read = simulate, read
+        self.n_batches = n_batches if training else n_steps
+        self.coupling, self.normalise = coupling, normalise
+        self.n_coupled, self.rollout = n_coupled, rollout
+        self.n_steps, self.step_fraction = n_steps, step_fraction
+        self.rng = generator(seed + (not training), self.truths.device)
+        self.n_groups = max(1, batch_size // n_coupled)
+        self.field_scale = 1.0
+        self._fill()
+        if not normalise:
+            # Eq. (8) as printed is far shorter than the way to go: bring the field to a
+            # length that the integration can traverse.
+            _, (target, _) = self._batch()
+            way = (self.truths[self.sample] - self.particles).abs().mean()
+            self.field_scale = float(way / target.abs().mean())
+
+    def __iter__(self):
+        for _ in range(self.n_batches):
+            if not self.rollout:
+                self._fill()
+            yield self._batch()
+
+    def move(self, velocity: Tensor) -> None:
+        """Move the pool by the velocities just predicted for it."""
+        moved = self.particles + self.step_fraction * velocity
+        self.particles = moved.clamp(0, 1)
+        self.step += 1
+        arrived = torch.nonzero(self.step >= self.n_steps)[:, 0]
+        if len(arrived):
+            self._start(arrived)
+
+    def _fill(self):
+        """Start every particle anew, each group at a random time of its way."""
+        n_particles = self.n_groups * self.n_coupled
+        device = self.truths.device
+        draw = {"generator": self.rng, "device": device}
+        self.sample = torch.randint(len(self.truths), (self.n_groups,), **draw)
+        self.sample = self.sample.repeat_interleave(self.n_coupled)
+        self.slots = self._read(self.sample)
+        self.particles = torch.rand(n_particles, self.truths.shape[1], **draw)
+        self.step = torch.randint(self.n_steps, (self.n_groups,), **draw)
+        self.step = self.step.repeat_interleave(self.n_coupled)
+        if not self.rollout:
+            tau = torch.rand(n_particles, 1, **draw)
+            truths = self.truths[self.sample]
+            self.particles = (1 - tau) * self.particles + tau * truths
+            self.step = tau[:, 0] * self.n_steps
+
+    def _start(self, index):
+        """Start the particles at ``index``, whole groups, with new truths."""
+        draw = {"generator": self.rng, "device": self.truths.device}
+        n_groups = len(index) // self.n_coupled
+        sample = torch.randint(len(self.truths), (n_groups,), **draw)
+        self.sample[index] = sample.repeat_interleave(self.n_coupled)
+        self.slots.put(index, self._read(self.sample[index]))
+        n_params = self.truths.shape[1]
+        self.particles[index] = torch.rand(len(index), n_params, **draw)
+        self.step[index] = 0
+
+    def _read(self, sample):
+        """Read each group's trajectory once, for all of its particles."""
+        slots = self.read.draw(self.trajectories[sample[:: self.n_coupled]], self.rng)
+        group = torch.arange(len(sample), device=sample.device) // self.n_coupled
+        return slots.take(group)
+
+    def _batch(self):
+        simulated = self.simulate(self.particles)
+        truths = self.truths[self.sample]
+        target = drift_targets(
+            self.particles,
+            truths,
+            simulated - self.trajectories[self.sample].nan_to_num(),
+            coupling=self.coupling,
+            normalise=self.normalise,
+        )
+        inputs = {
+            "particles": self.particles,
+            "residuals": self.slots.readings - self.slots.gather(simulated),
+            **self.slots._asdict(),
+            "tau": self.step / self.n_steps,
+        }
+        return inputs, (self.field_scale * target, truths)
+
+
+class MoveParticles(Callback):
+    """Tell the pool that a batch came from how fast the network moves it."""
+
+    def __init__(self, pools):
+        self.pools = pools
+
+    def on_batch_end(self, net, batch=None, training=None, y_pred=None, **kwargs):
+        """Move the pool of this batch."""
+        self.pools[training].move(y_pred[0].detach())
+

@@ -1,0 +1,87 @@
+"""Sparse readings as a short list of slots, one per observed time.
+
+Three snapshots on a grid of a hundred times are three slots, not a hundred times as many
+zeros: networks that read slots are smaller and learn faster.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Slots", "pick_slots"]
+
+
+class Slots(NamedTuple):
+    """The observed times of each sample in increasing order, padded at the end.
+
+    Attributes
+    ----------
+    index : Tensor of shape (n_samples, n_slots)
+        Which time each slot holds.
+
+    readings : Tensor of shape (n_samples, n_slots, n_channels)
+        Standardised readings, zero where nothing was measured.
+
+    mask : Tensor of shape (n_samples, n_slots, n_channels)
+        1 at readings, else 0.
+    """
+
+    index: Tensor
+    readings: Tensor
+    mask: Tensor
+
+    def gather(self, trajectories: Tensor) -> Tensor:
+        """Take (n_samples, n_times, n_channels) at the slots' times."""
+        index = self.index[..., None].expand(-1, -1, trajectories.shape[-1])
+        return trajectories.gather(1, index)
+
+    def times(self, times: Tensor, n_harmonics: int = 8) -> Tensor:
+        """Low harmonics of the slots' times, zero in empty slots."""
+        angle = math.pi * times[self.index][..., None]
+        angle = angle * torch.arange(n_harmonics, device=times.device)
+        seen = self.mask.amax(dim=-1, keepdim=True)
+        return seen * torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+    def take(self, index: Tensor) -> "Slots":
+        """Keep the samples at ``index`` only."""
+        return Slots(*(part[index] for part in self))
+
+    def put(self, index: Tensor, other: "Slots") -> None:
+        """Overwrite the samples at ``index``."""
+        for mine, theirs in zip(self, other):
+            mine[index] = theirs
+
+
+def pick_slots(readings: Tensor, mask: Tensor, n_slots: int) -> Slots:
+    """Gather the observed times of each sample into slots.
+
+    Parameters
+    ----------
+    readings, mask : Tensor of shape (n_samples, n_times, n_channels)
+        Standardised readings and 1 where they were made.
+
+    n_slots : int
+        Slots per sample. A sample with more observed times keeps evenly spread ones.
+
+    Returns
+    -------
+    slots : Slots
+        The same readings, in order of time.
+    """
+    n_samples, n_times, _ = readings.shape
+    if n_slots == n_times:
+        # Every time has its own slot, observed or not: no sorting needed.
+        index = torch.arange(n_times, device=readings.device).expand(n_samples, -1)
+    else:
+        seen = mask.amax(dim=-1)
+        order = seen.argsort(dim=1, descending=True, stable=True)
+        n_seen = seen.sum(dim=1, keepdim=True)
+        rank = torch.arange(n_slots, device=readings.device).expand(n_samples, -1)
+        spread = (rank * (n_seen - 1) / max(n_slots - 1, 1)).round()
+        rank = torch.where(n_seen > n_slots, spread, rank).long()
+        index = order.gather(1, rank)
+    empty = Slots(index, readings, mask)
+    mask = empty.gather(mask)
+    return Slots(index.clone(), empty.gather(readings) * mask, mask)

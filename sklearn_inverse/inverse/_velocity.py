@@ -1,0 +1,176 @@
+"""The network of the amortised drifting model: velocity, and posterior spread."""
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_inverse.inverse._readings import Slots
+
+__all__ = ["DriftLoss", "DriftNet", "precision_factor", "probit"]
+
+
+class DriftNet(nn.Module):
+    r"""Conditional MLP that reads where a particle is and how far its readings are off.
+
+    Inputs are the particle :math:`k_\tau`, the residuals :math:`u_{obs} - \hat U(k_\tau)`
+    at the observed entries, the readings, their mask and times, and :math:`\tau`.
+
+    The spread is read off the same features by a head of its own, which sends no gradient
+    back: mean and precision of a normal distribution of the probit of the unit params.
+
+    Residuals matter from many times the noise down to a fraction of it; asinh of the
+    residual in units of ``residual_scale`` keeps both in range.
+
+    Parameters
+    ----------
+    n_slots, n_channels, n_params : int
+        Sizes.
+
+    times : Tensor of shape (n_times,)
+        Time grid scaled to [0, 1].
+
+    mean : Tensor of shape (n_times, n_channels)
+        Mean standardised trajectory; readings enter as deviations from it.
+
+    residual_scale : Tensor of shape (n_channels,)
+        A few times the noise, standardised.
+
+    width, n_blocks : int
+        Width and number of residual blocks.
+    """
+
+    def __init__(
+        self,
+        n_slots,
+        n_channels,
+        n_params,
+        times,
+        mean,
+        residual_scale,
+        *,
+        width,
+        n_blocks,
+    ):
+        super().__init__()
+        self.n_slots = n_slots
+        self.register_buffer("grid", times)
+        self.register_buffer("mean", mean)
+        self.register_buffer("residual_scale", residual_scale)
+        self.read = nn.Linear(n_slots * (3 * n_channels + 16), width)
+        self.condition = nn.Linear(n_params + 16, width, bias=False)
+        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(n_blocks))
+        self.velocity = nn.Linear(width, n_params)
+        n_spread = 2 * n_params + n_params * (n_params - 1) // 2
+        self.spread = nn.Sequential(
+            nn.Linear(width, width), nn.SiLU(), nn.Linear(width, n_spread)
+        )
+        # Start from the prior, standard normal in the probit.
+        nn.init.zeros_(self.spread[-1].weight)
+        nn.init.zeros_(self.spread[-1].bias)
+
+    def forward(self, particles, residuals, index, readings, mask, tau):
+        """Return velocity and spread of each particle.
+
+        Parameters
+        ----------
+        particles : Tensor of shape (n_samples, n_params)
+            Unit params.
+
+        residuals : Tensor of shape (n_samples, n_slots, n_channels)
+            Readings minus what the forward model gives at the particles.
+
+        index, readings, mask : Tensor
+            The parts of :class:`Slots`.
+
+        tau : Tensor of shape (n_samples,)
+            Drift time, from 0 to 1.
+
+        Returns
+        -------
+        velocity : Tensor of shape (n_samples, n_params)
+            Where to: the way to the estimate, when coupled by instance.
+
+        spread : Tensor of shape (n_samples, 2 n_params + n_params (n_params - 1) / 2)
+            What :func:`precision_factor` takes apart.
+        """
+        slots = Slots(index, readings, mask)
+        residual = slots.mask * torch.asinh(residuals / self.residual_scale)
+        deviation = slots.mask * (slots.readings - self.mean[slots.index])
+        parts = [residual, deviation, slots.mask, slots.times(self.grid)]
+        angle = torch.pi * tau[:, None] * torch.arange(8, device=tau.device)
+        condition = [2 * particles - 1, angle.cos(), angle.sin()]
+        h = self.read(torch.cat(parts, dim=-1).flatten(1))
+        h = h + self.condition(torch.cat(condition, dim=-1))
+        for block in self.blocks:
+            h = h + block(nn.functional.silu(h))
+        h = nn.functional.silu(h)
+        velocity, spread = self.velocity(h), self.spread(h.detach())
+        estimate = probit((particles + velocity).detach())
+        return velocity, torch.cat(
+            [spread[:, : estimate.shape[1]] + estimate, spread[:, estimate.shape[1] :]], 1
+        )
+
+
+class DriftLoss(nn.Module):
+    """Error of the velocity, and negative log-likelihood of the truth under the spread.
+
+    Parameters
+    ----------
+    norm : {"l1", "l2"}
+        Norm of the velocity's error.
+    """
+
+    def __init__(self, norm):
+        super().__init__()
+        self.error = nn.L1Loss() if norm == "l1" else nn.MSELoss()
+
+    def forward(self, predicted, target):
+        """Return the sum of the two; they have no weight in common.
+
+        Parameters
+        ----------
+        predicted : tuple of Tensor
+            Velocity and spread.
+
+        target : tuple of Tensor of shape (n_samples, n_params)
+            Drift target, and unit params of the truth.
+        """
+        velocity, spread = predicted
+        drift, truths = target
+        mean, factor = precision_factor(spread, drift.shape[1])
+        whitened = (factor.mT @ (probit(truths) - mean)[..., None])[..., 0]
+        log_det = factor.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+        likelihood = 0.5 * whitened.square().sum(dim=1) - log_det
+        return self.error(velocity, drift) + likelihood.mean() / drift.shape[1]
+
+
+def precision_factor(out: Tensor, n_params: int) -> tuple[Tensor, Tensor]:
+    """Split a network's output into a mean and a Cholesky factor of the precision.
+
+    Parameters
+    ----------
+    out : Tensor of shape (n_samples, 2 n_params + n_params (n_params - 1) / 2)
+        Mean, logarithms of the diagonal, entries below it.
+
+    n_params : int
+        Number of params.
+
+    Returns
+    -------
+    mean : Tensor of shape (n_samples, n_params)
+        Mean.
+
+    factor : Tensor of shape (n_samples, n_params, n_params)
+        Lower triangular L with positive diagonal; the precision is L Lᵀ.
+    """
+    mean, log_diagonal, below = out.split(
+        [n_params, n_params, n_params * (n_params - 1) // 2], dim=1
+    )
+    factor = torch.diag_embed(log_diagonal.clamp(-5, 9).exp())
+    row, column = torch.tril_indices(n_params, n_params, -1, device=out.device)
+    factor[:, row, column] = below
+    return mean, factor
+
+
+def probit(unit_params: Tensor) -> Tensor:
+    """Standard normal quantile of unit params, clipped to ±3.7 at the box's edge."""
+    return torch.special.ndtri(unit_params.double().clamp(1e-4, 1 - 1e-4)).float()

@@ -1,0 +1,114 @@
+"""The simulator reproduces published solutions, and one bad sample harms no other."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_inverse import ODESimulator, ODESystem
+from sklearn_inverse.exceptions import IntegrationWarning
+from sklearn_inverse.ode import solve_ivp
+from sklearn_inverse.systems import (
+    grn,
+    hires,
+    lotka_volterra,
+    oregonator,
+    pollu,
+    robertson,
+    van_der_pol,
+)
+
+SYSTEMS = [grn, hires, lotka_volterra, oregonator, pollu, robertson, van_der_pol]
+
+
+def solve_to_reference(system, rtol):
+    params = torch.as_tensor(system.nominal)[None]
+    times = [system.times[0], system.reference.time]
+    solution = solve_ivp(
+        system.rhs, times, system.initial_state(params), params, rtol=rtol, jac=system.jac
+    )
+    assert solution.success.all()
+    return solution.y[0, -1].numpy()
+
+
+@pytest.mark.parametrize("make_system", SYSTEMS, ids=lambda f: f.__name__)
+def test_published_reference_is_reproduced(make_system):
+    system = make_system()
+    y = solve_to_reference(system, rtol=1e-8)
+    np.testing.assert_allclose(y, system.reference.states, rtol=1e-6)
+
+
+def test_pollu_keeps_its_three_invariants():
+    system = pollu()
+    assert len(system.invariants) == 3
+    rng = np.random.default_rng(0)
+    params = system.nominal * rng.uniform(0.5, 1.5, size=(4, 25))
+    trajectories = ODESimulator(system).simulate(params)
+    conserved = trajectories @ system.invariants.T
+    np.testing.assert_allclose(conserved, conserved[:, :1] + 0 * conserved, rtol=1e-9)
+
+
+def explosive(t, y, params):
+    """Explode where the param is positive: y = 1 / (1 - k t)."""
+    return params * y**2
+
+
+@pytest.fixture
+def explosive_system():
+    return ODESystem(
+        explosive, initial_state=[1.0], bounds=[[-2.0, 2.0]], times=[0.0, 0.4, 1.0]
+    )
+
+
+def test_failed_samples_are_counted_in_one_warning_and_harm_nobody(explosive_system):
+    simulator = ODESimulator(explosive_system)
+    with pytest.warns(IntegrationWarning, match="1 of 3 samples") as record:
+        trajectories = simulator.simulate([[-1.0], [2.0], [0.5]])
+    assert len(record) == 1
+    assert np.isnan(trajectories[:, :, 0]).tolist() == [
+        [False] * 3,
+        [False, False, True],
+        [False] * 3,
+    ]
+    np.testing.assert_allclose(trajectories[2, :, 0], 1 / (1 - 0.5 * np.array([0, 0.4, 1])), rtol=1e-5)
+
+
+def test_result_does_not_depend_on_n_jobs_or_chunks():
+    system = lotka_volterra()
+    low, high = system.bounds.T
+    params = np.random.default_rng(0).uniform(low, high, size=(5, 4))
+    alone = ODESimulator(system, chunk_size=2).simulate(params)
+    spread = ODESimulator(system, chunk_size=2, n_jobs=2).simulate(params)
+    np.testing.assert_array_equal(alone, spread)
+    together = ODESimulator(system, chunk_size=5).simulate(params)
+    np.testing.assert_allclose(together, alone, rtol=1e-10)
+
+
+def test_forward_takes_unit_params_and_agrees_with_simulate():
+    simulator = ODESimulator(lotka_volterra())
+    unit = torch.tensor([[0.2, 0.4, 0.6, 0.8]], dtype=torch.float64)
+    params = simulator.scaler_.to_physical(unit.numpy())
+    np.testing.assert_allclose(
+        simulator.forward(unit).numpy(), simulator.simulate(params), rtol=1e-10
+    )
+
+
+def test_verbose_shows_a_progress_bar(capsys, explosive_system):
+    ODESimulator(explosive_system, verbose=1).simulate([[0.1]])
+    assert "Simulating explosive: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "params", "message"),
+    [
+        ({"rtol": -1.0}, [[0.1]], "The 'rtol' parameter of ODESimulator must be"),
+        ({"method": "magic"}, [[0.1]], "The 'method' parameter of ODESimulator must be"),
+        ({"device": "tpu9"}, [[0.1]], "`device` must be 'auto', 'cpu'"),
+        ({"device": "cuda:99"}, [[0.1]], "a GPU that is not there"),
+        ({}, [[0.1, 0.2]], r"`params` must have shape \(n_samples, n_params\) with n_par"),
+        ({}, [[np.nan]], "params contains NaN"),
+        ({}, [["x"]], "could not convert string to float"),
+    ],
+)
+def test_wrong_input_is_refused_at_the_door(explosive_system, kwargs, params, message):
+    with pytest.raises(ValueError, match=message):
+        ODESimulator(explosive_system, **kwargs).simulate(params)
