@@ -45,7 +45,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
             reset=True,
             ensure_min_samples=2,
         )
-        self._params_are_1d = np.ndim(params) == 1
+        self._params_are_1d = np.asarray(params).ndim == 1
         params = check_params(params, n_samples=len(trajectories))
         _, self.n_times_, self.n_channels_ = trajectories.shape
         self.n_params_ = params.shape[1]

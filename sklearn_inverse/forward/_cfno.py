@@ -50,6 +50,9 @@ class SpectralConv(nn.Module):
         Lowest modes kept, at most ``n_times // 2 + 1``.
     """
 
+    dft: Tensor
+    inverse_dft: Tensor
+
     def __init__(self, n_times: int, width: int, n_modes: int):
         super().__init__()
         n_modes = min(n_modes, n_times // 2 + 1)
@@ -156,6 +159,8 @@ class ParamSkip(nn.Module):
     width : int, default=256
         Width of the two hidden layers.
     """
+
+    mean: Tensor
 
     def __init__(self, mean, basis, spread, n_params: int, width: int = 256):
         super().__init__()

@@ -327,7 +327,9 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if going_on:
             make_module = partial(copy.deepcopy, self.net_.module_)
         else:
-            skip = self._fit_skip(unit_params[seen], standardised[seen], device, skip_seed)
+            skip = self._fit_skip(
+                unit_params[seen], standardised[seen], device, skip_seed
+            )
             make_module = partial(self._make_module, skip)
         noise = check_noise_std(self.noise_std, shape=trajectories.shape)
         n_observed = self.n_observed or (1, self.n_times_)
@@ -513,4 +515,6 @@ class AbsoluteError(torch.nn.Module):
 
     def forward(self, prediction, target):
         """Return the mean; unknown targets have no error and no gradient."""
-        return (prediction - torch.where(target.isnan(), prediction, target)).abs().mean()
+        return (
+            (prediction - torch.where(target.isnan(), prediction, target)).abs().mean()
+        )

@@ -55,7 +55,9 @@ class EstimatorNet(NeuralNet):
         loss = float(total) / max(n_batches, 1)
         earlier = [epoch[f"{prefix}_loss"] for epoch in self.history[:-1]]
         self.history.record(f"{prefix}_loss", loss)
-        self.history.record(f"{prefix}_loss_best", loss < min(earlier, default=math.inf))
+        self.history.record(
+            f"{prefix}_loss_best", loss < min(earlier, default=math.inf)
+        )
         self.history.record(f"{prefix}_batch_count", n_batches)
 
     def __getstate__(self):
@@ -183,7 +185,9 @@ def fit_net(
             max_epochs=max_epochs,
             batch_size=-1,  # the iterators know theirs
             iterator_train=lambda dataset, batch_size: iterator(dataset, training=True),
-            iterator_valid=lambda dataset, batch_size: iterator(dataset, training=False),
+            iterator_valid=lambda dataset, batch_size: iterator(
+                dataset, training=False
+            ),
             train_split=predefined_split(valid) if valid is not None else None,
             callbacks=[*used, *(callbacks or [])],
             verbose=0,
@@ -361,10 +365,14 @@ def in_chunks(function, *tensors, chunk_size=128, verbose=0, desc=""):
 
     n_samples = len(tensors[0])
     return torch.cat(
-        map_chunks(on_chunk, n_samples, chunk_size=chunk_size, verbose=verbose, desc=desc)
+        map_chunks(
+            on_chunk, n_samples, chunk_size=chunk_size, verbose=verbose, desc=desc
+        )
     )
 
 
 def tensor_dataset(*arrays, device):
     """Return arrays as a float32 TensorDataset that lives on the device."""
-    return TensorDataset(*(torch.as_tensor(a).to(device, torch.float32) for a in arrays))
+    return TensorDataset(
+        *(torch.as_tensor(a).to(device, torch.float32) for a in arrays)
+    )

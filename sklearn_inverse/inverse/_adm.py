@@ -27,7 +27,12 @@ from sklearn_inverse.inverse._drift import DriftBatches, MoveParticles, ReadingS
 from sklearn_inverse.inverse._readings import Slots, pick_slots
 from sklearn_inverse.inverse._velocity import DriftLoss, DriftNet, precision_factor
 from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
-from sklearn_inverse.utils._torch import as_tensor, generator, resolve_device, spawn_seeds
+from sklearn_inverse.utils._torch import (
+    as_tensor,
+    generator,
+    resolve_device,
+    spawn_seeds,
+)
 from sklearn_inverse.utils._validation import check_n_observed, check_noise_std
 
 __all__ = ["ADMInverter"]
@@ -322,7 +327,9 @@ class ADMInverter(BaseInverter):
             for i in (seen, held_out)
         )
         read = self._reading_simulator(trajectories, device)
-        self.net_ = self._fit_velocity(train, valid, read, weight_seed, pool_seed, device)
+        self.net_ = self._fit_velocity(
+            train, valid, read, weight_seed, pool_seed, device
+        )
         self.n_iter_ = len(self.net_.history)
         self.calibration_ = np.ones(self.n_params_)
         if len(held_out) >= MIN_CALIBRATION:
@@ -386,7 +393,7 @@ class ADMInverter(BaseInverter):
         )
 
     def _residual_scale(self, noise):
-        """A few times what a residual is at the truth: noise and surrogate error."""
+        """Take a few times what a residual is at the truth: noise, surrogate error."""
         error = getattr(self.surrogate_, "error_", np.zeros(self.n_channels_))
         error = noise.new_tensor(error / self.channel_scaler_.std)
         off = (noise.square() + error.square()).sqrt().reshape(-1, len(error))
@@ -456,12 +463,12 @@ class ADMInverter(BaseInverter):
     @torch.no_grad()
     def _drift(self, module, slots, start):
         """Integrate from one start: (n_samples, 2 n_params), estimate and end point."""
-        n_samples = len(slots.index)
+        n_samples = len(slots.mask)
         particles = start.expand(n_samples, -1)
+        velocity = torch.zeros_like(particles)
         fraction = self._step_fraction()
         for step in range(self.n_steps):
-            if step:
-                particles = (particles + fraction * velocity).clamp(0, 1)
+            particles = (particles + fraction * velocity).clamp(0, 1)
             tau = particles.new_full((n_samples,), step / self.n_steps)
             residuals = slots.readings - slots.gather(self._simulate(particles))
             velocity, spread = module(particles, residuals, *slots, tau)
@@ -481,10 +488,10 @@ class ADMInverter(BaseInverter):
         factor : ndarray of shape (n_samples, n_params, n_params)
             Factor of its covariance, before calibration.
         """
-        module = self.net_.module_.to(slots.index.device)
+        module = self.net_.module_.to(slots.mask.device)
         p = self.n_params_
         starts = np.random.default_rng(self._start_seed).random((self.n_particles, p))
-        starts = as_tensor(starts, slots.index.device)
+        starts = as_tensor(starts, slots.mask.device)
 
         def drift_chunk(*parts):
             ends = [self._drift(module, Slots(*parts), start) for start in starts]

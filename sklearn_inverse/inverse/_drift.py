@@ -174,6 +174,7 @@ class DriftBatches:
         self.rng = generator(seed + (not training), self.truths.device)
         self.n_groups = max(1, batch_size // n_coupled)
         self.field_scale = 1.0
+        self.particles = self.truths[:0]
         self._fill()
         if not normalise:
             # Eq. (8) as printed is far shorter than the way to go: bring the field to a
@@ -259,4 +260,3 @@ class MoveParticles(Callback):
     def on_batch_end(self, net, batch=None, training=None, y_pred=None, **kwargs):
         """Move the pool of this batch."""
         self.pools[training].move(y_pred[0].detach())
-

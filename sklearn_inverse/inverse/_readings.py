@@ -18,7 +18,7 @@ class Slots(NamedTuple):
 
     Attributes
     ----------
-    index : Tensor of shape (n_samples, n_slots)
+    time_index : Tensor of shape (n_samples, n_slots)
         Which time each slot holds.
 
     readings : Tensor of shape (n_samples, n_slots, n_channels)
@@ -28,18 +28,18 @@ class Slots(NamedTuple):
         1 at readings, else 0.
     """
 
-    index: Tensor
+    time_index: Tensor
     readings: Tensor
     mask: Tensor
 
     def gather(self, trajectories: Tensor) -> Tensor:
         """Take (n_samples, n_times, n_channels) at the slots' times."""
-        index = self.index[..., None].expand(-1, -1, trajectories.shape[-1])
+        index = self.time_index[..., None].expand(-1, -1, trajectories.shape[-1])
         return trajectories.gather(1, index)
 
     def times(self, times: Tensor, n_harmonics: int = 8) -> Tensor:
         """Low harmonics of the slots' times, zero in empty slots."""
-        angle = math.pi * times[self.index][..., None]
+        angle = math.pi * times[self.time_index][..., None]
         angle = angle * torch.arange(n_harmonics, device=times.device)
         seen = self.mask.amax(dim=-1, keepdim=True)
         return seen * torch.cat([angle.cos(), angle.sin()], dim=-1)

@@ -67,7 +67,7 @@ class DriftNet(nn.Module):
         nn.init.zeros_(self.spread[-1].weight)
         nn.init.zeros_(self.spread[-1].bias)
 
-    def forward(self, particles, residuals, index, readings, mask, tau):
+    def forward(self, particles, residuals, time_index, readings, mask, tau):
         """Return velocity and spread of each particle.
 
         Parameters
@@ -78,7 +78,7 @@ class DriftNet(nn.Module):
         residuals : Tensor of shape (n_samples, n_slots, n_channels)
             Readings minus what the forward model gives at the particles.
 
-        index, readings, mask : Tensor
+        time_index, readings, mask : Tensor
             The parts of :class:`Slots`.
 
         tau : Tensor of shape (n_samples,)
@@ -92,9 +92,9 @@ class DriftNet(nn.Module):
         spread : Tensor of shape (n_samples, 2 n_params + n_params (n_params - 1) / 2)
             What :func:`precision_factor` takes apart.
         """
-        slots = Slots(index, readings, mask)
+        slots = Slots(time_index, readings, mask)
         residual = slots.mask * torch.asinh(residuals / self.residual_scale)
-        deviation = slots.mask * (slots.readings - self.mean[slots.index])
+        deviation = slots.mask * (slots.readings - self.mean[time_index])
         parts = [residual, deviation, slots.mask, slots.times(self.grid)]
         angle = torch.pi * tau[:, None] * torch.arange(8, device=tau.device)
         condition = [2 * particles - 1, angle.cos(), angle.sin()]
@@ -106,7 +106,8 @@ class DriftNet(nn.Module):
         velocity, spread = self.velocity(h), self.spread(h.detach())
         estimate = probit((particles + velocity).detach())
         return velocity, torch.cat(
-            [spread[:, : estimate.shape[1]] + estimate, spread[:, estimate.shape[1] :]], 1
+            [spread[:, : estimate.shape[1]] + estimate, spread[:, estimate.shape[1] :]],
+            1,
         )
 
 
@@ -172,5 +173,5 @@ def precision_factor(out: Tensor, n_params: int) -> tuple[Tensor, Tensor]:
 
 
 def probit(unit_params: Tensor) -> Tensor:
-    """Standard normal quantile of unit params, clipped to ±3.7 at the box's edge."""
+    """Return the normal quantile of unit params, clipped to ±3.7 at the edge."""
     return torch.special.ndtri(unit_params.double().clamp(1e-4, 1 - 1e-4)).float()

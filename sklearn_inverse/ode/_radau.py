@@ -39,14 +39,10 @@ class RadauMemory:
 
     def take(self, index: Tensor) -> "RadauMemory":
         """Keep the samples at ``index`` only."""
-        kept = {}
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, Factors):
-                kept[f.name] = Factors(*(part[index] for part in value))
-            else:
-                kept[f.name] = value[index]
-        return RadauMemory(**kept)
+        kept = {f.name: getattr(self, f.name) for f in fields(self)}
+        factors = Factors(*(part[index] for part in kept.pop("factors")))
+        kept = {name: value[index] for name, value in kept.items()}
+        return RadauMemory(factors=factors, **kept)
 
 
 @dataclass

@@ -21,7 +21,7 @@ NOMINAL = {
 BOUNDS = [[0.2, 1.6], [0.006, 0.15], [0.2, 1.6], [0.006, 0.15], [10, 100], [2, 20]]
 
 
-def lotka_volterra(*, unknown_initial_state=False, times=None):
+def lotka_volterra(*, unknown_initial_state=False, bounds=None, times=None):
     r"""Return the Lotka-Volterra model of hares and lynx: 2 states, 4 or 6 params.
 
     Parameters
@@ -30,14 +30,17 @@ def lotka_volterra(*, unknown_initial_state=False, times=None):
         Whether the first year's hares and lynx are params too, ``hare0`` and ``lynx0``.
         If False, they are 33.9 and 5.95.
 
+    bounds : array-like of shape (n_params, 2), default=None
+        Box of the params. If None, one that holds the estimates for Hudson's Bay with
+        room to spare.
+
     times : array-like of shape (n_times,), default=None
         Output times in years. If None, 0, 1, …, 20.
 
     Returns
     -------
     system : ODESystem
-        Thousands of pelts of ``hare`` and ``lynx``. Params on a log10 scale, within
-        bounds that hold the estimates for Hudson's Bay with room to spare.
+        Thousands of pelts of ``hare`` and ``lynx``. Params on a log10 scale.
 
     Notes
     -----
@@ -76,7 +79,7 @@ def lotka_volterra(*, unknown_initial_state=False, times=None):
         jac=jac,
         initial_state=initial_state if unknown_initial_state else nominal[4:],
         nominal=nominal[:n_params],
-        bounds=BOUNDS[:n_params],
+        bounds=BOUNDS[:n_params] if bounds is None else bounds,
         scale="log10",
         times=times,
         state_names=["hare", "lynx"],

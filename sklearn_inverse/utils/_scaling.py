@@ -113,7 +113,7 @@ class ParamScaler:
             self.is_log, other.is_log
         )
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # compared by value, mutable
 
     def _g(self, params):
         with np.errstate(divide="ignore", invalid="ignore"):

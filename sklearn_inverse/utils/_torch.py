@@ -1,4 +1,4 @@
-"""Device choice, tensors and randomness: what sits between NumPy outside and torch inside."""
+"""Device, tensors and randomness: what sits between NumPy outside and torch inside."""
 
 from contextlib import contextmanager
 

@@ -59,7 +59,7 @@ def check_observations(
         If values are infinite or not real numbers, if shapes do not fit, or if a row
         holds no reading at all.
     """
-    shape = np.shape(observations)
+    shape = getattr(observations, "shape", None) or np.asarray(observations).shape
     if len(shape) == 3:
         if n_channels not in (None, shape[2]):
             raise ValueError(
@@ -110,6 +110,11 @@ def check_params(params, *, n_samples=None, n_params=None):
 
     A one-dimensional ``params`` is one param for each of the samples.
     """
+    if params is None:
+        raise ValueError(
+            "`params` must be the params behind each row of observations. Got None: the "
+            "estimator requires y to be passed, but the target y is None."
+        )
     params = check_array(params, ensure_2d=False, dtype=np.float64, input_name="params")
     if params.ndim == 1:
         params = params[:, None]
@@ -231,10 +236,10 @@ def check_n_observed(n_observed, *, n_times):
     if n_observed is None:
         return n_times, n_times
     is_int = isinstance(n_observed, numbers.Integral)
-    low, high = (n_observed, n_observed) if is_int else n_observed
-    if not 1 <= low <= high <= n_times:
+    pair = (n_observed, n_observed) if is_int else tuple(n_observed)
+    if len(pair) != 2 or not 1 <= pair[0] <= pair[1] <= n_times:
         raise ValueError(
             "`n_observed` must be an int or a (low, high) pair with 1 <= low <= high <= "
             f"n_times={n_times}. Got {n_observed!r} instead."
         )
-    return int(low), int(high)
+    return int(pair[0]), int(pair[1])

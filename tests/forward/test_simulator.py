@@ -24,7 +24,12 @@ def solve_to_reference(system, rtol):
     params = torch.as_tensor(system.nominal)[None]
     times = [system.times[0], system.reference.time]
     solution = solve_ivp(
-        system.rhs, times, system.initial_state(params), params, rtol=rtol, jac=system.jac
+        system.rhs,
+        times,
+        system.initial_state(params),
+        params,
+        rtol=rtol,
+        jac=system.jac,
     )
     assert solution.success.all()
     return solution.y[0, -1].numpy()
@@ -69,7 +74,9 @@ def test_failed_samples_are_counted_in_one_warning_and_harm_nobody(explosive_sys
         [False, False, True],
         [False] * 3,
     ]
-    np.testing.assert_allclose(trajectories[2, :, 0], 1 / (1 - 0.5 * np.array([0, 0.4, 1])), rtol=1e-5)
+    np.testing.assert_allclose(
+        trajectories[2, :, 0], 1 / (1 - 0.5 * np.array([0, 0.4, 1])), rtol=1e-5
+    )
 
 
 def test_result_does_not_depend_on_n_jobs_or_chunks():
@@ -101,10 +108,18 @@ def test_verbose_shows_a_progress_bar(capsys, explosive_system):
     ("kwargs", "params", "message"),
     [
         ({"rtol": -1.0}, [[0.1]], "The 'rtol' parameter of ODESimulator must be"),
-        ({"method": "magic"}, [[0.1]], "The 'method' parameter of ODESimulator must be"),
+        (
+            {"method": "magic"},
+            [[0.1]],
+            "The 'method' parameter of ODESimulator must be",
+        ),
         ({"device": "tpu9"}, [[0.1]], "`device` must be 'auto', 'cpu'"),
         ({"device": "cuda:99"}, [[0.1]], "a GPU that is not there"),
-        ({}, [[0.1, 0.2]], r"`params` must have shape \(n_samples, n_params\) with n_par"),
+        (
+            {},
+            [[0.1, 0.2]],
+            r"`params` must have shape \(n_samples, n_params\) with n_par",
+        ),
         ({}, [[np.nan]], "params contains NaN"),
         ({}, [["x"]], "could not convert string to float"),
     ],
