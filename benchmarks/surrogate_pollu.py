@@ -21,8 +21,8 @@ from sklearn_inverse import ODESurrogate
 from sklearn_inverse.forward._training import fit_net
 
 SETTINGS = {
-    "five minutes": {"basis_epochs": 250, "max_epochs": 4},
-    "fifteen minutes": {"basis_epochs": 800, "max_epochs": 12},
+    "five minutes": {"basis_epochs": 350, "max_epochs": 6},
+    "fifteen minutes": {"basis_epochs": 1100, "max_epochs": 22},
     "paper's network": {"n_basis": 0, "norm": "batch", "max_epochs": 8},
 }
 

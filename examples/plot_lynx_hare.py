@@ -102,7 +102,10 @@ display = TrajectoryDisplay.from_predictions(
     units="thousand pelts",
     time_label="year",
 )
-display.figure_.suptitle("Lynx and hare at Hudson's Bay: Lotka-Volterra, six unknowns")
+display.axes_[-1].set_xticks(range(1900, 1921, 4))
+display.figure_.suptitle(
+    "Lynx and hare at Hudson's Bay: Lotka-Volterra, six unknowns", y=1.05
+)
 picture = Path("lynx_hare.png")
 display.figure_.savefig(picture, dpi=150, bbox_inches="tight")
 print(f"Picture saved to {picture.resolve()}")

@@ -297,11 +297,15 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         trajectories = check_observations(
             self,
             observations,
-            n_channels=self.n_channels,
+            n_channels=self.n_channels_ if going_on else self.n_channels,
             reset=not going_on,
             ensure_min_samples=2,
         )
-        params = check_params(params, n_samples=len(trajectories))
+        params = check_params(
+            params,
+            n_samples=len(trajectories),
+            n_params=self.n_params_ if going_on else None,
+        )
         if going_on:
             self.scaler_.check_inside(params)
         else:
@@ -332,7 +336,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             )
             make_module = partial(self._make_module, skip)
         noise = check_noise_std(self.noise_std, shape=trajectories.shape)
-        n_observed = self.n_observed or (1, self.n_times_)
+        n_observed = (1, self.n_times_) if self.n_observed is None else self.n_observed
         self.net_ = fit_net(
             make_module,
             AbsoluteError,

@@ -19,8 +19,10 @@ from skorch.callbacks import Callback
 from torch import Tensor
 
 from sklearn_inverse.forward._training import draw_times
-from sklearn_inverse.inverse._readings import pick_slots
+from sklearn_inverse.inverse._readings import Slots, pick_slots
 from sklearn_inverse.utils._torch import generator
+
+SHIFT = 0.25  # of the unit box: far enough that a shifted truth is another one
 
 __all__ = ["DriftBatches", "MoveParticles", "ReadingSimulator", "drift_targets"]
 
@@ -48,10 +50,11 @@ def drift_targets(
         return truths - particles  # whatever the kernel: all k_j* are the same
     n_particles = len(particles)
     flat = residuals.flatten(1) / math.sqrt(residuals[0].numel())
-    distance = torch.cdist(flat, flat)
+    # Differences, not the faster products, whose cancellation would swamp them.
+    distance = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
     same_truth = torch.ones_like(distance, dtype=torch.bool)
     if coupling == "instance":
-        same_truth = torch.cdist(truths, truths) == 0
+        same_truth = (truths[:, None] == truths).all(dim=-1)
     off_diagonal = ~torch.eye(n_particles, dtype=torch.bool, device=flat.device)
     coupled = distance[same_truth & off_diagonal]
     kernel = torch.ones_like(distance)
@@ -91,8 +94,8 @@ class ReadingSimulator:
         self.n_observed, self.channel_mask = n_observed, channel_mask
         self.noise, self.n_slots = noise, n_slots
 
-    def draw(self, trajectories: Tensor, rng: torch.Generator):
-        """Return Slots of noisy readings at random times; NaN is never read."""
+    def draw(self, trajectories: Tensor, rng: torch.Generator) -> Slots:
+        """Return noisy readings at random times; NaN is never read."""
         n_samples, n_times, _ = trajectories.shape
         mask = draw_times(n_samples, n_times, self.n_observed, rng)[..., None]
         mask = mask * self.channel_mask * ~trajectories.isnan()
@@ -127,13 +130,19 @@ class DriftBatches:
         Particles in the pool.
 
     n_batches : int
-        Batches per epoch.
+        Batches per epoch of training; a tenth of it for validation.
 
     coupling, normalise
         As in :func:`drift_targets`.
 
     n_coupled : int
         Particles that share one truth and its readings.
+
+    synthetic : float
+        Share of truths that are shifted from those of the dataset and simulated.
+
+    error : Tensor of shape (n_channels,)
+        Standardised error of ``simulate``, given to simulated truths as noise.
 
     rollout : bool
         As said above.
@@ -160,27 +169,30 @@ class DriftBatches:
         coupling,
         normalise,
         n_coupled,
+        synthetic,
+        error,
         rollout,
         n_steps,
         step_fraction,
         seed,
     ):
-        self.truths, self.trajectories = dataset.tensors
+        self.dataset = dataset.tensors
+        self.synthetic = synthetic if training else 0.0
+        self.error = error
         self.simulate, self.read = simulate, read
-        self.n_batches = n_batches if training else n_steps
+        self.n_batches = n_batches if training else math.ceil(n_batches / 10)
         self.coupling, self.normalise = coupling, normalise
         self.n_coupled, self.rollout = n_coupled, rollout
         self.n_steps, self.step_fraction = n_steps, step_fraction
-        self.rng = generator(seed + (not training), self.truths.device)
+        self.rng = generator(seed + (not training), error.device)
         self.n_groups = max(1, batch_size // n_coupled)
         self.field_scale = 1.0
-        self.particles = self.truths[:0]
         self._fill()
         if not normalise:
             # Eq. (8) as printed is far shorter than the way to go: bring the field to a
             # length that the integration can traverse.
             _, (target, _) = self._batch()
-            way = (self.truths[self.sample] - self.particles).abs().mean()
+            way = (self.truths - self.particles).abs().mean()
             self.field_scale = float(way / target.abs().mean())
 
     def __iter__(self):
@@ -196,49 +208,64 @@ class DriftBatches:
         self.step += 1
         arrived = torch.nonzero(self.step >= self.n_steps)[:, 0]
         if len(arrived):
-            self._start(arrived)
+            self._restart(arrived)
 
     def _fill(self):
         """Start every particle anew, each group at a random time of its way."""
-        n_particles = self.n_groups * self.n_coupled
-        device = self.truths.device
-        draw = {"generator": self.rng, "device": device}
-        self.sample = torch.randint(len(self.truths), (self.n_groups,), **draw)
-        self.sample = self.sample.repeat_interleave(self.n_coupled)
-        self.slots = self._read(self.sample)
-        self.particles = torch.rand(n_particles, self.truths.shape[1], **draw)
-        self.step = torch.randint(self.n_steps, (self.n_groups,), **draw)
-        self.step = self.step.repeat_interleave(self.n_coupled)
+        start = self._start(self.n_groups)
+        self.truths, self.trajectories, self.slots, self.particles = start
+        step = self._random(torch.randint, self.n_steps, (self.n_groups,))
+        self.step = step.repeat_interleave(self.n_coupled)
         if not self.rollout:
-            tau = torch.rand(n_particles, 1, **draw)
-            truths = self.truths[self.sample]
-            self.particles = (1 - tau) * self.particles + tau * truths
+            tau = self._random(torch.rand, len(self.particles), 1)
+            self.particles = (1 - tau) * self.particles + tau * self.truths
             self.step = tau[:, 0] * self.n_steps
 
-    def _start(self, index):
+    def _restart(self, index):
         """Start the particles at ``index``, whole groups, with new truths."""
-        draw = {"generator": self.rng, "device": self.truths.device}
-        n_groups = len(index) // self.n_coupled
-        sample = torch.randint(len(self.truths), (n_groups,), **draw)
-        self.sample[index] = sample.repeat_interleave(self.n_coupled)
-        self.slots.put(index, self._read(self.sample[index]))
-        n_params = self.truths.shape[1]
-        self.particles[index] = torch.rand(len(index), n_params, **draw)
+        truths, trajectories, slots, particles = self._start(
+            len(index) // self.n_coupled
+        )
+        self.truths[index] = truths
+        self.trajectories[index] = trajectories
+        self.slots.put(index, slots)
+        self.particles[index] = particles
         self.step[index] = 0
 
-    def _read(self, sample):
-        """Read each group's trajectory once, for all of its particles."""
-        slots = self.read.draw(self.trajectories[sample[:: self.n_coupled]], self.rng)
-        group = torch.arange(len(sample), device=sample.device) // self.n_coupled
-        return slots.take(group)
+    def _start(self, n_groups):
+        """Draw truths, their trajectories and readings, and particles for each."""
+        sample = self._random(torch.randint, len(self.dataset[0]), (n_groups,))
+        truths, trajectories = (part[sample] for part in self.dataset)
+        shifted = self._random(torch.rand, n_groups) < self.synthetic
+        if shifted.any():
+            truths[shifted], trajectories[shifted] = self._synthesise(truths[shifted])
+        slots = self.read.draw(trajectories, self.rng)
+        group = torch.arange(n_groups, device=sample.device)
+        group = group.repeat_interleave(self.n_coupled)
+        particles = self._random(torch.rand, len(group), truths.shape[1])
+        return truths[group], trajectories[group], slots.take(group), particles
+
+    def _synthesise(self, truths):
+        """Shift truths, reflecting them at the walls of the box, and simulate them.
+
+        A few ten thousand pairs can be learnt by heart; these cannot. The forward
+        model's own error is added, so that they are no cleaner than real pairs.
+        """
+        shifted = truths + SHIFT * self._random(torch.randn, *truths.shape)
+        shifted = 1 - (1 - shifted.remainder(2)).abs()
+        trajectories = self.simulate(shifted)
+        noise = self._random(torch.randn, *trajectories.shape)
+        return shifted, trajectories + self.error * noise
+
+    def _random(self, function, *args):
+        return function(*args, generator=self.rng, device=self.rng.device)
 
     def _batch(self):
         simulated = self.simulate(self.particles)
-        truths = self.truths[self.sample]
         target = drift_targets(
             self.particles,
-            truths,
-            simulated - self.trajectories[self.sample].nan_to_num(),
+            self.truths,
+            simulated - self.trajectories.nan_to_num(),
             coupling=self.coupling,
             normalise=self.normalise,
         )
@@ -248,7 +275,7 @@ class DriftBatches:
             **self.slots._asdict(),
             "tau": self.step / self.n_steps,
         }
-        return inputs, (self.field_scale * target, truths)
+        return inputs, (self.field_scale * target, self.truths.clone())
 
 
 class MoveParticles(Callback):

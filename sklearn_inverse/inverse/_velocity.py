@@ -103,7 +103,9 @@ class DriftNet(nn.Module):
         for block in self.blocks:
             h = h + block(nn.functional.silu(h))
         h = nn.functional.silu(h)
-        velocity, spread = self.velocity(h), self.spread(h.detach())
+        velocity = self.velocity(h)
+        # Logarithms of the precision have units to go, velocities a fraction of one.
+        spread = 5 * self.spread(h.detach())
         estimate = probit((particles + velocity).detach())
         return velocity, torch.cat(
             [spread[:, : estimate.shape[1]] + estimate, spread[:, estimate.shape[1] :]],

@@ -10,7 +10,14 @@ __all__ = ["Solution", "Status"]
 
 
 class Status(IntEnum):
-    """How the integration of one sample ended; ``sentence`` says it in words."""
+    """How the integration of one sample ended; ``sentence`` says it in words.
+
+    Examples
+    --------
+    >>> from sklearn_inverse.ode import Status
+    >>> Status(0).name, Status(0).sentence
+    ('SUCCESS', 'The solver reached the last output time.')
+    """
 
     SUCCESS = 0
     MAX_STEPS = 1
@@ -43,7 +50,7 @@ _SENTENCES = {
 class Solution(NamedTuple):
     """Result of :func:`~sklearn_inverse.ode.solve_ivp`.
 
-    Attributes
+    Parameters
     ----------
     y : Tensor of shape (n_samples, n_times, n_states)
         States at the output times, NaN from the time of failure on.
@@ -54,6 +61,18 @@ class Solution(NamedTuple):
     stats : dict of str to Tensor of shape (n_samples,)
         ``n_steps`` attempted, ``n_accepted``, ``n_jac`` Jacobians and ``n_lu``
         factorisations, per sample.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_inverse.ode import solve_ivp
+    >>> def explode(t, y, params):
+    ...     return y**2
+    >>> solution = solve_ivp(explode, [0.0, 1.0], torch.tensor([[0.5], [2.0]]))
+    >>> solution.success
+    tensor([ True, False])
+    >>> solution.failure_summary()
+    '1 of 2 samples could not be integrated to the end (the first is sample 1)...
     """
 
     y: Tensor
@@ -66,7 +85,13 @@ class Solution(NamedTuple):
         return self.status == Status.SUCCESS
 
     def failure_summary(self) -> str:
-        """Say how many samples failed, and why, in a sentence; empty if none did."""
+        """Say how many samples failed, and why.
+
+        Returns
+        -------
+        summary : str
+            A sentence or two; empty if none failed.
+        """
         causes = [s for s in Status if s is not Status.SUCCESS]
         counts = {s: int((self.status == s).sum()) for s in causes}
         n_failed = sum(counts.values())

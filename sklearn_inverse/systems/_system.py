@@ -29,6 +29,12 @@ class Reference(NamedTuple):
 
     source : str
         Where the numbers come from.
+
+    Examples
+    --------
+    >>> from sklearn_inverse.systems import hires
+    >>> hires().reference.time
+    321.8122
     """
 
     time: float

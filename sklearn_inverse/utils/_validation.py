@@ -59,7 +59,9 @@ def check_observations(
         If values are infinite or not real numbers, if shapes do not fit, or if a row
         holds no reading at all.
     """
-    shape = getattr(observations, "shape", None) or np.asarray(observations).shape
+    if not hasattr(observations, "shape"):
+        observations = np.asarray(observations)
+    shape = observations.shape
     if len(shape) == 3:
         if n_channels not in (None, shape[2]):
             raise ValueError(
@@ -115,6 +117,8 @@ def check_params(params, *, n_samples=None, n_params=None):
             "`params` must be the params behind each row of observations. Got None: the "
             "estimator requires y to be passed, but the target y is None."
         )
+    if not hasattr(params, "shape"):
+        params = np.asarray(params)
     params = check_array(params, ensure_2d=False, dtype=np.float64, input_name="params")
     if params.ndim == 1:
         params = params[:, None]

@@ -1,0 +1,173 @@
+"""The operator is the paper's: spectral products, FiLM, attention, each a switch."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_inverse.forward._cfno import CFNO, ParamSkip, SpectralConv
+
+N_TIMES, N_CHANNELS, N_PARAMS, N_SAMPLES = 9, 3, 2, 4
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def make_skip():
+    return ParamSkip(
+        torch.randn(N_TIMES, N_CHANNELS),
+        torch.randn(5, N_TIMES * N_CHANNELS),
+        torch.rand(5),
+        N_PARAMS,
+        width=6,
+    )
+
+
+def make_module(**kwargs):
+    options = {"width": 8, "n_layers": 2, "n_modes": 3, "embedding": 6} | kwargs
+    return CFNO(torch.linspace(0, 1, N_TIMES), N_CHANNELS, N_PARAMS, **options)
+
+
+@pytest.fixture
+def inputs():
+    shape = (N_SAMPLES, N_TIMES, N_CHANNELS)
+    return {
+        "params": torch.rand(N_SAMPLES, N_PARAMS),
+        "has_params": torch.ones(N_SAMPLES, 1),
+        "readings": torch.randn(shape),
+        "mask": (torch.rand(shape) < 0.4).float(),
+    }
+
+
+@pytest.mark.parametrize("n_times", [1, 2, 9, 12])
+@pytest.mark.parametrize("n_modes", [1, 3, 100])
+def test_spectral_convolution_is_a_product_of_truncated_ffts(n_times, n_modes):
+    spectral = SpectralConv(n_times, 4, n_modes)
+    z = torch.randn(n_times, 5, 4)
+    modes = torch.fft.rfft(z, dim=0)[:n_modes]
+    weights = torch.complex(spectral.real, spectral.imag)
+    product = torch.einsum("kbi,kio->kbo", modes, weights)
+    expected = torch.fft.irfft(product, n=n_times, dim=0)
+    torch.testing.assert_close(spectral(z), expected, rtol=1e-4, atol=1e-5)
+
+
+SWITCHES = [
+    {},
+    {"film": False},
+    {"attention": False},
+    {"film": False, "attention": False},  # a plain FNO
+    {"norm": "batch"},
+    {"n_layers": 0},
+    {"n_layers": 0, "attention": False},
+    {"n_modes": 1000},
+]
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+@pytest.mark.parametrize("with_skip", [False, True])
+def test_every_switch_keeps_shapes_and_leaves_no_parameter_unused(
+    switches, with_skip, inputs
+):
+    module = make_module(**switches, skip=make_skip() if with_skip else None)
+    out = module(**inputs)
+    assert out.shape == (N_SAMPLES, N_TIMES, N_CHANNELS)
+    out.square().sum().backward()
+    without_gradient = {n for n, p in module.named_parameters() if p.grad is None}
+    frozen = {n for n, _ in module.named_parameters() if n.startswith("skip.")}
+    assert without_gradient == frozen
+
+
+def test_every_parameter_but_one_moves_the_output(inputs):
+    module = make_module()
+    module(**inputs).square().sum().backward()
+    still = [n for n, p in module.named_parameters() if p.grad.abs().max() < 1e-6]
+    # softmax does not see a constant added to all keys
+    assert still == ["attention.key.bias"]
+
+
+@pytest.mark.parametrize(
+    ("switch", "piece"),
+    [
+        ({"film": False}, "film"),
+        ({"attention": False}, "attention"),
+        ({"norm": None}, "norm"),
+        ({"n_layers": 0}, "blocks"),
+        ({"skip": None}, "skip"),
+    ],
+)
+def test_a_piece_switched_off_is_gone(switch, piece):
+    everything = {"norm": "batch", "skip": make_skip()}
+    names = [n for n, _ in make_module(**everything).named_parameters()]
+    assert any(piece in n for n in names)
+    names = [n for n, _ in make_module(**everything | switch).named_parameters()]
+    assert not any(piece in n for n in names)
+
+
+@pytest.mark.parametrize("with_skip", [False, True])
+def test_gradient_by_params_equals_finite_differences(with_skip, inputs):
+    module = make_module(skip=make_skip() if with_skip else None)
+    torch.nn.init.normal_(module.project[-1].weight)
+    module.double()
+    inputs = {name: value.double() for name, value in inputs.items()}
+    params = inputs.pop("params").requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: module(p, **inputs), params)
+    del inputs["readings"], inputs["mask"]
+    assert torch.autograd.gradcheck(lambda p: module(p, **inputs), params)
+
+
+def test_only_readings_under_the_mask_count(inputs):
+    module = make_module()
+    before = module(**inputs)
+    mask, noise = inputs["mask"], torch.randn(N_SAMPLES, N_TIMES, N_CHANNELS)
+    inputs["readings"] = inputs["readings"] + (1 - mask) * noise
+    torch.testing.assert_close(module(**inputs), before)
+    inputs["readings"] = inputs["readings"] + mask * noise
+    assert not torch.allclose(module(**inputs), before)
+
+
+def test_no_readings_is_the_same_as_an_empty_mask(inputs):
+    module = make_module()
+    inputs["mask"].zero_()
+    empty = module(**inputs)
+    torch.testing.assert_close(module(inputs["params"], inputs["has_params"]), empty)
+
+
+@pytest.mark.parametrize("with_skip", [False, True])
+def test_params_do_not_count_where_they_are_unknown(with_skip, inputs):
+    module = make_module(skip=make_skip() if with_skip else None)
+    torch.nn.init.normal_(module.project[-1].weight)
+    inputs["has_params"].zero_()
+    before = module(**inputs)
+    inputs["params"] = torch.rand(N_SAMPLES, N_PARAMS)
+    torch.testing.assert_close(module(**inputs), before)
+
+
+def test_samples_do_not_see_each_other(inputs):
+    module = make_module()
+    together = module(**inputs)
+    for i in range(N_SAMPLES):
+        alone = module(**{name: value[i : i + 1] for name, value in inputs.items()})
+        torch.testing.assert_close(alone[0], together[i])
+
+
+def test_operator_starts_from_the_skip_alone(inputs):
+    skip = make_skip()
+    module = make_module(skip=skip)
+    expected = skip.trajectory(inputs["params"], inputs["has_params"])
+    torch.testing.assert_close(module(**inputs), expected)
+
+
+def test_skip_is_the_mean_plus_coefficients_times_basis(inputs):
+    skip = make_skip()
+    params, has_params = inputs["params"], inputs["has_params"]
+    deviation = (skip(params) @ skip.basis).reshape(N_SAMPLES, N_TIMES, N_CHANNELS)
+    torch.testing.assert_close(
+        skip.trajectory(params, has_params), skip.mean + deviation
+    )
+    unknown = skip.trajectory(params, 0 * has_params)
+    np.testing.assert_array_equal(
+        unknown.detach().numpy(), skip.mean.expand_as(unknown).numpy()
+    )

@@ -1,0 +1,54 @@
+"""Both learned estimators honour scikit-learn's contract, and enough of it was run."""
+
+import pytest
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+
+from sklearn_inverse import ADMInverter, ODESurrogate
+
+# Blocks, attention, norm and skip are all in place, each as small as can be.
+SURROGATE = ODESurrogate(
+    n_basis=2,
+    basis_epochs=2,
+    n_layers=1,
+    n_modes=2,
+    embedding=4,
+    norm="batch",
+    max_epochs=1,
+    random_state=0,
+)
+# Some checks ask for a fit of R² > 0.5, which takes a little more.
+INVERTER = ADMInverter(
+    ODESurrogate(n_basis=0, n_layers=0, embedding=4, max_epochs=1, random_state=0),
+    n_steps=2,
+    width=32,
+    n_blocks=1,
+    lr=1e-2,
+    max_epochs=20,
+    batch_size=16,
+    random_state=0,
+)
+NAMES = ["surrogate", "adm"]
+
+
+def expected_failed_checks(estimator):
+    return {
+        "check_fit_score_takes_y": "the product is specified with fit(observations, "
+        "params); the check insists on the literal name y"
+    }
+
+
+@parametrize_with_checks(
+    [SURROGATE, INVERTER], expected_failed_checks=expected_failed_checks
+)
+def test_estimator_passes_the_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(
+    "estimator", [SURROGATE, clone(INVERTER).set_params(max_epochs=1)], ids=NAMES
+)
+def test_no_tag_silently_switches_checks_off(estimator):
+    results = check_estimator(estimator, on_skip=None, on_fail=None)
+    executed = [r["check_name"] for r in results if r["status"] != "skipped"]
+    assert len(executed) >= 45

@@ -1,0 +1,68 @@
+"""Devices are checked by name, and randomness never touches a global generator."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_inverse.utils._torch import (
+    as_tensor,
+    fork_rng,
+    generator,
+    resolve_device,
+    spawn_seeds,
+)
+
+
+def test_auto_takes_a_gpu_where_there_is_one():
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert resolve_device("auto").type == expected
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_a_device_is_named_by_string_or_object(device):
+    assert resolve_device(device) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("tpu9", "`device` must be 'auto', 'cpu', 'cuda' or 'cuda:<index>'. Got 'tpu9'"),
+        ("", "`device` must be 'auto', 'cpu', 'cuda' or 'cuda:<index>'. Got ''"),
+        ("cuda:99", r"a GPU that is not there: torch sees \d+ CUDA device"),
+        ("meta", "must be on 'cpu' or 'cuda'. Got 'meta' instead, which has not been"),
+    ],
+)
+def test_unknown_and_missing_devices_are_refused(device, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_device(device)
+
+
+def test_seeds_are_reproducible_and_differ_from_each_other():
+    assert spawn_seeds(3, 4) == spawn_seeds(3, 4)
+    assert len(set(spawn_seeds(3, 4))) == 4
+    rng = np.random.RandomState(0)
+    assert spawn_seeds(rng, 2) != spawn_seeds(rng, 2)
+
+
+def test_generator_repeats_itself():
+    a, b = (torch.rand(3, generator=generator(5)) for _ in range(2))
+    assert torch.equal(a, b)
+
+
+def test_forked_generator_is_seeded_inside_and_restored_outside():
+    before = torch.get_rng_state()
+    draws = []
+    for _ in range(2):
+        with fork_rng(7, torch.device("cpu")):
+            draws.append(torch.rand(3))
+    assert torch.equal(*draws)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_tensor_is_a_copy_in_single_precision():
+    array = np.arange(6.0).reshape(2, 3).T  # not contiguous
+    tensor = as_tensor(array, torch.device("cpu"))
+    assert tensor.dtype == torch.float32
+    tensor += 1
+    np.testing.assert_array_equal(tensor.numpy(), array + 1)
+    assert array.max() == 5
