@@ -2,8 +2,15 @@
 
 from sklearn_inverse.forward import ODESimulator, ODESurrogate
 from sklearn_inverse.inverse import ADMInverter
-from sklearn_inverse.systems import ODESystem
+from sklearn_inverse.systems import ODESystem, ReactionSystem
 
 __version__ = "0.1.0"
 
-__all__ = ["ADMInverter", "ODESimulator", "ODESurrogate", "ODESystem", "__version__"]
+__all__ = [
+    "ADMInverter",
+    "ODESimulator",
+    "ODESurrogate",
+    "ODESystem",
+    "ReactionSystem",
+    "__version__",
+]

@@ -49,7 +49,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         params = check_params(params, n_samples=len(trajectories))
         _, self.n_times_, self.n_channels_ = trajectories.shape
         self.n_params_ = params.shape[1]
-        check_noise_std(self.noise_std, shape=trajectories.shape)
+        check_noise_std(self.noise_std, shape=trajectories[:1].shape)
 
         self.surrogate_ = self._fit_surrogate(trajectories, params)
         forward_box = self.surrogate_.scaler_

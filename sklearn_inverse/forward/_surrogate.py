@@ -335,7 +335,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 unit_params[seen], standardised[seen], device, skip_seed
             )
             make_module = partial(self._make_module, skip)
-        noise = check_noise_std(self.noise_std, shape=trajectories.shape)
+        noise = check_noise_std(self.noise_std, shape=trajectories[:1].shape)
         n_observed = (1, self.n_times_) if self.n_observed is None else self.n_observed
         self.net_ = fit_net(
             make_module,

@@ -390,7 +390,7 @@ class ADMInverter(BaseInverter):
                 "`observed_channels` must hold indices of the "
                 f"{self.n_channels_} channels. Got {self.observed_channels!r} instead."
             ) from error
-        noise = check_noise_std(self.noise_std, shape=trajectories.shape)
+        noise = check_noise_std(self.noise_std, shape=trajectories[:1].shape)
         return ReadingSimulator(
             n_observed,
             as_tensor(observed, device),
@@ -468,9 +468,7 @@ class ADMInverter(BaseInverter):
         """Standardised trajectories at unit params, by forward passes only."""
         with torch.no_grad():
             trajectories = self.surrogate_.forward(self._to_forward_box(particles))
-        # A particle whose simulation fails shows no residual, and moves on by its
-        # readings alone.
-        return self.channel_scaler_.standardise(trajectories).float().nan_to_num()
+        return self.channel_scaler_.standardise(trajectories).float()
 
     @torch.no_grad()
     def _drift(self, module, slots, start):
@@ -482,7 +480,7 @@ class ADMInverter(BaseInverter):
         for step in range(self.n_steps):
             particles = (particles + fraction * velocity).clamp(0, 1)
             tau = particles.new_full((n_samples,), step / self.n_steps)
-            residuals = slots.readings - slots.gather(self._simulate(particles))
+            residuals = slots.residuals(self._simulate(particles))
             velocity, spread = module(particles, residuals, *slots, tau)
         return (particles + velocity).clamp(0, 1), spread
 

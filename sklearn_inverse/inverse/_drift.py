@@ -265,13 +265,13 @@ class DriftBatches:
         target = drift_targets(
             self.particles,
             self.truths,
-            simulated - self.trajectories.nan_to_num(),
+            (simulated - self.trajectories).nan_to_num(),
             coupling=self.coupling,
             normalise=self.normalise,
         )
         inputs = {
             "particles": self.particles,
-            "residuals": self.slots.readings - self.slots.gather(simulated),
+            "residuals": self.slots.residuals(simulated),
             **self.slots._asdict(),
             "tau": self.step / self.n_steps,
         }

@@ -37,6 +37,14 @@ class Slots(NamedTuple):
         index = self.time_index[..., None].expand(-1, -1, trajectories.shape[-1])
         return trajectories.gather(1, index)
 
+    def residuals(self, simulated: Tensor) -> Tensor:
+        """Readings minus (n_samples, n_times, n_channels) simulated at the slots.
+
+        A particle whose simulation failed (NaN) shows no residual, and moves on by its
+        readings alone.
+        """
+        return (self.readings - self.gather(simulated)).nan_to_num()
+
     def times(self, times: Tensor, n_harmonics: int = 8) -> Tensor:
         """Low harmonics of the slots' times, zero in empty slots."""
         angle = math.pi * times[self.time_index][..., None]

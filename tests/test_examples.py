@@ -1,0 +1,40 @@
+"""The examples run as a newcomer runs them, and what they promise comes out."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib").use("Agg")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.slow
+def test_lynx_and_hare_agree_with_the_published_posterior(tmp_path):
+    result = runpy.run_path(str(EXAMPLES / "plot_lynx_hare.py"))
+    published = result["data"].published
+    distance = np.abs(result["mean"][0] - published["mean"][:6]) / published["std"][:6]
+    assert distance.max() < 2
+    ratio = result["std"][0] / published["std"][:6]
+    assert (ratio > 0.5).all()
+    assert (ratio < 2).all()
+    assert (tmp_path / "lynx_hare.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_pollu_tells_what_can_be_known_with_honest_intervals(tmp_path):
+    result = runpy.run_path(str(EXAMPLES / "plot_pollu.py"))
+    assert result["mse"] < 0.026
+    assert 0.86 < result["covered"] < 0.94
+    names = np.array(result["system"].param_names)
+    unknowable = set(names[result["shrinkage"] > 0.8])
+    # Only k16 / k19 enters, and k17, k18 hardly at all (sensitivities of the scheme).
+    assert {"k16", "k17", "k18", "k19"} <= unknowable
+    assert "k1" not in unknowable
+    assert (tmp_path / "pollu.png").stat().st_size > 10_000
