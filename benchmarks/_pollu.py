@@ -1,6 +1,9 @@
 """The POLLU problem that several benchmarks share: 25 rate constants, three snapshots."""
 
+from pathlib import Path
+
 import numpy as np
+from joblib import Memory
 
 from sklearn_inverse.datasets import (
     add_noise,
@@ -13,17 +16,20 @@ NOISE = 0.01  # of each channel's standard deviation over samples and times
 N_OBSERVED = 3
 
 
+def simulate(n_samples, sampling, seed):
+    """Draw and simulate pairs; the result is kept on disk for the next benchmark."""
+    return make_inverse_problem(
+        pollu(), n_samples, sampling=sampling, n_jobs=-1, random_state=seed, verbose=1
+    )
+
+
 class PolluProblem:
     """Training trajectories, and held-out ones with and without sparse noisy readings."""
 
     def __init__(self, n_train=50_000, n_test=1_000, seed=0):
-        self.system = system = pollu()
-        train = make_inverse_problem(
-            system, n_train, n_jobs=-1, random_state=seed, verbose=1
-        )
-        test = make_inverse_problem(
-            system, n_test, sampling="uniform", n_jobs=-1, random_state=seed + 1
-        )
+        self.system = pollu()
+        cached = Memory(Path(__file__).parent / ".cache", verbose=0).cache(simulate)
+        train, test = cached(n_train, "lhs", seed), cached(n_test, "uniform", seed + 1)
         self.train, self.test = train, test
         self.channel_std = train.trajectories.std(axis=(0, 1))
         self.noise_std = NOISE * self.channel_std

@@ -97,10 +97,10 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     norm : {"batch"} or None, default=None
         Normalisation inside the blocks. "batch" is the paper's; it raises the error.
 
-    observation_dropout : float, default=0.6
+    observation_dropout : float, default=0.3
         Share of the training batches without readings: the emulator's share.
 
-    params_dropout : float, default=0.2
+    params_dropout : float, default=0.4
         Share of the training batches without params: the imputer's share.
 
     lr : float, default=2e-3
@@ -229,8 +229,8 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         film=True,
         attention=True,
         norm=None,
-        observation_dropout=0.6,
-        params_dropout=0.2,
+        observation_dropout=0.3,
+        params_dropout=0.4,
         lr=2e-3,
         max_epochs=50,
         batch_size=64,

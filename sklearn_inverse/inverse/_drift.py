@@ -191,7 +191,7 @@ class DriftBatches:
         if not normalise:
             # Eq. (8) as printed is far shorter than the way to go: bring the field to a
             # length that the integration can traverse.
-            _, (target, _) = self._batch()
+            _, (target, *_) = self._batch()
             way = (self.truths - self.particles).abs().mean()
             self.field_scale = float(way / target.abs().mean())
 
@@ -275,7 +275,7 @@ class DriftBatches:
             **self.slots._asdict(),
             "tau": self.step / self.n_steps,
         }
-        return inputs, (self.field_scale * target, self.truths.clone())
+        return inputs, (self.field_scale * target, self.truths.clone(), inputs["tau"])
 
 
 class MoveParticles(Callback):

@@ -104,13 +104,24 @@ class DriftNet(nn.Module):
             h = h + block(nn.functional.silu(h))
         h = nn.functional.silu(h)
         velocity = self.velocity(h)
+        return velocity, self._spread(h.detach(), (particles + velocity).detach())
+
+    def _spread(self, features, estimate):
+        """Spread around the estimate, the prior where nothing has been learnt.
+
+        An error du of unit params is one of du / φ(z) of their probit z: near the walls
+        of the box the precision falls by that factor, which the head need not learn.
+        """
+        z = probit(estimate)
+        p = z.shape[1]
+        log_slope = -0.5 * z.clamp(-2.5, 2.5).square()
         # Logarithms of the precision have units to go, velocities a fraction of one.
-        spread = 5 * self.spread(h.detach())
-        estimate = probit((particles + velocity).detach())
-        return velocity, torch.cat(
-            [spread[:, : estimate.shape[1]] + estimate, spread[:, estimate.shape[1] :]],
-            1,
+        mean, log_diagonal, below = (5 * self.spread(features)).split(
+            [p, p, p * (p - 1) // 2], dim=1
         )
+        row, _ = torch.tril_indices(p, p, -1, device=z.device)
+        below = below * log_slope.exp()[:, row]
+        return torch.cat([z + mean, log_diagonal + log_slope, below], dim=1)
 
 
 class DriftLoss(nn.Module):
@@ -134,16 +145,20 @@ class DriftLoss(nn.Module):
         predicted : tuple of Tensor
             Velocity and spread.
 
-        target : tuple of Tensor of shape (n_samples, n_params)
-            Drift target, and unit params of the truth.
+        target : tuple of Tensor
+            Drift target and unit params of the truth, of shape (n_samples, n_params),
+            and drift time (n_samples,). The spread is asked for on arrival, so late
+            states weigh more in its likelihood.
         """
         velocity, spread = predicted
-        drift, truths = target
+        drift, truths, tau = target
         mean, factor = precision_factor(spread, drift.shape[1])
         whitened = (factor.mT @ (probit(truths) - mean)[..., None])[..., 0]
         log_det = factor.diagonal(dim1=1, dim2=2).log().sum(dim=1)
         likelihood = 0.5 * whitened.square().sum(dim=1) - log_det
-        return self.error(velocity, drift) + likelihood.mean() / drift.shape[1]
+        weight = tau.square() / tau.square().mean().clamp(min=1e-6)
+        likelihood = (weight * likelihood).mean() / drift.shape[1]
+        return self.error(velocity, drift) + likelihood
 
 
 def precision_factor(out: Tensor, n_params: int) -> tuple[Tensor, Tensor]:

@@ -9,13 +9,6 @@ from sklearn_inverse.forward._cfno import CFNO, ParamSkip, SpectralConv
 N_TIMES, N_CHANNELS, N_PARAMS, N_SAMPLES = 9, 3, 2, 4
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
 def make_skip():
     return ParamSkip(
         torch.randn(N_TIMES, N_CHANNELS),

@@ -263,8 +263,16 @@ def test_without_warm_start_a_fit_forgets_the_last_one(tiny):
 @pytest.mark.parametrize(
     ("trajectories", "params", "message"),
     [
-        (TRAJECTORIES[:, :6], PARAMS, "X has 12 features, but ODESurrogate is expecting"),
-        (TRAJECTORIES, np.c_[PARAMS, PARAMS], r"with n_params=1. Got \(320, 2\) instead"),
+        (
+            TRAJECTORIES[:, :6],
+            PARAMS,
+            "X has 12 features, but ODESurrogate is expecting",
+        ),
+        (
+            TRAJECTORIES,
+            np.c_[PARAMS, PARAMS],
+            r"with n_params=1. Got \(320, 2\) instead",
+        ),
         (TRAJECTORIES, 2 * PARAMS, "Every param must lie within its bounds"),
         (TRAJECTORIES.reshape(320, 8, 3), PARAMS, "must have n_channels=2 entries on"),
     ],
@@ -276,30 +284,14 @@ def test_warm_start_asks_for_pairs_like_the_last(tiny, trajectories, params, mes
         surrogate.fit(trajectories, params)
 
 
-class Interrupt(Callback):
-    """Press Ctrl-C in an epoch, at its start or after its first batch."""
-
-    def __init__(self, epoch=2, at="on_epoch_begin"):
-        self.epoch, self.at = epoch, at
-
-    def on_epoch_begin(self, net, **kwargs):
-        if self.at == "on_epoch_begin":
-            self.press(net)
-
-    def on_batch_end(self, net, **kwargs):
-        if self.at == "on_batch_end":
-            self.press(net)
-
-    def press(self, net):
-        if len(net.history) == self.epoch:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("at", ["on_epoch_begin", "on_batch_end"])
 @pytest.mark.parametrize("patience", [None, 5])
-def test_an_interrupted_fit_leaves_a_usable_surrogate(at, patience):
+def test_an_interrupted_fit_leaves_a_usable_surrogate(press_ctrl_c, at, patience):
     surrogate = make_surrogate(
-        max_epochs=50, basis_epochs=150, callbacks=[Interrupt(at=at)], patience=patience
+        max_epochs=50,
+        basis_epochs=150,
+        callbacks=[press_ctrl_c(epoch=2, at=at)],
+        patience=patience,
     ).fit(TRAJECTORIES, PARAMS)
     assert surrogate.n_iter_ == 2
     error = rmse_per_std(surrogate.simulate(NEW_PARAMS), NEW_TRAJECTORIES)
@@ -379,7 +371,9 @@ def test_a_dumped_surrogate_predicts_identically_in_a_fresh_process(
 def test_a_clone_has_the_same_settings_and_no_memory(tiny):
     copy = clone(tiny)
     assert copy.get_params() == tiny.get_params()
-    with pytest.raises(NotFittedError, match="This ODESurrogate instance is not fitted"):
+    with pytest.raises(
+        NotFittedError, match="This ODESurrogate instance is not fitted"
+    ):
         copy.simulate(NEW_PARAMS)
 
 
@@ -407,9 +401,15 @@ def test_grid_search_chooses_a_working_number_of_modes_and_basis():
     [
         ({"n_channels": 5}, "must have n_channels=5 entries on their last axis"),
         ({"bounds": [[2.0, 0.5]]}, "Every lower bound must be below its upper bound"),
-        ({"bounds": [0.5, 2.0]}, r"`bounds` must have shape \(n_params, 2\) = \(1, 2\)"),
+        (
+            {"bounds": [0.5, 2.0]},
+            r"`bounds` must have shape \(n_params, 2\) = \(1, 2\)",
+        ),
         ({"bounds": [[0.5, 1.0]]}, "Every param must lie within its bounds"),
-        ({"scale": ["linear", "log10"]}, "`scale` must be 'linear', 'log10', or a list"),
+        (
+            {"scale": ["linear", "log10"]},
+            "`scale` must be 'linear', 'log10', or a list",
+        ),
         ({"times": [0.0, 1.0]}, r"`times` must have shape \(12,\)"),
         ({"times": np.zeros(12)}, "strictly increasing"),
         ({"noise_std": [0.1, -1.0]}, "`noise_std` must be finite and >= 0. Got -1.0"),
@@ -439,7 +439,11 @@ def test_noise_of_every_single_reading_means_nothing_in_training():
         ([[np.nan]], None, "Input params contains NaN"),
         ([1.0], NEW_TRAJECTORIES[:2], "same number of samples. Got 2 and 1"),
         ([1.0], NEW_TRAJECTORIES[:1, :6], "X has 12 features, but ODESurrogate is exp"),
-        ([1.0], np.full((1, 24), np.nan), "Every sample needs at least one observation"),
+        (
+            [1.0],
+            np.full((1, 24), np.nan),
+            "Every sample needs at least one observation",
+        ),
         ([1.0], np.full((1, 24), np.inf), "Input X contains infinity"),
     ],
 )

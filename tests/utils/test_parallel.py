@@ -43,7 +43,9 @@ def test_workers_run_on_one_torch_thread_each():
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_progress_bar_counts_samples(capsys, n_jobs):
-    map_chunks(make_bounds(), 7, chunk_size=3, n_jobs=n_jobs, verbose=1, desc="Counting")
+    map_chunks(
+        make_bounds(), 7, chunk_size=3, n_jobs=n_jobs, verbose=1, desc="Counting"
+    )
     shown = capsys.readouterr().err
     assert "Counting: 100%" in shown
     assert "7/7" in shown

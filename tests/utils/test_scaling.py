@@ -99,7 +99,9 @@ def trajectories():
 def test_channels_have_mean_zero_and_spread_one_whatever_their_size(trajectories):
     standardised = ChannelScaler(trajectories).standardise(trajectories)
     np.testing.assert_allclose(standardised.mean(axis=(0, 1)), 0, atol=1e-12)
-    np.testing.assert_allclose(standardised.std(axis=(0, 1)), [1, 1, 1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(
+        standardised.std(axis=(0, 1)), [1, 1, 1, 0, 0], atol=1e-12
+    )
 
 
 def test_a_constant_channel_is_divided_by_its_size_and_zero_by_one(trajectories):
@@ -142,4 +144,6 @@ def test_tensors_are_standardised_as_arrays_are(trajectories):
     np.testing.assert_allclose(
         scaler.standardise(tensor).numpy(), scaler.standardise(trajectories)
     )
-    np.testing.assert_allclose(scaler.restore(tensor).numpy(), scaler.restore(trajectories))
+    np.testing.assert_allclose(
+        scaler.restore(tensor).numpy(), scaler.restore(trajectories)
+    )

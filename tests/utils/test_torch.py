@@ -26,7 +26,10 @@ def test_a_device_is_named_by_string_or_object(device):
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("tpu9", "`device` must be 'auto', 'cpu', 'cuda' or 'cuda:<index>'. Got 'tpu9'"),
+        (
+            "tpu9",
+            "`device` must be 'auto', 'cpu', 'cuda' or 'cuda:<index>'. Got 'tpu9'",
+        ),
         ("", "`device` must be 'auto', 'cpu', 'cuda' or 'cuda:<index>'. Got ''"),
         ("cuda:99", r"a GPU that is not there: torch sees \d+ CUDA device"),
         ("meta", "must be on 'cpu' or 'cuda'. Got 'meta' instead, which has not been"),

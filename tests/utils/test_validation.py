@@ -54,9 +54,17 @@ def test_input_is_neither_changed_nor_needed_later():
 @pytest.mark.parametrize(
     ("observations", "kwargs", "message"),
     [
-        (np.ones((2, 3, 2)), {"n_channels": 3}, r"must have n_channels=3 entries on the"),
+        (
+            np.ones((2, 3, 2)),
+            {"n_channels": 3},
+            r"must have n_channels=3 entries on the",
+        ),
         (np.ones((2, 5)), {"n_channels": 2}, r"a multiple of n_channels=2. Got 5 col"),
-        ([[1.0, 2.0], [np.nan, np.nan]], {}, r"NaN in 1 sample\(s\), the first at row 1"),
+        (
+            [[1.0, 2.0], [np.nan, np.nan]],
+            {},
+            r"NaN in 1 sample\(s\), the first at row 1",
+        ),
         ([[1.0, np.inf]], {}, "Input X contains infinity"),
         ([[1.0, -np.inf]], {}, "Input X contains infinity"),
         ([[1.0, 1j]], {}, "Complex data not supported"),
@@ -82,7 +90,9 @@ def test_columns_that_are_no_multiple_of_channels_are_refused():
 def test_observations_must_agree_with_those_of_the_fit():
     estimator = Estimator()
     check_observations(estimator, np.ones((2, 4)), reset=True)
-    with pytest.raises(ValueError, match="X has 3 features, but Estimator is expecting 4"):
+    with pytest.raises(
+        ValueError, match="X has 3 features, but Estimator is expecting 4"
+    ):
         check_observations(estimator, np.ones((2, 3)))
 
 
@@ -111,11 +121,19 @@ def test_bad_params_are_refused(params, kwargs, message):
     ("bounds", "kwargs", "message"),
     [
         ([0.0, 1.0], {}, r"= \(n_params, 2\): one .* Got shape \(2,\) instead"),
-        ([[0.0, 1.0]], {"n_params": 2}, r"= \(2, 2\): one .* Got shape \(1, 2\) instead"),
+        (
+            [[0.0, 1.0]],
+            {"n_params": 2},
+            r"= \(2, 2\): one .* Got shape \(1, 2\) instead",
+        ),
         ([[0.0, 1.0, 2.0]], {}, r"Got shape \(1, 3\) instead"),
         ([[0.0, np.inf]], {}, "`bounds` must be finite"),
         ([[np.nan, 1.0]], {}, "`bounds` must be finite"),
-        ([[0.0, 1.0], [2.0, 1.0]], {}, r"lower bound must be below .* \[2. 1.\] for param"),
+        (
+            [[0.0, 1.0], [2.0, 1.0]],
+            {},
+            r"lower bound must be below .* \[2. 1.\] for param",
+        ),
         ([[1.0, 1.0]], {}, "lower bound must be below its upper bound"),
         ([[0.0, 1.0]], {"scale": "log10"}, "log10 scale must have positive bounds"),
         (
@@ -158,7 +176,16 @@ SHAPE = (2, 3, 4)  # samples, times, channels
 
 @pytest.mark.parametrize(
     "noise_std",
-    [None, 0, 0.1, [0.1], np.ones(4), np.ones((3, 4)), np.ones(SHAPE), np.ones((2, 12))],
+    [
+        None,
+        0,
+        0.1,
+        [0.1],
+        np.ones(4),
+        np.ones((3, 4)),
+        np.ones(SHAPE),
+        np.ones((2, 12)),
+    ],
 )
 def test_noise_broadcasts_to_the_observations(noise_std):
     noise = check_noise_std(noise_std, shape=SHAPE)
@@ -189,13 +216,21 @@ def test_bad_noise_is_refused(noise_std, message):
 
 @pytest.mark.parametrize(
     ("n_observed", "expected"),
-    [(None, (5, 5)), (2, (2, 2)), ((1, 5), (1, 5)), ([2, 3], (2, 3)), (np.int64(3), (3, 3))],
+    [
+        (None, (5, 5)),
+        (2, (2, 2)),
+        ((1, 5), (1, 5)),
+        ([2, 3], (2, 3)),
+        (np.int64(3), (3, 3)),
+    ],
 )
 def test_n_observed_is_a_number_or_a_range(n_observed, expected):
     assert check_n_observed(n_observed, n_times=5) == expected
 
 
-@pytest.mark.parametrize("n_observed", [0, -1, 6, (0, 2), (3, 2), (1, 6), (1, 2, 3), [1]])
+@pytest.mark.parametrize(
+    "n_observed", [0, -1, 6, (0, 2), (3, 2), (1, 6), (1, 2, 3), [1]]
+)
 def test_n_observed_out_of_range_is_refused(n_observed):
     with pytest.raises(ValueError, match="1 <= low <= high <= n_times=5. Got"):
         check_n_observed(n_observed, n_times=5)
