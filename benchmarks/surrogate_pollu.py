@@ -1,6 +1,6 @@
 """How well does the surrogate learn POLLU, in how much time, and what does skorch cost?
 
-Trains ODESurrogate for about five and for about fifteen minutes, and the paper's
+Trains ODESurrogate for about three and for about ten minutes, and the paper's
 network (batch norm, no direct part) beside them; reports the error as emulator (params
 alone), as conditional emulator (params and three snapshots) and as imputer (three
 snapshots alone), in units of each channel's standard deviation. Then times an epoch of
@@ -21,8 +21,8 @@ from sklearn_inverse import ODESurrogate
 from sklearn_inverse.forward._training import fit_net
 
 SETTINGS = {
-    "five minutes": {"basis_epochs": 350, "max_epochs": 6},
-    "fifteen minutes": {"basis_epochs": 1100, "max_epochs": 22},
+    "short": {"basis_epochs": 250, "max_epochs": 4},
+    "long": {"basis_epochs": 700, "max_epochs": 14},
     "paper's network": {"n_basis": 0, "norm": "batch", "max_epochs": 8},
 }
 

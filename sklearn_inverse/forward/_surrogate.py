@@ -276,7 +276,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Standardise the channels and scale the params, hold some pairs out, train the
         operator, and measure its error on the pairs held out. A KeyboardInterrupt ends
-        the training early and keeps what was learned.
+        the training early and keeps what was learned, with a ConvergenceWarning.
 
         Parameters
         ----------
@@ -328,13 +328,17 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             tensor_dataset(unit_params[i], standardised[i], device=device)
             for i in (seen, held_out)
         )
+        max_epochs = self.max_epochs
         if going_on:
             make_module = partial(copy.deepcopy, self.net_.module_)
         else:
-            skip = self._fit_skip(
+            skip_net = self._fit_skip(
                 unit_params[seen], standardised[seen], device, skip_seed
             )
+            skip = None if skip_net is None else skip_net.module_
             make_module = partial(self._make_module, skip)
+            if skip_net is not None and skip_net.interrupted_:
+                max_epochs = 0  # who stopped the one does not want the other
         noise = check_noise_std(self.noise_std, shape=trajectories[:1].shape)
         n_observed = (1, self.n_times_) if self.n_observed is None else self.n_observed
         self.net_ = fit_net(
@@ -352,7 +356,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             train,
             valid,
             lr=self.lr,
-            max_epochs=self.max_epochs,
+            max_epochs=max_epochs,
             n_batches=math.ceil(len(seen) / self.batch_size),
             patience=self.patience,
             callbacks=self.callbacks,
@@ -442,7 +446,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return check_observations(self, observations, n_channels=self.n_channels_)
 
     def _fit_skip(self, unit_params, standardised, device, seed):
-        """Train the direct part, params to principal components; None without one."""
+        """Train the direct part, params to components; its net, or None without."""
         flat = np.nan_to_num(standardised.reshape(len(standardised), -1))
         n_basis = min(self.n_basis, *flat.shape)
         if n_basis == 0:
@@ -467,7 +471,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             desc="Training skip",
             seed=seed,
             device=device,
-        ).module_
+        )
 
     def _make_module(self, skip):
         """Build the operator around the trained skip."""

@@ -6,6 +6,7 @@ DataLoader would cost more than the networks do.
 
 import copy
 import math
+import warnings
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.helper import predefined_split
 from torch.utils.data import TensorDataset
 
+from sklearn_inverse.exceptions import ConvergenceWarning
 from sklearn_inverse.utils._parallel import map_chunks, progress_bar
 from sklearn_inverse.utils._torch import fork_rng, generator
 
@@ -40,6 +42,16 @@ class EstimatorNet(NeuralNet):
     @property
     def _default_callbacks(self):
         return []  # what they report is recorded below, or shown by EpochBar
+
+    interrupted_ = False
+
+    def fit_loop(self, *args, **kwargs):
+        """Train, and remember if Ctrl-C ended it; skorch itself swallows that."""
+        try:
+            return super().fit_loop(*args, **kwargs)
+        except KeyboardInterrupt:
+            self.interrupted_ = True
+            raise
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Run one epoch and record its mean loss."""
@@ -162,7 +174,7 @@ def fit_net(
     -------
     net : EstimatorNet
         Trained, its module in evaluation mode. A KeyboardInterrupt ends the training
-        early and keeps what was learned so far.
+        early and keeps what was learned so far, with a ConvergenceWarning.
     """
     used = [
         LRScheduler(
@@ -195,6 +207,13 @@ def fit_net(
         )
         net.initialize()
         net.partial_fit(train, None)
+    if net.interrupted_:
+        warnings.warn(
+            f"{desc} was interrupted after {len(net.history)} of {max_epochs} epochs; "
+            "what was learned until then is kept.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
     net.module_.eval()
     return net
 

@@ -302,8 +302,9 @@ class ADMInverter(BaseInverter):
 
         1. Fit the forward model, unless it is fitted or exact. 2. Train the velocity on
         drift targets, and the spread on the likelihood of the truth. 3. Calibrate the
-        spread on pairs held out. A KeyboardInterrupt ends the training early and keeps
-        what was learned.
+        spread on pairs held out. A KeyboardInterrupt ends the training under way, of
+        the forward model or the drift, and keeps what was learned, with a
+        ConvergenceWarning.
 
         Parameters
         ----------
@@ -380,16 +381,17 @@ class ADMInverter(BaseInverter):
         """Return what draws training readings as those to be inverted will be made."""
         n_observed = (1, self.n_times_) if self.n_observed is None else self.n_observed
         n_observed = check_n_observed(n_observed, n_times=self.n_times_)
-        observed = np.zeros(self.n_channels_)
-        channels = self.observed_channels
-        channels = range(self.n_channels_) if channels is None else channels
-        try:
-            observed[list(channels)] = 1
-        except (IndexError, TypeError) as error:
+        n = self.n_channels_
+        channels = (
+            range(n) if self.observed_channels is None else self.observed_channels
+        )
+        if len(channels) == 0 or not set(channels) <= set(range(-n, n)):
             raise ValueError(
-                "`observed_channels` must hold indices of the "
-                f"{self.n_channels_} channels. Got {self.observed_channels!r} instead."
-            ) from error
+                f"`observed_channels` must hold indices of the {n} channels, at least "
+                f"one. Got {self.observed_channels!r} instead."
+            )
+        observed = np.zeros(n)
+        observed[list(channels)] = 1
         noise = check_noise_std(self.noise_std, shape=trajectories[:1].shape)
         return ReadingSimulator(
             n_observed,

@@ -157,6 +157,8 @@ class DriftBatches:
         Seed of everything drawn here.
     """
 
+    particles: Tensor
+
     def __init__(
         self,
         dataset,

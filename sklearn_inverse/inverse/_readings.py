@@ -38,7 +38,7 @@ class Slots(NamedTuple):
         return trajectories.gather(1, index)
 
     def residuals(self, simulated: Tensor) -> Tensor:
-        """Readings minus (n_samples, n_times, n_channels) simulated at the slots.
+        """Return readings minus what is simulated, (n_samples, n_times, n_channels).
 
         A particle whose simulation failed (NaN) shows no residual, and moves on by its
         readings alone.

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_inverse.forward._cfno import CFNO, ParamSkip, SpectralConv
+from sklearn_inverse.forward._cfno import (
+    CFNO,
+    Block,
+    CrossAttention,
+    ParamSkip,
+    SpectralConv,
+)
 
 N_TIMES, N_CHANNELS, N_PARAMS, N_SAMPLES = 9, 3, 2, 4
 
@@ -45,6 +51,32 @@ def test_spectral_convolution_is_a_product_of_truncated_ffts(n_times, n_modes):
     product = torch.einsum("kbi,kio->kbo", modes, weights)
     expected = torch.fft.irfft(product, n=n_times, dim=0)
     torch.testing.assert_close(spectral(z), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [None, "batch"])
+@pytest.mark.parametrize("film", [True, False])
+def test_block_is_the_paper_s_equation(film, norm):
+    block = Block(N_TIMES, 4, 3, 6, film, norm)
+    z, z_params = torch.randn(N_TIMES, 5, 4), torch.randn(5, 6)
+    c = block.spectral(z) + block.pointwise(z)
+    if norm:
+        c = (c - c.mean((0, 1))) / (c.var((0, 1), unbiased=False) + 1e-5).sqrt()
+    alpha, beta = torch.zeros(5, 4), torch.zeros(5, 4)
+    if film:
+        alpha, beta = block.film(z_params).split(4, dim=1)
+    expected = block.mix(c.clamp(min=0) * (1 + alpha) + beta)
+    torch.testing.assert_close(block(z, z_params), expected)
+
+
+def test_attention_asks_from_the_feature_before_the_blocks():
+    attention = CrossAttention(4)
+    z0, z = torch.randn(2, N_TIMES, 5, 4)
+    out = attention(z0, z)
+    for i in range(5):
+        q = attention.query(z0[:, i])
+        k, v = attention.key(z[:, i]), attention.value(z[:, i])
+        expected = z[:, i] + (q @ k.T / 4**0.5).softmax(dim=1) @ v
+        torch.testing.assert_close(out[:, i], expected)
 
 
 SWITCHES = [

@@ -7,13 +7,13 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
 
 from sklearn_inverse import ODESurrogate
-from sklearn_inverse.exceptions import ExtrapolationWarning
+from sklearn_inverse.exceptions import ConvergenceWarning, ExtrapolationWarning
 from sklearn_inverse.forward._training import split_held_out
 from sklearn_inverse.utils._torch import spawn_seeds
 
@@ -233,10 +233,10 @@ def test_same_random_state_gives_identical_weights_and_predictions(tiny, sparse)
 
 
 def test_training_leaves_global_generators_alone():
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    before = torch.get_rng_state(), np.random.mtrand._rand.get_state()[1].copy()
     make_surrogate().fit(TRAJECTORIES, PARAMS)
-    assert torch.equal(torch.get_rng_state(), torch_state)
-    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.mtrand._rand.get_state()[1], before[1])
 
 
 def test_warm_start_goes_on_from_the_last_fit():
@@ -292,7 +292,9 @@ def test_an_interrupted_fit_leaves_a_usable_surrogate(press_ctrl_c, at, patience
         basis_epochs=150,
         callbacks=[press_ctrl_c(epoch=2, at=at)],
         patience=patience,
-    ).fit(TRAJECTORIES, PARAMS)
+    )
+    with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 50 epochs"):
+        surrogate.fit(TRAJECTORIES, PARAMS)
     assert surrogate.n_iter_ == 2
     error = rmse_per_std(surrogate.simulate(NEW_PARAMS), NEW_TRAJECTORIES)
     assert (error < 0.1).all()
@@ -363,6 +365,9 @@ def test_a_dumped_surrogate_predicts_identically_in_a_fresh_process(
         "joblib.dump(answers, sys.argv[1] + '/answers.joblib')\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path], check=True)
+    assert (
+        joblib.load(tmp_path / "surrogate.joblib")[0].net_.history == tiny.net_.history
+    )
     simulated, filled = joblib.load(tmp_path / "answers.joblib")
     np.testing.assert_array_equal(simulated, tiny.simulate(NEW_PARAMS, sparse))
     np.testing.assert_array_equal(filled, tiny.transform(sparse))

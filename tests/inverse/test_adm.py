@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_inverse import ADMInverter, ODESimulator, ODESurrogate, ODESystem
-from sklearn_inverse.exceptions import ExtrapolationWarning
+from sklearn_inverse.exceptions import ConvergenceWarning, ExtrapolationWarning
 from sklearn_inverse.utils._scaling import ParamScaler
 
 TIMES = np.linspace(0.0, 2.0, 8)
@@ -144,6 +144,7 @@ def two_channels(params):
 
 PAIRS_2D = np.random.default_rng(5).uniform([1.0, 0.5], [2.0, 2.0], size=(400, 2))
 TRAJECTORIES_2D = two_channels(PAIRS_2D)
+READINGS_2D = np.where(np.isin(range(8), [2, 5])[:, None], TRAJECTORIES_2D, np.nan)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +165,7 @@ def test_rate_is_recovered_from_two_noisy_readings(trained):
 def test_intervals_cover_as_often_as_they_say(trained):
     draws = trained.sample(READINGS, 1000)
     low, high = np.quantile(draws, [0.05, 0.95], axis=1)
-    covered = (low < NEW_PARAMS) & (NEW_PARAMS < high)
+    covered = (low < NEW_PARAMS) & (high > NEW_PARAMS)
     assert 0.84 < covered.mean() < 0.96
 
 
@@ -185,7 +186,9 @@ def test_std_is_larger_where_readings_tell_less(trained):
 def test_draws_agree_with_estimate_and_std(trained):
     mean, std = trained.predict(READINGS, return_std=True)
     draws = trained.sample(READINGS, n_draws=4000)
-    np.testing.assert_allclose(draws.std(axis=1), std, rtol=0.1)
+    ratio = draws.std(axis=1) / std
+    assert np.abs(ratio - 1).mean() < 0.03
+    assert np.abs(ratio - 1).max() < 0.3  # heavy tails, far below the box's middle
     assert np.abs(draws.mean(axis=1) - mean).mean() < 0.5 * std.mean()
 
 
@@ -205,8 +208,9 @@ def test_reconstruction_is_the_trajectory_at_the_estimate(trained, surrogate):
 
 
 def test_score_is_r2_averaged_over_params(tiny_2d):
-    expected = r2_score(PAIRS_2D, tiny_2d.predict(TRAJECTORIES_2D))
-    assert tiny_2d.score(TRAJECTORIES_2D, PAIRS_2D) == pytest.approx(expected)
+    expected = r2_score(PAIRS_2D, tiny_2d.predict(READINGS_2D))
+    flat = READINGS_2D.reshape(400, -1)
+    assert tiny_2d.score(flat, PAIRS_2D) == pytest.approx(expected)
 
 
 # --- shapes and patterns
@@ -214,7 +218,7 @@ def test_score_is_r2_averaged_over_params(tiny_2d):
 
 def test_shapes_follow_the_params_seen_in_fit(tiny, tiny_2d):
     column = make_inverter().fit(TRAJECTORIES[FEW], PARAMS[FEW, None])
-    readings_2d = TRAJECTORIES_2D[:7]
+    readings_2d = READINGS_2D[:7]
     for inverter, readings, tail in [
         (tiny, READINGS[:7], ()),
         (column, READINGS[:7], (1,)),
@@ -228,7 +232,9 @@ def test_shapes_follow_the_params_seen_in_fit(tiny, tiny_2d):
         assert inverter.sample(readings, n_draws=5).shape == (7, 5, *tail)
         assert inverter.sample(readings, n_draws=1).shape == (7, 1, *tail)
         assert inverter.reconstruct(readings).shape == (7, 8, inverter.n_channels_)
-    np.testing.assert_array_equal(column.predict(READINGS)[:, 0], tiny.predict(READINGS))
+    np.testing.assert_array_equal(
+        column.predict(READINGS)[:, 0], tiny.predict(READINGS)
+    )
 
 
 def test_sizes_and_settings_are_remembered(tiny_2d):
@@ -239,9 +245,10 @@ def test_sizes_and_settings_are_remembered(tiny_2d):
     assert tiny_2d.calibration_.shape == (2,)
 
 
-def test_spread_is_calibrated_only_on_enough_held_out_pairs(trained, tiny):
-    assert trained.calibration_ != 1.0
-    assert tiny.calibration_ == 1.0
+def test_spread_is_calibrated_only_on_enough_held_out_pairs(tiny):
+    assert tiny.calibration_ != 1.0
+    few = make_inverter(validation_fraction=0.01).fit(TRAJECTORIES[FEW], PARAMS[FEW])
+    assert few.calibration_ == 1.0
 
 
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.ExtrapolationWarning")
@@ -276,21 +283,19 @@ def test_nothing_differentiates_through_the_surrogate():
     assert np.isfinite(inverter.predict(READINGS)).all()
     assert isinstance(inverter.surrogate_, ForwardOnly)
     unit = torch.tensor([[0.5]], requires_grad=True)
-    with pytest.raises(AssertionError, match="differentiates through the forward model"):
+    with pytest.raises(
+        AssertionError, match="differentiates through the forward model"
+    ):
         inverter.surrogate_.forward(unit).sum().backward()
 
 
-@pytest.mark.parametrize("grad_enabled", [True, False])
-def test_training_leaves_the_surrogate_as_it_is(surrogate, grad_enabled):
+def test_training_leaves_the_surrogate_as_it_is(surrogate):
     before = {n: w.clone() for n, w in surrogate.net_.module_.state_dict().items()}
     inverter = make_inverter(FrozenEstimator(surrogate))
-    inverter.fit(TRAJECTORIES[FEW], PARAMS[FEW])
-    with torch.set_grad_enabled(grad_enabled):
-        inverter.predict(READINGS)
+    inverter.fit(TRAJECTORIES[FEW], PARAMS[FEW]).predict(READINGS)
     assert inverter.surrogate_.estimator is surrogate
     for name, weight in surrogate.net_.module_.state_dict().items():
         assert torch.equal(weight, before[name])
-    assert all(w.grad is None for w in surrogate.net_.module_.parameters())
 
 
 def test_two_inverters_share_one_frozen_surrogate(surrogate):
@@ -398,7 +403,7 @@ def test_bounds_narrower_than_those_of_the_surrogate_and_another_scale(surrogate
     estimates = inverter.predict(decay(NEW_PARAMS[between]))
     assert r2_score(NEW_PARAMS[between], estimates) > 0.9
     draws = inverter.sample(READINGS[:5])
-    assert ((draws > 0.8) & (draws < 1.6)).all()
+    assert ((draws > 0.8 - 1e-9) & (draws < 1.6 + 1e-9)).all()
     unit = torch.rand(9, 1)
     np.testing.assert_allclose(
         surrogate.scaler_.to_physical(inverter._to_forward_box(unit).double().numpy()),
@@ -417,7 +422,8 @@ def test_gaps_in_the_training_trajectories_are_bridged():
 @pytest.mark.parametrize("at", ["on_epoch_begin", "on_batch_end"])
 def test_an_interrupted_fit_leaves_a_usable_inverter(press_ctrl_c, at):
     inverter = make_inverter(max_epochs=50, callbacks=[press_ctrl_c(epoch=2, at=at)])
-    inverter.fit(TRAJECTORIES, PARAMS)
+    with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 50 epochs"):
+        inverter.fit(TRAJECTORIES, PARAMS)
     assert inverter.n_iter_ == 2
     assert not inverter.net_.module_.training
     mean, std = inverter.predict(READINGS, return_std=True)
@@ -427,7 +433,9 @@ def test_an_interrupted_fit_leaves_a_usable_inverter(press_ctrl_c, at):
 
 def test_interrupting_the_surrogate_leaves_a_usable_inverter(press_ctrl_c):
     surrogate = small_surrogate(callbacks=[press_ctrl_c(epoch=1)])
-    inverter = make_inverter(surrogate).fit(TRAJECTORIES[FEW], PARAMS[FEW])
+    inverter = make_inverter(surrogate)
+    with pytest.warns(ConvergenceWarning, match="Training operator was interrupted"):
+        inverter.fit(TRAJECTORIES[FEW], PARAMS[FEW])
     assert inverter.surrogate_.n_iter_ == 1
     assert np.isfinite(inverter.predict(READINGS)).all()
 
@@ -475,17 +483,14 @@ def test_same_random_state_gives_identical_answers():
 
 
 def test_global_generators_are_left_alone():
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    before = torch.get_rng_state(), np.random.mtrand._rand.get_state()[1].copy()
     make_inverter().fit(TRAJECTORIES[FEW], PARAMS[FEW]).sample(READINGS)
-    assert torch.equal(torch.get_rng_state(), torch_state)
-    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.mtrand._rand.get_state()[1], before[1])
 
 
 def test_samples_answered_together_or_one_by_one_are_identical(trained, tiny_2d):
-    for inverter, readings in [(trained, READINGS), (tiny_2d, TRAJECTORIES_2D[:200])]:
-        readings = readings.reshape(len(readings), -1).copy()
-        if inverter is tiny_2d:
-            readings[:, 6:] = np.nan
+    for inverter, readings in [(trained, READINGS), (tiny_2d, READINGS_2D)]:
         mean, std = inverter.predict(readings, return_std=True)
         draws = inverter.sample(readings, 4)
         for i in [0, 1, 60, 127, 128, 199]:  # in two chunks
@@ -581,10 +586,19 @@ def test_a_dumped_inverter_predicts_identically_in_a_fresh_process(trained, tmp_
     ("options", "message"),
     [
         ({"noise_std": -0.1}, "The 'noise_std' parameter of ADMInverter must be"),
-        ({"noise_std": [-0.1]}, "`noise_std` must be finite and >= 0. Got -0.1 instead"),
-        ({"noise_std": np.ones(TRAJECTORIES.shape)}, "`noise_std` must be a float, one"),
+        (
+            {"noise_std": [-0.1]},
+            "`noise_std` must be finite and >= 0. Got -0.1 instead",
+        ),
+        (
+            {"noise_std": np.ones(TRAJECTORIES.shape)},
+            "`noise_std` must be a float, one",
+        ),
         ({"bounds": [[2.0, 0.5]]}, "Every lower bound must be below its upper bound"),
-        ({"bounds": [0.5, 2.0]}, r"`bounds` must have shape \(n_params, 2\) = \(1, 2\)"),
+        (
+            {"bounds": [0.5, 2.0]},
+            r"`bounds` must have shape \(n_params, 2\) = \(1, 2\)",
+        ),
         ({"bounds": [[0.5, 2], [0, 1]]}, r"= \(1, 2\): .* Got shape \(2, 2\) instead"),
         ({"bounds": [[0.5, 1.0]]}, "Every param must lie within its bounds"),
         ({"bounds": [[0.0, 2.0]], "scale": "log10"}, "must have positive bounds"),
@@ -592,8 +606,8 @@ def test_a_dumped_inverter_predicts_identically_in_a_fresh_process(trained, tmp_
         ({"n_observed": 0}, "`n_observed` must be an int or a"),
         ({"n_observed": 9}, "1 <= low <= high <= n_times=8. Got 9 instead"),
         ({"n_observed": (3, 2)}, r"Got \(3, 2\) instead"),
-        ({"observed_channels": [1]}, r"indices of the 1 channels. Got \[1\] instead"),
-        ({"observed_channels": ["u"]}, r"indices of the 1 channels. Got \['u'\] inst"),
+        ({"observed_channels": [1]}, r"indices of the 1 channels, .* Got \[1\]"),
+        ({"observed_channels": ["u"]}, r"1 channels, at least one. Got \['u'\]"),
         ({"observed_channels": []}, "`observed_channels` must hold indices"),
         ({"n_channels": 3}, "a multiple of n_channels=3. Got 8 columns instead"),
         ({"device": "tpu9"}, "`device` must be 'auto', 'cpu', 'cuda' or"),
@@ -634,7 +648,7 @@ def test_wrong_readings_are_refused(tiny, method, readings, message):
         (TRAJECTORIES, None, "requires y to be passed, but the target y is None"),
         (TRAJECTORIES + np.inf, PARAMS, "Input X contains infinity"),
         (TRAJECTORIES + 1j, PARAMS, "Complex data not supported"),
-        (TRAJECTORIES.astype(str).tolist() + [["a"] * 8], PARAMS, "could not convert"),
+        ([["a"] * 8] * 1500, PARAMS, "could not convert string to float"),
         (np.full_like(TRAJECTORIES, np.nan), PARAMS, "Every sample needs at least one"),
         (TRAJECTORIES[:1], PARAMS[:1], "a minimum of 2 is required"),
     ],

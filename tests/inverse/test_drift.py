@@ -253,13 +253,14 @@ def make_pool(**kwargs):
 
 
 def test_a_batch_holds_what_the_network_is_to_see():
-    inputs, (target, truths) = next(iter(make_pool()))
+    inputs, (target, truths, tau) = next(iter(make_pool()))
     assert inputs["particles"].shape == target.shape == truths.shape == (12, 2)
     assert torch.equal(target, truths - inputs["particles"])
     index = inputs["time_index"][..., None]
     simulated = simulate(inputs["particles"]).gather(1, index)
     assert torch.equal(inputs["residuals"], inputs["readings"] - simulated)
-    assert ((inputs["tau"] >= 0) & (inputs["tau"] < 1)).all()
+    assert ((tau >= 0) & (tau < 1)).all()
+    assert torch.equal(tau, inputs["tau"])
 
 
 def test_an_epoch_has_as_many_batches_as_asked_for():
@@ -269,7 +270,7 @@ def test_an_epoch_has_as_many_batches_as_asked_for():
 
 def test_rollout_moves_particles_by_the_velocity_within_the_box():
     pool = make_pool()
-    inputs, (target, _) = pool._batch()
+    inputs, (target, *_) = pool._batch()
     before, step = inputs["particles"].clone(), pool.step.clone()
     pool.move(target)
     stay = step < 3
@@ -306,7 +307,7 @@ def test_coupled_particles_share_truth_and_readings_but_not_starts(rollout):
 
 
 def test_without_rollout_states_lie_between_a_start_in_the_box_and_the_truth():
-    for inputs, (_, truths) in make_pool(rollout=False):
+    for inputs, (_, truths, _) in make_pool(rollout=False):
         tau = inputs["tau"][:, None]
         start = (inputs["particles"] - tau * truths) / (1 - tau)
         assert ((start > -1e-3) & (start < 1 + 1e-3)).all()
@@ -316,7 +317,7 @@ def test_without_rollout_states_lie_between_a_start_in_the_box_and_the_truth():
 @pytest.mark.parametrize("synthetic", [0.0, 0.5])
 def test_same_seed_gives_the_same_batches(rollout, synthetic):
     pools = [make_pool(rollout=rollout, synthetic=synthetic) for _ in range(2)]
-    for (first, (drift, _)), (second, (other_drift, _)) in zip(*pools):
+    for (first, (drift, *_)), (second, (other_drift, *_)) in zip(*pools):
         assert all(torch.equal(first[name], second[name]) for name in first)
         assert torch.equal(drift, other_drift)
         for pool in pools:
@@ -348,6 +349,6 @@ def test_held_out_truths_are_never_synthetic():
 @pytest.mark.parametrize("coupling", ["batch", "instance"])
 def test_field_as_printed_is_scaled_to_the_way_to_go(coupling):
     pool = make_pool(coupling=coupling, normalise=False, batch_size=30)
-    _, (target, truths) = pool._batch()
+    _, (target, truths, _) = pool._batch()
     way = (truths - pool.particles).abs().mean()
     assert float(target.abs().mean()) == pytest.approx(float(way), rel=0.01)

@@ -232,5 +232,5 @@ def test_n_observed_is_a_number_or_a_range(n_observed, expected):
     "n_observed", [0, -1, 6, (0, 2), (3, 2), (1, 6), (1, 2, 3), [1]]
 )
 def test_n_observed_out_of_range_is_refused(n_observed):
-    with pytest.raises(ValueError, match="1 <= low <= high <= n_times=5. Got"):
+    with pytest.raises(ValueError, match=r"1 <= low <= high <= n_times=5\. Got"):
         check_n_observed(n_observed, n_times=5)

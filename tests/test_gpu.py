@@ -1,0 +1,231 @@
+"""On a GPU everything trains and answers as on the CPU, and can go back to it."""
+
+import os
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.frozen import FrozenEstimator
+from skorch.callbacks import Callback
+
+from sklearn_inverse import ADMInverter, ODESimulator, ODESurrogate, ODESystem
+
+pytestmark = pytest.mark.gpu
+
+TIMES = np.linspace(0.0, 2.0, 8)
+NOISE = 0.02
+
+
+def decay(k):
+    return np.exp(-np.reshape(k, (-1, 1)) * TIMES)
+
+
+def draw(n_samples, seed):
+    return np.random.default_rng(seed).uniform(0.5, 2.0, n_samples)
+
+
+PARAMS = draw(1000, seed=0)
+TRAJECTORIES = decay(PARAMS)
+NEW_PARAMS = draw(400, seed=1)
+
+
+@pytest.fixture(scope="module")
+def readings():
+    """Two noisy readings of each new decay."""
+    rng = np.random.default_rng(2)
+    noisy = decay(NEW_PARAMS) + NOISE * rng.standard_normal((400, 8))
+    return np.where(rng.random((400, 8)).argsort(axis=1) < 2, noisy, np.nan)
+
+
+class WhereBatchesLive(Callback):
+    """Remember the devices of batches and predictions."""
+
+    def __init__(self, devices):
+        self.devices = devices
+
+    def on_batch_end(self, net, batch=None, y_pred=None, **kwargs):
+        inputs, target = batch
+        tensors = [*inputs.values()]
+        for part in (target, y_pred):
+            tensors += part if isinstance(part, tuple | list) else [part]
+        self.devices |= {tensor.device.type for tensor in tensors}
+
+
+def make_surrogate(device, **kwargs):
+    options = {
+        "width": 16,
+        "n_layers": 1,
+        "n_basis": 3,
+        "basis_epochs": 60,
+        "max_epochs": 5,
+        "noise_std": NOISE,
+        "random_state": 0,
+    }
+    return ODESurrogate(device=device, **options | kwargs)
+
+
+def make_inverter(surrogate, device, **kwargs):
+    options = {
+        "noise_std": NOISE,
+        "n_observed": 2,
+        "n_steps": 5,
+        "width": 64,
+        "n_blocks": 1,
+        "lr": 3e-3,
+        "batch_size": 128,
+        "max_epochs": 60,
+        "random_state": 0,
+    }
+    return ADMInverter(surrogate, device=device, **options | kwargs)
+
+
+@pytest.fixture(scope="module")
+def surrogates():
+    return {
+        device: make_surrogate(device).fit(TRAJECTORIES, PARAMS)
+        for device in ("cpu", "cuda")
+    }
+
+
+@pytest.fixture(scope="module")
+def inverters(surrogates):
+    return {
+        device: make_inverter(FrozenEstimator(surrogates[device]), device).fit(
+            TRAJECTORIES, PARAMS
+        )
+        for device in ("cpu", "cuda")
+    }
+
+
+def emulation_error(surrogate):
+    off = surrogate.simulate(NEW_PARAMS)[..., 0] - decay(NEW_PARAMS)
+    return np.sqrt((off**2).mean()) / TRAJECTORIES.std()
+
+
+def test_surrogate_learns_on_a_gpu_as_on_the_cpu(surrogates):
+    errors = {name: emulation_error(s) for name, s in surrogates.items()}
+    assert max(errors.values()) < 0.05
+
+
+def test_inverter_learns_on_a_gpu_as_on_the_cpu(inverters, readings):
+    scores = {name: i.score(readings, NEW_PARAMS) for name, i in inverters.items()}
+    assert min(scores.values()) > 0.9
+    assert scores["cuda"] == pytest.approx(scores["cpu"], abs=0.03)
+
+
+def test_spread_learned_on_a_gpu_is_as_honest(inverters, readings):
+    mean, std = inverters["cuda"].predict(readings, return_std=True)
+    covered = np.abs(mean - NEW_PARAMS) < 1.645 * std
+    assert 0.8 < covered.mean() < 0.98
+
+
+def test_same_weights_answer_alike_on_both_devices(surrogates, inverters, readings):
+    surrogate, inverter = surrogates["cuda"], inverters["cuda"]
+    on_gpu = (
+        surrogate.simulate(NEW_PARAMS, readings),
+        surrogate.transform(readings),
+        *inverter.predict(readings, return_std=True),
+        inverter.sample(readings, 3),
+    )
+    try:
+        surrogate.set_params(device="cpu")
+        inverter.set_params(device="cpu")
+        on_cpu = (
+            surrogate.simulate(NEW_PARAMS, readings),
+            surrogate.transform(readings),
+            *inverter.predict(readings, return_std=True),
+            inverter.sample(readings, 3),
+        )
+    finally:
+        surrogate.set_params(device="cuda")
+        inverter.set_params(device="cuda")
+    for a, b in zip(on_gpu, on_cpu):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_data_stay_on_the_device():
+    devices = set()
+    callbacks = [WhereBatchesLive(devices)]
+    surrogate = make_surrogate("cuda", max_epochs=1, callbacks=callbacks)
+    surrogate.fit(TRAJECTORIES, PARAMS)
+    assert devices == {"cuda"}
+    frozen = FrozenEstimator(surrogate.set_params(callbacks=None))
+    for rollout in (True, False):
+        inverter = make_inverter(frozen, "cuda", callbacks=callbacks, rollout=rollout)
+        inverter.set_params(max_epochs=1).fit(TRAJECTORIES, PARAMS)
+    assert devices == {"cuda"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"coupling": "batch", "normalise": False},
+        {"coupling": "instance", "normalise": False, "n_coupled": 4},
+        {"n_particles": 2, "n_observed": None},
+        {"patience": 1},
+    ],
+    ids=str,
+)
+def test_options_train_on_a_gpu(surrogates, readings, options):
+    frozen = FrozenEstimator(surrogates["cuda"])
+    inverter = make_inverter(frozen, "cuda", max_epochs=2, **options)
+    inverter.fit(TRAJECTORIES, PARAMS)
+    assert np.isfinite(inverter.predict(readings)).all()
+
+
+def test_same_random_state_gives_the_same_answers_on_a_gpu(surrogates, readings):
+    frozen = FrozenEstimator(surrogates["cuda"])
+    first, second = (
+        make_inverter(frozen, "cuda", max_epochs=2).fit(TRAJECTORIES, PARAMS)
+        for _ in range(2)
+    )
+    np.testing.assert_allclose(
+        first.predict(readings), second.predict(readings), rtol=1e-4
+    )
+
+
+def test_training_leaves_the_gpu_generator_alone():
+    before = torch.cuda.get_rng_state()
+    make_surrogate("cuda", max_epochs=1).fit(TRAJECTORIES, PARAMS)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+def decay_rhs(t, y, params):
+    return -params * y
+
+
+def test_the_simulator_runs_on_a_gpu():
+    system = ODESystem(decay_rhs, initial_state=[1.0], bounds=[[0.5, 2.0]], times=TIMES)
+    trajectories = ODESimulator(system, device="cuda").simulate(NEW_PARAMS)
+    np.testing.assert_allclose(trajectories[..., 0], decay(NEW_PARAMS), rtol=1e-5)
+
+
+def test_auto_trains_on_the_gpu_and_answers_where_there_is_none(tmp_path, readings):
+    surrogate = make_surrogate("auto", max_epochs=1)
+    inverter = make_inverter(surrogate, "auto", max_epochs=2)
+    inverter.fit(TRAJECTORIES, PARAMS)
+    for net in (inverter.net_, inverter.surrogate_.net_):
+        assert next(net.module_.parameters()).is_cuda
+    joblib.dump((inverter, readings), tmp_path / "inverter.joblib")
+    # What was dumped is a copy: the model itself is still where it was.
+    assert next(inverter.net_.module_.parameters()).is_cuda
+    code = (
+        "import sys, joblib, torch\n"
+        "assert not torch.cuda.is_available()\n"
+        "inverter, readings = joblib.load(sys.argv[1] + '/inverter.joblib')\n"
+        "answers = inverter.predict(readings), inverter.reconstruct(readings)\n"
+        "joblib.dump(answers, sys.argv[1] + '/answers.joblib')\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        check=True,
+    )
+    params, trajectories = joblib.load(tmp_path / "answers.joblib")
+    np.testing.assert_allclose(params, inverter.predict(readings), rtol=1e-3)
+    np.testing.assert_allclose(
+        trajectories, inverter.reconstruct(readings), rtol=1e-3, atol=1e-4
+    )
