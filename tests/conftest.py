@@ -1,8 +1,15 @@
-"""Seed torch's global generator for each test, and skip GPU tests where there is none."""
+"""One thread and a seed for every test; GPU tests are skipped where there is none."""
+
+import os
 
 import pytest
 import torch
 from skorch.callbacks import Callback
+
+# The networks here are tiny: more threads only fight over the cores, for minutes where
+# other work runs beside. Processes that tests start inherit the variable.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items):

@@ -50,7 +50,9 @@ class EstimatorNet(NeuralNet):
         try:
             return super().fit_loop(*args, **kwargs)
         except KeyboardInterrupt:
-            self.interrupted_ = True
+            # skorch's EarlyStopping ends the training by the same exception.
+            stops = [c for _, c in self.callbacks_ if isinstance(c, EarlyStopping)]
+            self.interrupted_ = not any(c.misses_ == c.patience for c in stops)
             raise
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
@@ -206,7 +208,8 @@ def fit_net(
             device=device,
         )
         net.initialize()
-        net.partial_fit(train, None)
+        if max_epochs:  # callbacks take it for granted that there was an epoch
+            net.partial_fit(train, None)
     if net.interrupted_:
         warnings.warn(
             f"{desc} was interrupted after {len(net.history)} of {max_epochs} epochs; "

@@ -14,7 +14,7 @@ from skorch.callbacks import Callback
 
 from sklearn_inverse import ODESurrogate
 from sklearn_inverse.exceptions import ConvergenceWarning, ExtrapolationWarning
-from sklearn_inverse.forward._training import split_held_out
+from sklearn_inverse.forward._training import ShuffledBatches, split_held_out
 from sklearn_inverse.utils._torch import spawn_seeds
 
 TIMES = np.linspace(0.0, 2.0, 12)
@@ -300,6 +300,23 @@ def test_an_interrupted_fit_leaves_a_usable_surrogate(press_ctrl_c, at, patience
     assert (error < 0.1).all()
     assert np.isfinite(surrogate.error_).all()
     assert not surrogate.net_.module_.training
+
+
+@pytest.mark.parametrize("patience", [None, 5])
+def test_interrupting_the_direct_part_skips_the_operator(monkeypatch, patience):
+    batches = ShuffledBatches.__iter__
+
+    def press_ctrl_c(self):
+        yield from batches(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ShuffledBatches, "__iter__", press_ctrl_c)
+    surrogate = make_surrogate(basis_epochs=50, patience=patience)
+    with pytest.warns(ConvergenceWarning, match="skip was interrupted after 1 of 50"):
+        surrogate.fit(TRAJECTORIES, PARAMS)
+    assert surrogate.n_iter_ == 0
+    assert np.isfinite(surrogate.error_).all()
+    assert np.isfinite(surrogate.simulate(NEW_PARAMS)).all()
 
 
 def test_patience_stops_training_that_no_longer_helps():
