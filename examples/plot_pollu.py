@@ -62,16 +62,22 @@ print(f"\nparam MSE (unit params) {mse:.4f}; 90 % intervals cover {covered:.1%}"
 
 # %%
 # What can be known: compare the posterior spread with that of the prior. A param whose
-# spread has not shrunk is not told by these data, whatever the method.
+# spread has not shrunk is not told by these data, whatever the method. One that is told
+# only together with another shows in the correlation of posterior draws.
 low, high = system.bounds.T
 prior_std = (high - low) / np.sqrt(12)
 shrinkage = std.mean(axis=0) / prior_std
+draws = inverter.sample(snapshots[:1], n_draws=4000)[0]
+correlation = np.corrcoef(draws.T) - np.eye(system.n_params)
 print(f"\n{'':5}{'reaction':28}{'truth':>10}{'estimate':>10}{'± sd':>9}   verdict")
 for j in np.argsort(shrinkage):
     if shrinkage[j] < 0.35:
         verdict = "known"
     else:
         verdict = "partly known" if shrinkage[j] < 0.8 else "cannot be known from this"
+        partner = np.argmax(np.abs(correlation[j]))
+        if np.abs(correlation[j, partner]) > 0.6:
+            verdict += f", tied to {system.param_names[partner]}"
     print(
         f"{system.param_names[j]:5}{system.reactions[j]:28}{test.params[0, j]:10.3g}"
         f"{mean[0, j]:10.3g}{std[0, j]:9.2g}   {verdict}"
@@ -82,7 +88,7 @@ for j in np.argsort(shrinkage):
 order = np.argsort(shrinkage)
 chosen = [system.param_names[j] for j in order[[0, 1, 2, 11, 12, 13, -3, -2, -1]]]
 display = RecoveryDisplay.from_estimator(
-    inverter, snapshots, test.params, param_names=system.param_names, params=chosen
+    inverter, snapshots, test.params, param_names=system.param_names, chosen=chosen
 )
 display.figure_.suptitle("POLLU from three snapshots: known, partly known, unknowable")
 picture = Path("pollu.png")

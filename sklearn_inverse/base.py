@@ -1,11 +1,15 @@
 """BaseInverter: what every inverter shares, whatever its method."""
 
+import warnings
+
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_inverse.exceptions import ExtrapolationWarning
 from sklearn_inverse.utils._scaling import ChannelScaler, ParamScaler
 from sklearn_inverse.utils._validation import (
+    check_bounds,
     check_noise_std,
     check_observations,
     check_params,
@@ -50,6 +54,9 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         _, self.n_times_, self.n_channels_ = trajectories.shape
         self.n_params_ = params.shape[1]
         check_noise_std(self.noise_std, shape=trajectories[:1].shape)
+        if self.bounds is not None:
+            check_bounds(self.bounds, n_params=self.n_params_)
+        self._check_options()
 
         self.surrogate_ = self._fit_surrogate(trajectories, params)
         forward_box = self.surrogate_.scaler_
@@ -57,7 +64,28 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         scale = forward_box.scale if self.scale is None else self.scale
         self.scaler_ = ParamScaler.from_data(params, bounds=bounds, scale=scale)
         self.channel_scaler_ = ChannelScaler(trajectories)
+        self._warn_of_wider_box()
         return trajectories, self.scaler_.to_unit(params)
+
+    def _check_options(self):
+        """Refuse what can be refused before the forward model is trained."""
+
+    def _warn_of_wider_box(self):
+        """Say so when params are sought where the forward model was never trained."""
+        learned = self.surrogate_.scaler_.bounds
+        slack = 0.05 * (learned[:, 1] - learned[:, 0])
+        low, high = self.scaler_.bounds.T
+        wider = (low < learned[:, 0] - slack) | (high > learned[:, 1] + slack)
+        if hasattr(self.surrogate_, "error_") and wider.any():
+            j = int(np.argmax(wider))
+            warnings.warn(
+                f"Params are sought in a box wider than the surrogate's in {wider.sum()} "
+                f"of {len(wider)} params: param {j} in {self.scaler_.bounds[j]}, trained "
+                f"in {learned[j]}. Its error there is unknown; train it on the wider "
+                "box, or narrow `bounds`.",
+                ExtrapolationWarning,
+                stacklevel=4,
+            )
 
     def _fit_surrogate(self, trajectories, params):
         """Return a forward model that fits the training pairs, trained if it must be."""

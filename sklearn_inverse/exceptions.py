@@ -3,7 +3,6 @@
 from sklearn.exceptions import ConvergenceWarning
 
 __all__ = [
-    "CalibrationWarning",
     "ConvergenceWarning",
     "ExtrapolationWarning",
     "IntegrationError",
@@ -24,7 +23,3 @@ class IntegrationWarning(ConvergenceWarning):
 
 class ExtrapolationWarning(UserWarning):
     """Issued when a learned model is asked for params outside its training box."""
-
-
-class CalibrationWarning(UserWarning):
-    """Issued when too few held-out pairs are left to check reported uncertainty."""

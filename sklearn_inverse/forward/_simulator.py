@@ -144,7 +144,7 @@ class ODESimulator(BaseEstimator):
         device = resolve_device(self.device)
 
         def simulate_chunk(part):
-            chunk = torch.as_tensor(params[part], device=device)
+            chunk = torch.tensor(params[part], device=device)
             channels, solution = self._solve(chunk)
             return channels.cpu().numpy(), solution.failure_summary()
 

@@ -109,7 +109,7 @@ def make_panels(caller, ax, n_panels, *, n_columns, panel_size, sharex=False):
     return Panels(figure, axes, panel % n_columns == 0, is_bottom, True)
 
 
-def choose(chosen, names, *, kind, max_panels):
+def choose(chosen, names, *, name, max_panels):
     """Return the indices of the chosen names (or indices), at most ``max_panels``."""
     if chosen is None:
         return list(range(min(len(names), max_panels)))
@@ -118,13 +118,13 @@ def choose(chosen, names, *, kind, max_panels):
         index = names.index(item) if item in names else item
         if isinstance(index, str) or not 0 <= index < len(names):
             raise ValueError(
-                f"`{kind}s` must hold names out of {names} or their indices. Got "
+                f"`{name}` must hold names out of {names} or their indices. Got "
                 f"{item!r} instead."
             )
         indices.append(int(index))
     if not 1 <= len(indices) <= max_panels:
         raise ValueError(
-            f"`{kind}s` must hold between 1 and max_panels={max_panels} entries. Got "
+            f"`{name}` must hold between 1 and max_panels={max_panels} entries. Got "
             f"{len(indices)}. Raise `max_panels` to draw more."
         )
     return indices

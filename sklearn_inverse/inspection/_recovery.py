@@ -240,7 +240,7 @@ class RecoveryDisplay:
         )
         return display.plot(ax, **plot_params)
 
-    def plot(self, ax=None, *, params=None, max_panels=12):
+    def plot(self, ax=None, *, chosen=None, max_panels=12):
         """Draw the display.
 
         Parameters
@@ -248,7 +248,7 @@ class RecoveryDisplay:
         ax : Axes or array of Axes, default=None
             One per param drawn. If None, a new figure.
 
-        params : list of str or int, default=None
+        chosen : list of str or int, default=None
             Names or indices of the params to draw. If None, all, as far as
             ``max_panels`` allows; the figure then says how many there are.
 
@@ -265,18 +265,18 @@ class RecoveryDisplay:
             self.param_names, n_params, name="param_names", default="k"
         )
         units = check_labels(self.units, n_params, name="units")
-        chosen = choose(params, names, kind="param", max_panels=max_panels)
+        indices = choose(chosen, names, name="chosen", max_panels=max_panels)
         scaler = self._scaler()
         panels = make_panels(
             type(self).__name__,
             ax,
-            len(chosen),
-            n_columns=min(5, int(np.ceil(np.sqrt(len(chosen))))),
-            panel_size=(2.5, 2.5) if len(chosen) > 1 else (4.0, 4.0),
+            len(indices),
+            n_columns=min(5, int(np.ceil(np.sqrt(len(indices))))),
+            panel_size=(2.5, 2.5) if len(indices) > 1 else (4.0, 4.0),
         )
         self.figure_, self.axes_ = panels.figure, panels.axes
         self.inside_, self.outside_, self.identity_, self.text_ = [], [], [], []
-        for panel, j in zip(panels.axes, chosen):
+        for panel, j in zip(panels.axes, indices):
             self._draw_param(panel, j, scaler)
             unit = f" ({units[j]})" if units[j] else ""
             panel.set_title(f"{names[j]}{unit}", loc="left", fontsize="medium")
@@ -284,8 +284,8 @@ class RecoveryDisplay:
             panel.set_xlabel("true")
         for panel in panels.axes[panels.is_left]:
             panel.set_ylabel("recovered")
-        if params is None:
-            panels.note_missing(len(chosen), n_params, "param")
+        if chosen is None:
+            panels.note_missing(len(indices), n_params, "param")
         self.legend_ = None
         if self.lower is not None:
             self.legend_ = panels.legend(self._legend_handles())

@@ -320,7 +320,7 @@ class TrajectoryDisplay:
             self.channel_names, n_channels, name="channel_names", default="c"
         )
         units = check_labels(self.units, n_channels, name="units")
-        chosen = choose(channels, names, kind="channel", max_panels=max_panels)
+        chosen = choose(channels, names, name="channels", max_panels=max_panels)
         is_single_ax = ax is not None and np.ndim(ax) == 0
         overlay = len(chosen) > 1 and (overlay or is_single_ax)
         n_panels = 1 if overlay else len(chosen)

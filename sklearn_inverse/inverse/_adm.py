@@ -107,7 +107,9 @@ class ADMInverter(BaseInverter):
 
     synthetic : float, default=0.5
         Share of the training truths that are shifted from those of a pair and run
-        through the forward model. Without, long training learns the pairs by heart.
+        through the forward model. Without, long training learns the pairs by heart. The
+        share falls with the forward model's own error, to none where that is a fifth
+        of the channels' spread.
 
     rollout : bool, default=True
         Whether to train on the states that the integration itself reaches. False draws
@@ -377,21 +379,33 @@ class ADMInverter(BaseInverter):
             verbose=self.verbose,
         )
 
-    def _reading_simulator(self, trajectories, device):
-        """Return what draws training readings as those to be inverted will be made."""
+    def _check_options(self):
+        self._n_observed()
+        self._observed_channels()
+
+    def _n_observed(self):
+        """Return the fewest and most observed times."""
         n_observed = (1, self.n_times_) if self.n_observed is None else self.n_observed
-        n_observed = check_n_observed(n_observed, n_times=self.n_times_)
+        return check_n_observed(n_observed, n_times=self.n_times_)
+
+    def _observed_channels(self):
+        """Return the indices of the observed channels."""
         n = self.n_channels_
-        channels = (
-            range(n) if self.observed_channels is None else self.observed_channels
-        )
-        if len(channels) == 0 or not set(channels) <= set(range(-n, n)):
+        if self.observed_channels is None:
+            return list(range(n))
+        channels = list(self.observed_channels)
+        if not channels or not set(channels) <= set(range(-n, n)):
             raise ValueError(
                 f"`observed_channels` must hold indices of the {n} channels, at least "
                 f"one. Got {self.observed_channels!r} instead."
             )
-        observed = np.zeros(n)
-        observed[list(channels)] = 1
+        return channels
+
+    def _reading_simulator(self, trajectories, device):
+        """Return what draws training readings as those to be inverted will be made."""
+        n_observed = self._n_observed()
+        observed = np.zeros(self.n_channels_)
+        observed[self._observed_channels()] = 1
         noise = check_noise_std(self.noise_std, shape=trajectories[:1].shape)
         return ReadingSimulator(
             n_observed,
@@ -423,8 +437,8 @@ class ADMInverter(BaseInverter):
             coupling=self.coupling,
             normalise=self.normalise,
             n_coupled=min(self.n_coupled, batch_size),
-            synthetic=self.synthetic,
-            error=self._surrogate_error(read.noise),
+            synthetic=self._synthetic_share(error := self._surrogate_error(read.noise)),
+            error=error,
             rollout=self.rollout,
             n_steps=self.n_steps,
             step_fraction=self._step_fraction(),
@@ -461,6 +475,10 @@ class ADMInverter(BaseInverter):
             seed=weight_seed,
             device=device,
         )
+
+    def _synthetic_share(self, error):
+        """Return the share of simulated truths that the forward model deserves."""
+        return self.synthetic * max(0.0, 1 - 5 * float(error.square().mean().sqrt()))
 
     def _step_fraction(self):
         """Share of the velocity that one step goes: exact where the aim stands still."""

@@ -109,10 +109,10 @@ def test_params_left_out_are_counted_and_can_be_chosen(recovered):
     assert len(display.axes_) == 12
     assert display.figure_.get_supxlabel() == "12 of 25 params"
     axes = plt.subplots(1, 2)[1]
-    display.plot(axes, params=["k7", 24])
+    display.plot(axes, chosen=["k7", 24])
     assert [ax.get_title(loc="left") for ax in axes] == ["k7", "k25"]
     with pytest.raises(ValueError, match=r"names out of .* Got 25"):
-        display.plot(params=[25])
+        display.plot(chosen=[25])
 
 
 @pytest.mark.parametrize(
