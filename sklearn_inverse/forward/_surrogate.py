@@ -318,52 +318,15 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         standardised = self.channel_scaler_.standardise(trajectories)
         unit_params = self.scaler_.to_unit(params)
-        split_seed, skip_seed, weight_seed, batch_seed = spawn_seeds(
-            self.random_state, 4
-        )
+        split_seed, *fit_seeds = spawn_seeds(self.random_state, 4)
         seen, held_out = split_held_out(
             len(params), self.validation_fraction, split_seed
         )
-        train, valid = (
-            tensor_dataset(unit_params[i], standardised[i], device=device)
-            for i in (seen, held_out)
-        )
-        max_epochs = self.max_epochs
-        if going_on:
-            make_module = partial(copy.deepcopy, self.net_.module_)
-        else:
-            skip_net = self._fit_skip(
-                unit_params[seen], standardised[seen], device, skip_seed
-            )
-            skip = None if skip_net is None else skip_net.module_
-            make_module = partial(self._make_module, skip)
-            if skip_net is not None and skip_net.interrupted_:
-                max_epochs = 0  # who stopped the one does not want the other
-        noise = check_noise_std(self.noise_std, shape=trajectories[:1].shape)
-        n_observed = (1, self.n_times_) if self.n_observed is None else self.n_observed
-        self.net_ = fit_net(
-            make_module,
-            AbsoluteError,
-            partial(
-                ReadingBatches,
-                batch_size=self.batch_size,
-                n_observed=check_n_observed(n_observed, n_times=self.n_times_),
-                noise=as_tensor(noise / self.channel_scaler_.std, device),
-                observation_dropout=self.observation_dropout,
-                params_dropout=self.params_dropout,
-                seed=batch_seed,
-            ),
-            train,
-            valid,
-            lr=self.lr,
-            max_epochs=max_epochs,
-            n_batches=math.ceil(len(seen) / self.batch_size),
-            patience=self.patience,
-            callbacks=self.callbacks,
-            verbose=self.verbose,
-            desc="Training operator",
-            seed=weight_seed,
-            device=device,
+        self.net_ = self._fit_operator(
+            [(unit_params[i], standardised[i]) for i in (seen, held_out)],
+            going_on,
+            device,
+            fit_seeds,
         )
         self.n_iter_ = len(self.net_.history)
         residual = self._predict(unit_params[held_out]) - trajectories[held_out]
@@ -444,6 +407,48 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _check_readings(self, observations):
         return check_observations(self, observations, n_channels=self.n_channels_)
+
+    def _fit_operator(self, pairs, going_on, device, seeds):
+        """Train the operator around its trained skip, or go on with the last one."""
+        skip_seed, weight_seed, batch_seed = seeds
+        shape = (1, self.n_times_, self.n_channels_)
+        noise = check_noise_std(self.noise_std, shape=shape)
+        n_observed = (1, self.n_times_) if self.n_observed is None else self.n_observed
+        n_observed = check_n_observed(n_observed, n_times=self.n_times_)
+        train, valid = (tensor_dataset(*part, device=device) for part in pairs)
+        max_epochs = self.max_epochs
+        if going_on:
+            make_module = partial(copy.deepcopy, self.net_.module_)
+        else:
+            skip_net = self._fit_skip(*pairs[0], device, skip_seed)
+            skip = None if skip_net is None else skip_net.module_
+            make_module = partial(self._make_module, skip)
+            if skip_net is not None and skip_net.interrupted_:
+                max_epochs = 0  # who stopped the one does not want the other
+        return fit_net(
+            make_module,
+            AbsoluteError,
+            partial(
+                ReadingBatches,
+                batch_size=self.batch_size,
+                n_observed=n_observed,
+                noise=as_tensor(noise / self.channel_scaler_.std, device),
+                observation_dropout=self.observation_dropout,
+                params_dropout=self.params_dropout,
+                seed=batch_seed,
+            ),
+            train,
+            valid,
+            lr=self.lr,
+            max_epochs=max_epochs,
+            n_batches=math.ceil(len(train) / self.batch_size),
+            patience=self.patience,
+            callbacks=self.callbacks,
+            verbose=self.verbose,
+            desc="Training operator",
+            seed=weight_seed,
+            device=device,
+        )
 
     def _fit_skip(self, unit_params, standardised, device, seed):
         """Train the direct part, params to components; its net, or None without."""
