@@ -10,6 +10,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn_inverse.datasets._measure import absolute_noise, add_noise, draw_mask
 from sklearn_inverse.exceptions import IntegrationError, IntegrationWarning
 from sklearn_inverse.forward import ODESimulator
+from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._scaling import ParamScaler
 from sklearn_inverse.utils._validation import check_noise_std
 
@@ -95,6 +96,8 @@ def make_inverse_problem(
 
     Raises
     ------
+    TypeError
+        If ``system`` is no ODESystem.
     ValueError
         If a parameter is out of range or does not fit the system.
     IntegrationError
@@ -125,6 +128,8 @@ def make_inverse_problem(
     >>> problem.observations.shape, problem.params.shape, problem.n_failed
     ((20, 3), (20, 1), 0)
     """
+    if not isinstance(system, ODESystem):
+        raise TypeError(f"`system` must be an ODESystem. Got {system!r} instead.")
     if not isinstance(n_samples, Integral) or n_samples < 1:
         raise ValueError(f"`n_samples` must be an int >= 1. Got {n_samples!r} instead.")
     if sampling not in SAMPLINGS:

@@ -26,7 +26,12 @@ from sklearn_inverse.forward._training import (
 from sklearn_inverse.inverse._drift import DriftBatches, MoveParticles, ReadingSimulator
 from sklearn_inverse.inverse._readings import Slots, pick_slots
 from sklearn_inverse.inverse._velocity import DriftLoss, DriftNet, precision_factor
-from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
+from sklearn_inverse.utils._sklearn import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    _fit_context,
+)
 from sklearn_inverse.utils._torch import (
     as_tensor,
     generator,
@@ -210,7 +215,7 @@ class ADMInverter(BaseInverter):
     """
 
     _parameter_constraints: dict = {
-        "surrogate": [None, object],
+        "surrogate": [HasMethods(["forward", "simulate"]), None],
         "n_channels": [Interval(Integral, 1, None, closed="left"), None],
         "bounds": ["array-like", None],
         "scale": [StrOptions({"linear", "log10"}), list, np.ndarray, None],

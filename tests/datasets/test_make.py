@@ -154,3 +154,8 @@ def test_a_box_without_solutions_is_given_up(system, n_samples):
 def test_wrong_input_is_refused_before_anything_is_simulated(system, kwargs, message):
     with pytest.raises(ValueError, match=message):
         make_inverse_problem(system, simulator=None, **{"n_samples": 5, **kwargs})
+
+
+def test_what_is_no_system_is_refused():
+    with pytest.raises(TypeError, match="`system` must be an ODESystem"):
+        make_inverse_problem(5, 5)

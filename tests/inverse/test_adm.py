@@ -668,3 +668,8 @@ def test_a_surrogate_of_other_sizes_is_refused(surrogate):
 def test_an_inverter_answers_only_after_fit(method):
     with pytest.raises(NotFittedError, match="This ADMInverter instance is not fitted"):
         getattr(make_inverter(), method)(READINGS)
+
+
+def test_what_is_no_forward_model_is_refused():
+    with pytest.raises(ValueError, match="implementing 'forward' and 'simulate'"):
+        ADMInverter(surrogate=3).fit(TRAJECTORIES[FEW], PARAMS[FEW])
