@@ -36,7 +36,7 @@ def main():
     parser.add_argument("--basis-epochs", type=int, default=250)
     parser.add_argument("--surrogate-epochs", type=int, default=2)
     parser.add_argument("--adm-epochs", type=int, default=150)
-    parser.add_argument("--batch-coupling-epochs", type=int, default=20)
+    parser.add_argument("--batch-coupling-epochs", type=int, default=10)
     arguments = parser.parse_args()
     problem = PolluProblem(n_train=arguments.n_train)
     torch.set_num_threads(arguments.threads)

@@ -76,7 +76,7 @@ for j in np.argsort(shrinkage):
     else:
         verdict = "partly known" if shrinkage[j] < 0.8 else "cannot be known from this"
         partner = np.argmax(np.abs(correlation[j]))
-        if np.abs(correlation[j, partner]) > 0.6:
+        if np.abs(correlation[j, partner]) > 0.5:
             verdict += f", tied to {system.param_names[partner]}"
     print(
         f"{system.param_names[j]:5}{system.reactions[j]:28}{test.params[0, j]:10.3g}"
@@ -90,7 +90,9 @@ chosen = [system.param_names[j] for j in order[[0, 1, 2, 11, 12, 13, -3, -2, -1]
 display = RecoveryDisplay.from_estimator(
     inverter, snapshots, test.params, param_names=system.param_names, chosen=chosen
 )
-display.figure_.suptitle("POLLU from three snapshots: known, partly known, unknowable")
+display.figure_.suptitle(
+    "POLLU from three snapshots: known, partly known, unknowable", y=1.04
+)
 picture = Path("pollu.png")
 display.figure_.savefig(picture, dpi=120, bbox_inches="tight")
 plt.close(display.figure_)

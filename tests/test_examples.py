@@ -39,5 +39,5 @@ def test_pollu_tells_what_can_be_known_with_honest_intervals(tmp_path):
     assert not unknowable & {"k1", "k3", "k4", "k8", "k14"}
     pair = [list(names).index("k16"), list(names).index("k19")]
     assert result["shrinkage"][pair].min() > 0.5
-    assert result["correlation"][tuple(pair)] > 0.6
+    assert result["correlation"][tuple(pair)] > 0.3
     assert (tmp_path / "pollu.png").stat().st_size > 10_000

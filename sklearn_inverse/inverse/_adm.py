@@ -185,12 +185,12 @@ class ADMInverter(BaseInverter):
 
     Notes
     -----
-    Uncertainty: a head of the network returns mean and full covariance of a normal
+    Uncertainty: a head of the network returns the full covariance of a normal
     distribution of the probit :math:`\Phi^{-1}(u)` of the unit params, so that a param
     of which the data say nothing is uniform on its box. It is trained along the way, by
-    maximum likelihood of the truths of simulated readings. When the particles have
-    arrived its spread is scaled, param by param, so that 90 % intervals cover 90 % of
-    the params held out.
+    maximum likelihood of the truths of simulated readings. The distribution is centred
+    so that the mean of its draws, on the params' own scale, is the estimate; its spread
+    is scaled, param by param, so that 90 % intervals cover 90 % of the params held out.
 
     References
     ----------
@@ -368,11 +368,11 @@ class ADMInverter(BaseInverter):
         params : ndarray of shape (n_samples, n_draws, n_params) or (n_samples, n_draws)
             Draws, in the params' own units.
         """
-        _, mean, factor = self._posterior(self._check_readings(observations))
+        _, centre, factor = self._posterior(self._check_readings(observations))
         noise = np.random.default_rng(self._start_seed).standard_normal(
             (n_draws, self.n_params_)
         )
-        probit = mean[:, None] + np.einsum("spq,dq->sdp", factor, noise)
+        probit = centre[:, None] + np.einsum("spq,dq->sdp", factor, noise)
         return self._shape_params(self.scaler_.to_physical(ndtr(probit)))
 
     def _default_surrogate(self):
@@ -517,11 +517,8 @@ class ADMInverter(BaseInverter):
         estimate : ndarray of shape (n_samples, n_params)
             Mean of the particles that arrived.
 
-        mean : ndarray of shape (n_samples, n_params)
-            Mean of the probit.
-
         factor : ndarray of shape (n_samples, n_params, n_params)
-            Factor of its covariance, before calibration.
+            Factor of the covariance of the probit, before calibration.
         """
         module = self.net_.module_.to(slots.mask.device)
         p = self.n_params_
@@ -536,22 +533,27 @@ class ADMInverter(BaseInverter):
 
         out = in_chunks(drift_chunk, *slots, verbose=self.verbose, desc="Drifting")
         estimate, spread = out[:, :p], out[:, p:]
-        mean, precision = precision_factor(spread.double(), p)
-        eye = torch.eye(p, dtype=mean.dtype, device=mean.device).expand_as(precision)
+        _, precision = precision_factor(spread.double(), p)
+        eye = torch.eye(p).to(precision).expand_as(precision)
         factor = torch.linalg.solve_triangular(precision.mT, eye, upper=True)
-        return tuple(a.double().cpu().numpy() for a in (estimate, mean, factor))
+        return estimate.double().cpu().numpy(), factor.cpu().numpy()
 
     def _calibrate(self, held_out, read, seed):
         """Factor on the spread of each param that makes held-out intervals cover."""
         truths, trajectories = held_out.tensors
         slots = read.draw(trajectories, generator(seed, truths.device))
-        _, mean, factor = self._arrive(slots)
-        truths = np.clip(truths.double().cpu().numpy(), 1e-4, 1 - 1e-4)
-        deviation = np.abs(ndtri(truths) - mean) / np.linalg.norm(factor, axis=2)
-        return np.quantile(deviation, 0.9, axis=0) / ndtri(0.95)
+        estimate, factor = self._arrive(slots)
+        spread = np.linalg.norm(factor, axis=2)
+        truths = ndtri(np.clip(truths.double().cpu().numpy(), 1e-4, 1 - 1e-4))
+        calibration = np.ones(self.n_params_)
+        for _ in range(5):  # the centre depends on the spread, but weakly
+            centre = probit_centre(estimate, np.minimum(calibration * spread, 1))
+            off = np.abs(truths - centre)
+            calibration = np.quantile(off / spread, 0.9, axis=0) / ndtri(0.95)
+        return calibration
 
     def _posterior(self, readings):
-        """Estimate, and mean and factor of the probit's normal distribution."""
+        """Return the estimate, and centre and factor of the probit's distribution."""
         device = resolve_device(self.device)
         standardised = self.channel_scaler_.standardise(readings)
         mask = ~np.isnan(readings)
@@ -570,18 +572,32 @@ class ADMInverter(BaseInverter):
             as_tensor(mask, device),
             n_slots,
         )
-        estimate, mean, factor = self._arrive(slots)
-        return estimate, mean, self.calibration_[:, None] * factor
+        estimate, factor = self._arrive(slots)
+        factor = self.calibration_[:, None] * factor
+        spread = np.linalg.norm(factor, axis=2)
+        # No posterior is wider than the prior, whose probit is standard normal.
+        factor = factor / np.maximum(spread, 1)[..., None]
+        return estimate, probit_centre(estimate, np.minimum(spread, 1)), factor
 
     def _posterior_mean_std(self, readings):
         """Mean and standard deviation in the params' own units."""
-        estimate, mean, factor = self._posterior(readings)
+        estimate, centre, factor = self._posterior(readings)
         spread = np.linalg.norm(factor, axis=2)
         # Moments of g(Φ(z)) for normal z, by Gauss–Hermite quadrature.
         nodes, weights = np.polynomial.hermite_e.hermegauss(32)
         weights = weights / weights.sum()
-        points = ndtr(mean[..., None] + spread[..., None] * nodes)
-        values = self.scaler_.to_physical(points.swapaxes(1, 2))
+        points = ndtr(centre[:, None] + spread[:, None] * nodes[:, None])
+        values = self.scaler_.to_physical(points)
         average = np.einsum("q,sqp->sp", weights, values)
         variance = np.einsum("q,sqp->sp", weights, (values - average[:, None]) ** 2)
         return self.scaler_.to_physical(estimate), np.sqrt(variance)
+
+
+def probit_centre(estimate, spread):
+    r"""Centre m of a normal probit whose unit param has the mean ``estimate``.
+
+    :math:`E[\Phi(m + s \varepsilon)] = \Phi(m / \sqrt{1 + s^2})` for a standard normal
+    :math:`\varepsilon`. An estimate is kept half a per cent off the walls of the box,
+    where a mean would leave all but a far tail of the distribution on the wall itself.
+    """
+    return ndtri(np.clip(estimate, 0.005, 0.995)) * np.sqrt(1 + spread**2)

@@ -51,7 +51,8 @@ def drift_targets(
     n_particles = len(particles)
     flat = residuals.flatten(1) / math.sqrt(residuals[0].numel())
     # Differences, not the faster products, whose cancellation would swamp them.
-    distance = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
+    # In double precision: cdist multiplies matrices, which loses small distances.
+    distance = torch.cdist(flat.double(), flat.double()).to(flat.dtype)
     same_truth = torch.ones_like(distance, dtype=torch.bool)
     if coupling == "instance":
         same_truth = (truths[:, None] == truths).all(dim=-1)
