@@ -103,8 +103,8 @@ display = TrajectoryDisplay.from_predictions(
     time_label="year",
 )
 display.axes_[-1].set_xticks(range(1900, 1921, 4))
-display.figure_.suptitle(
-    "Lynx and hare at Hudson's Bay: Lotka-Volterra, six unknowns", y=1.05
+display.axes_[0].set_title(
+    "Hudson's Bay pelts, Lotka-Volterra", loc="right", fontsize="medium"
 )
 picture = Path("lynx_hare.png")
 display.figure_.savefig(picture, dpi=150, bbox_inches="tight")

@@ -90,9 +90,6 @@ chosen = [system.param_names[j] for j in order[[0, 1, 2, 11, 12, 13, -3, -2, -1]
 display = RecoveryDisplay.from_estimator(
     inverter, snapshots, test.params, param_names=system.param_names, chosen=chosen
 )
-display.figure_.suptitle(
-    "POLLU from three snapshots: known, partly known, unknowable", y=1.04
-)
 picture = Path("pollu.png")
 display.figure_.savefig(picture, dpi=120, bbox_inches="tight")
 plt.close(display.figure_)
