@@ -7,7 +7,7 @@ to 4e11 and radicals down to 1e-18. We see all species at three moments of an ho
 1 % noise, and want the constants. Some cannot be known from any such data: the method
 must say so instead of printing a number.
 
-Runs in about four minutes on two cores.
+Runs in about five minutes on two cores.
 """
 
 from pathlib import Path
