@@ -58,7 +58,7 @@ class ODESimulator(BaseEstimator):
 
     See Also
     --------
-    ODESurrogate : The learned forward model, thousands of times faster.
+    ODESurrogate : The learned forward model, tens of times faster.
 
     Examples
     --------
