@@ -1,6 +1,7 @@
 """ODESimulator: the exact forward model, params to trajectories by solving the ODE."""
 
 import warnings
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from sklearn_inverse.exceptions import IntegrationWarning
-from sklearn_inverse.ode import solve_ivp
+from sklearn_inverse.ode import METHODS, solve_ivp
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._parallel import map_chunks
 from sklearn_inverse.utils._scaling import ParamScaler
@@ -30,8 +31,12 @@ class ODESimulator(BaseEstimator):
     system : ODESystem
         What is solved.
 
-    method : {"radau5"}, default="radau5"
+    method : str, default="radau5"
         Solver; see :func:`~sklearn_inverse.ode.solve_ivp`.
+
+    step_size : float, default=None
+        Largest step of given size; if None, steps follow the error where the method
+        estimates it.
 
     rtol : float, default=1e-6
         Relative tolerance of every state.
@@ -72,7 +77,8 @@ class ODESimulator(BaseEstimator):
 
     _parameter_constraints: dict = {
         "system": [ODESystem],
-        "method": [StrOptions({"radau5"})],
+        "method": [StrOptions(set(METHODS))],
+        "step_size": [Interval(Real, 0, None, closed="neither"), None],
         "rtol": [Interval(Real, 0, 1, closed="neither")],
         "atol": [Interval(Real, 0, None, closed="left"), "array-like"],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
@@ -87,6 +93,7 @@ class ODESimulator(BaseEstimator):
         system,
         *,
         method="radau5",
+        step_size=None,
         rtol=1e-6,
         atol=1e-20,
         max_steps=10_000,
@@ -97,6 +104,7 @@ class ODESimulator(BaseEstimator):
     ):
         self.system = system
         self.method = method
+        self.step_size = step_size
         self.rtol = rtol
         self.atol = atol
         self.max_steps = max_steps
@@ -139,34 +147,27 @@ class ODESimulator(BaseEstimator):
             What the instrument would report, free of noise. A sample that could not be
             integrated is NaN from its failure on, with one :class:`IntegrationWarning`.
         """
-        self._validate_params()
-        params = check_params(params, n_params=self.system.n_params)
-        device = resolve_device(self.device)
-
-        def simulate_chunk(part):
-            chunk = torch.tensor(params[part], device=device)
-            channels, solution = self._solve(chunk)
-            return channels.cpu().numpy(), solution.failure_summary()
-
-        chunks = map_chunks(
-            simulate_chunk,
-            len(params),
-            chunk_size=self.chunk_size,
-            n_jobs=self.n_jobs,
-            verbose=self.verbose,
-            desc=f"Simulating {self.system.name}",
-        )
-        trajectories = np.concatenate([channels for channels, _ in chunks])
-        n_failed = int(np.isnan(trajectories).any(axis=(1, 2)).sum())
-        if n_failed:
-            first = next((summary for _, summary in chunks if summary), "")
-            warnings.warn(
-                f"{n_failed} of {len(params)} samples have no complete trajectory; they "
-                f"are NaN where it is missing. First chunk concerned: {first}",
-                IntegrationWarning,
-                stacklevel=2,
-            )
+        (trajectories,) = self._map(_simulate_chunk, params, "Simulating")
         return trajectories
+
+    def sensitivities(self, params):
+        """Differentiate the trajectories by the params.
+
+        Parameters
+        ----------
+        params : array-like of shape (n_samples, n_params)
+            Params in their own units.
+
+        Returns
+        -------
+        sensitivities : ndarray of shape (n_samples, n_times, n_channels, n_params)
+            Derivative of each reading by each param, in units of the channel per unit of
+            the param: exact derivatives of the discrete solution, through initial states
+            and instrument too. A sample that could not be integrated is NaN from its
+            failure on, with one :class:`IntegrationWarning`.
+        """
+        (sensitivities,) = self._map(_sensitivities_chunk, params, "Differentiating")
+        return sensitivities
 
     def forward(self, unit_params):
         """Simulate from params scaled to the system's unit box.
@@ -180,23 +181,68 @@ class ODESimulator(BaseEstimator):
         -------
         trajectories : Tensor of shape (n_samples, n_times, n_channels)
             In units of the channels and in double precision, on the device of
-            ``unit_params``. No gradient flows back.
+            ``unit_params``, to which gradients flow back.
         """
-        params = self.scaler_.to_physical_tensor(unit_params.detach().double())
-        return self._solve(params)[0]
+        params = self.scaler_.to_physical_tensor(unit_params.double())
+        solution = self._solve(params)
+        return self.system.channels(solution.y, params)
 
-    def _solve(self, params):
-        """Return (channels, solution) for a tensor of physical params."""
+    def _map(self, function, params, desc):
+        """Run ``function`` over chunks of params; warn if samples failed."""
+        self._validate_params()
+        params = check_params(params, n_params=self.system.n_params)
+        chunks = map_chunks(
+            partial(function, self),
+            params,
+            chunk_size=self.chunk_size,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+            desc=f"{desc} {self.system.name}",
+        )
+        *arrays, failures = zip(*chunks)
+        arrays = [np.concatenate(parts) for parts in arrays]
+        n_failed = int(np.isnan(arrays[0]).reshape(len(params), -1).any(axis=1).sum())
+        if n_failed:
+            first = next((failure for failure in failures if failure), "")
+            warnings.warn(
+                f"{n_failed} of {len(params)} samples have no complete trajectory; they "
+                f"are NaN where it is missing. First chunk concerned: {first}",
+                IntegrationWarning,
+                stacklevel=3,
+            )
+        return arrays
+
+    def _solve(self, params, sensitivities=False):
+        """Return the Solution for a tensor of physical params."""
         system = self.system
-        solution = solve_ivp(
+        return solve_ivp(
             system.rhs,
             system.times,
-            system.initial_state(params),
+            system.initial_state,
             params,
             method=self.method,
+            step_size=self.step_size,
             rtol=self.rtol,
             atol=self.atol,
             jac=system.jac,
+            sensitivities=sensitivities,
             max_steps=self.max_steps,
         )
-        return system.channels(solution.y, params), solution
+
+
+def _simulate_chunk(simulator, params):
+    """Return (channels, what failed) for a chunk of params."""
+    params = torch.tensor(params, device=resolve_device(simulator.device))
+    solution = simulator._solve(params)
+    channels = simulator.system.channels(solution.y, params)
+    return channels.cpu().numpy(), solution.failure_summary()
+
+
+def _sensitivities_chunk(simulator, params):
+    """Return (derivatives of the channels by the params, what failed) for a chunk."""
+    params = torch.tensor(params, device=resolve_device(simulator.device))
+    solution = simulator._solve(params, sensitivities=True)
+    by_params = simulator.system.channel_sensitivities(
+        solution.y, params, solution.sensitivities
+    )
+    return by_params.cpu().numpy(), solution.failure_summary()

@@ -377,20 +377,18 @@ def in_chunks(function, *tensors, chunk_size=128, verbose=0, desc=""):
     companions it has.
     """
 
-    def on_chunk(part):
-        chunk = [a[part] for a in tensors]
+    def on_chunk(*chunk):
         n_rows = len(chunk[0])
         if n_rows < chunk_size:
             pad = [a[-1:].expand(chunk_size - n_rows, *a.shape[1:]) for a in chunk]
             chunk = [torch.cat([a, b]) for a, b in zip(chunk, pad)]
         return function(*chunk)[:n_rows]
 
-    n_samples = len(tensors[0])
-    return torch.cat(
-        map_chunks(
-            on_chunk, n_samples, chunk_size=chunk_size, verbose=verbose, desc=desc
-        )
+    # Never in workers, whatever joblib backend is set: tensors live on their device.
+    outcomes = map_chunks(
+        on_chunk, *tensors, chunk_size=chunk_size, n_jobs=1, verbose=verbose, desc=desc
     )
+    return torch.cat(outcomes)
 
 
 def tensor_dataset(*arrays, device):

@@ -1,6 +1,7 @@
-"""A batched stiff ODE solver in plain torch: every sample has its own step size."""
+"""A batched, differentiable ODE solver in plain torch, for stiff and other systems."""
 
-from sklearn_inverse.ode._interface import solve_ivp
+from sklearn_inverse.ode._interface import METHODS, solve_ivp
+from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._solution import Solution, Status
 
-__all__ = ["Solution", "Status", "solve_ivp"]
+__all__ = ["METHODS", "MassAction", "Solution", "Status", "solve_ivp"]

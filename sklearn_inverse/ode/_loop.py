@@ -4,12 +4,12 @@ Samples do not wait for each other's steps and do not see each other's errors, s
 sample's result does not depend on its companions. Finished samples leave the batch.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sklearn_inverse.ode._radau import RadauMemory, evaluate
 from sklearn_inverse.ode._solution import Solution, Status
 from sklearn_inverse.ode._step_size import (
     EPS,
@@ -18,8 +18,9 @@ from sklearn_inverse.ode._step_size import (
     first_step,
     step_factor,
 )
+from sklearn_inverse.ode._stepper import evaluate, take
 
-__all__ = ["integrate"]
+__all__ = ["Walkers", "integrate"]
 
 RUNNING = -1
 
@@ -42,27 +43,24 @@ class Walkers:
     strict: Tensor  # first step, or just rejected
     n_steps: Tensor
     n_accepted: Tensor
-    memory: RadauMemory
+    n_jac: Tensor
+    n_lu: Tensor
+    memory: Any  # what the method keeps
 
     @property
     def t_end(self) -> Tensor:
         """Last output time of each sample."""
         return self.t_eval[:, -1]
 
-    def take(self, index: Tensor) -> "Walkers":
-        """Keep the samples at ``index`` only."""
-        kept = {f.name: getattr(self, f.name) for f in fields(self)}
-        memory = kept.pop("memory").take(index)
-        kept = {name: value[index] for name, value in kept.items()}
-        return Walkers(memory=memory, **kept)
 
-
-def integrate(method, t_eval: Tensor, y0: Tensor, params: Tensor, max_steps: int):
+def integrate(
+    method, t_eval: Tensor, y0: Tensor, params: Tensor, step_size, max_steps, tape=None
+):
     """Integrate every sample from its first to its last output time.
 
     Parameters
     ----------
-    method : Radau5
+    method : Stepper
         Attempts single steps.
 
     t_eval : Tensor of shape (n_samples, n_times)
@@ -74,8 +72,15 @@ def integrate(method, t_eval: Tensor, y0: Tensor, params: Tensor, max_steps: int
     params : Tensor of shape (n_samples, n_params)
         Params.
 
+    step_size : float or None
+        Largest step, of which equal ones lead from one output time to the next; None for
+        error control.
+
     max_steps : int
         Attempted steps after which a sample is given up.
+
+    tape : Tape, default=None
+        Records the accepted steps.
 
     Returns
     -------
@@ -101,16 +106,23 @@ def integrate(method, t_eval: Tensor, y0: Tensor, params: Tensor, max_steps: int
     while True:
         ended = status[walkers.index] != RUNNING
         if ended.any():
-            _leave(walkers.take(ended), stats)
-            walkers = walkers.take(~ended)
+            left = take(walkers, ended)
+            for name, counts in stats.items():
+                counts[left.index] = getattr(left, name).long()
+            walkers = take(walkers, ~ended)
             if len(walkers.index) == 0:
                 return Solution(out, status, stats)
-        t_new, attempt, accepted = _attempt(method, walkers)
-        _write_outputs(out, walkers, accepted, t_new, attempt)
-        factor = _next_step(walkers, attempt, accepted)
+        if step_size is None:
+            t_new, attempt, accepted, factor = _adaptive_attempt(method, walkers)
+        else:
+            t_new, attempt, accepted, factor = _fixed_attempt(
+                method, walkers, step_size
+            )
+        _write_outputs(method, out, walkers, accepted, t_new, attempt, tape)
         _advance(method, walkers, attempt, accepted, t_new)
         walkers.step = walkers.step * factor
-        status[walkers.index] = _status(walkers, accepted, max_steps)
+        given_up = _is_tiny(walkers) if step_size is None else ~accepted
+        status[walkers.index] = _status(walkers, attempt, accepted, given_up, max_steps)
 
 
 def _start(method, t_eval, y0, params) -> Walkers:
@@ -118,6 +130,7 @@ def _start(method, t_eval, y0, params) -> Walkers:
     t = t_eval[:, 0].clone()
     f = method.rhs(t, y0, params)
     one, yes = torch.ones_like(t), torch.ones_like(t, dtype=torch.bool)
+    zero = torch.zeros_like(t)
     return Walkers(
         index=torch.arange(len(t), device=t.device),
         t=t,
@@ -131,102 +144,100 @@ def _start(method, t_eval, y0, params) -> Walkers:
         step_old=one,
         has_old=~yes,
         strict=yes,
-        n_steps=torch.zeros_like(t),
-        n_accepted=torch.zeros_like(t),
+        n_steps=zero,
+        n_accepted=zero.clone(),
+        n_jac=zero.clone(),
+        n_lu=zero.clone(),
         memory=method.start(y0),
     )
 
 
-def _leave(walkers, stats):
-    """Write down what the samples that ended have cost."""
-    for name, count in {
-        "n_steps": walkers.n_steps,
-        "n_accepted": walkers.n_accepted,
-        "n_jac": walkers.memory.n_jac,
-        "n_lu": walkers.memory.n_lu,
-    }.items():
-        stats[name][walkers.index] = count.long()
-
-
-def _attempt(method, walkers):
+def _adaptive_attempt(method, walkers):
     """Attempt a step of every sample, the last one clipped to end where it must."""
     w = walkers
     last = w.t + w.step * (1 + 1e-10) >= w.t_end
-    remaining = w.t_end - w.t
-    w.memory.needs_factors |= last & (w.step != remaining)
-    w.step = torch.where(last, remaining, w.step)
-    attempt = method.attempt(
-        w.memory, w.t, w.y, w.f, w.step, w.peak, w.params, w.strict
-    )
-    w.n_steps += 1
+    w.step = torch.where(last, w.t_end - w.t, w.step)
+    attempt = method.attempt(w)
     t_new = torch.where(last, w.t_end, w.t + w.step)
-    return t_new, attempt, attempt.converged & (attempt.norm <= 1)
-
-
-def _next_step(walkers, attempt, accepted):
-    """Factor on the step of each sample, and what must be computed anew for it.
-
-    Halve where Newton failed with a fresh Jacobian, refresh an old Jacobian first, follow
-    the error elsewhere; a small growth is not worth new factors.
-    """
-    w, memory = walkers, walkers.memory
+    accepted = attempt.converged & attempt.finite & (attempt.norm <= 1)
     factor = attempt.safety * step_factor(
-        attempt.norm, w.norm_old, w.step, w.step_old, w.has_old
+        attempt.norm,
+        w.norm_old,
+        w.step,
+        w.step_old,
+        w.has_old,
+        order=method.error_order,
     )
-    factor = factor.clamp(MIN_FACTOR, MAX_FACTOR)
-    failed = ~attempt.converged
-    stale = failed & ~memory.jacobian_is_current
-    factor = torch.where(failed, torch.where(stale, 1.0, 0.5), factor)
-    steady = accepted & ~attempt.slow_newton & (factor >= 1) & (factor < 1.2)
-    factor = torch.where(steady, torch.ones_like(factor), factor)
-    memory.needs_jacobian |= stale | (accepted & attempt.slow_newton)
-    memory.needs_factors |= factor != 1
-    return factor
+    highest = torch.where(w.strict & w.has_old, 1.0, MAX_FACTOR)
+    factor = torch.minimum(factor.clamp(min=MIN_FACTOR), highest)
+    factor = torch.where(attempt.finite, factor, 0.25)
+    return t_new, attempt, accepted, method.settle(w, attempt, accepted, factor)
 
 
-def _advance(method, walkers, attempt, accepted, t_new):
-    """Move the samples whose step was accepted; the others stay where they are."""
-    w, memory = walkers, walkers.memory
-    rows = accepted[:, None]
-    memory.polynomial = torch.where(
-        rows[..., None], attempt.polynomial, memory.polynomial
-    )
-    memory.y_old = torch.where(rows, w.y, memory.y_old)
-    memory.step_old = torch.where(accepted, w.step, memory.step_old)
-    memory.has_polynomial |= accepted
-    memory.jacobian_is_current &= ~accepted
-    w.norm_old = torch.where(accepted, attempt.norm.clamp(min=1e-2), w.norm_old)
-    w.step_old = torch.where(accepted, w.step, w.step_old)
-    w.has_old |= accepted
-    w.n_accepted += accepted
-    w.strict = ~accepted
-    w.y = torch.where(rows, attempt.y, w.y)
-    w.t = torch.where(accepted, t_new, w.t)
-    w.peak = torch.maximum(w.peak, w.y.abs())
-    w.f = torch.where(rows, method.rhs(w.t, w.y, w.params), w.f)
-
-
-def _status(walkers, accepted, max_steps):
-    """Status of each sample after this attempt; RUNNING where there is more to do."""
+def _fixed_attempt(method, walkers, step_size):
+    """Step towards the next output time, which equal steps reach exactly."""
     w = walkers
-    status = torch.full_like(w.index, RUNNING)
-    status[w.n_steps >= max_steps] = Status.MAX_STEPS
-    status[w.step <= 16 * EPS * w.t.abs() + 1e-300] = Status.STEP_UNDERFLOW
-    status[accepted & ~w.f.isfinite().all(1)] = Status.NON_FINITE
-    status[w.t >= w.t_end] = Status.SUCCESS
-    return status
+    ahead = torch.where(w.t_eval > w.t[:, None], w.t_eval, torch.inf)
+    target = ahead.amin(1)
+    span = target - w.t
+    n_left = (span / step_size * (1 - 1e-12)).ceil().clamp(min=1)
+    w.step = span / n_left
+    attempt = method.attempt(w)
+    t_new = torch.where(n_left == 1, target, w.t + w.step)
+    return t_new, attempt, attempt.converged & attempt.finite, 1.0
 
 
-def _write_outputs(out, walkers, accepted, t_new, attempt):
-    """Write the collocation polynomial at the output times inside accepted steps."""
+def _write_outputs(method, out, walkers, accepted, t_new, attempt, tape):
+    """Write the outputs that lie inside accepted steps, and record these steps."""
     w = walkers
     inside = (
         accepted[:, None] & (w.t_eval > w.t[:, None]) & (w.t_eval <= t_new[:, None])
     )
     row, column = torch.nonzero(inside, as_tuple=True)
-    if len(row) == 0:
-        return
     theta = (w.t_eval[row, column] - w.t[row]) / w.step[row]
-    value = w.y[row] + evaluate(attempt.polynomial[row], theta[:, None])[:, 0]
-    at_end = (w.t_eval[row, column] == t_new[row])[:, None]
-    out[w.index[row], column] = torch.where(at_end, attempt.y[row], value)
+    at_end = w.t_eval[row, column] == t_new[row]
+    if len(row):
+        value = attempt.y[row]
+        between = torch.nonzero(~at_end)[:, 0]
+        if len(between):
+            i = row[between]
+            p = evaluate(method.polynomial(attempt.stages[i]), theta[between, None])
+            value[between] = w.y[i] + p[:, 0]
+        out[w.index[row], column] = value
+    if tape is not None:
+        tape.record(w, attempt, accepted, row, column, theta, at_end)
+
+
+def _advance(method, walkers, attempt, accepted, t_new):
+    """Move the samples whose step was accepted; the others stay where they are."""
+    w = walkers
+    rows = accepted[:, None]
+    w.norm_old = torch.where(accepted, attempt.norm.clamp(min=1e-2), w.norm_old)
+    w.step_old = torch.where(accepted, w.step, w.step_old)
+    w.has_old = w.has_old | accepted
+    w.n_steps += 1
+    w.n_accepted += accepted
+    w.strict = ~accepted
+    w.y = torch.where(rows, attempt.y, w.y)
+    w.t = torch.where(accepted, t_new, w.t)
+    w.peak = torch.maximum(w.peak, w.y.abs())
+    f = method.rhs(w.t, w.y, w.params) if attempt.f is None else attempt.f
+    w.f = torch.where(rows, f, w.f)
+
+
+def _is_tiny(walkers):
+    """Whether the next step would vanish beside the time."""
+    return walkers.step <= 16 * EPS * walkers.t.abs() + 1e-300
+
+
+def _status(walkers, attempt, accepted, given_up, max_steps):
+    """Status of each sample after this attempt; RUNNING where there is more to do."""
+    w = walkers
+    status = torch.full_like(w.index, RUNNING)
+    status[w.n_steps >= max_steps] = Status.MAX_STEPS
+    status[given_up] = Status.STEP_UNDERFLOW
+    status[given_up & ~attempt.converged] = Status.NEWTON_FAILURE
+    status[given_up & ~attempt.finite] = Status.NON_FINITE
+    status[accepted & ~w.f.isfinite().all(1)] = Status.NON_FINITE
+    status[w.t >= w.t_end] = Status.SUCCESS
+    return status

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sklearn_inverse.ode._step_size import error_norm
 
-__all__ = ["Factors", "NewtonResult", "autodiff_jacobian", "factorise", "solve_stages"]
+__all__ = ["Factors", "NewtonResult", "factorise", "solve_stages"]
 
 MAX_ITER = 7
 
@@ -39,42 +39,23 @@ class NewtonResult(NamedTuple):
 
     z: Tensor  # (n_samples, n_stages, n_states) stage increments Y_i − y
     converged: Tensor
+    finite: Tensor  # False where the right-hand side was not
     n_iter: Tensor
     rate: Tensor
 
 
-def autodiff_jacobian(rhs, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
-    """Jacobian ∂f/∂y of shape (n_samples, n_states, n_states) by reverse mode.
-
-    Row ``i`` of f depends on row ``i`` of y only, so one backward pass through
-    ``f[:, j].sum()`` gives row j of every sample's Jacobian at once.
-    """
-    with torch.enable_grad():
-        y = y.detach().requires_grad_()
-        f = rhs(t, y, params)
-        rows = []
-        for j in range(y.shape[1]):
-            row = None
-            if f.requires_grad:
-                (row,) = torch.autograd.grad(
-                    f[:, j].sum(), y, retain_graph=True, allow_unused=True
-                )
-            rows.append(torch.zeros_like(y) if row is None else row)
-    return torch.stack(rows, dim=1)
-
-
-def factorise(jacobian: Tensor, step: Tensor, tableau) -> Factors:
+def factorise(jacobian: Tensor, step: Tensor, scheme) -> Factors:
     """LU factors for the given Jacobians and steps."""
     eye = torch.eye(jacobian.shape[-1], dtype=jacobian.dtype, device=jacobian.device)
     inv = (1 / step)[:, None, None]
-    real = torch.linalg.lu_factor_ex(tableau.eigen_real * inv * eye - jacobian)
-    shifted = tableau.eigen_complex * inv * eye - jacobian
+    real = torch.linalg.lu_factor_ex(scheme.eigen_real * inv * eye - jacobian)
+    shifted = scheme.eigen_complex * inv * eye - jacobian
     complex_ = torch.linalg.lu_factor_ex(shifted)
     return Factors(real.LU, real.pivots, complex_.LU, complex_.pivots)
 
 
 def solve_stages(
-    rhs, tableau, t, y, step, params, z, factors, scale_of, tol: float
+    rhs, scheme, t, y, step, params, z, factors, scale_of, tol: float
 ) -> NewtonResult:
     """Solve for the stages of one step of every sample.
 
@@ -83,7 +64,7 @@ def solve_stages(
     rhs : callable
         Right-hand side, batched.
 
-    tableau : CollocationTableau
+    scheme : StageTransform
         The method.
 
     t, y, step, params : Tensor
@@ -107,27 +88,30 @@ def solve_stages(
         Samples that did not converge hold their last iterate.
     """
     n_samples, n_states = y.shape
-    s = len(tableau.c)
+    s = len(scheme.tableau.c)
     as_tensor = y.new_tensor
     transform, inverse = (
-        as_tensor(tableau.transform),
-        as_tensor(tableau.inverse_transform),
+        as_tensor(scheme.transform),
+        as_tensor(scheme.inverse_transform),
     )
-    shift_real = tableau.eigen_real / step[:, None]
-    shift_complex = tableau.eigen_complex / step[:, None]
-    stage_times = (t[:, None] + step[:, None] * as_tensor(tableau.c)).reshape(-1)
+    shift_real = scheme.eigen_real / step[:, None]
+    shift_complex = scheme.eigen_complex / step[:, None]
+    stage_times = (t[:, None] + step[:, None] * as_tensor(scheme.tableau.c)).reshape(-1)
     stage_params = params.repeat_interleave(s, dim=0)
 
     w = inverse @ z
     z = z.clone()
     running = torch.ones(n_samples, dtype=torch.bool, device=y.device)
     converged = torch.zeros_like(running)
+    finite = running.clone()
     n_iter = torch.zeros_like(t)
     rate = torch.zeros_like(t)
     norm_old = torch.full_like(t, torch.inf)
     for k in range(MAX_ITER):
         f = rhs(stage_times, (y[:, None] + z).reshape(-1, n_states), stage_params)
-        fw = inverse @ f.reshape(n_samples, s, n_states)
+        f = f.reshape(n_samples, s, n_states)
+        finite = finite & (f.flatten(1).isfinite().all(1) | ~running)
+        fw = inverse @ f
         dw_real = factors.solve_real(fw[:, 0] - shift_real * w[:, 0])
         w_complex = torch.complex(w[:, 1], w[:, 2])
         dw_complex = factors.solve_complex(
@@ -136,11 +120,11 @@ def solve_stages(
         dw = torch.stack([dw_real, dw_complex.real, dw_complex.imag], dim=1)
 
         norm = error_norm(dw, scale_of(y + z[:, -1])[:, None])
+        running = running & norm.isfinite()
         if k > 0:
             rate = torch.where(running, norm / norm_old, rate)
             remaining = rate ** (MAX_ITER - k) / (1 - rate) * norm
             running = running & (rate < 1) & (remaining <= tol)
-        running = running & norm.isfinite()
         w = torch.where(running[:, None, None], w + dw, w)
         z = torch.where(running[:, None, None], transform @ w, z)
         n_iter = torch.where(running, n_iter + 1, n_iter)
@@ -151,4 +135,4 @@ def solve_stages(
         norm_old = torch.where(running, norm, norm_old)
         if not running.any():
             break
-    return NewtonResult(z, converged, n_iter, rate)
+    return NewtonResult(z, converged, finite, n_iter, rate)

@@ -23,6 +23,7 @@ class Status(IntEnum):
     MAX_STEPS = 1
     STEP_UNDERFLOW = 2
     NON_FINITE = 3
+    NEWTON_FAILURE = 4
 
     @property
     def sentence(self) -> str:
@@ -44,6 +45,11 @@ _SENTENCES = {
         "The right-hand side or the initial state is NaN or infinite. Check the params "
         "and the initial state of this sample."
     ),
+    Status.NEWTON_FAILURE: (
+        "Newton's method did not converge, however small the step. With steps of given "
+        "size, make `step_size` smaller; else check that the right-hand side is "
+        "continuous, and `jac` its derivative."
+    ),
 }
 
 
@@ -62,6 +68,9 @@ class Solution(NamedTuple):
         ``n_steps`` attempted, ``n_accepted``, ``n_jac`` Jacobians and ``n_lu``
         factorisations, per sample.
 
+    sensitivities : Tensor of shape (n_samples, n_times, n_states, n_params) or None
+        Derivatives of the states by the params, where they were asked for.
+
     Examples
     --------
     >>> import torch
@@ -78,6 +87,7 @@ class Solution(NamedTuple):
     y: Tensor
     status: Tensor
     stats: dict[str, Tensor]
+    sensitivities: Tensor | None = None
 
     @property
     def success(self) -> Tensor:

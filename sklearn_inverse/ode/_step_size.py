@@ -44,10 +44,16 @@ def first_step(y: Tensor, f: Tensor, span: Tensor) -> Tensor:
 
 
 def step_factor(
-    norm: Tensor, norm_old: Tensor, step: Tensor, step_old: Tensor, has_old: Tensor
+    norm: Tensor,
+    norm_old: Tensor,
+    step: Tensor,
+    step_old: Tensor,
+    has_old: Tensor,
+    order: int,
 ) -> Tensor:
-    """Gustafsson's predictive factor for an error estimate of order 3 (Eq. IV.8.25)."""
+    """Gustafsson's predictive factor for an error estimate of ``order`` (Eq. IV.8.25)."""
     norm = norm.clamp(min=1e-10)
-    factor = norm**-0.25
-    predictive = factor * (step / step_old) * (norm_old / norm) ** 0.25
+    exponent = 1 / (order + 1)
+    factor = norm**-exponent
+    predictive = factor * (step / step_old) * (norm_old / norm) ** exponent
     return torch.where(has_old, torch.minimum(factor, predictive), factor)

@@ -1,17 +1,8 @@
-r"""ReactionSystem: mass-action kinetics written as reaction strings.
-
-Reaction :math:`j` runs at the rate :math:`k_j m_j(y)`, where :math:`m_j` is the product
-of its reactants' concentrations. With the stoichiometric matrix :math:`S`,
-
-.. math:: f = S\,\mathrm{diag}(k)\,m(y), \qquad
-          \frac{\partial f}{\partial y}
-          = S\,\mathrm{diag}(k)\,\frac{\partial m}{\partial y}, \qquad
-          \frac{\partial f_i}{\partial k_j} = S_{ij}\,m_j(y).
-"""
+"""ReactionSystem: mass-action kinetics written as reaction strings."""
 
 import numpy as np
-import torch
 
+from sklearn_inverse.ode import MassAction
 from sklearn_inverse.systems._stoichiometry import (
     left_null_space,
     read_reactions,
@@ -26,8 +17,9 @@ __all__ = ["ReactionSystem"]
 class ReactionSystem(ODESystem):
     r"""Mass-action kinetics :math:`y' = S\,\mathrm{diag}(k)\,m(y)` from reactions.
 
-    The params are the rate constants, one per reaction and in their order. Derivatives
-    by states and by params are in closed form.
+    Reaction :math:`j` runs at the rate :math:`k_j m_j(y)`, where :math:`m_j` is the
+    product of its reactants' concentrations. The params are the rate constants, one per
+    reaction and in their order.
 
     Parameters
     ----------
@@ -123,9 +115,10 @@ class ReactionSystem(ODESystem):
         self.reactions = list(reactions)
         used, made, state_names = read_reactions(self.reactions, state_names)
         self.stoichiometry = made - used
-        self._tabulate(used.astype(int))
+        mass_action = MassAction(self.stoichiometry, used)
         super().__init__(
-            self.rhs,
+            mass_action,
+            jac=mass_action.jac,
             initial_state=_check_initial_state(initial_state, state_names),
             bounds=self._check_rate_constants(nominal, bounds),
             times=times,
@@ -136,84 +129,10 @@ class ReactionSystem(ODESystem):
             param_names=param_names,
             channel_names=channel_names,
             units=units,
-            jac=self.jac,
             name=name or "reactions",
             reference=reference,
             invariants=self._check_invariants(invariants, state_names),
         )
-
-    def rhs(self, t, y, params):
-        """Return the rates of change ``S diag(k) m(y)``.
-
-        Parameters
-        ----------
-        t : Tensor of shape (n_samples,)
-            Not used: nothing here depends on time.
-
-        y : Tensor of shape (n_samples, n_states)
-            Concentrations.
-
-        params : Tensor of shape (n_samples, n_params)
-            Rate constants.
-
-        Returns
-        -------
-        dydt : Tensor of shape (n_samples, n_states)
-            Rates of change.
-        """
-        return (params * _products(y, self._reactants)) @ self._net.to(y).T
-
-    def jac(self, t, y, params):
-        """Return df/dy in closed form.
-
-        Parameters
-        ----------
-        t, y, params : Tensor
-            As for :meth:`rhs`.
-
-        Returns
-        -------
-        jacobian : Tensor of shape (n_samples, n_states, n_states)
-            Entry ``[:, i, l]`` is the derivative of rate ``i`` by concentration ``l``.
-        """
-        k = params.index_select(-1, self._slope_reaction.to(y.device))
-        slopes = k * _products(y, self._slope_rest)
-        n_states = len(self.stoichiometry)
-        return (slopes @ self._slope_effect.to(y)).unflatten(-1, (n_states, n_states))
-
-    def jac_params(self, t, y, params):
-        """Return df/dk in closed form.
-
-        Parameters
-        ----------
-        t, y, params : Tensor
-            As for :meth:`rhs`.
-
-        Returns
-        -------
-        jacobian : Tensor of shape (n_samples, n_states, n_params)
-            Entry ``[:, i, j]`` is the derivative of rate ``i`` by rate constant ``j``.
-        """
-        return self._net.to(y) * _products(y, self._reactants)[..., None, :]
-
-    def _tabulate(self, used):
-        """Lay out what ``rhs`` and ``jac`` gather, multiply and sum."""
-        n_states, n_reactions = used.shape
-        reactants = [
-            np.repeat(np.arange(n_states), used[:, j]) for j in range(n_reactions)
-        ]
-        self._reactants = _padded(reactants, fill=n_states)
-        self._net = torch.as_tensor(self.stoichiometry)
-        # Product rule: each reactant of reaction j gives one slope, k_j times the other
-        # reactants, which acts on the column of that reactant through column j of S.
-        slopes = [(j, p) for j, r in enumerate(reactants) for p in range(len(r))]
-        rest = [np.delete(reactants[j], p) for j, p in slopes]
-        effect = np.zeros((len(slopes), n_states, n_states))
-        for matrix, (j, p) in zip(effect, slopes):
-            matrix[:, reactants[j][p]] = self.stoichiometry[:, j]
-        self._slope_reaction = torch.tensor([j for j, _ in slopes], dtype=torch.long)
-        self._slope_rest = _padded(rest, fill=n_states)
-        self._slope_effect = torch.as_tensor(effect).flatten(1)
 
     def _check_rate_constants(self, nominal, bounds):
         """Return the bounds, from ``nominal`` if need be."""
@@ -242,24 +161,6 @@ class ReactionSystem(ODESystem):
             to_row(read_sum(text, w), state_names, w)
             for text, w in zip(invariants, where)
         ]
-
-
-def _products(y, table):
-    """Multiply, for each column of ``table``, the states it lists."""
-    table = table.to(y.device)
-    y = torch.cat([y, torch.ones_like(y[..., :1])], dim=-1)  # padding points at the one
-    product = y.index_select(-1, table[0])
-    for row in table[1:]:
-        product = product * y.index_select(-1, row)
-    return product
-
-
-def _padded(lists, fill):
-    """Write lists of indices as the columns of one table, ending in ``fill``."""
-    table = np.full((max([1, *map(len, lists)]), len(lists)), fill)
-    for column, indices in zip(table.T, lists):
-        column[: len(indices)] = indices
-    return torch.as_tensor(table)
 
 
 def _check_initial_state(initial_state, state_names):

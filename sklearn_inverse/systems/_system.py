@@ -248,6 +248,47 @@ class ODESystem:
         t = torch.as_tensor(self.times, dtype=y.dtype, device=y.device)
         return self.observe(t, y, params[:, None, :])
 
+    def channel_sensitivities(self, y, params, sensitivities):
+        """Turn derivatives of the states into derivatives of what is measured.
+
+        Parameters
+        ----------
+        y : Tensor of shape (n_samples, n_times, n_states)
+            States at ``times``.
+
+        params : Tensor of shape (n_samples, n_params)
+            Params in their own units.
+
+        sensitivities : Tensor of shape (n_samples, n_times, n_states, n_params)
+            Derivatives of the states by the params.
+
+        Returns
+        -------
+        sensitivities : Tensor of shape (n_samples, n_times, n_channels, n_params)
+            Derivatives of the channels by the params, those of ``observe`` included.
+        """
+        if self.observe is None:
+            return sensitivities
+        t = torch.as_tensor(self.times, dtype=y.dtype, device=y.device)
+        with torch.enable_grad():
+            y = y.detach().requires_grad_()
+            at_each_time = params.detach()[:, None].expand(-1, y.shape[1], -1)
+            at_each_time = at_each_time.clone().requires_grad_()
+            channels = self.observe(t, y, at_each_time)
+            rows = []
+            for j in range(self.n_channels):
+                by_y, by_params = torch.autograd.grad(
+                    channels[..., j].sum(),
+                    (y, at_each_time),
+                    retain_graph=True,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+                rows.append(
+                    by_params + torch.einsum("bti,btik->btk", by_y, sensitivities)
+                )
+        return torch.stack(rows, dim=2)
+
     def __repr__(self):
         return (
             f"{type(self).__name__}({self.name!r}, n_states={self.n_states}, "

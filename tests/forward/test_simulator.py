@@ -38,8 +38,8 @@ def solve_to_reference(system, rtol):
 @pytest.mark.parametrize("make_system", SYSTEMS, ids=lambda f: f.__name__)
 def test_published_reference_is_reproduced(make_system):
     system = make_system()
-    y = solve_to_reference(system, rtol=1e-8)
-    np.testing.assert_allclose(y, system.reference.states, rtol=1e-6)
+    y = solve_to_reference(system, rtol=1e-10)
+    np.testing.assert_allclose(y, system.reference.states, rtol=1e-8)
 
 
 def test_pollu_keeps_its_three_invariants():
@@ -99,6 +99,68 @@ def test_forward_takes_unit_params_and_agrees_with_simulate():
     )
 
 
+def test_forward_hands_gradients_back_that_equal_the_sensitivities():
+    simulator = ODESimulator(lotka_volterra(unknown_initial_state=True), rtol=1e-8)
+    unit = torch.full((2, 6), 0.4, dtype=torch.float64, requires_grad=True)
+    y = simulator.forward(unit)
+    (by_unit,) = torch.autograd.grad(y[1, -1, 0], unit)
+    params = simulator.scaler_.to_physical(unit.detach().numpy())
+    sensitivities = simulator.sensitivities(params)
+    assert sensitivities.shape == (2, 21, 2, 6)
+    # Params are on a log10 scale: dk/du = k ln(10) width.
+    by_params = sensitivities[1, -1, 0] * params[1]
+    expected = by_params * np.log(10) * simulator.scaler_.width
+    assert (by_unit[0] == 0).all()
+    np.testing.assert_allclose(by_unit[1], expected, rtol=1e-9)
+
+
+def observe_sum_and_scaled(t, y, params):
+    """Report a sum of states, and a state on an unknown scale that drifts with time."""
+    scaled = params[..., 1] * (1 + t) * y[..., 0]
+    return torch.stack([y.sum(-1), scaled], dim=-1)
+
+
+def decay_and_growth(t, y, params):
+    return torch.stack([-params[:, 0] * y[:, 0], params[:, 0] * y[:, 0]], dim=-1)
+
+
+def test_sensitivities_pass_through_the_instrument():
+    system = ODESystem(
+        decay_and_growth,
+        initial_state=[2.0, 0.5],
+        bounds=[[0.5, 2.0], [1.0, 3.0]],
+        times=[0.0, 1.0, 3.0],
+        observe=observe_sum_and_scaled,
+    )
+    t = system.times
+    sensitivities = ODESimulator(system, rtol=1e-9).sensitivities([[0.7, 1.5]])
+    decayed = 2 * np.exp(-0.7 * t)
+    np.testing.assert_allclose(sensitivities[0, :, 0], 0, atol=1e-8)
+    by_rate, by_scale = sensitivities[0, :, 1].T
+    np.testing.assert_allclose(by_rate, -1.5 * (1 + t) * t * decayed, rtol=1e-6)
+    np.testing.assert_allclose(by_scale, (1 + t) * decayed, rtol=1e-6)
+
+
+def test_failed_samples_have_no_sensitivities(explosive_system):
+    simulator = ODESimulator(explosive_system)
+    with pytest.warns(IntegrationWarning, match="1 of 2 samples"):
+        sensitivities = simulator.sensitivities([[2.0], [0.5]])
+    assert np.isnan(sensitivities[0, 2]).all()
+    assert np.isfinite(sensitivities[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "step_size", "tol"),
+    [("rk4", 0.02, 1e-6), ("radau3", 0.02, 1e-4), ("tsit5", None, 1e-4)],
+)
+def test_other_methods_and_steps_of_given_size(method, step_size, tol):
+    system = lotka_volterra()
+    exact = ODESimulator(system, rtol=1e-9).simulate(system.nominal[None])
+    simulator = ODESimulator(system, method=method, step_size=step_size)
+    trajectories = simulator.simulate(system.nominal[None])
+    np.testing.assert_allclose(trajectories, exact, rtol=tol)
+
+
 def test_verbose_shows_a_progress_bar(capsys, explosive_system):
     ODESimulator(explosive_system, verbose=1).simulate([[0.1]])
     assert "Simulating explosive: 100%" in capsys.readouterr().err
@@ -113,6 +175,7 @@ def test_verbose_shows_a_progress_bar(capsys, explosive_system):
             [[0.1]],
             "The 'method' parameter of ODESimulator must be",
         ),
+        ({"step_size": 0.0}, [[0.1]], "The 'step_size' parameter of ODESimulator must"),
         ({"device": "tpu9"}, [[0.1]], "`device` must be 'auto', 'cpu'"),
         ({"device": "cuda:99"}, [[0.1]], "a GPU that is not there"),
         (

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp as scipy_solve_ivp
 
-from sklearn_inverse.ode import Status, solve_ivp
-from sklearn_inverse.ode._newton import autodiff_jacobian
+from sklearn_inverse.ode import METHODS, Status, solve_ivp
+from sklearn_inverse.ode._rhs import rowwise_jacobian
 
 
 def decay(t, y, params):
@@ -102,9 +102,7 @@ def test_closed_form_and_automatic_jacobian_give_the_same_solution():
 
 
 def test_automatic_jacobian_of_a_constant_rhs_is_zero():
-    jacobian = autodiff_jacobian(
-        lambda t, y, p: torch.ones_like(y), tensor(0.0), tensor([1.0, 2.0]), None
-    )
+    jacobian = rowwise_jacobian(torch.ones_like, tensor([1.0, 2.0]))
     assert jacobian.shape == (1, 2, 2)
     assert (jacobian == 0).all()
 
@@ -170,6 +168,148 @@ def test_degenerate_time_grids_and_batches_are_defined():
     )
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_knows_degenerate_grids_and_batches(method):
+    def solve(t, n_samples=1, **kwargs):
+        y0 = torch.ones(n_samples, 1)
+        return solve_ivp(decay, t, y0, y0, method=method, **kwargs)
+
+    assert solve([0.0, 1.0], n_samples=0, sensitivities=True).sensitivities.shape == (
+        0,
+        2,
+        1,
+        1,
+    )
+    single = solve([3.0], sensitivities=True)
+    assert single.y.tolist() == [[[1.0]]]
+    assert single.sensitivities.tolist() == [[[[0.0]]]]
+    assert single.success.all()
+    assert solve([2.0, 2.0, 2.0]).y.flatten().tolist() == [1.0, 1.0, 1.0]
+    repeated = solve([0.0, 0.0, 0.1, 0.1, 0.2], sensitivities=True)
+    assert repeated.success.all()
+    assert repeated.y[0, 0] == repeated.y[0, 1] == 1
+    assert repeated.y[0, 2] == repeated.y[0, 3]
+    assert repeated.sensitivities[0, 2] == repeated.sensitivities[0, 3] < 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("n_states", [1, 200])
+def test_one_state_and_two_hundred(method, n_states):
+    """Heat conduction along a rod, whose slowest mode decays as it must."""
+
+    def heat(t, y, params):
+        padded = torch.nn.functional.pad(y, (1, 1))
+        return params * (padded[:, 2:] - 2 * y + padded[:, :-2])
+
+    x = torch.arange(1, n_states + 1, dtype=torch.float64) / (n_states + 1)
+    y0 = torch.sin(torch.pi * x)[None]
+    rate = 4 * np.sin(np.pi / (2 * (n_states + 1))) ** 2
+    solution = solve_ivp(
+        heat, [0.0, 0.5, 1.0], y0, tensor([1.0]), method=method, step_size=0.05
+    )
+    assert solution.success.all()
+    got = (solution.y[0, -1] / y0[0]).numpy()
+    tol = 0.12 if "euler" in method else 2e-3
+    np.testing.assert_allclose(got, np.exp(-rate), rtol=tol)
+
+
+def test_a_singular_jacobian_is_no_trouble():
+    def singular(t, y, params):  # ∂f/∂y has rank one, f does not
+        total = y.sum(-1, keepdim=True)
+        return torch.cat([-total, total - torch.cos(t)[:, None]], dim=-1)
+
+    for method in ("radau5", "rodas5p"):
+        solution = solve_ivp(singular, [0.0, 5.0], tensor([1.0, 1.0]), method=method)
+        assert solution.success.all()
+        # The sum s obeys s' = -cos t, and y1' = -s.
+        y1 = 1 - 2 * 5 + (1 - np.cos(5.0))
+        assert solution.y[0, -1, 0].item() == pytest.approx(y1, rel=1e-5)
+
+
+def test_newton_is_damped_where_full_steps_lead_away():
+    # y = h arctan-like: the full Newton iteration for one huge step diverges.
+    def saturating(t, y, params):
+        return -100 * torch.atan(y - 5)
+
+    solution = solve_ivp(
+        saturating, [0.0, 10.0], tensor([-60.0], [60.0]), method="backward_euler"
+    )
+    assert solution.success.all()
+    residual = (
+        solution.y[:, -1] - solution.y[:, 0] - 10 * saturating(0, solution.y[:, -1], 0)
+    )
+    assert residual.abs().max() < 1e-9
+
+
+def test_newton_failure_with_steps_of_given_size_is_reported():
+    def no_root(t, y, params):  # y = 1 + h (1 + y²) has no real solution for h = 1
+        return params * (1 + y**2)
+
+    solution = solve_ivp(
+        no_root,
+        [0.0, 1.0, 2.0],
+        torch.ones(2, 1),
+        tensor([1.0], [-0.2]),
+        method="backward_euler",
+    )
+    assert solution.status.tolist() == [Status.NEWTON_FAILURE, Status.SUCCESS]
+    assert solution.y[0, 1:].isnan().all()
+    assert solution.y[1].isfinite().all()
+    assert "step_size" in solution.failure_summary()
+
+
+def test_a_discontinuous_rhs_is_passed_or_reported_never_a_hang():
+    def jump(t, y, params):
+        return torch.where(t[:, None] < 0.5, 1.0, -1e8 * (y - 3))
+
+    for method in ("radau5", "rodas5p"):
+        solution = solve_ivp(jump, [0.0, 1.0], torch.ones(1, 1), method=method)
+        assert solution.success.all()
+        assert solution.y[0, -1, 0].item() == pytest.approx(3.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["euler", "tsit5", "rk4", "rodas5p"])
+def test_explosion_with_steps_of_given_size_is_non_finite(method):
+    def explosion(t, y, params):
+        return params * y**3
+
+    solution = solve_ivp(
+        explosion,
+        [0.0, 0.1, 100.0],
+        torch.ones(2, 1),
+        tensor([5.0], [-1.0]),
+        method=method,
+        step_size=0.1,
+    )
+    assert solution.status.tolist() == [Status.NON_FINITE, Status.SUCCESS]
+    assert solution.y[0, 1].isfinite().all()
+    assert solution.y[0, 2].isnan().all()
+
+
+def test_equal_steps_lead_from_one_output_time_to_the_next():
+    times = [0.0, 0.25, 1.0, 1.1]
+    one = solve_ivp(decay, times, torch.ones(1, 1), tensor([1.0]), method="rk4")
+    assert one.stats["n_steps"].item() == 3
+    some = solve_ivp(
+        decay, times, torch.ones(1, 1), tensor([1.0]), method="rk4", step_size=0.2
+    )
+    assert some.stats["n_steps"].item() == 2 + 4 + 1
+    at_once = solve_ivp(
+        decay,
+        times,
+        torch.ones(1, 1),
+        tensor([1.0]),
+        method="radau5",
+        step_size=float("inf"),
+    )
+    assert at_once.stats["n_steps"].item() == 3
+
+
+def test_lists_pass_through_no_single_precision():
+    y = solve_ivp(decay, [0.0, 0.1], [[0.3]], [[0.7]], rtol=1e-10).y[0, -1, 0].item()
+    assert y == pytest.approx(0.3 * np.exp(-0.07), rel=1e-10)
+
+
 def test_each_sample_may_have_its_own_times():
     t = tensor([0.0, 1.0, 2.0], [1.0, 1.5, 4.0])
     y = solve_ivp(decay, t, torch.ones(2, 1), torch.ones(2, 1)).y[..., 0]
@@ -182,6 +322,9 @@ def test_each_sample_may_have_its_own_times():
         ({"method": "rk99"}, "`method` must be one of"),
         ({"rtol": 0.0}, "`rtol` must be > 0"),
         ({"atol": -1.0}, "`atol` must be >= 0"),
+        ({"step_size": -0.1}, "`step_size` must be > 0 or None"),
+        ({"y0": lambda p: p[:, 0]}, "`y0` must have shape"),
+        ({"y0": torch.ones_like, "params": None}, "only if there are some"),
         ({"max_steps": 0}, "`max_steps` must be >= 1"),
         ({"t_eval": [1.0, 0.0]}, "in increasing order"),
         ({"t_eval": [0.0, torch.nan]}, "must be finite"),

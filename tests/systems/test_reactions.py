@@ -44,7 +44,9 @@ def test_one_reaction(reaction, stoichiometry, rate):
     y = [2.0, 3.0, 5.0][: system.n_states]
     expected = rate * np.array(stoichiometry)
     np.testing.assert_array_equal(evaluate(system, system.rhs, y), expected)
-    np.testing.assert_array_equal(evaluate(system, system.jac_params, y).T[0], expected)
+    np.testing.assert_array_equal(
+        evaluate(system, system.rhs.jac_params, y).T[0], expected
+    )
 
 
 def test_jacobian_of_a_third_order_reaction_beside_a_source_and_a_sink():

@@ -24,27 +24,27 @@ def make_random_sum():
 
 
 def test_chunks_cover_all_samples_in_order():
-    assert map_chunks(make_bounds(), 7, chunk_size=3) == [(0, 3), (3, 6), (6, 7)]
-    assert map_chunks(make_bounds(), 0, chunk_size=3) == []
+    assert map_chunks(make_bounds(), range(7), chunk_size=3) == [(0, 3), (3, 6), (6, 7)]
+    assert map_chunks(make_bounds(), range(0), chunk_size=3) == []
 
 
 @pytest.mark.parametrize("make_function", [make_bounds, make_random_sum])
 def test_result_does_not_depend_on_n_jobs(make_function):
     function = make_function()
-    alone = map_chunks(function, 10, chunk_size=3)
-    assert map_chunks(function, 10, chunk_size=3, n_jobs=2) == alone
+    alone = map_chunks(function, range(10), chunk_size=3)
+    assert map_chunks(function, range(10), chunk_size=3, n_jobs=2) == alone
 
 
 def test_workers_run_on_one_torch_thread_each():
     assert map_chunks(
-        lambda part: torch.get_num_threads(), 4, chunk_size=2, n_jobs=2
+        lambda part: torch.get_num_threads(), range(4), chunk_size=2, n_jobs=2
     ) == [1, 1]
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_progress_bar_counts_samples(capsys, n_jobs):
     map_chunks(
-        make_bounds(), 7, chunk_size=3, n_jobs=n_jobs, verbose=1, desc="Counting"
+        make_bounds(), range(7), chunk_size=3, n_jobs=n_jobs, verbose=1, desc="Counting"
     )
     shown = capsys.readouterr().err
     assert "Counting: 100%" in shown
@@ -52,11 +52,11 @@ def test_progress_bar_counts_samples(capsys, n_jobs):
 
 
 def test_nothing_is_shown_unless_asked_for(capsys):
-    map_chunks(make_bounds(), 7, chunk_size=3)
+    map_chunks(make_bounds(), range(7), chunk_size=3)
     assert list(progress_bar(range(3), verbose=0)) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
 
 
 def test_an_error_in_a_chunk_is_raised():
     with pytest.raises(ZeroDivisionError):
-        map_chunks(lambda part: 1 / 0, 3, chunk_size=1)
+        map_chunks(lambda part: 1 / 0, range(3), chunk_size=1)

@@ -1,0 +1,65 @@
+"""One attempted step of a Rosenbrock method, for every sample at once.
+
+Linearly implicit: one factorisation and one linear system per stage, no Newton iteration.
+Hairer & Wanner II, Section IV.7.
+"""
+
+import torch
+
+from sklearn_inverse.ode._explicit import combine
+from sklearn_inverse.ode._step_size import error_norm, tolerance
+from sklearn_inverse.ode._stepper import Attempt, Stepper
+
+__all__ = ["Rosenbrock"]
+
+
+class Rosenbrock(Stepper):
+    """Rodas5P, in Hairer's transformed form (see :class:`RosenbrockTableau`)."""
+
+    def __init__(self, tableau, rhs, rtol, atol):
+        super().__init__(tableau, rhs, rtol, atol)
+        self.error_order = tableau.order - 1
+
+    def attempt(self, w):
+        """Attempt one step of every sample."""
+        y, stages = self._step(w.t, w.y, w.f, w.step, w.params)
+        scale = tolerance(w.y, y, peak=w.peak, rtol=self.rtol, atol=self.atol)
+        norm = error_norm(stages[-1], scale)
+        finite = y.isfinite().all(1) & norm.isfinite()
+        w.n_jac += 1
+        w.n_lu += 1
+        return Attempt(
+            y=y,
+            stages=torch.stack(stages, dim=1),
+            norm=norm,
+            converged=torch.ones_like(finite),
+            finite=finite,
+        )
+
+    def _step(self, t, y, f, step, params):
+        """Return the state at the end and the list of stages u_i."""
+        tableau, h = self.tableau, step[:, None]
+        n_states = y.shape[1]
+        eye = torch.eye(n_states, dtype=y.dtype, device=y.device)
+        matrix = eye / (tableau.gamma * step)[:, None, None]
+        lu, pivots, _ = torch.linalg.lu_factor_ex(matrix - self.rhs.jac(t, y, params))
+        by_time = None
+        if not self.rhs.is_autonomous:
+            by_time = h * self.rhs.time_derivative(t, y, params)
+        stages = []
+        coefficients = zip(tableau.a, tableau.coupling, tableau.c, tableau.d)
+        for i, (a, coupling, c, d) in enumerate(coefficients):
+            b = f
+            if i > 0:
+                b = self.rhs(t + c * step, y + combine(a, stages), params)
+                b = b + combine(coupling, stages) / h
+            if by_time is not None and d != 0:
+                b = b + d * by_time
+            u = torch.linalg.lu_solve(lu, pivots, b[..., None])[..., 0]
+            stages.append(u)
+        return y + combine(tableau.m, stages), stages
+
+    def replay(self, t, y, step, params):
+        """Return (state at the end, stages u_i), differentiably."""
+        y_new, stages = self._step(t, y, self.rhs(t, y, params), step, params)
+        return y_new, torch.stack(stages, dim=1)
