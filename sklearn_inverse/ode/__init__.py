@@ -4,4 +4,10 @@ from sklearn_inverse.ode._interface import METHODS, solve_ivp
 from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._solution import Solution, Status
 
-__all__ = ["METHODS", "MassAction", "Solution", "Status", "solve_ivp"]
+__all__ = [
+    "METHODS",
+    "MassAction",
+    "Solution",
+    "Status",
+    "solve_ivp",
+]

@@ -125,7 +125,7 @@ def pull_back(method, tape, t_eval, params, weights, grad):
             if between.any():
                 # The output is y + Σ_i w_i(θ) stage_i.
                 bar, row = value_bar[between], s.row[between]
-                weights_at = _stage_weights(method, s.theta[between])
+                weights_at = method.stage_weights(s.theta[between])
                 stages_bar = torch.zeros_like(s.stages).index_add(
                     0, row, weights_at[:, :, None] * bar[:, None]
                 )
@@ -173,19 +173,12 @@ def push_forward(method, tape, t_eval, params, solution, y0_tangents):
             between = torch.nonzero(~s.at_end)[:, 0]
             if len(between):
                 row = s.row[between]
-                weights_at = _stage_weights(method, s.theta[between])
+                weights_at = method.stage_weights(s.theta[between])
                 inside = torch.einsum("rs,rsnp->rnp", weights_at, stages[row])
                 value[between] = old[row] + inside
             out[s.index[s.row], s.column] = value
             tangents[s.index] = new
     return out
-
-
-def _stage_weights(method, theta):
-    """Weights of the stages in the dense output at θ, (n_outputs, n_stages)."""
-    dense = theta.new_tensor(method.dense)
-    q = torch.arange(1, len(dense) + 1, device=theta.device)
-    return theta[:, None] ** q @ dense
 
 
 def _linearise(method, block, params, weights):

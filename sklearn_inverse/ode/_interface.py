@@ -1,6 +1,6 @@
 """solve_ivp: the one door to the solvers."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -8,19 +8,22 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from sklearn_inverse.ode import _tableau
-from sklearn_inverse.ode._derivatives import Tape, pull_back, push_forward
 from sklearn_inverse.ode._explicit import ExplicitRungeKutta
 from sklearn_inverse.ode._implicit import ImplicitRungeKutta
-from sklearn_inverse.ode._loop import integrate
+from sklearn_inverse.ode._problem import (
+    CompiledProblem,
+    TorchProblem,
+    not_compilable,
+)
 from sklearn_inverse.ode._radau import Radau5
-from sklearn_inverse.ode._rhs import RightHandSide, rowwise_jacobian
+from sklearn_inverse.ode._rhs import RightHandSide
 from sklearn_inverse.ode._rosenbrock import Rosenbrock
 from sklearn_inverse.ode._solution import Solution
 from sklearn_inverse.ode._stepper import Stepper
 
 __all__ = ["METHODS", "solve_ivp"]
 
-ADAPTIVE = {
+ADAPTIVE: dict[str, Callable[..., Stepper]] = {
     "radau5": partial(Radau5, _tableau.RADAU5),
     "rodas5p": partial(Rosenbrock, _tableau.RODAS5P),
     "tsit5": partial(ExplicitRungeKutta, _tableau.TSIT5),
@@ -33,7 +36,7 @@ FIXED = ADAPTIVE | {
     "rk4": partial(ExplicitRungeKutta, _tableau.RK4),
     "euler": partial(ExplicitRungeKutta, _tableau.EULER),
 }
-METHODS = list(FIXED)
+METHODS = ["auto", *FIXED]
 
 
 def solve_ivp(
@@ -42,13 +45,14 @@ def solve_ivp(
     y0,
     params=None,
     *,
-    method="radau5",
+    method="auto",
     step_size=None,
     rtol=1e-6,
     atol=1e-20,
     jac=None,
     sensitivities=False,
     max_steps=10_000,
+    backend="auto",
 ) -> Solution:
     r"""Solve a batch of stiff initial value problems :math:`y' = f(t, y; k)`.
 
@@ -79,13 +83,16 @@ def solve_ivp(
     params : array-like of shape (n_samples, n_params), default=None
         Params handed to ``rhs``. If None, an empty tensor of shape (n_samples, 0).
 
-    method : str, default="radau5"
-        Stiff problems: ``"radau5"`` (Radau IIA of order 5 with simplified Newton and dense
-        output of order 3 [1]_: the most robust), ``"rodas5p"`` (Rosenbrock of order 5
-        with dense output of order 4 [3]_: cheap where the Jacobian is). Others:
-        ``"tsit5"`` (Runge–Kutta of order 5 with dense output of order 4 [4]_). Steps of
-        given size only: ``"euler"``, ``"rk4"`` and the implicit ``"backward_euler"``,
-        ``"trapezoid"``, ``"radau3"``.
+    method : str, default="auto"
+        For stiff problems:
+
+        - "radau5": Radau IIA of order 5 with simplified Newton [1]_, the most robust;
+        - "rodas5p": Rosenbrock of order 5 [3]_, cheap where the Jacobian is;
+        - "auto": "rodas5p" where the compiled kernel can be had (see ``backend``),
+          "radau5" elsewhere.
+
+        For others: "tsit5", Runge–Kutta of order 5 [4]_. With steps of given size only:
+        "euler", "rk4" and the implicit "backward_euler", "trapezoid", "radau3".
 
     step_size : float, default=None
         Take steps of given size, no larger than this, of which equal ones lead from each
@@ -96,8 +103,8 @@ def solve_ivp(
     rtol : float, default=1e-6
         Tolerated local error of each state, relative to the state itself, however small
         it is. The floor is the round-off of the largest value that the state has had.
-        Steps end with errors near or below ``rtol``; output times inside a step are
-        interpolated, a few times less accurately.
+        Outputs inside a step are interpolated, to fourth order or, by "radau5", to
+        third, which shows where ``rtol`` is below 1e-8.
 
     atol : float or array-like of shape (n_states,), default=1e-20
         Tolerated local error in units of the states, added to the relative one. The
@@ -115,6 +122,12 @@ def solve_ivp(
     max_steps : int, default=10000
         Attempted steps after which a sample is given up.
 
+    backend : {"auto", "torch", "compiled"}, default="auto"
+        "compiled" is a kernel in machine code for ``method="rodas5p"`` on a
+        :class:`MassAction` right-hand side on the CPU, tens of times faster than torch;
+        it needs the ``fast`` extra (numba). "auto" takes it where it can, and torch
+        elsewhere; the two agree within the tolerances, not bit by bit.
+
     Returns
     -------
     solution : Solution
@@ -124,7 +137,8 @@ def solve_ivp(
     Raises
     ------
     ValueError
-        If shapes, times, tolerances or the method are not as described.
+        If shapes, times, tolerances or the method are not as described, or if
+        ``backend="compiled"`` cannot be had.
 
     References
     ----------
@@ -168,8 +182,7 @@ def solve_ivp(
         raise ValueError(f"`max_steps` must be >= 1. Got {max_steps} instead.")
     if step_size is not None and not step_size > 0:
         raise ValueError(f"`step_size` must be > 0 or None. Got {step_size} instead.")
-    if step_size is None and method not in ADAPTIVE:
-        step_size = float("inf")
+    given = not callable(y0)
     params, y0, y0_of = _check_params_y0(params, y0)
     t_eval = _check_t_eval(t_eval, y0)
     atol = _as_double(atol).to(y0.device).expand(y0.shape[1])
@@ -177,63 +190,66 @@ def solve_ivp(
         raise ValueError(f"`atol` must be >= 0. Got {atol.min()} instead.")
     with torch.no_grad():
         _check_rhs(rhs, t_eval, y0, params)
-    derivatives = RightHandSide(rhs, jac, t_eval[:, 0], y0, params)
-    make = (FIXED if step_size is not None else ADAPTIVE)[method]
-    problem = Problem(make(derivatives, rtol, atol), t_eval, step_size, max_steps)
+    compiled = _is_compiled(backend, rhs, method, step_size, y0, given)
+    if method == "auto":
+        method = "rodas5p" if compiled else "radau5"
+    if step_size is None and method not in ADAPTIVE:
+        step_size = float("inf")
+    if compiled:
+        problem: CompiledProblem | TorchProblem
+        problem = CompiledProblem(rhs, t_eval, y0_of, rtol, atol, max_steps)
+        inputs = [params]
+    else:
+        make = (FIXED if step_size is not None else ADAPTIVE)[method]
+        derivatives = RightHandSide(rhs, jac, t_eval[:, 0], y0, params)
+        stepper = make(derivatives, rtol, atol)
+        problem = TorchProblem(stepper, t_eval, y0_of, step_size, max_steps)
+        inputs = [y0, params]
+        if isinstance(rhs, nn.Module):
+            inputs += [weight for weight in rhs.parameters() if weight.requires_grad]
 
-    weights = []
-    if isinstance(rhs, nn.Module):
-        weights = [weight for weight in rhs.parameters() if weight.requires_grad]
-    tracked = any(x.requires_grad for x in (y0, params, *weights))
-    tape = Tape() if sensitivities or (tracked and torch.is_grad_enabled()) else None
+    tracked = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     with torch.no_grad():
-        solution = problem.integrate(y0.detach(), params.detach(), tape)
-        if sensitivities:
-            tangents = rowwise_jacobian(y0_of, params.detach())
-            solution = solution._replace(
-                sensitivities=push_forward(
-                    problem.method, tape, t_eval, params, solution.y, tangents
-                )
-            )
-    if tracked and torch.is_grad_enabled():
-        y = _Differentiable.apply(problem, tape, solution.y, y0, params, *weights)
+        solution = problem.solve(y0.detach(), params.detach(), sensitivities, tracked)
+    if tracked:
+        y = Differentiable.apply(problem.pull_back, solution.y, *inputs)
         solution = solution._replace(y=y)
     return solution
 
 
-@dataclass
-class Problem:
-    """What is solved, and how."""
-
-    method: Stepper
-    t_eval: Tensor
-    step_size: float | None
-    max_steps: int
-
-    def integrate(self, y0, params, tape) -> Solution:
-        """Solve, recording the steps on ``tape`` unless that is None."""
-        return integrate(
-            self.method, self.t_eval, y0, params, self.step_size, self.max_steps, tape
-        )
-
-
-class _Differentiable(torch.autograd.Function):
-    """Hand a solution on to autograd, with the tape from which to pull back."""
+class Differentiable(torch.autograd.Function):
+    """Hand a solution on to autograd, with the function that pulls gradients back."""
 
     @staticmethod
-    def forward(ctx, problem, tape, y, y0, params, *weights):
-        ctx.problem, ctx.tape = problem, tape
-        ctx.save_for_backward(params, *weights)
+    def forward(ctx, pull_back, y, *inputs):
+        """Return ``y``."""
+        ctx.pull_back = pull_back
+        ctx.save_for_backward(*inputs)
         return y.view_as(y)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        params, *weights = ctx.saved_tensors
-        y0_bar, params_bar, weights_bar = pull_back(
-            ctx.problem.method, ctx.tape, ctx.problem.t_eval, params, weights, grad
+        """Return the gradient by each of the inputs."""
+        return None, None, *ctx.pull_back(grad, *ctx.saved_tensors)
+
+
+def _is_compiled(backend, rhs, method, step_size, y0, given) -> bool:
+    """Whether the compiled kernel solves this; raise ValueError if it cannot but must."""
+    if backend not in ("auto", "torch", "compiled"):
+        raise ValueError(
+            f"`backend` must be 'auto', 'torch' or 'compiled'. Got {backend!r}."
         )
-        return None, None, None, y0_bar, params_bar, *weights_bar
+    if backend == "torch":
+        return False
+    reason = not_compilable(rhs, y0.device)
+    if method not in ("auto", "rodas5p") or step_size is not None:
+        reason = "method='rodas5p' with step_size=None"
+    elif given and y0.requires_grad and torch.is_grad_enabled():
+        reason = "initial states without gradient, or as a function of the params"
+    if backend == "compiled" and reason:
+        raise ValueError(f"`backend='compiled'` needs {reason}.")
+    return reason is None
 
 
 def _as_double(values) -> Tensor:

@@ -18,7 +18,7 @@ from sklearn_inverse.ode._step_size import (
     first_step,
     step_factor,
 )
-from sklearn_inverse.ode._stepper import evaluate, take
+from sklearn_inverse.ode._stepper import take
 
 __all__ = ["Walkers", "integrate"]
 
@@ -31,7 +31,8 @@ class Walkers:
 
     index: Tensor  # which sample of the batch this is
     t: Tensor
-    t_eval: Tensor  # (n_samples, n_times)
+    t_end: Tensor  # last output time
+    n_written: Tensor  # number of output times reached
     y: Tensor
     f: Tensor  # rhs(t, y)
     params: Tensor
@@ -47,10 +48,48 @@ class Walkers:
     n_lu: Tensor
     memory: Any  # what the method keeps
 
-    @property
-    def t_end(self) -> Tensor:
-        """Last output time of each sample."""
-        return self.t_eval[:, -1]
+
+class Outputs:
+    """The states at the output times, as far as they are known."""
+
+    def __init__(self, t_eval: Tensor, y0: Tensor):
+        self.t_eval = t_eval
+        self.shared = t_eval[0].contiguous() if t_eval.stride(0) == 0 else None
+        shape = (*t_eval.shape, y0.shape[1])
+        self.y = y0.new_full(shape, torch.nan)
+        at_start = t_eval == t_eval[:, :1]
+        self.y = torch.where(at_start[..., None], y0[:, None], self.y)
+
+    def count_until(self, index, t):
+        """Count the output times of the samples at ``index`` up to ``t``."""
+        if self.shared is not None:
+            return torch.searchsorted(self.shared, t, right=True)
+        return torch.searchsorted(self.t_eval[index], t[:, None], right=True)[:, 0]
+
+    def time(self, index, column):
+        """Output times of some samples."""
+        return self.t_eval[index, column]
+
+    def write(self, method, w, accepted, t_new, attempt, tape):
+        """Write the outputs inside accepted steps, and record these steps."""
+        reached = self.count_until(w.index, t_new)
+        reached = torch.where(accepted, reached, w.n_written)
+        counts = reached - w.n_written
+        row = torch.repeat_interleave(counts)
+        within = torch.arange(len(row), device=row.device)
+        column = w.n_written[row] + within - (counts.cumsum(0) - counts)[row]
+        w.n_written = reached
+        t_out = self.time(w.index[row], column)
+        theta = (t_out - w.t[row]) / w.step[row]
+        at_end = t_out == t_new[row]
+        if len(row):
+            value = attempt.y[row]
+            if not at_end.all():
+                inside = method.stage_weights(theta)[:, None] @ attempt.stages[row]
+                value = torch.where(at_end[:, None], value, w.y[row] + inside[:, 0])
+            self.y[w.index[row], column] = value
+        if tape is not None:
+            tape.record(w, attempt, accepted, row, column, theta, at_end)
 
 
 def integrate(
@@ -87,19 +126,16 @@ def integrate(
     solution : Solution
         States, status and costs.
     """
-    n_samples, n_states = y0.shape
-    out = y0.new_full((n_samples, t_eval.shape[1], n_states), torch.nan)
-    at_start = t_eval == t_eval[:, :1]
-    out = torch.where(at_start[..., None], y0[:, None], out)
     status = torch.full_like(t_eval[:, 0], RUNNING, dtype=torch.int64)
     stats = {
         name: torch.zeros_like(status)
         for name in ("n_steps", "n_accepted", "n_jac", "n_lu")
     }
-    if n_samples == 0:
-        return Solution(out, status, stats)
+    if len(y0) == 0:
+        return Solution(y0.new_zeros(*t_eval.shape, y0.shape[1]), status, stats)
 
-    walkers = _start(method, t_eval, y0, params)
+    outputs = Outputs(t_eval, y0)
+    walkers = _start(method, outputs, y0, params)
     finite = walkers.y.isfinite().all(1) & walkers.f.isfinite().all(1)
     status[walkers.t == walkers.t_end] = Status.SUCCESS
     status[~finite] = Status.NON_FINITE
@@ -111,35 +147,37 @@ def integrate(
                 counts[left.index] = getattr(left, name).long()
             walkers = take(walkers, ~ended)
             if len(walkers.index) == 0:
-                return Solution(out, status, stats)
+                return Solution(outputs.y, status, stats)
         if step_size is None:
             t_new, attempt, accepted, factor = _adaptive_attempt(method, walkers)
         else:
             t_new, attempt, accepted, factor = _fixed_attempt(
-                method, walkers, step_size
+                method, walkers, outputs, step_size
             )
-        _write_outputs(method, out, walkers, accepted, t_new, attempt, tape)
+        outputs.write(method, walkers, accepted, t_new, attempt, tape)
         _advance(method, walkers, attempt, accepted, t_new)
         walkers.step = walkers.step * factor
         given_up = _is_tiny(walkers) if step_size is None else ~accepted
         status[walkers.index] = _status(walkers, attempt, accepted, given_up, max_steps)
 
 
-def _start(method, t_eval, y0, params) -> Walkers:
+def _start(method, outputs, y0, params) -> Walkers:
     """Put every sample at its start."""
-    t = t_eval[:, 0].clone()
+    t, t_end = outputs.t_eval[:, 0].clone(), outputs.t_eval[:, -1].clone()
+    index = torch.arange(len(t), device=t.device)
     f = method.rhs(t, y0, params)
     one, yes = torch.ones_like(t), torch.ones_like(t, dtype=torch.bool)
     zero = torch.zeros_like(t)
     return Walkers(
-        index=torch.arange(len(t), device=t.device),
+        index=index,
         t=t,
-        t_eval=t_eval,
+        t_end=t_end,
+        n_written=outputs.count_until(index, t),
         y=y0,
         f=f,
         params=params,
         peak=y0.abs(),
-        step=first_step(y0, f, t_eval[:, -1] - t),
+        step=first_step(y0, f, t_end - t),
         norm_old=one,
         step_old=one,
         has_old=~yes,
@@ -174,38 +212,16 @@ def _adaptive_attempt(method, walkers):
     return t_new, attempt, accepted, method.settle(w, attempt, accepted, factor)
 
 
-def _fixed_attempt(method, walkers, step_size):
+def _fixed_attempt(method, walkers, outputs, step_size):
     """Step towards the next output time, which equal steps reach exactly."""
     w = walkers
-    ahead = torch.where(w.t_eval > w.t[:, None], w.t_eval, torch.inf)
-    target = ahead.amin(1)
+    target = outputs.time(w.index, w.n_written)
     span = target - w.t
     n_left = (span / step_size * (1 - 1e-12)).ceil().clamp(min=1)
     w.step = span / n_left
     attempt = method.attempt(w)
     t_new = torch.where(n_left == 1, target, w.t + w.step)
     return t_new, attempt, attempt.converged & attempt.finite, 1.0
-
-
-def _write_outputs(method, out, walkers, accepted, t_new, attempt, tape):
-    """Write the outputs that lie inside accepted steps, and record these steps."""
-    w = walkers
-    inside = (
-        accepted[:, None] & (w.t_eval > w.t[:, None]) & (w.t_eval <= t_new[:, None])
-    )
-    row, column = torch.nonzero(inside, as_tuple=True)
-    theta = (w.t_eval[row, column] - w.t[row]) / w.step[row]
-    at_end = w.t_eval[row, column] == t_new[row]
-    if len(row):
-        value = attempt.y[row]
-        between = torch.nonzero(~at_end)[:, 0]
-        if len(between):
-            i = row[between]
-            p = evaluate(method.polynomial(attempt.stages[i]), theta[between, None])
-            value[between] = w.y[i] + p[:, 0]
-        out[w.index[row], column] = value
-    if tape is not None:
-        tape.record(w, attempt, accepted, row, column, theta, at_end)
 
 
 def _advance(method, walkers, attempt, accepted, t_new):

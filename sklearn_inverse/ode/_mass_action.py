@@ -52,6 +52,7 @@ class MassAction:
         if (self.orders < 0).any() or (self.orders != self.orders.astype(int)).any():
             raise ValueError("`orders` must be whole numbers >= 0.")
         self.orders = self.orders.astype(int)
+        self._kernel = None
         self._tabulate()
 
     def __call__(self, t, y, params):
@@ -109,6 +110,21 @@ class MassAction:
         """
         stoichiometry = torch.as_tensor(self.stoichiometry).to(y)
         return stoichiometry * _products(y, self._reactants)[..., None, :]
+
+    def kernel(self):
+        """Return the compiled solver of these reactions; needs numba.
+
+        Returns
+        -------
+        kernel : MassActionKernel
+            Prepared at the first call, and kept.
+        """
+        if self._kernel is None:
+            # Not above: numba is an extra, and takes a second to import.
+            from sklearn_inverse.ode._kernel import MassActionKernel
+
+            self._kernel = MassActionKernel(self.stoichiometry, self.orders)
+        return self._kernel
 
     def _tabulate(self):
         """Lay out what the derivatives gather, multiply and sum."""

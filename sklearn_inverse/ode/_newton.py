@@ -17,7 +17,10 @@ MAX_ITER = 7
 
 
 class Factors(NamedTuple):
-    """LU factors of ``γ/h I − J`` and ``(α+iβ)/h I − J``, one pair per sample."""
+    """LU factors of ``γ/h I − J`` and ``(α+iβ)/h I − J``, one pair per sample.
+
+    Held transposed: LAPACK reads columns, and would be given a copy at every solve.
+    """
 
     real: Tensor
     real_pivots: Tensor
@@ -26,11 +29,13 @@ class Factors(NamedTuple):
 
     def solve_real(self, b: Tensor) -> Tensor:
         """Solve the real system; ``b`` has shape (n_samples, n_states)."""
-        return torch.linalg.lu_solve(self.real, self.real_pivots, b[..., None])[..., 0]
+        return torch.linalg.lu_solve(self.real.mT, self.real_pivots, b[..., None])[
+            ..., 0
+        ]
 
     def solve_complex(self, b: Tensor) -> Tensor:
         """Solve the complex system; ``b`` has shape (n_samples, n_states)."""
-        x = torch.linalg.lu_solve(self.complex, self.complex_pivots, b[..., None])
+        x = torch.linalg.lu_solve(self.complex.mT, self.complex_pivots, b[..., None])
         return x[..., 0]
 
 
@@ -51,7 +56,7 @@ def factorise(jacobian: Tensor, step: Tensor, scheme) -> Factors:
     real = torch.linalg.lu_factor_ex(scheme.eigen_real * inv * eye - jacobian)
     shifted = scheme.eigen_complex * inv * eye - jacobian
     complex_ = torch.linalg.lu_factor_ex(shifted)
-    return Factors(real.LU, real.pivots, complex_.LU, complex_.pivots)
+    return Factors(real.LU.mT, real.pivots, complex_.LU.mT, complex_.pivots)
 
 
 def solve_stages(

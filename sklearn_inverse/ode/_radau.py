@@ -1,7 +1,7 @@
 """One attempted step of Radau IIA, order 5, with error control, for every sample at once.
 
 Hairer & Wanner II, Section IV.8. What a sample keeps between steps (its Jacobian, its
-factorisations, its last collocation polynomial) lives in :class:`RadauMemory`.
+factorisations, the stages of its last step) lives in :class:`RadauMemory`.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sklearn_inverse.ode._newton import Factors, factorise, solve_stages
 from sklearn_inverse.ode._step_size import EPS, error_norm, tolerance
-from sklearn_inverse.ode._stepper import Attempt, Stepper, evaluate
+from sklearn_inverse.ode._stepper import Attempt, Stepper
 from sklearn_inverse.ode._tableau import RADAU5_TRANSFORM
 
 __all__ = ["Radau5"]
@@ -24,8 +24,8 @@ class RadauMemory:
     jacobian: Tensor
     factors: Factors
     factored_step: Tensor  # step size that the factors belong to; 0 for none
-    polynomial: Tensor  # (n_samples, n_stages, n_states): coefficients of θ, θ², θ³
-    y_old: Tensor  # where that polynomial starts
+    stages: Tensor  # of the last accepted step, (n_samples, n_stages, n_states)
+    y_old: Tensor  # where it started
     jacobian_is_current: Tensor  # evaluated at the present state
     needs_jacobian: Tensor
 
@@ -56,7 +56,7 @@ class Radau5(Stepper):
                 square.clone(), pivots, square.to(torch.complex128), pivots.clone()
             ),
             factored_step=y.new_zeros(n_samples),
-            polynomial=y.new_zeros(n_samples, len(self.tableau.c), n_states),
+            stages=y.new_zeros(n_samples, len(self.tableau.c), n_states),
             y_old=y,
             jacobian_is_current=~yes,
             needs_jacobian=yes,
@@ -125,8 +125,7 @@ class Radau5(Stepper):
         memory.needs_jacobian |= stale | (accepted & attempt.slow_newton)
         memory.jacobian_is_current &= ~accepted
         rows = accepted[:, None]
-        polynomial = self.polynomial(attempt.stages)
-        memory.polynomial = torch.where(rows[..., None], polynomial, memory.polynomial)
+        memory.stages = torch.where(rows[..., None], attempt.stages, memory.stages)
         memory.y_old = torch.where(rows, w.y, memory.y_old)
         return factor
 
@@ -153,5 +152,6 @@ class Radau5(Stepper):
         memory = w.memory
         c = w.y.new_tensor(self.tableau.c)
         theta = 1 + c * (w.step / w.step_old)[:, None]  # (n_samples, n_stages)
-        z = evaluate(memory.polynomial, theta) + (memory.y_old - w.y)[:, None]
+        weights = self.stage_weights(theta.flatten()).unflatten(0, theta.shape)
+        z = weights @ memory.stages + (memory.y_old - w.y)[:, None]
         return torch.where(w.has_old[:, None, None], z, 0.0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-__all__ = ["Attempt", "Stepper", "evaluate", "take"]
+__all__ = ["Attempt", "Stepper", "take"]
 
 
 @dataclass
@@ -63,22 +63,15 @@ class Stepper:
         """Attempt a step of size ``walkers.step`` of every sample."""
         raise NotImplementedError
 
-    def polynomial(self, stages) -> Tensor:
-        """Coefficients of the dense output, (n_samples, n_powers, n_states)."""
-        return stages.new_tensor(self.dense) @ stages
+    def stage_weights(self, theta) -> Tensor:
+        """Weights of the stages in the output at ``t + θ h``, (n_outputs, n_stages)."""
+        dense = theta.new_tensor(self.dense)
+        q = torch.arange(1, len(dense) + 1, device=theta.device)
+        return theta[:, None] ** q @ dense
 
     def settle(self, walkers, attempt, accepted, factor) -> Tensor:
         """Note in the memory what comes next; return the factor on the step."""
         return factor
-
-
-def evaluate(polynomial: Tensor, theta: Tensor) -> Tensor:
-    """Values Σ_q d_q θ^q of shape (n_samples, n_points, n_states), by Horner."""
-    theta = theta[..., None]
-    value = torch.zeros_like(polynomial[:, :1])
-    for q in reversed(range(polynomial.shape[1])):
-        value = theta * (value + polynomial[:, q, None])
-    return value
 
 
 def take(samples, index):

@@ -7,6 +7,7 @@ import torch
 from sklearn_inverse.ode import METHODS, solve_ivp
 
 ORDERS = {
+    "auto": 5,
     "euler": 1,
     "rk4": 4,
     "tsit5": 5,
