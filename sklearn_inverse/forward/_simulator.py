@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 
 from sklearn_inverse.exceptions import IntegrationWarning
 from sklearn_inverse.ode import METHODS, solve_ivp
+from sklearn_inverse.ode._problem import not_compilable
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._parallel import map_chunks
 from sklearn_inverse.utils._scaling import ParamScaler
@@ -56,8 +57,10 @@ class ODESimulator(BaseEstimator):
         Samples solved together; bounds the memory.
 
     n_jobs : int, default=None
-        Worker processes. None means 1 unless in a :obj:`joblib.parallel_config` context;
-        -1 means all cores. The result does not depend on it.
+        Workers of the joblib backend that is set; without one, processes, or threads
+        where the kernel is compiled. None means 1 unless in a
+        :obj:`joblib.parallel_config` context; -1 means all cores. The result does not
+        depend on it.
 
     device : {"auto", "cpu", "cuda", …}, default="auto"
         Where to solve. "auto" takes a GPU where there is one.
@@ -203,6 +206,8 @@ class ODESimulator(BaseEstimator):
             params,
             chunk_size=self.chunk_size,
             n_jobs=self.n_jobs,
+            # The kernel lets other threads run; processes would import torch first.
+            prefer="threads" if self._is_compiled() else None,
             verbose=self.verbose,
             desc=f"{desc} {self.system.name}",
         )
@@ -218,6 +223,15 @@ class ODESimulator(BaseEstimator):
                 stacklevel=3,
             )
         return arrays
+
+    def _is_compiled(self):
+        """Whether the compiled kernel will be at work."""
+        return (
+            self.backend != "torch"
+            and self.method in ("auto", "rodas5p")
+            and self.step_size is None
+            and not not_compilable(self.system.rhs, resolve_device(self.device))
+        )
 
     def _solve(self, params, sensitivities=False):
         """Return the Solution for a tensor of physical params."""

@@ -6,6 +6,8 @@ r"""Mass-action kinetics as a right-hand side with closed-form derivatives.
           \frac{\partial f_i}{\partial k_j} = S_{ij}\,m_j(y).
 """
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 
@@ -40,7 +42,7 @@ class MassAction:
     """
 
     def __init__(self, stoichiometry, orders):
-        self.stoichiometry = np.asarray(stoichiometry, dtype=float)
+        self.stoichiometry = np.ascontiguousarray(stoichiometry, dtype=float)
         self.orders = np.asarray(orders)
         shapes = self.stoichiometry.shape, self.orders.shape
         if shapes[0] != shapes[1] or len(shapes[0]) != 2 or 0 in shapes[0]:
@@ -51,8 +53,7 @@ class MassAction:
             )
         if (self.orders < 0).any() or (self.orders != self.orders.astype(int)).any():
             raise ValueError("`orders` must be whole numbers >= 0.")
-        self.orders = self.orders.astype(int)
-        self._kernel = None
+        self.orders = np.ascontiguousarray(self.orders, dtype=int)
         self._tabulate()
 
     def __call__(self, t, y, params):
@@ -117,14 +118,14 @@ class MassAction:
         Returns
         -------
         kernel : MassActionKernel
-            Prepared at the first call, and kept.
+            Compiled once per process, however often the reactions are copied.
         """
-        if self._kernel is None:
-            # Not above: numba is an extra, and takes a second to import.
-            from sklearn_inverse.ode._kernel import MassActionKernel
+        n_states = len(self.orders)
+        return _compile(n_states, self.stoichiometry.tobytes(), self.orders.tobytes())
 
-            self._kernel = MassActionKernel(self.stoichiometry, self.orders)
-        return self._kernel
+    def __reduce__(self):
+        # The tables are far larger than what they are made from, and travel to workers.
+        return MassAction, (self.stoichiometry, self.orders)
 
     def _tabulate(self):
         """Lay out what the derivatives gather, multiply and sum."""
@@ -147,6 +148,18 @@ class MassAction:
         self._slope_reaction = torch.tensor([j for j, _ in slopes], dtype=torch.long)
         self._slope_rest = _padded(rest, fill=n_states)
         self._slope_effect = torch.as_tensor(effect).flatten(1)
+
+
+@lru_cache(maxsize=32)
+def _compile(n_states, stoichiometry, orders):
+    """Return the kernel of the reactions whose arrays have these bytes."""
+    # Not above: numba is an extra, and takes a second to import.
+    from sklearn_inverse.ode._kernel import MassActionKernel
+
+    return MassActionKernel(
+        np.frombuffer(stoichiometry).reshape(n_states, -1),
+        np.frombuffer(orders, dtype=int).reshape(n_states, -1),
+    )
 
 
 def _net_reactions(stoichiometry):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._newton import Factors, factorise, solve_stages
-from sklearn_inverse.ode._step_size import EPS, error_norm, tolerance
+from sklearn_inverse.ode._step_size import EPS, SAFETY, error_norm, tolerance
 from sklearn_inverse.ode._stepper import Attempt, Stepper
 from sklearn_inverse.ode._tableau import RADAU5_TRANSFORM
 
@@ -106,7 +106,7 @@ class Radau5(Stepper):
             converged=newton.converged & norm.isfinite(),
             finite=newton.finite,
             # Fewer Newton iterations earn a bolder step (there, after Eq. IV.8.21).
-            safety=0.9 * 15 / (14 + newton.n_iter),
+            safety=SAFETY * 15 / (14 + newton.n_iter),
             slow_newton=(newton.n_iter > 2) & (newton.rate > 1e-3),
         )
 

@@ -9,7 +9,9 @@ from torch import Tensor
 __all__ = ["error_norm", "first_step", "step_factor", "tolerance"]
 
 EPS = torch.finfo(torch.float64).eps
-MIN_FACTOR, MAX_FACTOR = 0.2, 10.0
+SAFETY, MIN_FACTOR, MAX_FACTOR = 0.9, 0.2, 10.0
+TRUST = 1.2  # in the predictive factor, where it exceeds the plain one
+FIRST_FACTOR = 0.25  # extra shrinkage until a first step is accepted
 
 
 def tolerance(*magnitudes: Tensor, peak: Tensor, rtol: float, atol: Tensor) -> Tensor:
@@ -51,9 +53,18 @@ def step_factor(
     has_old: Tensor,
     order: int,
 ) -> Tensor:
-    """Gustafsson's predictive factor for an error estimate of ``order`` (Eq. IV.8.25)."""
+    """Factor on the step by an error estimate of ``order``, before any safety factor.
+
+    Gustafsson's (Hairer & Wanner II, Eq. IV.8.25) is the smaller of a plain and a
+    predictive one. Here the latter may exceed the former a little: where errors fall from
+    step to step, as in all transients, that takes a tenth off the steps. A step whose
+    error is too large shrinks by the plain factor, and by a quarter of it before any has
+    been accepted, for then even its order of magnitude is unknown.
+    """
     norm = norm.clamp(min=1e-10)
     exponent = 1 / (order + 1)
-    factor = norm**-exponent
-    predictive = factor * (step / step_old) * (norm_old / norm) ** exponent
-    return torch.where(has_old, torch.minimum(factor, predictive), factor)
+    plain = norm**-exponent
+    predictive = plain * (step / step_old) * (norm_old / norm) ** exponent
+    factor = torch.where(has_old, torch.minimum(TRUST * plain, predictive), plain)
+    shrink = torch.where(has_old, plain, FIRST_FACTOR * plain)
+    return torch.where(norm <= 1, factor, shrink)

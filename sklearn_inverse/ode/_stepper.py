@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from sklearn_inverse.ode._step_size import SAFETY
+
 __all__ = ["Attempt", "Stepper", "take"]
 
 
@@ -17,7 +19,7 @@ class Attempt:
     norm: Tensor  # error / tolerance; accepted if <= 1
     converged: Tensor  # False where Newton's method failed
     finite: Tensor  # False where the right-hand side was not
-    safety: Tensor | float = 0.9
+    safety: Tensor | float = SAFETY
     slow_newton: Tensor | None = None  # worth a new Jacobian next time
     f: Tensor | None = None  # rhs at the end, where the method knows it
 

@@ -21,7 +21,9 @@ def progress_bar(iterable=None, *, verbose, total=None, desc="", unit="it"):
     return tqdm(iterable, total=total, desc=desc, unit=unit, disable=not verbose)
 
 
-def map_chunks(function, *arrays, chunk_size, n_jobs=None, verbose=0, desc=""):
+def map_chunks(
+    function, *arrays, chunk_size, n_jobs=None, prefer=None, verbose=0, desc=""
+):
     """Call ``function`` on consecutive chunks of arrays, and return what it returned.
 
     Parameters
@@ -42,6 +44,10 @@ def map_chunks(function, *arrays, chunk_size, n_jobs=None, verbose=0, desc=""):
         Workers, as everywhere in scikit-learn; the joblib backend is the user's choice.
         On a Dask cluster all of it is used, unless ``n_jobs=1``.
 
+    prefer : {"processes", "threads"}, default=None
+        Workers where the user has set no joblib backend: threads for a function that
+        releases the interpreter's lock. If None, processes.
+
     verbose : int, default=0
         Whether to show a progress bar, which counts samples.
 
@@ -58,7 +64,7 @@ def map_chunks(function, *arrays, chunk_size, n_jobs=None, verbose=0, desc=""):
     parts = [slice(i, min(i + chunk_size, n_samples)) for i in starts]
     chunks = ([array[part] for array in arrays] for part in parts)
     results = [None] * len(parts)
-    outcomes = _run(function, chunks, len(parts), n_jobs)
+    outcomes = _run(function, chunks, len(parts), n_jobs, prefer)
     with (
         progress_bar(verbose=verbose, total=n_samples, desc=desc, unit="sample") as bar,
         closing(outcomes),
@@ -69,18 +75,18 @@ def map_chunks(function, *arrays, chunk_size, n_jobs=None, verbose=0, desc=""):
     return results
 
 
-def _run(function, chunks, n_chunks, n_jobs):
+def _run(function, chunks, n_chunks, n_jobs, prefer):
     """Return a generator of (index, result), which may come in any order."""
     n_workers = effective_n_jobs(n_jobs)  # raises if no worker of a cluster shows up
     if n_jobs == 1 or n_chunks <= 1:
         return _run_here(function, chunks)
-    backend, _ = get_active_backend()
+    backend, _ = get_active_backend(prefer=prefer)
     if hasattr(backend, "client"):  # Dask's, and be it one worker: it may be far away
         return _run_on_dask(function, chunks, backend)
     if n_workers == 1:
         return _run_here(function, chunks)
     if backend.supports_return_generator:
-        return _run_in_stream(function, chunks, n_jobs)
+        return _run_in_stream(function, chunks, n_jobs, prefer)
     return _run_in_rounds(function, chunks, n_jobs, n_workers)
 
 
@@ -90,10 +96,11 @@ def _run_here(function, chunks):
         yield i, function(*chunk)
 
 
-def _run_in_stream(function, chunks, n_jobs):
+def _run_in_stream(function, chunks, n_jobs, prefer):
     """Run on joblib's loky or threading backend, or another that yields results."""
     tasks = (delayed(_one_threaded)(function, *chunk) for chunk in chunks)
-    yield from enumerate(Parallel(n_jobs=n_jobs, return_as="generator")(tasks))
+    parallel = Parallel(n_jobs=n_jobs, prefer=prefer, return_as="generator")
+    yield from enumerate(parallel(tasks))
 
 
 def _run_in_rounds(function, chunks, n_jobs, n_workers, chunks_per_worker=10):

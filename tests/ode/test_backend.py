@@ -1,0 +1,142 @@
+"""The compiled kernel and torch are one solver: same door, same answers, same gradients."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_inverse import ODESimulator
+from sklearn_inverse.ode import MassAction, solve_ivp
+from sklearn_inverse.systems import ReactionSystem, lotka_volterra, pollu
+
+numba = pytest.importorskip("numba")
+
+TIMES = [0.0, 1.0, 20.0, 60.0]
+
+
+@pytest.fixture(scope="module")
+def params():
+    system = pollu()
+    factors = np.random.default_rng(0).uniform(0.5, 1.5, size=(5, 25))
+    return torch.as_tensor(system.nominal * factors)
+
+
+def solve(params, **kwargs):
+    system = pollu()
+    kwargs = {"method": "rodas5p", "rtol": 1e-8, **kwargs}
+    return solve_ivp(system.rhs, TIMES, system.initial_state, params, **kwargs)
+
+
+def test_compiled_and_torch_agree_and_take_about_as_many_steps(params):
+    compiled = solve(params, backend="compiled", sensitivities=True)
+    in_torch = solve(params, backend="torch", sensitivities=True)
+    torch.testing.assert_close(compiled.y, in_torch.y, rtol=1e-7, atol=1e-25)
+    k = params[:, None, None]
+    error = (compiled.sensitivities - in_torch.sensitivities) * k
+    size = (in_torch.sensitivities * k).abs().amax(-1, keepdim=True)
+    assert (error.abs() <= 1e-7 * size).all()
+    steps = [x.stats["n_steps"].double() for x in (compiled, in_torch)]
+    assert (steps[0] / steps[1] - 1).abs().max() < 0.05
+
+
+def test_auto_is_compiled_and_says_so_in_its_result(params):
+    auto = solve(params, method="auto")
+    assert torch.equal(auto.y, solve(params, backend="compiled").y)
+    assert not torch.equal(auto.y, solve(params, backend="torch").y)
+
+
+def test_gradient_through_the_kernel_is_that_of_its_sensitivities(params):
+    weights = 1 / solve(params).y.mean(0).clamp(min=1e-30)
+    weights[0] = 0
+    gradients = []
+    for backend in ("compiled", "torch"):
+        k = params.clone().requires_grad_()
+        (solve(k, backend=backend).y * weights).sum().backward()
+        gradients.append(k.grad * params)
+    difference = gradients[0] - gradients[1]
+    assert difference.abs().max() < 1e-7 * gradients[1].abs().max()
+
+
+def test_gradient_passes_through_initial_states_that_are_params():
+    decay = ReactionSystem(
+        ["A -> B", "B -> A"],
+        initial_state=lambda k: torch.cat([k[:, :1] ** 2, 0 * k[:, :1]], dim=1),
+        times=[0.0, 0.5, 2.0],
+        nominal=[2.0, 1.0],
+    )
+    gradients = []
+    for backend in ("compiled", "torch"):
+        k = torch.tensor([[2.0, 1.0], [3.0, 0.5]], dtype=torch.float64)
+        k.requires_grad_()
+        solution = solve_ivp(
+            decay.rhs,
+            decay.times,
+            decay.initial_state,
+            k,
+            method="rodas5p",
+            rtol=1e-9,
+            backend=backend,
+        )
+        solution.y[:, 1:].square().sum().backward()
+        gradients.append(k.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-7, atol=0)
+
+
+def test_initial_states_with_gradient_are_left_to_torch(params):
+    y0 = pollu().initial_state(params).clone().requires_grad_()
+    rhs = pollu().rhs
+    solution = solve_ivp(rhs, [0.0, 1.0], y0, params, method="rodas5p")
+    solution.y.sum().backward()
+    assert y0.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"backend": "fortran"}, "`backend` must be 'auto', 'torch' or 'compiled'"),
+        ({"backend": "compiled", "method": "radau5"}, "needs method='rodas5p'"),
+        ({"backend": "compiled", "step_size": 0.1}, "with step_size=None"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused(params, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        solve(params, **kwargs)
+
+
+def test_other_right_hand_sides_are_refused_or_left_to_torch():
+    system = lotka_volterra()
+    simulator = ODESimulator(system, method="rodas5p")
+    assert np.isfinite(simulator.simulate(system.nominal[None])).all()
+    with pytest.raises(ValueError, match="needs a `rhs` that is a MassAction"):
+        simulator.set_params(backend="compiled").simulate(system.nominal[None])
+
+
+def test_missing_numba_is_named_with_the_extra_that_brings_it(params, monkeypatch):
+    monkeypatch.setattr("sklearn_inverse.ode._problem.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"sklearn-inverse\[fast\]"):
+        solve(params, backend="compiled")
+    assert torch.equal(solve(params).y, solve(params, backend="torch").y)
+
+
+def test_compiled_simulation_does_not_depend_on_n_jobs_or_chunks(params):
+    simulator = ODESimulator(pollu(), backend="compiled")
+    together = simulator.simulate(params)
+    for kwargs in ({"chunk_size": 1}, {"chunk_size": 2, "n_jobs": 2}):
+        parts = simulator.set_params(**kwargs).simulate(params)
+        np.testing.assert_array_equal(parts, together)
+    sensitivities = simulator.sensitivities(params)
+    alone = simulator.set_params(chunk_size=5, n_jobs=None).sensitivities(params)
+    np.testing.assert_array_equal(sensitivities, alone)
+
+
+@pytest.mark.parametrize(
+    ("stoichiometry", "orders", "message"),
+    [
+        ([[1.0]], [[1], [0]], "must both have shape"),
+        ([1.0], [1], "must both have shape"),
+        ([[1.0]], [[-1]], "whole numbers >= 0"),
+        ([[1.0]], [[0.5]], "whole numbers >= 0"),
+    ],
+)
+def test_wrong_reactions_are_refused(stoichiometry, orders, message):
+    with pytest.raises(ValueError, match=message):
+        MassAction(stoichiometry, orders)
