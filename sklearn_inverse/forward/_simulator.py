@@ -12,7 +12,7 @@ from sklearn_inverse.exceptions import IntegrationWarning
 from sklearn_inverse.ode import METHODS, solve_ivp
 from sklearn_inverse.ode._problem import not_compilable
 from sklearn_inverse.systems import ODESystem
-from sklearn_inverse.utils._parallel import map_chunks
+from sklearn_inverse.utils._parallel import iter_chunks
 from sklearn_inverse.utils._scaling import ParamScaler
 from sklearn_inverse.utils._sklearn import Interval, StrOptions
 from sklearn_inverse.utils._torch import resolve_device
@@ -157,8 +157,7 @@ class ODESimulator(BaseEstimator):
             What the instrument would report, free of noise. A sample that could not be
             integrated is NaN from its failure on, with one :class:`IntegrationWarning`.
         """
-        (trajectories,) = self._map(_simulate_chunk, params, "Simulating")
-        return trajectories
+        return self._map(_simulate_chunk, params, "Simulating")
 
     def sensitivities(self, params):
         """Differentiate the trajectories by the params.
@@ -176,8 +175,7 @@ class ODESimulator(BaseEstimator):
             and instrument too. A sample that could not be integrated is NaN from its
             failure on, with one :class:`IntegrationWarning`.
         """
-        (sensitivities,) = self._map(_sensitivities_chunk, params, "Differentiating")
-        return sensitivities
+        return self._map(_sensitivities_chunk, params, "Differentiating")
 
     def forward(self, unit_params):
         """Simulate from params scaled to the system's unit box.
@@ -201,7 +199,7 @@ class ODESimulator(BaseEstimator):
         """Run ``function`` over chunks of params; warn if samples failed."""
         self._validate_params()
         params = check_params(params, n_params=self.system.n_params)
-        chunks = map_chunks(
+        chunks = iter_chunks(
             partial(function, self),
             params,
             chunk_size=self.chunk_size,
@@ -211,18 +209,23 @@ class ODESimulator(BaseEstimator):
             verbose=self.verbose,
             desc=f"{desc} {self.system.name}",
         )
-        *arrays, failures = zip(*chunks)
-        arrays = [np.concatenate(parts) for parts in arrays]
-        n_failed = int(np.isnan(arrays[0]).reshape(len(params), -1).any(axis=1).sum())
+        array, failures, n_failed = None, {}, 0
+        for part, (values, failure) in chunks:
+            if array is None:  # filled as chunks come: held twice, it might not fit
+                array = np.empty((len(params), *values.shape[1:]))
+            array[part] = values
+            if failure:
+                failures[part.start] = failure
+                n_failed += int(np.isnan(values).reshape(len(values), -1).any(1).sum())
         if n_failed:
-            first = next((failure for failure in failures if failure), "")
             warnings.warn(
                 f"{n_failed} of {len(params)} samples have no complete trajectory; they "
-                f"are NaN where it is missing. First chunk concerned: {first}",
+                "are NaN where it is missing. First chunk concerned: "
+                f"{failures[min(failures)]}",
                 IntegrationWarning,
                 stacklevel=3,
             )
-        return arrays
+        return array
 
     def _is_compiled(self):
         """Whether the compiled kernel will be at work."""

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from sklearn_inverse.ode import _tableau
 from sklearn_inverse.ode._explicit import ExplicitRungeKutta
 from sklearn_inverse.ode._implicit import ImplicitRungeKutta
+from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._problem import (
     CompiledProblem,
     TorchProblem,
@@ -188,8 +189,7 @@ def solve_ivp(
     atol = _as_double(atol).to(y0.device).expand(y0.shape[1])
     if not (atol >= 0).all():
         raise ValueError(f"`atol` must be >= 0. Got {atol.min()} instead.")
-    with torch.no_grad():
-        _check_rhs(rhs, t_eval, y0, params)
+    _check_rhs(rhs, t_eval, y0, params)
     compiled = _is_compiled(backend, rhs, method, step_size, y0, given)
     if method == "auto":
         method = "rodas5p" if compiled else "radau5"
@@ -307,7 +307,16 @@ def _check_t_eval(t_eval, y0: Tensor) -> Tensor:
 
 def _check_rhs(rhs, t_eval, y0, params):
     """Raise ValueError unless ``rhs`` returns what it should."""
-    f = rhs(t_eval[:, 0], y0, params)
+    if isinstance(rhs, MassAction):
+        sizes = (y0.shape[1], params.shape[1])
+        if sizes != rhs.stoichiometry.shape:
+            raise ValueError(
+                f"These reactions have (n_states, n_params) = {rhs.stoichiometry.shape}. "
+                f"Got {sizes} in `y0` and `params`."
+            )
+        return
+    with torch.no_grad():
+        f = rhs(t_eval[:, 0], y0, params)
     if not isinstance(f, Tensor) or f.shape != y0.shape:
         shape = tuple(f.shape) if isinstance(f, Tensor) else type(f).__name__
         raise ValueError(

@@ -13,7 +13,7 @@ from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
-__all__ = ["map_chunks", "progress_bar"]
+__all__ = ["iter_chunks", "map_chunks", "progress_bar"]
 
 
 def progress_bar(iterable=None, *, verbose, total=None, desc="", unit="it"):
@@ -21,10 +21,10 @@ def progress_bar(iterable=None, *, verbose, total=None, desc="", unit="it"):
     return tqdm(iterable, total=total, desc=desc, unit=unit, disable=not verbose)
 
 
-def map_chunks(
+def iter_chunks(
     function, *arrays, chunk_size, n_jobs=None, prefer=None, verbose=0, desc=""
 ):
-    """Call ``function`` on consecutive chunks of arrays, and return what it returned.
+    """Call ``function`` on consecutive chunks of arrays, and yield what it returned.
 
     Parameters
     ----------
@@ -54,25 +54,32 @@ def map_chunks(
     desc : str, default=""
         Words before the bar.
 
-    Returns
-    -------
-    results : list
-        What ``function`` returned for each chunk, in the order of the chunks.
+    Yields
+    ------
+    part : slice
+        Where the chunk lies. Chunks come in any order.
+
+    result : object
+        What ``function`` returned for it.
     """
     n_samples = len(arrays[0])
     starts = range(0, n_samples, chunk_size)
     parts = [slice(i, min(i + chunk_size, n_samples)) for i in starts]
     chunks = ([array[part] for array in arrays] for part in parts)
-    results = [None] * len(parts)
     outcomes = _run(function, chunks, len(parts), n_jobs, prefer)
     with (
         progress_bar(verbose=verbose, total=n_samples, desc=desc, unit="sample") as bar,
         closing(outcomes),
     ):
         for i, result in outcomes:
-            results[i] = result
+            yield parts[i], result
             bar.update(parts[i].stop - parts[i].start)
-    return results
+
+
+def map_chunks(function, *arrays, **options):
+    """Return what :func:`iter_chunks` yields as a list, in the order of the chunks."""
+    outcomes = iter_chunks(function, *arrays, **options)
+    return [result for _, result in sorted(outcomes, key=lambda x: x[0].start)]
 
 
 def _run(function, chunks, n_chunks, n_jobs, prefer):

@@ -20,7 +20,7 @@ from sklearn_inverse.systems import (
 SYSTEMS = [grn, hires, lotka_volterra, oregonator, pollu, robertson, van_der_pol]
 
 
-def solve_to_reference(system, rtol):
+def solve_to_reference(system, method, rtol):
     params = torch.as_tensor(system.nominal)[None]
     times = [system.times[0], system.reference.time]
     solution = solve_ivp(
@@ -28,6 +28,7 @@ def solve_to_reference(system, rtol):
         times,
         system.initial_state(params),
         params,
+        method=method,
         rtol=rtol,
         jac=system.jac,
     )
@@ -35,11 +36,16 @@ def solve_to_reference(system, rtol):
     return solution.y[0, -1].numpy()
 
 
+# The rates of Robertson's reactions cancel to ten digits at t = 1e11, and Rosenbrock stages
+# feel that round-off more than collocation does.
+@pytest.mark.parametrize(
+    ("method", "rtol", "error"), [("radau5", 1e-10, 1e-8), ("rodas5p", 1e-7, 1e-6)]
+)
 @pytest.mark.parametrize("make_system", SYSTEMS, ids=lambda f: f.__name__)
-def test_published_reference_is_reproduced(make_system):
+def test_published_reference_is_reproduced(make_system, method, rtol, error):
     system = make_system()
-    y = solve_to_reference(system, rtol=1e-10)
-    np.testing.assert_allclose(y, system.reference.states, rtol=1e-8)
+    y = solve_to_reference(system, method, rtol)
+    np.testing.assert_allclose(y, system.reference.states, rtol=error)
 
 
 def test_pollu_keeps_its_three_invariants():

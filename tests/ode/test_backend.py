@@ -128,6 +128,11 @@ def test_compiled_simulation_does_not_depend_on_n_jobs_or_chunks(params):
     np.testing.assert_array_equal(sensitivities, alone)
 
 
+def test_wrong_numbers_of_states_or_params_are_refused(params):
+    with pytest.raises(ValueError, match=r"have \(n_states, n_params\) = \(20, 25\)"):
+        solve(params[:, :24])
+
+
 @pytest.mark.parametrize(
     ("stoichiometry", "orders", "message"),
     [

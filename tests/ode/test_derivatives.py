@@ -93,6 +93,7 @@ def test_stiff_derivatives_equal_finite_differences(make_system, t_end, columns)
             times,
             system.initial_state,
             params,
+            method="radau5",
             rtol=rtol,
             jac=system.jac,
             **kwargs,
