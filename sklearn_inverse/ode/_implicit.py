@@ -112,8 +112,10 @@ def stage_matrix(rhs, tableau, t, y, step, params, z):
     n_samples, n_stages, n_states = z.shape
     jacobian = rhs.jac(*stage_rows(tableau, t, y, step, params, z))
     jacobian = jacobian.view(n_samples, n_stages, n_states, n_states)
-    ha = step[:, None, None] * z.new_tensor(tableau.a)
-    matrix = -torch.einsum("bij,bjkl->bikjl", ha, jacobian)
-    matrix = matrix.reshape(n_samples, n_stages * n_states, -1)
+    # Laid out transposed, [b, j, l, i, k], for LAPACK wants columns.
+    minus_ha = -step[:, None, None] * z.new_tensor(tableau.a)
+    matrix = z.new_empty(n_samples, n_stages, n_states, n_stages, n_states)
+    torch.mul(jacobian.mT[:, :, :, None], minus_ha.mT[:, :, None, :, None], out=matrix)
+    matrix = matrix.view(n_samples, n_stages * n_states, n_stages * n_states).mT
     matrix.diagonal(dim1=1, dim2=2).add_(1.0)
     return matrix
