@@ -249,7 +249,7 @@ class ImplicitSteps:
         """Tangents at the end of step ``i``, and of its stage increments."""
         if self._forcing is None:
             f_k = self.method.rhs.jac_params(*self.rows)
-            f_k = f_k.view(-1, *self.z_shape, f_k.shape[-1])
+            f_k = f_k.unflatten(0, (len(self.h_a), self.z_shape[0]))
             forcing = torch.einsum("bij,bjnp->binp", self.h_a, f_k)
             self._forcing = forcing.split(self.sizes)
         # dY = dy + dz solves M dY = 1⊗dy + h (A⊗I) f_k dk, since M = I − h (A⊗I) J.

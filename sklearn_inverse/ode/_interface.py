@@ -186,10 +186,8 @@ def solve_ivp(
     given = not callable(y0)
     params, y0, y0_of = _check_params_y0(params, y0)
     t_eval = _check_t_eval(t_eval, y0)
-    atol = _as_double(atol).to(y0.device).expand(y0.shape[1])
-    if not (atol >= 0).all():
-        raise ValueError(f"`atol` must be >= 0. Got {atol.min()} instead.")
-    _check_rhs(rhs, t_eval, y0, params)
+    atol = _check_atol(atol, y0)
+    _check_rhs(rhs, jac, t_eval, y0, params)
     compiled = _is_compiled(backend, rhs, method, step_size, y0, given)
     if method == "auto":
         method = "rodas5p" if compiled else "radau5"
@@ -305,8 +303,22 @@ def _check_t_eval(t_eval, y0: Tensor) -> Tensor:
     return t_eval.detach()
 
 
-def _check_rhs(rhs, t_eval, y0, params):
-    """Raise ValueError unless ``rhs`` returns what it should."""
+def _check_atol(atol, y0: Tensor) -> Tensor:
+    """Return absolute tolerances of shape (n_states,)."""
+    atol = _as_double(atol).to(y0.device)
+    n_states = y0.shape[1]
+    if atol.shape not in ((), (n_states,)):
+        raise ValueError(
+            f"`atol` must be a number or have shape (n_states,) = ({n_states},). Got "
+            f"shape {tuple(atol.shape)} instead."
+        )
+    if not (atol >= 0).all():
+        raise ValueError(f"`atol` must be >= 0. Got {atol.min()} instead.")
+    return atol.expand(n_states)
+
+
+def _check_rhs(rhs, jac, t_eval, y0, params):
+    """Raise ValueError unless ``rhs`` and ``jac`` return what they should."""
     if isinstance(rhs, MassAction):
         sizes = (y0.shape[1], params.shape[1])
         if sizes != rhs.stoichiometry.shape:
@@ -315,11 +327,26 @@ def _check_rhs(rhs, t_eval, y0, params):
                 f"Got {sizes} in `y0` and `params`."
             )
         return
+    t0 = t_eval[:, 0]
     with torch.no_grad():
-        f = rhs(t_eval[:, 0], y0, params)
-    if not isinstance(f, Tensor) or f.shape != y0.shape:
-        shape = tuple(f.shape) if isinstance(f, Tensor) else type(f).__name__
-        raise ValueError(
-            "`rhs(t, y, params)` must return a tensor of the shape of `y`, "
-            f"{tuple(y0.shape)}. Got {shape} instead."
-        )
+        _check_output("rhs", rhs(t0, y0, params), "of `y`", y0.shape)
+        if jac is not None:
+            shape = (*y0.shape, y0.shape[1])
+            what = "(n_samples, n_states, n_states)"
+            _check_output("jac", jac(t0, y0, params), what, shape)
+
+
+def _check_output(name, value, what, shape):
+    """Raise ValueError unless ``value`` is a tensor of doubles of that shape."""
+    if not isinstance(value, Tensor):
+        got = type(value).__name__
+    elif value.shape != shape:
+        got = tuple(value.shape)
+    elif value.dtype != torch.float64:
+        got = value.dtype
+    else:
+        return
+    raise ValueError(
+        f"`{name}(t, y, params)` must return a tensor of the shape {what}, "
+        f"{tuple(shape)}, in double precision. Got {got} instead."
+    )
