@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 
 from sklearn_inverse.exceptions import IntegrationWarning
 from sklearn_inverse.ode import METHODS, solve_ivp
-from sklearn_inverse.ode._problem import not_compilable
+from sklearn_inverse.ode._problem import why_not_compiled
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._parallel import iter_chunks
 from sklearn_inverse.utils._scaling import ParamScaler
@@ -47,11 +47,11 @@ class ODESimulator(BaseEstimator):
         1e-18 beside species of order one.
 
     max_steps : int, default=10000
-        Steps after which a sample is given up and its trajectory is NaN.
+        Steps after which a sample is given up; its trajectory is NaN from there on.
 
     backend : {"auto", "torch", "compiled"}, default="auto"
-        "compiled" is far faster; it needs the ``fast`` extra, a ReactionSystem and the
-        CPU. "auto" takes it where it can be had.
+        "compiled" is far faster; it needs the ``fast`` extra, a ReactionSystem, the CPU
+        and "rodas5p" without ``step_size``. "auto" takes it where it can be had.
 
     chunk_size : int, default=256
         Samples solved together; bounds the memory.
@@ -229,11 +229,8 @@ class ODESimulator(BaseEstimator):
 
     def _is_compiled(self):
         """Whether the compiled kernel will be at work."""
-        return (
-            self.backend != "torch"
-            and self.method in ("auto", "rodas5p")
-            and self.step_size is None
-            and not not_compilable(self.system.rhs, resolve_device(self.device))
+        return self.backend != "torch" and not why_not_compiled(
+            self.system.rhs, self.method, self.step_size, resolve_device(self.device)
         )
 
     def _solve(self, params, sensitivities=False):

@@ -1,4 +1,4 @@
-"""A batched, differentiable ODE solver in plain torch, for stiff and other systems."""
+"""A batched, differentiable solver of stiff and other systems of ODEs."""
 
 from sklearn_inverse.ode._interface import METHODS, solve_ivp
 from sklearn_inverse.ode._mass_action import MassAction

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._implicit import stage_matrix, stage_rows
+from sklearn_inverse.ode._rhs import push_tangents
 
 __all__ = ["Tape", "pull_back", "push_forward"]
 
-MAX_ROWS = 2048  # steps linearised together: bounds the memory of their factors
+MAX_NUMBERS = 8_000_000  # in the factors of the steps linearised together
 
 
 @dataclass
@@ -35,9 +36,9 @@ class Step:
     step: Tensor
     y: Tensor  # at the start
     stages: Tensor
-    row: Tensor  # of each output: position within ``index``, time and θ
-    column: Tensor
-    theta: Tensor
+    row: Tensor  # position of each output's sample within ``index``
+    column: Tensor  # number of its time
+    theta: Tensor  # where that is within the step
     at_end: Tensor
 
 
@@ -69,15 +70,15 @@ class Tape:
         )
 
     def blocks(self):
-        """Yield lists of consecutive steps, of about ``MAX_ROWS`` rows together."""
+        """Yield lists of consecutive steps, of bounded memory together."""
         block: list[Step] = []
-        n_rows = 0
+        n_numbers = 0
         for step in self.steps:
             block.append(step)
-            n_rows += len(step.index)
-            if n_rows >= MAX_ROWS:
+            n_numbers += len(step.index) * step.stages[0].numel() ** 2
+            if n_numbers >= MAX_NUMBERS:
                 yield block
-                block, n_rows = [], 0
+                block, n_numbers = [], 0
         if block:
             yield block
 
@@ -137,11 +138,11 @@ def pull_back(method, tape, t_eval, params, weights, grad):
         for total, bar in zip(weights_bar, block_weights):
             total += bar
     at_start = t_eval == t_eval[:, :1]
-    y_bar += (grad * at_start[..., None]).sum(1)
+    y_bar += torch.where(at_start[..., None], grad, 0.0).sum(1)
     return y_bar, params_bar, weights_bar
 
 
-def push_forward(method, tape, t_eval, params, solution, y0_tangents):
+def push_forward(method, tape, t_eval, params, y0_tangents):
     """Sensitivities of the outputs to the params.
 
     Parameters
@@ -149,19 +150,16 @@ def push_forward(method, tape, t_eval, params, solution, y0_tangents):
     method, tape, t_eval, params
         As for :func:`pull_back`.
 
-    solution : Tensor of shape (n_samples, n_times, n_states)
-        The outputs: where they are NaN, so are the sensitivities.
-
     y0_tangents : Tensor of shape (n_samples, n_states, n_params)
         Sensitivities of the initial states.
 
     Returns
     -------
     sensitivities : Tensor of shape (n_samples, n_times, n_states, n_params)
-        ∂y/∂k.
+        ∂y/∂k, NaN at output times that were not reached.
     """
     tangents = y0_tangents.clone()
-    out = tangents.new_full((*solution.shape, tangents.shape[-1]), torch.nan)
+    out = tangents.new_full((*t_eval.shape, *tangents.shape[1:]), torch.nan)
     at_start = t_eval == t_eval[:, :1]
     out = torch.where(at_start[..., None, None], tangents[:, None], out)
     for block in tape.blocks():
@@ -267,17 +265,14 @@ class ReplayedSteps:
         self.params_bar: list[Tensor] = []
         self.weights_bar = [torch.zeros_like(weight) for weight in weights]
 
-    def _replay(self, i):
-        """Return step ``i`` as a graph from (state, params) to (state, stages)."""
+    def pull(self, i, new_bar, stages_bar):
+        """Gradient by the state at the start of step ``i``."""
         s = self.block[i]
         y = s.y.detach().requires_grad_()
         params = self.params[s.index].detach().requires_grad_()
-        return (y, params), self.method.replay(s.t, y, s.step, params)
-
-    def pull(self, i, new_bar, stages_bar):
-        """Gradient by the state at the start of step ``i``."""
         with torch.enable_grad():
-            inputs, (y_new, stages) = self._replay(i)
+            y_new, stages = self.method.replay(s.t, y, s.step, params)
+            inputs = (y, params)
             outputs, bars = [y_new], [new_bar]
             if stages_bar is not None:
                 outputs, bars = [y_new, stages], [new_bar, stages_bar]
@@ -294,28 +289,16 @@ class ReplayedSteps:
         return self.params_bar[::-1], self.weights_bar
 
     def push(self, i, tangents):
-        """Tangents at the end of step ``i``, and of its stages.
-
-        The derivative of a pulled-back v by v is the tangent; all params at once.
-        """
+        """Tangents at the end of step ``i``, and of its stages."""
         s = self.block[i]
-        with torch.enable_grad():
-            inputs, outputs = self._replay(i)
-            out = torch.cat([outputs[0][:, None], outputs[1]], dim=1)
-            v = torch.zeros_like(out, requires_grad=True)
-            pulled = torch.autograd.grad(
-                out, inputs, v, create_graph=True, allow_unused=True
-            )
-            n_params = tangents.shape[-1]
-            directions = [tangents.movedim(-1, 0)]
-            eye = torch.eye(n_params, dtype=v.dtype, device=v.device)
-            directions.append(eye[:, None].expand(-1, len(s.index), -1))
-            used = [(p, d) for p, d in zip(pulled, directions) if p is not None]
-            (pushed,) = torch.autograd.grad(
-                [p for p, _ in used],
-                v,
-                [d for _, d in used],
-                is_grads_batched=True,
-            )
+
+        def replay(y, params):
+            y_new, stages = self.method.replay(s.t, y, s.step, params)
+            return torch.cat([y_new[:, None], stages], dim=1)
+
+        n_params = tangents.shape[-1]
+        eye = torch.eye(n_params, dtype=tangents.dtype, device=tangents.device)
+        directions = tangents.movedim(-1, 0), eye[:, None].expand(-1, len(s.index), -1)
+        pushed = push_tangents(replay, (s.y, self.params[s.index]), directions)
         pushed = pushed.movedim(0, -1)
         return pushed[:, 0], pushed[:, 1:]

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral, Real
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -14,7 +16,8 @@ from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._problem import (
     CompiledProblem,
     TorchProblem,
-    not_compilable,
+    is_too_large,
+    why_not_compiled,
 )
 from sklearn_inverse.ode._radau import Radau5
 from sklearn_inverse.ode._rhs import RightHandSide
@@ -58,14 +61,15 @@ def solve_ivp(
     r"""Solve a batch of stiff initial value problems :math:`y' = f(t, y; k)`.
 
     Every sample has its own step size, error control and status; a sample that fails
-    leaves the others untouched, and no result depends on the companions in the batch.
-    All arithmetic is in double precision.
+    leaves the others untouched, and no result depends on the companions in the batch (to
+    the last bit where compiled, to a few of the last digits in torch). All arithmetic is
+    in double precision.
 
     The solution can be differentiated: ``loss.backward()`` gives the exact gradient of the
     discrete solution by ``y0``, ``params`` and the weights of a ``rhs`` that is a
     :class:`torch.nn.Module`; ``sensitivities=True`` gives the derivatives of all outputs by
-    all params. Steps are differentiated as they were taken, their sizes held fixed;
-    implicit ones by the implicit function theorem [2]_.
+    all params. Both are first derivatives. Steps are differentiated as they were taken,
+    their sizes held fixed; implicit ones by the implicit function theorem [2]_.
 
     Parameters
     ----------
@@ -115,10 +119,14 @@ def solve_ivp(
 
     jac : callable, default=None
         ``jac(t, y, params) -> ∂f/∂y`` of shape (n_samples, n_states, n_states). If None,
-        ``rhs.jac`` where there is one, else automatic differentiation of ``rhs``.
+        ``rhs.jac`` where there is one, else automatic differentiation of ``rhs``. Must
+        be exact where derivatives are asked for, and for those of "rodas5p" in torch
+        differentiable itself. The compiled kernel does not need it.
 
     sensitivities : bool, default=False
-        Whether to return the derivatives of all outputs by the params too.
+        Whether to return the derivatives of all outputs by the params too. In torch,
+        "radau5" gives them at two to three times the cost of a plain solve; others
+        replay their steps, "rodas5p" at tens of times that cost.
 
     max_steps : int, default=10000
         Attempted steps after which a sample is given up.
@@ -126,8 +134,9 @@ def solve_ivp(
     backend : {"auto", "torch", "compiled"}, default="auto"
         "compiled" is a kernel in machine code for ``method="rodas5p"`` on a
         :class:`MassAction` right-hand side on the CPU, tens of times faster than torch;
-        it needs the ``fast`` extra (numba). "auto" takes it where it can, and torch
-        elsewhere; the two agree within the tolerances, not bit by bit.
+        it needs the ``fast`` extra (numba). "auto" takes it where it can, unless the
+        reactions are so many that compiling them takes long, and torch elsewhere; the
+        two agree within the tolerances, not bit by bit.
 
     Returns
     -------
@@ -175,31 +184,26 @@ def solve_ivp(
     >>> round(k.grad.item(), 5)
     -0.36788
     """
-    if method not in METHODS:
-        raise ValueError(f"`method` must be one of {METHODS}. Got {method!r}.")
-    if not rtol > 0:
-        raise ValueError(f"`rtol` must be > 0. Got {rtol} instead.")
-    if max_steps < 1:
-        raise ValueError(f"`max_steps` must be >= 1. Got {max_steps} instead.")
-    if step_size is not None and not step_size > 0:
-        raise ValueError(f"`step_size` must be > 0 or None. Got {step_size} instead.")
+    _check_options(method, rtol, step_size, max_steps, backend)
     given = not callable(y0)
     params, y0, y0_of = _check_params_y0(params, y0)
     t_eval = _check_t_eval(t_eval, y0)
     atol = _check_atol(atol, y0)
     _check_rhs(rhs, jac, t_eval, y0, params)
-    compiled = _is_compiled(backend, rhs, method, step_size, y0, given)
-    if method == "auto":
-        method = "rodas5p" if compiled else "radau5"
-    if step_size is None and method not in ADAPTIVE:
-        step_size = float("inf")
-    if compiled:
-        problem: CompiledProblem | TorchProblem
-        problem = CompiledProblem(rhs, t_eval, y0_of, rtol, atol, max_steps)
+    problem: CompiledProblem | TorchProblem
+    if _is_compiled(backend, rhs, method, step_size, y0, y0_of, given, params):
+        # Nothing here depends on time: the steps are resolved from its start on.
+        elapsed = t_eval - t_eval[:, :1]
+        problem = CompiledProblem(rhs, elapsed, y0_of, rtol, atol, max_steps)
         inputs = [params]
     else:
+        method = "radau5" if method == "auto" else method
+        if step_size is None and method not in ADAPTIVE:
+            step_size = float("inf")
         make = (FIXED if step_size is not None else ADAPTIVE)[method]
         derivatives = RightHandSide(rhs, jac, t_eval[:, 0], y0, params)
+        if derivatives.is_autonomous:
+            t_eval = t_eval - t_eval[:, :1]
         stepper = make(derivatives, rtol, atol)
         problem = TorchProblem(stepper, t_eval, y0_of, step_size, max_steps)
         inputs = [y0, params]
@@ -232,33 +236,54 @@ class Differentiable(torch.autograd.Function):
         return None, None, *ctx.pull_back(grad, *ctx.saved_tensors)
 
 
-def _is_compiled(backend, rhs, method, step_size, y0, given) -> bool:
+def _is_compiled(backend, rhs, method, step_size, y0, y0_of, given, params) -> bool:
     """Whether the compiled kernel solves this; raise ValueError if it cannot but must."""
+    if backend == "torch":
+        return False
+    reason = why_not_compiled(rhs, method, step_size, y0.device)
+    if reason is None and torch.is_grad_enabled():
+        start = y0 if given else y0_of(params.detach())
+        if start.requires_grad:
+            reason = "initial states whose gradient is that of the params alone"
+    if backend == "compiled" and reason:
+        raise ValueError(f"`backend='compiled'` needs {reason}.")
+    return reason is None and (backend == "compiled" or not is_too_large(rhs))
+
+
+def _check_options(method, rtol, step_size, max_steps, backend):
+    """Raise ValueError unless the options are what they should be."""
+    if method not in METHODS:
+        raise ValueError(f"`method` must be one of {METHODS}. Got {method!r}.")
     if backend not in ("auto", "torch", "compiled"):
         raise ValueError(
             f"`backend` must be 'auto', 'torch' or 'compiled'. Got {backend!r}."
         )
-    if backend == "torch":
-        return False
-    reason = not_compilable(rhs, y0.device)
-    if method not in ("auto", "rodas5p") or step_size is not None:
-        reason = "method='rodas5p' with step_size=None"
-    elif given and y0.requires_grad and torch.is_grad_enabled():
-        reason = "initial states without gradient, or as a function of the params"
-    if backend == "compiled" and reason:
-        raise ValueError(f"`backend='compiled'` needs {reason}.")
-    return reason is None
+    if not (_is_number(rtol, Real) and rtol > 0):
+        raise ValueError(f"`rtol` must be > 0. Got {rtol!r} instead.")
+    if not (_is_number(max_steps, Integral) and max_steps >= 1):
+        raise ValueError(f"`max_steps` must be an integer >= 1. Got {max_steps!r}.")
+    if step_size is not None and not (_is_number(step_size, Real) and step_size > 0):
+        raise ValueError(f"`step_size` must be > 0 or None. Got {step_size!r} instead.")
 
 
-def _as_double(values) -> Tensor:
+def _is_number(value, kind) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _as_double(name, values) -> Tensor:
     """Double precision from the start: a list passes through no single one."""
-    return torch.as_tensor(values, dtype=torch.float64)
+    if not isinstance(values, Tensor):
+        # A copy: views may run backwards, and nothing here shall change the caller's.
+        values = torch.as_tensor(np.array(values, dtype=float))
+    if values.is_complex():
+        raise ValueError(f"`{name}` must be real. Got {values.dtype} instead.")
+    return values.to(torch.float64)
 
 
 def _check_params_y0(params, y0):
     """Return params and initial states as tensors, and the latter as a function."""
     if params is not None:
-        params = _as_double(params)
+        params = _as_double("params", params)
         if params.ndim != 2:
             raise ValueError(
                 "`params` must have shape (n_samples, n_params). Got "
@@ -270,19 +295,21 @@ def _check_params_y0(params, y0):
                 "`y0` can be a function of the params only if there are some."
             )
         y0_of = y0
-        y0 = _as_double(y0_of(params))
+        y0 = _as_double("y0", y0_of(params))
     else:
         y0_of = None
-        y0 = _as_double(y0)
-    if y0.ndim != 2:
+        y0 = _as_double("y0", y0)
+    if y0.ndim != 2 or y0.shape[1] == 0:
         raise ValueError(
-            f"`y0` must have shape (n_samples, n_states). Got {tuple(y0.shape)} instead."
+            "`y0` must have shape (n_samples, n_states) with n_states >= 1. Got "
+            f"{tuple(y0.shape)} instead."
         )
     params = y0.new_zeros(len(y0), 0) if params is None else params.to(y0.device)
     if len(params) != len(y0):
         raise ValueError(
-            "`params` must have shape (n_samples, n_params) with n_samples="
-            f"{len(y0)}, one row per initial state. Got {tuple(params.shape)} instead."
+            "`params` and `y0` must have one row per sample each: shapes (n_samples, "
+            f"n_params) and (n_samples, n_states). Got {tuple(params.shape)} and "
+            f"{tuple(y0.shape)} instead."
         )
     return params, y0, y0_of or (lambda params: y0.detach())
 
@@ -290,7 +317,7 @@ def _check_params_y0(params, y0):
 def _check_t_eval(t_eval, y0: Tensor) -> Tensor:
     """Return output times of shape (n_samples, n_times)."""
     n_samples = len(y0)
-    t_eval = _as_double(t_eval).to(y0.device)
+    t_eval = _as_double("t_eval", t_eval).to(y0.device)
     if t_eval.ndim == 1:
         t_eval = t_eval.expand(n_samples, -1)
     if t_eval.ndim != 2 or len(t_eval) != n_samples or t_eval.shape[1] == 0:
@@ -305,7 +332,7 @@ def _check_t_eval(t_eval, y0: Tensor) -> Tensor:
 
 def _check_atol(atol, y0: Tensor) -> Tensor:
     """Return absolute tolerances of shape (n_states,)."""
-    atol = _as_double(atol).to(y0.device)
+    atol = _as_double("atol", atol).to(y0.device)
     n_states = y0.shape[1]
     if atol.shape not in ((), (n_states,)):
         raise ValueError(
@@ -327,9 +354,18 @@ def _check_rhs(rhs, jac, t_eval, y0, params):
                 f"Got {sizes} in `y0` and `params`."
             )
         return
-    t0 = t_eval[:, 0]
+    t0, y0, params = t_eval[:, 0].clone(), y0.detach().clone(), params.detach()
+    f = rhs(t0, y0, params)
+    _check_output("rhs", f, "of `y`", y0.shape)
+    if y0._version:
+        raise ValueError("`rhs(t, y, params)` must not change `y` in place.")
+    if f.requires_grad and not isinstance(rhs, nn.Module):
+        raise ValueError(
+            "`rhs` depends on tensors that require a gradient, which would not get it. "
+            "Hand them over in `params`, make `rhs` a torch.nn.Module that owns them, or "
+            "call solve_ivp under torch.no_grad()."
+        )
     with torch.no_grad():
-        _check_output("rhs", rhs(t0, y0, params), "of `y`", y0.shape)
         if jac is not None:
             shape = (*y0.shape, y0.shape[1])
             what = "(n_samples, n_states, n_states)"

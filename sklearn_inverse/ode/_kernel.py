@@ -9,7 +9,9 @@ Nothing crosses lanes: a sample's result is the same to the last bit whichever i
 its companions.
 """
 
+from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 from numba import njit
@@ -53,6 +55,13 @@ STEP_UNDERFLOW = int(Status.STEP_UNDERFLOW)
 NON_FINITE = int(Status.NON_FINITE)
 RUNNING = -1
 MIN_NORM, MIN_NORM_OLD = 1e-10, 1e-2
+
+FINGERPRINT = crc32(
+    b"".join(
+        Path(__file__).with_name(f"{name}.py").read_bytes()
+        for name in ("_network_code", "_solution", "_step_size", "_tableau", "_vectors")
+    )
+)
 
 NO_SAMPLE = -1
 NEW, STRICT, STEADY = range(3)  # phases: before the first step, no growth yet, underway
@@ -191,8 +200,9 @@ def find_status(task, at, lane):
 
 
 @register_jitable
-def set_step(at, work, lanes, lane):
+def set_step(task, at, work, lanes, lane):
     """Step to attempt, clipped to end where it must."""
+    atol = doubles(task.atol)
     t, t_end = get(work, at.t, lane), get(work, at.t_end, lane)
     step = get(work, at.step, lane)
     if get(lanes, PHASE, lane) == NEW:
@@ -201,8 +211,10 @@ def set_step(at, work, lanes, lane):
         for i in range(at.n_states):
             y = get(work, at.y + i, lane)
             if y != 0:
-                change = max(change, abs(get(work, at.f + i, lane) / y))
-        step = min(1e-2 / change if change > 0 else 1e-6 * (t_end - t), t_end - t)
+                f = abs(get(work, at.f + i, lane))
+                change = max(change, f / max(abs(y), atol[i]))
+        step = 1e-2 / change if change > 0 else 1e-6 * (t_end - t)
+        step = min(max(step, 1e-290, 1e3 * EPS * abs(t)), t_end - t)
         put(STRICT, lanes, PHASE, lane)
     last = t + step * (1 + 1e-10) >= t_end
     put(t_end - t if last else step, work, at.step, lane)
@@ -270,7 +282,7 @@ def judge(at, work, lanes, lane):
         predictive = factor**2 * (step / step_old) * get(work, at.growth_old, lane)
         factor = min(TRUST * factor, predictive)
     factor = min(max(SAFETY * factor, MIN_FACTOR), MAX_FACTOR)
-    if get(lanes, PHASE, lane) == STRICT:
+    if get(lanes, PHASE, lane) == STRICT and step_old > 0:
         factor = min(factor, 1.0)
     put(factor * step, work, at.step_next, lane)
     put(step, work, at.step_old, lane)
@@ -413,7 +425,7 @@ def integrate(code, at, task):
 
         for lane in range(LANES):
             if get(lanes, SAMPLE, lane) != NO_SAMPLE:
-                set_step(at, work, lanes, lane)
+                set_step(task, at, work, lanes, lane)
         attempt(code, at, work)
         measure(task, at, work)
         any_accepted = False
@@ -432,6 +444,19 @@ def integrate(code, at, task):
         advance(at, work)
 
 
+@njit(cache=True)
+def cached_fingerprint():
+    """Return the fingerprint of the modules whose constants are in the cached code."""
+    return FINGERPRINT
+
+
+if cached_fingerprint() != FINGERPRINT:
+    # Numba asks only whether this file has changed, not what it takes from others.
+    for function in (integrate, cached_fingerprint):
+        function._cache.flush()  # type: ignore[union-attr]
+    cached_fingerprint.recompile()
+
+
 class MassActionKernel:
     r"""Solve mass-action kinetics :math:`y' = S\,\mathrm{diag}(k)\,m(y)` on the CPU.
 
@@ -440,8 +465,9 @@ class MassActionKernel:
     error estimate and a dense output of order 4. Sensitivities are the exact derivatives
     of the steps taken, their sizes held fixed.
 
-    Threads run beside each other: give each of them some of the samples. The first solve
-    on a machine compiles for some seconds.
+    Threads run beside each other: give each of them some of the samples. The code of the
+    reactions is compiled here, in every process; that of the steps once per machine, for
+    some seconds, at the first solve.
 
     Parameters
     ----------

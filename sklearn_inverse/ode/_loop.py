@@ -177,7 +177,7 @@ def _start(method, outputs, y0, params) -> Walkers:
         f=f,
         params=params,
         peak=y0.abs(),
-        step=first_step(y0, f, t_end - t),
+        step=first_step(y0, f, t, t_end, method.atol),
         norm_old=one,
         step_old=one,
         has_old=~yes,

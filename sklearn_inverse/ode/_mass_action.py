@@ -42,7 +42,7 @@ class MassAction:
     """
 
     def __init__(self, stoichiometry, orders):
-        self.stoichiometry = np.ascontiguousarray(stoichiometry, dtype=float)
+        self.stoichiometry = np.array(stoichiometry, dtype=float, order="C")
         self.orders = np.asarray(orders)
         shapes = self.stoichiometry.shape, self.orders.shape
         if shapes[0] != shapes[1] or len(shapes[0]) != 2 or 0 in shapes[0]:
@@ -53,7 +53,11 @@ class MassAction:
             )
         if (self.orders < 0).any() or (self.orders != self.orders.astype(int)).any():
             raise ValueError("`orders` must be whole numbers >= 0.")
-        self.orders = np.ascontiguousarray(self.orders, dtype=int)
+        self.orders = np.array(self.orders, dtype=int, order="C")
+        if not np.isfinite(self.stoichiometry).all():
+            raise ValueError("`stoichiometry` must be finite.")
+        for array in (self.stoichiometry, self.orders):
+            array.setflags(write=False)  # what was made of them would not follow
         self._tabulate()
 
     def __call__(self, t, y, params):
@@ -109,8 +113,8 @@ class MassAction:
         jacobian : Tensor of shape (n_samples, n_states, n_params)
             Entry ``[:, i, j]`` is the derivative of rate ``i`` by rate constant ``j``.
         """
-        stoichiometry = torch.as_tensor(self.stoichiometry).to(y)
-        return stoichiometry * _products(y, self._reactants)[..., None, :]
+        effects = self._effects.to(y)
+        return effects * _products(y, self._reactants)[..., None, :]
 
     def kernel(self):
         """Return the compiled solver of these reactions; needs numba.
@@ -125,7 +129,7 @@ class MassAction:
 
     def __reduce__(self):
         # The tables are far larger than what they are made from, and travel to workers.
-        return MassAction, (self.stoichiometry, self.orders)
+        return type(self), (self.stoichiometry, self.orders)
 
     def _tabulate(self):
         """Lay out what the derivatives gather, multiply and sum."""
@@ -134,6 +138,7 @@ class MassAction:
             np.repeat(np.arange(n_states), self.orders[:, j])
             for j in range(n_reactions)
         ]
+        self._effects = torch.tensor(self.stoichiometry)
         self._reactants = _padded(reactants, fill=n_states)
         # A reaction and its reverse nearly cancel in equilibrium: what is left of the two
         # is summed first, so that what other reactions add is not rounded against them.

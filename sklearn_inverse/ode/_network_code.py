@@ -1,8 +1,8 @@
 """Machine code of a reaction network: rates, Jacobian, sparse factors, solves, tangents.
 
-Straight-line code, one per system. Python writes it in LLVM's language, with every index a
-constant, within a fraction of a second. What it reads and writes are rows of a workspace,
-each a vector of one number per lane.
+Straight-line code, one per system and process. Python writes it in LLVM's language, with
+every index a constant: a fraction of a second for tens of reactions. What it reads and
+writes are rows of a workspace, each a vector of one number per lane.
 """
 
 from inspect import signature
@@ -329,22 +329,26 @@ class Writer:
         """Write W = 1 / (h gamma) - J = L U, row by row and without pivoting."""
         at, network = self.at, self.network
         shift = self.product(self.load(at.inv_step), self.number(1 / RODAS5P.gamma))
-        for (i, j), number in network.factors.items():
+        # Stored at the end: between loads and stores LLVM would have to ask of each
+        # whether it meets another, which takes it minutes for large networks.
+        factors = {}
+        for i, j in network.factors:
             value = shift if i == j else self.number(0)
             for s, reaction in network.slopes_of[j]:
                 effect = network.effects[i].get(reaction, 0)
                 if effect:
                     value = self.add(value, -effect, self.load(at.slope, s))
             for p in range(min(i, j)):
-                if (p, j) in network.factors:
-                    upper = self.load(at.factors, network.factors[p, j])
-                    value = self.subtract(value, (i, p), upper)
+                if (i, p) in factors and (p, j) in factors:
+                    minus = self.builder.fneg(factors[i, p])
+                    value = self.add(value, minus, factors[p, j])
             if j < i:
-                inv_pivot = self.load(at.factors, network.factors[j, j])
-                value = self.product(value, inv_pivot)
+                value = self.product(value, factors[j, j])
             elif j == i:
                 value = self.builder.fdiv(self.number(1), value)
-            self.store(value, at.factors, number)
+            factors[i, j] = value
+        for index, number in network.factors.items():
+            self.store(factors[index], at.factors, number)
 
     def solve(self, u):
         """Write u of the stage."""

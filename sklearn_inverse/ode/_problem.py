@@ -1,6 +1,6 @@
 """What is solved and differentiated, in torch or by the compiled kernel."""
 
-from importlib.util import find_spec
+from functools import cache
 
 import numpy as np
 import torch
@@ -12,21 +12,36 @@ from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._rhs import rowwise_jacobian
 from sklearn_inverse.ode._solution import Solution
 
-__all__ = ["CompiledProblem", "TorchProblem", "not_compilable"]
-
-
-def not_compilable(rhs, device) -> str | None:
-    """Return what the compiled kernel would need, in words; None if it can be had."""
-    if not isinstance(rhs, MassAction):
-        return "a `rhs` that is a MassAction (that of a ReactionSystem)"
-    if torch.device(device).type != "cpu":
-        return "tensors on the CPU"
-    if find_spec("numba") is None:
-        return "numba: pip install sklearn-inverse[fast]"
-    return None
+__all__ = ["CompiledProblem", "TorchProblem", "is_too_large", "why_not_compiled"]
 
 
 CHUNK = 64  # samples whose sensitivities are held together in a compiled pull-back
+MAX_EFFECTS = 1000  # of reactions on species: beyond, compiling takes many seconds
+
+
+def why_not_compiled(rhs, method, step_size, device) -> str | None:
+    """Return what the compiled kernel would need, in words; None if it can be had."""
+    if type(rhs) is not MassAction:
+        return "a `rhs` that is a MassAction (that of a ReactionSystem)"
+    if method not in ("auto", "rodas5p") or step_size is not None:
+        return "method='rodas5p' with step_size=None"
+    if torch.device(device).type != "cpu":
+        return "tensors on the CPU"
+    return _numba_missing()
+
+
+def is_too_large(rhs) -> bool:
+    """Whether the reactions are so many that "auto" leaves them to torch."""
+    return bool(np.count_nonzero(rhs.stoichiometry) > MAX_EFFECTS)
+
+
+@cache
+def _numba_missing():
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:  # not there, or at odds with NumPy
+        return f"numba: pip install sklearn-inverse[fast] ({error})"
+    return None
 
 
 class TorchProblem:
@@ -63,9 +78,7 @@ class TorchProblem:
         )
         if sensitivities:
             tangents = rowwise_jacobian(self.y0_of, params)
-            pushed = push_forward(
-                self.method, tape, self.t_eval, params, solution.y, tangents
-            )
+            pushed = push_forward(self.method, tape, self.t_eval, params, tangents)
             solution = solution._replace(sensitivities=pushed)
         self.tape = tape
         return solution
@@ -100,42 +113,46 @@ class CompiledProblem:
         self.kernel = rhs.kernel()
         self.t_eval, self.y0_of = t_eval, y0_of
         self.options = {"rtol": rtol, "atol": atol.numpy(), "max_steps": max_steps}
+        self.y0 = self.y0_tangents = None
 
-    def solve(self, y0, params, sensitivities, tracked=False, rows=slice(None)):
-        """Integrate the samples at ``rows``."""
-        y0_tangents = None
-        if sensitivities:
-            y0_tangents = _array(rowwise_jacobian(self.y0_of, params))
-        result = self.kernel.solve(
-            _array(self.t_eval[rows]),
-            _array(y0),
-            _array(params),
-            y0_tangents=y0_tangents,
-            **self.options,
-        )
-        result = {
-            k: None if v is None else torch.as_tensor(v) for k, v in result.items()
-        }
-        stats = {
-            "n_steps": result["n_steps"],
-            "n_accepted": result["n_accepted"],
-            "n_jac": result["n_steps"],
-            "n_lu": result["n_steps"],
-        }
-        return Solution(result["y"], result["status"], stats, result["sensitivities"])
+    def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
+        """Integrate; keep the start if gradients will be pulled back (``tracked``)."""
+        tangents = None
+        if sensitivities or tracked:
+            tangents = rowwise_jacobian(self.y0_of, params)
+        self.y0, self.y0_tangents = y0, tangents
+        return self._run(slice(None), params, with_tangents=sensitivities)
 
     def pull_back(self, grad, params):
         """Gradient by the params, initial states that depend on them included."""
         params_bar = torch.zeros_like(params)
         for start in range(0, len(params), CHUNK):
             rows = slice(start, start + CHUNK)
-            y0 = self.y0_of(params[rows])
-            by_params = self.solve(y0, params[rows], True, rows=rows).sensitivities
-            # A failed sample is NaN from its failure on: it has no gradient there.
+            by_params = self._run(rows, params, with_tangents=True).sensitivities
+            # A failed sample is NaN from its failure on: no gradient comes from there.
+            reached = ~by_params.flatten(2).isnan().all(-1)[..., None]
             params_bar[rows] = torch.einsum(
-                "bti,btik->bk", grad[rows].nan_to_num(), by_params.nan_to_num()
+                "bti,btik->bk",
+                torch.where(reached, grad[rows], 0.0),
+                torch.where(reached[..., None], by_params, 0.0),
             )
         return (params_bar,)
+
+    def _run(self, rows, params, with_tangents):
+        """Solve the samples at ``rows``."""
+        result = self.kernel.solve(
+            _array(self.t_eval[rows]),
+            _array(self.y0[rows]),
+            _array(params[rows]),
+            y0_tangents=_array(self.y0_tangents[rows]) if with_tangents else None,
+            **self.options,
+        )
+        tensors = {k: torch.as_tensor(v) for k, v in result.items() if v is not None}
+        counts = {name: tensors[name] for name in ("n_steps", "n_accepted")}
+        stats = counts | {name: counts["n_steps"].clone() for name in ("n_jac", "n_lu")}
+        return Solution(
+            tensors["y"], tensors["status"], stats, tensors.get("sensitivities")
+        )
 
 
 def _array(tensor) -> np.ndarray:

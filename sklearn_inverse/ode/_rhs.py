@@ -1,9 +1,11 @@
 """Derivatives of a right-hand side, in closed form where it has one."""
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
-__all__ = ["RightHandSide", "rowwise_jacobian"]
+__all__ = ["RightHandSide", "push_tangents", "rowwise_jacobian"]
 
 
 class RightHandSide:
@@ -18,23 +20,29 @@ class RightHandSide:
     jac : callable, default=None
         ``jac(t, y, params) -> ∂f/∂y``. If None, ``rhs.jac``, else automatic.
 
-    params : Tensor of shape (n_samples, n_params)
-        Params of the problem, and initial values below, to find out what f depends on.
-
-    t, y : Tensor
-        Initial time and state.
+    t, y, params : Tensor
+        Initial values, to find out what f depends on.
     """
 
     def __init__(self, rhs, jac, t: Tensor, y: Tensor, params: Tensor):
         self.rhs = rhs
-        self._jac = jac or getattr(rhs, "jac", None)
+        self._jac = getattr(rhs, "jac", None) if jac is None else jac
         self._jac_params = getattr(rhs, "jac_params", None)
+        self._start = t.detach(), y.detach(), params.detach()
+
+    @cached_property
+    def is_autonomous(self) -> bool:
+        """Whether f does not depend on time."""
+        t, y, params = self._start
         with torch.enable_grad():
-            t = t.detach().clone().requires_grad_()
-            f = rhs(t, y.detach(), params.detach())
-            self.is_autonomous = not f.requires_grad or (
-                torch.autograd.grad(f.sum(), t, allow_unused=True)[0] is None
-            )
+            t = t.clone().requires_grad_()
+            try:
+                f = self.rhs(t, y, params)
+            except RuntimeError:  # it hands the time to something other than torch
+                return False
+            if not f.requires_grad:
+                return True
+            return torch.autograd.grad(f.sum(), t, allow_unused=True)[0] is None
 
     def __call__(self, t, y, params):
         """Return f of shape (n_samples, n_states)."""
@@ -92,3 +100,51 @@ def rowwise_jacobian(function, x: Tensor) -> Tensor:
             for j in range(f.shape[1])
         ]
     return torch.stack([torch.zeros_like(x) if r is None else r for r in rows], dim=1)
+
+
+def push_tangents(function, inputs, tangents):
+    """Differentiate ``function(*inputs)`` along tangents, all of them at once.
+
+    The derivative of a pulled-back v by v is the tangent, for any function that automatic
+    differentiation knows.
+
+    Parameters
+    ----------
+    function : callable
+        Returns a tensor.
+
+    inputs : sequence of Tensor
+        Where to differentiate.
+
+    tangents : sequence of Tensor of shape (n_tangents, *input.shape)
+        Directions, one batch for each input.
+
+    Returns
+    -------
+    pushed : Tensor of shape (n_tangents, *output.shape)
+        Directional derivatives.
+    """
+    with torch.enable_grad():
+        inputs = [x.detach().requires_grad_() for x in inputs]
+        output = function(*inputs)
+        none = output.new_zeros(len(tangents[0]), *output.shape)
+        if not output.requires_grad or len(none) == 0:
+            return none
+        v = torch.zeros_like(output, requires_grad=True)
+        pulled = torch.autograd.grad(
+            output, inputs, v, create_graph=True, allow_unused=True
+        )
+        used = [
+            (p, tangent)
+            for p, tangent in zip(pulled, tangents)
+            if p is not None and p.requires_grad
+        ]
+        if not used:
+            return none
+        (pushed,) = torch.autograd.grad(
+            [p for p, _ in used],
+            v,
+            [tangent for _, tangent in used],
+            is_grads_batched=True,
+        )
+    return pushed

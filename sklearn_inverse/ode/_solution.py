@@ -34,8 +34,8 @@ class Status(IntEnum):
 _SENTENCES = {
     Status.SUCCESS: "The solver reached the last output time.",
     Status.MAX_STEPS: (
-        "The maximum number of solver steps was reached. Increase `max_steps`, or loosen "
-        "`rtol`."
+        "The maximum number of solver steps was reached. Increase `max_steps`, loosen "
+        "`rtol`, or take a larger `step_size`."
     ),
     Status.STEP_UNDERFLOW: (
         "The step size fell below the spacing of floating-point numbers: the solution "
@@ -43,7 +43,7 @@ _SENTENCES = {
     ),
     Status.NON_FINITE: (
         "The right-hand side or the initial state is NaN or infinite. Check the params "
-        "and the initial state of this sample."
+        "and the initial state of this sample, or take a smaller `step_size`."
     ),
     Status.NEWTON_FAILURE: (
         "Newton's method did not converge, however small the step. With steps of given "

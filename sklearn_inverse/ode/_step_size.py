@@ -34,15 +34,18 @@ def error_norm(error: Tensor, scale: Tensor) -> Tensor:
     return (error / scale).flatten(1).square().mean(1).sqrt()
 
 
-def first_step(y: Tensor, f: Tensor, span: Tensor) -> Tensor:
+def first_step(y: Tensor, f: Tensor, t: Tensor, t_end: Tensor, atol) -> Tensor:
     """Step after which the non-zero states have changed by about one per cent.
 
     Crude by intent: the first error test settles the rest (Hairer, Nørsett & Wanner I,
     Section II.4, without its second evaluation).
     """
-    change = torch.where(y != 0, f / y, torch.zeros_like(y)).abs().amax(1)
+    span = t_end - t
+    size = torch.maximum(y.abs(), atol)
+    change = torch.where(y != 0, f.abs() / size, 0.0).amax(1)
     step = torch.where(change > 0, 1e-2 / change, 1e-6 * span)
-    return torch.minimum(step, span)
+    # Not so small that time would stand still.
+    return torch.minimum(step.clamp(min=1e-290).maximum(1e3 * EPS * t.abs()), span)
 
 
 def step_factor(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from sklearn_inverse.ode._rhs import push_tangents
 from sklearn_inverse.utils._scaling import ParamScaler
 from sklearn_inverse.utils._validation import check_bounds, check_times
 
@@ -269,25 +270,14 @@ class ODESystem:
         """
         if self.observe is None:
             return sensitivities
-        t = torch.as_tensor(self.times, dtype=y.dtype, device=y.device)
-        with torch.enable_grad():
-            y = y.detach().requires_grad_()
-            at_each_time = params.detach()[:, None].expand(-1, y.shape[1], -1)
-            at_each_time = at_each_time.clone().requires_grad_()
-            channels = self.observe(t, y, at_each_time)
-            rows = []
-            for j in range(self.n_channels):
-                by_y, by_params = torch.autograd.grad(
-                    channels[..., j].sum(),
-                    (y, at_each_time),
-                    retain_graph=True,
-                    allow_unused=True,
-                    materialize_grads=True,
-                )
-                rows.append(
-                    by_params + torch.einsum("bti,btik->btk", by_y, sensitivities)
-                )
-        return torch.stack(rows, dim=2)
+        n_params = params.shape[1]
+        eye = torch.eye(n_params, dtype=params.dtype, device=params.device)
+        directions = (
+            sensitivities.movedim(-1, 0),
+            eye[:, None].expand(-1, len(params), -1),
+        )
+        pushed = push_tangents(self.channels, (y, params), directions)
+        return pushed.movedim(0, -1)
 
     def __repr__(self):
         return (

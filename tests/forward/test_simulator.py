@@ -147,6 +147,33 @@ def test_sensitivities_pass_through_the_instrument():
     np.testing.assert_allclose(by_scale, (1 + t) * decayed, rtol=1e-6)
 
 
+def first_param_decay(t, y, params):
+    return -params[:, :1] * y
+
+
+def accumulate(t, y, params):
+    """Report what has come by until each time, on a scale, and a constant."""
+    total = torch.cumsum(y, dim=1) * params.squeeze(1)[:, None, 1:]
+    return torch.cat([total, torch.ones_like(total)], dim=-1)
+
+
+def test_sensitivities_through_an_instrument_with_a_memory():
+    system = ODESystem(
+        first_param_decay,
+        initial_state=[1.0],
+        bounds=[[0.5, 2.0], [1.0, 3.0]],
+        times=[0.0, 0.5, 1.5],
+        observe=accumulate,
+    )
+    sensitivities = ODESimulator(system, rtol=1e-9).sensitivities([[0.7, 1.5]])
+    t = system.times
+    decayed = np.exp(-0.7 * t)
+    by_rate, by_scale = sensitivities[0, :, 0].T
+    np.testing.assert_allclose(by_rate, 1.5 * np.cumsum(-t * decayed), rtol=1e-6)
+    np.testing.assert_allclose(by_scale, np.cumsum(decayed), rtol=1e-6)
+    assert (sensitivities[0, :, 1] == 0).all()
+
+
 def test_failed_samples_have_no_sensitivities(explosive_system):
     simulator = ODESimulator(explosive_system)
     with pytest.warns(IntegrationWarning, match="1 of 2 samples"):

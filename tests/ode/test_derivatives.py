@@ -185,6 +185,53 @@ def test_a_failed_sample_has_no_sensitivities_and_leaves_the_others_theirs():
     assert k.grad.tolist() == [[0.0], [pytest.approx(expected, rel=1e-5)]]
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "rhs",
+    [
+        lambda t, y, params: torch.ones_like(y),
+        lambda t, y, params: -y,
+        lambda t, y, params: torch.sign(params) * y,
+    ],
+    ids=["constant", "no params", "sign of params"],
+)
+def test_what_has_no_derivative_has_sensitivity_zero(method, rhs):
+    k = torch.ones(2, 1)
+    solution = solve_ivp(
+        rhs, [0.0, 0.1], k, k, method=method, step_size=0.05, sensitivities=True
+    )
+    assert solution.sensitivities.tolist() == [[[[0.0]]] * 2] * 2
+    without = solve_ivp(
+        lambda t, y, params: -y, [0.0, 0.1], k, method=method, sensitivities=True
+    )
+    assert without.sensitivities.shape == (2, 2, 1, 0)
+
+
+def test_weights_that_would_get_no_gradient_are_refused():
+    layer = nn.Linear(1, 1).double()
+    with pytest.raises(ValueError, match=r"make `rhs` a torch.nn.Module"):
+        solve_ivp(lambda t, y, params: layer(y), [0.0, 1.0], torch.ones(1, 1))
+    with torch.no_grad():
+        assert solve_ivp(lambda t, y, p: layer(y), [0.0, 1.0], torch.ones(1, 1)).success
+
+
+def test_gradient_has_the_precision_of_its_leaf():
+    k = torch.tensor([[1.0]], requires_grad=True)
+    solve_ivp(
+        lambda t, y, p: -p * y, [0.0, 1.0], torch.ones(1, 1), k
+    ).y.sum().backward()
+    assert k.grad.dtype == torch.float32
+    assert k.grad.item() == pytest.approx(-np.exp(-1), rel=1e-5)
+
+
+def test_a_failed_sample_with_gradient_by_its_start_spreads_no_nan():
+    y0 = torch.ones(2, 1, dtype=torch.float64, requires_grad=True)
+    k = torch.tensor([[2.0], [0.5]], dtype=torch.float64)
+    y = solve_ivp(lambda t, y, p: p * y**2, [0.0, 0.75], y0, k).y
+    torch.where(y.isnan(), 0.0, (y - 1) ** 2).sum().backward()
+    assert y0.grad.isfinite().all()
+
+
 def test_nothing_is_recorded_where_no_gradient_is_asked_for():
     y0, params = random_problem()
     with torch.no_grad():
