@@ -191,6 +191,12 @@ class ODESimulator(BaseEstimator):
             In units of the channels and in double precision, on the device of
             ``unit_params``, to which gradients flow back.
         """
+        unit_params = torch.as_tensor(unit_params)
+        if unit_params.ndim != 2 or unit_params.shape[1] != self.n_params_:
+            raise ValueError(
+                "`unit_params` must have shape (n_samples, n_params) with n_params="
+                f"{self.n_params_}. Got {tuple(unit_params.shape)} instead."
+            )
         params = self.scaler_.to_physical_tensor(unit_params.double())
         solution = self._solve(params)
         return self.system.channels(solution.y, params)

@@ -105,6 +105,11 @@ def test_forward_takes_unit_params_and_agrees_with_simulate():
     )
 
 
+def test_forward_refuses_the_wrong_number_of_params():
+    with pytest.raises(ValueError, match="`unit_params` must have shape"):
+        ODESimulator(lotka_volterra()).forward(torch.rand(2, 3))
+
+
 def test_forward_hands_gradients_back_that_equal_the_sensitivities():
     simulator = ODESimulator(lotka_volterra(unknown_initial_state=True), rtol=1e-8)
     unit = torch.full((2, 6), 0.4, dtype=torch.float64, requires_grad=True)
