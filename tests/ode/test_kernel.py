@@ -1,7 +1,6 @@
 """The kernel for mass action: accurate, exact in its tangents, and blind to companions."""
 
 import pickle
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -304,23 +303,3 @@ def test_pickled_kernel_solves_alike():
     np.testing.assert_array_equal(
         solve(copy, t, y0, params)["y"], solve(kernel, t, y0, params)["y"]
     )
-
-
-def test_lanes_are_one_vector():
-    # As many samples as there are lanes cost little more than one.
-    kernel, t, y0, params = draw("pollu", 1)
-    ends = t[[0, -1]]
-
-    def cost(n_samples):
-        start = time.process_time()
-        solve(
-            kernel,
-            ends,
-            np.tile(y0, (n_samples, 1)),
-            np.tile(params, (n_samples, 1)),
-            1e-8,
-        )
-        return time.process_time() - start
-
-    cost(1)
-    assert min(cost(LANES) for _ in range(20)) < 3 * min(cost(1) for _ in range(20))
