@@ -185,13 +185,12 @@ def solve_ivp(
     -0.36788
     """
     _check_options(method, rtol, step_size, max_steps, backend)
-    given = not callable(y0)
     params, y0, y0_of = _check_params_y0(params, y0)
     t_eval = _check_t_eval(t_eval, y0)
     atol = _check_atol(atol, y0)
     _check_rhs(rhs, jac, t_eval, y0, params)
     problem: CompiledProblem | TorchProblem
-    if _is_compiled(backend, rhs, method, step_size, y0, y0_of, given, params):
+    if _is_compiled(backend, rhs, method, step_size, y0_of, params):
         # Nothing here depends on time: the steps are resolved from its start on.
         elapsed = t_eval - t_eval[:, :1]
         problem = CompiledProblem(rhs, elapsed, y0_of, rtol, atol, max_steps)
@@ -236,15 +235,14 @@ class Differentiable(torch.autograd.Function):
         return None, None, *ctx.pull_back(grad, *ctx.saved_tensors)
 
 
-def _is_compiled(backend, rhs, method, step_size, y0, y0_of, given, params) -> bool:
+def _is_compiled(backend, rhs, method, step_size, y0_of, params) -> bool:
     """Whether the compiled kernel solves this; raise ValueError if it cannot but must."""
     if backend == "torch":
         return False
-    reason = why_not_compiled(rhs, method, step_size, y0.device)
-    if reason is None and torch.is_grad_enabled():
-        start = y0 if given else y0_of(params.detach())
-        if start.requires_grad:
-            reason = "initial states whose gradient is that of the params alone"
+    reason = why_not_compiled(rhs, method, step_size, params.device)
+    hidden = torch.is_grad_enabled() and y0_of(params.detach()).requires_grad
+    if reason is None and hidden:
+        reason = "initial states whose gradient is that of the params alone"
     if backend == "compiled" and reason:
         raise ValueError(f"`backend='compiled'` needs {reason}.")
     return reason is None and (backend == "compiled" or not is_too_large(rhs))
@@ -311,7 +309,7 @@ def _check_params_y0(params, y0):
             f"n_params) and (n_samples, n_states). Got {tuple(params.shape)} and "
             f"{tuple(y0.shape)} instead."
         )
-    return params, y0, y0_of or (lambda params: y0.detach())
+    return params, y0, y0_of or (lambda params: y0)
 
 
 def _check_t_eval(t_eval, y0: Tensor) -> Tensor:
