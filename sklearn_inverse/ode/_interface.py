@@ -189,11 +189,12 @@ def solve_ivp(
     t_eval = _check_t_eval(t_eval, y0)
     atol = _check_atol(atol, y0)
     _check_rhs(rhs, jac, t_eval, y0, params)
+    if type(rhs) is MassAction:
+        # Nothing there depends on time: far from zero, short steps are resolved so.
+        t_eval = t_eval - t_eval[:, :1]
     problem: CompiledProblem | TorchProblem
     if _is_compiled(backend, rhs, method, step_size, y0_of, params):
-        # Nothing here depends on time: the steps are resolved from its start on.
-        elapsed = t_eval - t_eval[:, :1]
-        problem = CompiledProblem(rhs, elapsed, y0_of, rtol, atol, max_steps)
+        problem = CompiledProblem(rhs, t_eval, y0_of, rtol, atol, max_steps)
         inputs = [params]
     else:
         method = "radau5" if method == "auto" else method
@@ -201,8 +202,6 @@ def solve_ivp(
             step_size = float("inf")
         make = (FIXED if step_size is not None else ADAPTIVE)[method]
         derivatives = RightHandSide(rhs, jac, t_eval[:, 0], y0, params)
-        if derivatives.is_autonomous:
-            t_eval = t_eval - t_eval[:, :1]
         stepper = make(derivatives, rtol, atol)
         problem = TorchProblem(stepper, t_eval, y0_of, step_size, max_steps)
         inputs = [y0, params]

@@ -32,7 +32,7 @@ class RightHandSide:
 
     @cached_property
     def is_autonomous(self) -> bool:
-        """Whether f does not depend on time."""
+        """Whether f has no derivative by time; it may still jump at one."""
         t, y, params = self._start
         with torch.enable_grad():
             t = t.clone().requires_grad_()

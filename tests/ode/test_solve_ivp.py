@@ -268,6 +268,15 @@ def test_a_discontinuous_rhs_is_passed_or_reported_never_a_hang():
         assert solution.y[0, -1, 0].item() == pytest.approx(3.0, rel=1e-6)
 
 
+@pytest.mark.parametrize("method", ["tsit5", "radau5", "rodas5p"])
+def test_a_jump_comes_at_its_own_time_wherever_the_clock_starts(method):
+    def dose(t, y, params):  # no derivative by time, and yet not autonomous
+        return torch.where(t[:, None] < 10.5, 1.0, 0.0) + 0 * y
+
+    y = solve_ivp(dose, [10.0, 11.0], [[1.0]], method=method, atol=1e-8).y
+    assert y[0, -1, 0].item() == pytest.approx(1.5, rel=1e-3)
+
+
 @pytest.mark.parametrize("method", ["euler", "tsit5", "rk4", "rodas5p"])
 def test_explosion_with_steps_of_given_size_is_non_finite(method):
     def explosion(t, y, params):
