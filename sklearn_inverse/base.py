@@ -15,7 +15,7 @@ from sklearn_inverse.utils._validation import (
     check_params,
 )
 
-__all__ = ["BaseInverter"]
+__all__ = ["BaseInverter", "PosteriorInverter"]
 
 
 class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -24,7 +24,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
     A subclass stores ``surrogate``, ``n_channels``, ``bounds``, ``scale`` and
     ``noise_std`` in its constructor, says in ``_default_surrogate`` which forward model
     stands in when none is given, calls ``_start_fit`` first thing in ``fit``, and
-    implements ``_posterior_mean_std`` and, if it can, ``sample``.
+    implements ``_estimate``. Those with an uncertainty are a :class:`PosteriorInverter`.
     """
 
     def _default_surrogate(self):
@@ -42,10 +42,13 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         unit_params : ndarray of shape (n_samples, n_params)
             The training params in the unit box.
         """
+        n_channels = self.n_channels
+        if n_channels is None:  # a forward model that is ready knows
+            n_channels = getattr(self.surrogate, "n_channels_", None)
         trajectories = check_observations(
             self,
             observations,
-            n_channels=self.n_channels,
+            n_channels=n_channels,
             reset=True,
             ensure_min_samples=2,
         )
@@ -120,6 +123,59 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Give (n_samples, …, n_params) the shape of the params seen in ``fit``."""
         return params[..., 0] if self._params_are_1d else params
 
+    def predict(self, observations):
+        """Estimate the params behind each sample of observations.
+
+        Parameters
+        ----------
+        observations : array-like of shape (n_samples, n_times * n_channels) or \
+(n_samples, n_times, n_channels)
+            Readings, NaN where nothing was measured.
+
+        Returns
+        -------
+        params : ndarray of shape (n_samples, n_params) or (n_samples,)
+            In the params' own units, shaped as the params seen in ``fit``.
+        """
+        return self._shape_params(self._estimate(self._check_readings(observations)))
+
+    def reconstruct(self, observations):
+        """Return the trajectories that the forward model gives at the estimate.
+
+        Parameters
+        ----------
+        observations : array-like as in :meth:`predict`
+            Readings, NaN where nothing was measured.
+
+        Returns
+        -------
+        trajectories : ndarray of shape (n_samples, n_times, n_channels)
+            In units of the channels; NaN for samples without an estimate.
+        """
+        readings = self._check_readings(observations)
+        estimate = self._estimate(readings)
+        known = np.isfinite(estimate).all(axis=1)
+        trajectories = np.full(readings.shape, np.nan)
+        if known.any():
+            trajectories[known] = self.surrogate_.simulate(estimate[known])
+        return trajectories
+
+    def _estimate(self, readings):
+        """Return params in their own units, of shape (n_samples, n_params)."""
+        raise AssertionError("every inverter gives an estimate")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+class PosteriorInverter(BaseInverter):
+    """An inverter that also says how sure to be.
+
+    A subclass implements ``_posterior_mean_std(readings)`` and ``sample``.
+    """
+
     def predict(self, observations, return_std=False):
         """Estimate the params behind each sample of observations.
 
@@ -145,23 +201,9 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         mean, std = self._shape_params(mean), self._shape_params(std)
         return (mean, std) if return_std else mean
 
-    def reconstruct(self, observations):
-        """Return the trajectories that the forward model gives at the estimate.
+    def _estimate(self, readings):
+        return self._posterior_mean_std(readings)[0]
 
-        Parameters
-        ----------
-        observations : array-like as in :meth:`predict`
-            Readings, NaN where nothing was measured.
-
-        Returns
-        -------
-        trajectories : ndarray of shape (n_samples, n_times, n_channels)
-            In units of the channels.
-        """
-        mean, _ = self._posterior_mean_std(self._check_readings(observations))
-        return self.surrogate_.simulate(mean)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
+    def _posterior_mean_std(self, readings):
+        """Return mean and standard deviation in the params' own units."""
+        raise AssertionError("every inverter of this kind has a posterior")

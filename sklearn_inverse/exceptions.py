@@ -3,10 +3,12 @@
 from sklearn.exceptions import ConvergenceWarning
 
 __all__ = [
+    "BoundsWarning",
     "ConvergenceWarning",
     "ExtrapolationWarning",
     "IntegrationError",
     "IntegrationWarning",
+    "MisfitWarning",
 ]
 
 
@@ -23,3 +25,11 @@ class IntegrationWarning(ConvergenceWarning):
 
 class ExtrapolationWarning(UserWarning):
     """Issued when a learned model is asked for params outside its training box."""
+
+
+class BoundsWarning(UserWarning):
+    """Issued when readings push an estimate against the bounds of its box."""
+
+
+class MisfitWarning(UserWarning):
+    """Issued when no params that were found explain the readings to within their noise."""

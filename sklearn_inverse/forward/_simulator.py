@@ -6,7 +6,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 
 from sklearn_inverse.exceptions import IntegrationWarning
 from sklearn_inverse.ode import METHODS, solve_ivp
@@ -191,15 +191,60 @@ class ODESimulator(BaseEstimator):
             In units of the channels and in double precision, on the device of
             ``unit_params``, to which gradients flow back.
         """
+        params = self._to_physical(unit_params)
+        solution = self._solve(params)
+        return self.system.channels(solution.y, params)
+
+    def linearise(self, unit_params):
+        """Simulate from unit params, with the derivatives by them.
+
+        Parameters
+        ----------
+        unit_params : Tensor of shape (n_samples, n_params)
+            Params in the unit box of ``system.bounds`` on ``system.scale``.
+
+        Returns
+        -------
+        trajectories : Tensor of shape (n_samples, n_times, n_channels)
+            In units of the channels and in double precision.
+
+        jacobian : Tensor of shape (n_samples, n_times, n_channels, n_params)
+            Derivative of each reading by each unit param. Both are NaN from the failure
+            of a sample on.
+        """
+        params = self._to_physical(unit_params).detach()
+        solution = self._solve(params, sensitivities=True)
+        by_params = self.system.channel_sensitivities(
+            solution.y, params, solution.sensitivities
+        )
+        stretch = self.scaler_.stretch_tensor(params)
+        trajectories = self.system.channels(solution.y, params)
+        return trajectories, by_params * stretch[:, None, None]
+
+    def until(self, n_times):
+        """Return a simulator that stops at the ``n_times``-th output time.
+
+        Parameters
+        ----------
+        n_times : int
+            Output times to keep, at least one.
+
+        Returns
+        -------
+        simulator : ODESimulator
+            A copy with the shorter time span.
+        """
+        return clone(self).set_params(system=self.system.until(n_times))
+
+    def _to_physical(self, unit_params):
+        """Return params in their own units, and double precision."""
         unit_params = torch.as_tensor(unit_params)
         if unit_params.ndim != 2 or unit_params.shape[1] != self.n_params_:
             raise ValueError(
                 "`unit_params` must have shape (n_samples, n_params) with n_params="
                 f"{self.n_params_}. Got {tuple(unit_params.shape)} instead."
             )
-        params = self.scaler_.to_physical_tensor(unit_params.double())
-        solution = self._solve(params)
-        return self.system.channels(solution.y, params)
+        return self.scaler_.to_physical_tensor(unit_params.double())
 
     def _map(self, function, params, desc):
         """Run ``function`` over chunks of params; warn if samples failed."""

@@ -11,6 +11,8 @@ import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sklearn_inverse.exceptions import ExtrapolationWarning
 from sklearn_inverse.forward._cfno import CFNO, ParamSkip
@@ -397,13 +399,47 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         trajectories : Tensor of shape (n_samples, n_times, n_channels)
-            In units of the channels and single precision, on the device of
-            ``unit_params``.
+            In units of the channels, on the device of ``unit_params``. Computed in
+            single precision, returned in double: a channel's mean may be thousands of
+            times the noise.
         """
         module = self.net_.module_.to(unit_params.device)
         unit_params = unit_params.float()
         standardised = module(unit_params, torch.ones_like(unit_params[:, :1]))
-        return self.channel_scaler_.restore(standardised)
+        return self.channel_scaler_.restore(standardised.double())
+
+    def linearise(self, unit_params):
+        """Emulate from unit params, with the derivatives by them.
+
+        Parameters
+        ----------
+        unit_params : Tensor of shape (n_samples, n_params)
+            Params mapped by ``scaler_``.
+
+        Returns
+        -------
+        trajectories : Tensor of shape (n_samples, n_times, n_channels)
+            As those of :meth:`forward`.
+
+        jacobian : Tensor of shape (n_samples, n_times, n_channels, n_params)
+            Derivative of each reading by each unit param.
+        """
+        n_params = unit_params.shape[1]
+        eye = torch.eye(n_params, device=unit_params.device)
+        parts = []
+        # Every sample is pushed along each param at once. Few at a time: the tangents
+        # are n_params times as large as the trajectories. torch's fast attention
+        # kernels know no forward mode.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            for some in unit_params.detach().float().split(16):
+                rows = some.repeat_interleave(n_params, dim=0)
+                with forward_ad.dual_level():
+                    dual = forward_ad.make_dual(rows, eye.repeat(len(some), 1))
+                    value, tangent = forward_ad.unpack_dual(self.forward(dual))
+                tangent = tangent.unflatten(0, (-1, n_params)).movedim(1, -1)
+                parts.append((value[::n_params], tangent))
+        trajectories, jacobian = zip(*parts)
+        return torch.cat(trajectories), torch.cat(jacobian)
 
     def _check_readings(self, observations):
         return check_observations(self, observations, n_channels=self.n_channels_)

@@ -1,5 +1,13 @@
 """Inverters: observations to params, each behind fit and predict."""
 
 from sklearn_inverse.inverse._adm import ADMInverter
+from sklearn_inverse.inverse._gradient import GradientInverter
+from sklearn_inverse.inverse._optimizers import InversionStatus
+from sklearn_inverse.inverse._result import InversionResult
 
-__all__ = ["ADMInverter"]
+__all__ = [
+    "ADMInverter",
+    "GradientInverter",
+    "InversionResult",
+    "InversionStatus",
+]

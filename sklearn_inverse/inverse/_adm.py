@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.special import ndtr, ndtri
 
-from sklearn_inverse.base import BaseInverter
+from sklearn_inverse.base import PosteriorInverter
 from sklearn_inverse.exceptions import ExtrapolationWarning
 from sklearn_inverse.forward import ODESurrogate
 from sklearn_inverse.forward._training import (
@@ -45,7 +45,7 @@ __all__ = ["ADMInverter"]
 MIN_CALIBRATION = 20  # held-out pairs below which the spread is left as learned
 
 
-class ADMInverter(BaseInverter):
+class ADMInverter(PosteriorInverter):
     r"""Recover params by drifting particles with a learned velocity (amortised).
 
     ``fit`` trains a network :math:`F_\varphi` on simulated pairs; ``predict`` integrates
@@ -64,7 +64,8 @@ class ADMInverter(BaseInverter):
         :class:`ODESurrogate` with its defaults.
 
     n_channels : int, default=None
-        Channels of the observations. If None, taken from 3-D observations, else 1.
+        Channels of the observations. If None, those of a forward model that needs no
+        fitting, else taken from 3-D observations, else 1.
 
     bounds : array-like of shape (n_params, 2), default=None
         Box in which params are sought, in their own units. If None, that of the forward

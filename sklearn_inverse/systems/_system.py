@@ -5,6 +5,7 @@ and what an instrument reports, and, where one is known, a reference solution th
 integrator must reproduce.
 """
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -227,6 +228,28 @@ class ODESystem:
                 f"params. Got shape {tuple(y0.shape)} instead."
             )
         return y0.expand(len(params), -1)
+
+    def until(self, n_times):
+        """Return the same system with its first output times only.
+
+        Parameters
+        ----------
+        n_times : int
+            Output times to keep, at least one.
+
+        Returns
+        -------
+        system : ODESystem
+            A copy with the shorter time span.
+        """
+        if not 1 <= n_times <= self.n_times:
+            raise ValueError(
+                f"`n_times` must be between 1 and {self.n_times}, the number of output "
+                f"times. Got {n_times!r} instead."
+            )
+        shorter = copy.copy(self)
+        shorter.times, shorter.n_times = self.times[:n_times], n_times
+        return shorter
 
     def channels(self, y, params):
         """Turn states into what the instrument reports.

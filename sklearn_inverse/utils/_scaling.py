@@ -4,6 +4,8 @@ Tensors are handled by their own methods, so that nothing here imports torch and
 ``metrics`` can share these maps.
 """
 
+import math
+
 import numpy as np
 
 from sklearn_inverse.utils._validation import check_bounds, check_scale
@@ -107,6 +109,12 @@ class ParamScaler:
         is_log = params.new_tensor(self.is_log) > 0
         one = params.new_ones(())
         return (params.where(is_log, one).log10().where(is_log, params) - low) / width
+
+    def stretch_tensor(self, params):
+        """Return the derivative of physical params (…, n_params) by the unit ones."""
+        width = params.new_tensor(self.width)
+        is_log = params.new_tensor(self.is_log) > 0
+        return (math.log(10) * params * width).where(is_log, width)
 
     def __eq__(self, other):
         return np.array_equal(self.bounds, other.bounds) and np.array_equal(

@@ -1,0 +1,444 @@
+"""What inverters share that search params for each sample, one by one or together."""
+
+import warnings
+from dataclasses import fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_inverse.base import BaseInverter
+from sklearn_inverse.exceptions import (
+    BoundsWarning,
+    ConvergenceWarning,
+    IntegrationWarning,
+    MisfitWarning,
+)
+from sklearn_inverse.forward import ODESurrogate
+from sklearn_inverse.inverse._objective import Objective
+from sklearn_inverse.inverse._optimizers import InversionStatus
+from sklearn_inverse.inverse._result import InversionResult
+from sklearn_inverse.utils._parallel import iter_chunks
+from sklearn_inverse.utils._torch import resolve_device, spawn_seeds
+from sklearn_inverse.utils._validation import check_noise_std
+
+__all__ = ["LaplaceInverter", "PointInverter"]
+
+EXACT = 1e-6  # of a channel's spread: what readings without noise are good for
+EXPLAINED = 1e-3  # of a channel's spread: misfits so small are never complained of
+EDGE = 1e-3  # of the box: nearer to a wall an estimate lies on it
+
+
+class PointInverter(BaseInverter):
+    """Search, for each sample, the params that explain its readings best.
+
+    A subclass stores ``chunk_size``, ``n_jobs``, ``device``, ``random_state`` and
+    ``verbose`` too, ends ``fit`` with ``_try_out``, and implements ``_invert_chunk``.
+    """
+
+    _ends_by_converging = True  # else running out of iterations is the normal end
+
+    def invert(self, observations, *, noise_std=None):
+        """Estimate params, and say how it went.
+
+        Parameters
+        ----------
+        observations : array-like of shape (n_samples, n_times * n_channels) or \
+(n_samples, n_times, n_channels)
+            Readings, NaN where nothing was measured.
+
+        noise_std : float or array-like, default=None
+            Noise of these readings: one number, one per channel, or one per reading,
+            shaped like the observations. If None, the estimator's own ``noise_std``.
+
+        Returns
+        -------
+        result : InversionResult
+            Estimates, misfits, iterations and statuses, one row per sample.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If samples did not converge, or Ctrl-C ended the search early; what was
+            found is kept, and samples not begun are NaN.
+
+        IntegrationWarning
+            If the forward model failed at some starts.
+
+        MisfitWarning
+            If some readings cannot be explained by the params found.
+
+        BoundsWarning
+            If readings push some params against their bounds.
+        """
+        readings = self._check_readings(observations)
+        result = self._invert(readings, noise_std)
+        result.params = self._shape_params(result.params)
+        return result
+
+    def predict(self, observations, *, noise_std=None):
+        """Estimate the params behind each sample of observations.
+
+        Parameters
+        ----------
+        observations : array-like of shape (n_samples, n_times * n_channels) or \
+(n_samples, n_times, n_channels)
+            Readings, NaN where nothing was measured.
+
+        noise_std : float or array-like, default=None
+            Noise of these readings; see :meth:`invert`.
+
+        Returns
+        -------
+        params : ndarray of shape (n_samples, n_params) or (n_samples,)
+            In the params' own units, shaped as the params seen in ``fit``.
+        """
+        return self.invert(observations, noise_std=noise_std).params
+
+    def _estimate(self, readings):
+        return self._invert(readings).params
+
+    def _default_surrogate(self):
+        return ODESurrogate(
+            bounds=self.bounds,
+            scale="linear" if self.scale is None else self.scale,
+            device=self.device,
+            random_state=self.random_state,
+            verbose=self.verbose,
+        )
+
+    def _try_out(self, trajectories):
+        """Invert the first training sample; ``n_iter_`` is what it took."""
+        (self._start_seed,) = spawn_seeds(self.random_state, 1)
+        first = trajectories[:1]
+        trial = self._invert_chunk(first, self._reading_noise(first, None))
+        self.n_iter_ = max(int(trial.n_iter[0]), 1)
+        return self
+
+    def _invert(self, readings, noise_std=None):
+        """Run all chunks, warn, and give params their own units."""
+        noise = self._reading_noise(readings, noise_std)
+        n_samples = len(readings)
+        result = blank_result(n_samples, self.n_params_)
+        outcomes = iter_chunks(
+            self._invert_chunk,
+            readings,
+            noise,
+            chunk_size=self._chunk_length(n_samples),
+            n_jobs=self.n_jobs,
+            prefer=self._prefer(),
+            verbose=self.verbose,
+            desc=type(self).__name__,
+        )
+        try:
+            for part, outcome in outcomes:
+                fill(result, part, outcome)
+                if (outcome.status == InversionStatus.INTERRUPTED).any():
+                    break  # Ctrl-C reached the chunk, not this loop
+        except KeyboardInterrupt:
+            pass
+        self._warn_of(result)
+        result.params = self.scaler_.to_physical(result.params)
+        return result
+
+    def _invert_chunk(self, readings, noise) -> InversionResult:
+        """Invert some samples together.
+
+        Parameters
+        ----------
+        readings : ndarray of shape (n_samples, n_times, n_channels)
+            NaN where nothing was measured.
+
+        noise : ndarray of the same shape
+            Positive standard deviations, model error included.
+
+        Returns
+        -------
+        result : InversionResult
+            With ``params`` in the unit box.
+        """
+        raise AssertionError("every inverter of this kind searches")
+
+    def _chunk_length(self, n_samples):
+        """Return how many samples are inverted together."""
+        return self.chunk_size
+
+    def _prefer(self):
+        """Threads where the forward model lets other threads run, else processes."""
+        is_compiled = getattr(self.surrogate_, "_is_compiled", None)
+        return None if is_compiled and not is_compiled() else "threads"
+
+    def _reading_noise(self, readings, noise_std):
+        """Return the standard deviation of each reading: noise and model error."""
+        noise_std = self.noise_std if noise_std is None else noise_std
+        noise = check_noise_std(noise_std, shape=readings.shape)
+        error = getattr(self.surrogate_, "error_", np.zeros(self.n_channels_))
+        exact = EXACT * self.channel_scaler_.std
+        # Scaled before squaring: channels of 1e-18 have squares that underflow.
+        parts = [np.broadcast_to(p / exact, readings.shape) for p in (noise, error)]
+        return exact * np.sqrt(1 + parts[0] ** 2 + parts[1] ** 2)
+
+    def _objective(self, readings, noise, **options) -> Objective:
+        """Return the objective of some samples on the device."""
+        device = resolve_device(self.device)
+        tensors = (
+            torch.as_tensor(np.array(a), dtype=torch.float64, device=device)
+            for a in (readings, noise, EXPLAINED * self.channel_scaler_.std)
+        )
+        return Objective(self._boxed(self.surrogate_), *tensors, **options)
+
+    def _boxed(self, model):
+        """Return the forward model as a function of this inverter's unit params."""
+        return model if self.scaler_ == model.scaler_ else Boxed(model, self.scaler_)
+
+    def _starts(self, n_starts) -> Tensor:
+        """Draw starts that all samples share: the centre of the box, then random ones."""
+        starts = np.random.default_rng(self._start_seed).random(
+            (n_starts, self.n_params_)
+        )
+        starts[0] = 0.5
+        return torch.as_tensor(starts, device=resolve_device(self.device))
+
+    def _summarise(
+        self, objective, unit, start, n_iter, status, n_failed, hessian=None
+    ):
+        """Return the result of one chunk, from tensors with one row per sample."""
+        sample = torch.arange(len(unit), device=unit.device)
+        n_forward = objective.n_forward + objective.n_linearised
+        misfit, _ = objective.misfit(unit, sample)
+        start_misfit, _ = objective.misfit(start, sample)
+        lost = misfit.isnan()
+        status = torch.where(lost, int(InversionStatus.FAILED), status)
+        covariance = None
+        if hessian is not None:
+            covariance = torch.linalg.inv(hessian)
+            covariance = torch.where(lost[:, None, None], torch.nan, covariance)
+        parts = {
+            "params": torch.where(lost[:, None], torch.nan, unit),
+            "misfit": misfit,
+            "n_readings": objective.n_readings,
+            "explained": objective.explains(unit, sample),
+            "start_misfit": start_misfit,
+            "n_iter": n_iter,
+            "n_forward": n_forward,
+            "n_linearised": objective.n_linearised,
+            "n_failed": n_failed,
+            "status": status,
+            "covariance": covariance,
+        }
+        return InversionResult(
+            **{k: None if v is None else v.cpu().numpy() for k, v in parts.items()}
+        )
+
+    def _warn_of(self, result):
+        """Issue one warning for each kind of trouble."""
+        n_samples = len(result.status)
+        done = np.isfinite(result.params).all(axis=1)
+
+        def count(*codes):
+            return int(np.isin(result.status, codes).sum())
+
+        def warn(message, category):
+            warnings.warn(message, category, stacklevel=5)
+
+        if n_interrupted := count(InversionStatus.INTERRUPTED):
+            warn(
+                f"Interrupted: {n_samples - n_interrupted} of {n_samples} samples were "
+                f"inverted to the end. Of the others {(~done).sum()} are NaN.",
+                ConvergenceWarning,
+            )
+        codes = [InversionStatus.STALLED]
+        if self._ends_by_converging:
+            codes.append(InversionStatus.MAX_ITER)
+        if n_open := count(*codes):
+            first = int(np.argmax(np.isin(result.status, codes)))
+            sentence = InversionStatus(result.status[first]).sentence
+            warn(
+                f"{n_open} of {n_samples} samples did not converge, the first at row "
+                f"{first}: {sentence}",
+                ConvergenceWarning,
+            )
+        if result.n_failed.any():
+            n_lost = count(InversionStatus.FAILED)
+            warn(
+                f"The forward model failed at {result.n_failed.sum()} starts of "
+                f"{(result.n_failed > 0).sum()} samples; these starts were dropped. "
+                f"{n_lost} samples have no start left and are NaN.",
+                IntegrationWarning,
+            )
+        unexplained = done & ~result.explained
+        if unexplained.any():
+            first = int(np.argmax(unexplained))
+            warn(
+                f"No params were found that explain the readings of {unexplained.sum()} "
+                f"of {n_samples} samples. The first is row {first}, whose misfit is "
+                f"{result.misfit[first]:.3g} for {result.n_readings[first]} readings. "
+                "Check `noise_std`, the model and `bounds`, or raise `n_starts`.",
+                MisfitWarning,
+            )
+        at_edge = done[:, None] & ((result.params < EDGE) | (result.params > 1 - EDGE))
+        if at_edge.any():
+            named = ", ".join(
+                f"{self._param_name(j)} ({n})"
+                for j, n in enumerate(at_edge.sum(axis=0))
+                if n
+            )
+            warn(
+                f"Readings push params against their bounds in {at_edge.any(axis=1).sum()}"
+                f" of {n_samples} samples: {named}. Widen `bounds` if values beyond them "
+                "are possible.",
+                BoundsWarning,
+            )
+
+    def _param_name(self, j):
+        system = getattr(self.surrogate_, "system", None)
+        return f"param {j}" if system is None else system.param_names[j]
+
+
+class LaplaceInverter(PointInverter):
+    """A point inverter with a normal posterior around its estimate.
+
+    The covariance is the inverse of the Gauss–Newton Hessian of the objective, the
+    prior included (Laplace's approximation), in the unit box.
+    """
+
+    def predict(self, observations, return_std=False, *, noise_std=None):
+        """Estimate the params behind each sample of observations.
+
+        Parameters
+        ----------
+        observations : array-like of shape (n_samples, n_times * n_channels) or \
+(n_samples, n_times, n_channels)
+            Readings, NaN where nothing was measured.
+
+        return_std : bool, default=False
+            Whether to return the posterior standard deviation too.
+
+        noise_std : float or array-like, default=None
+            Noise of these readings; see :meth:`invert`.
+
+        Returns
+        -------
+        params : ndarray of shape (n_samples, n_params) or (n_samples,)
+            Maximum of the posterior, which is normal: its mean too. In the params' own
+            units, shaped as the params seen in ``fit``.
+
+        std : ndarray of the same shape
+            Posterior standard deviation: half the length of the interval of one standard
+            deviation to either side, on the scale of the param. Only if ``return_std``.
+        """
+        readings = self._check_readings(observations)
+        result = self._invert(readings, noise_std)
+        mean = self._shape_params(result.params)
+        if not return_std:
+            return mean
+        self._need_covariance(result)
+        sd = np.sqrt(np.einsum("npp->np", result.covariance))
+        unit = self.scaler_.to_unit(result.params)
+        high, low = (self.scaler_.to_physical(unit + k * sd) for k in (1, -1))
+        return mean, self._shape_params((high - low) / 2)
+
+    def sample(self, observations, n_draws=100, *, noise_std=None):
+        """Draw params from the posterior of each sample.
+
+        Parameters
+        ----------
+        observations : array-like as in :meth:`predict`
+            Readings, NaN where nothing was measured.
+
+        n_draws : int, default=100
+            Draws per sample. All samples share their random numbers, so that a sample's
+            draws do not depend on its companions.
+
+        noise_std : float or array-like, default=None
+            Noise of these readings; see :meth:`invert`.
+
+        Returns
+        -------
+        params : ndarray of shape (n_samples, n_draws, n_params) or (n_samples, n_draws)
+            Draws in the params' own units. Those that fall outside the box are
+            reflected at its walls.
+        """
+        readings = self._check_readings(observations)
+        result = self._invert(readings, noise_std)
+        self._need_covariance(result)
+        noise = np.random.default_rng(self._start_seed).standard_normal(
+            (n_draws, self.n_params_)
+        )
+        known = np.isfinite(result.covariance).all(axis=(1, 2))
+        draws = np.full((len(known), n_draws, self.n_params_), np.nan)
+        factor = np.linalg.cholesky(result.covariance[known])
+        unit = self.scaler_.to_unit(result.params[known])
+        draws[known] = reflect(unit[:, None] + np.einsum("spq,dq->sdp", factor, noise))
+        return self._shape_params(self.scaler_.to_physical(draws))
+
+    def _need_covariance(self, result):
+        """Raise where the method gives none."""
+
+
+class Boxed:
+    """A forward model as a function of the unit params of another box.
+
+    Parameters
+    ----------
+    model : forward model
+        Has ``scaler_``, ``forward`` and ``linearise``.
+
+    scaler : ParamScaler
+        The other box.
+    """
+
+    def __init__(self, model, scaler):
+        self.model, self.scaler = model, scaler
+        if hasattr(model, "until"):
+            self.until = lambda n_times: Boxed(model.until(n_times), scaler)
+
+    def forward(self, unit):
+        """Return trajectories, differentiable by ``unit``."""
+        return self.model.forward(self._map(unit))
+
+    def linearise(self, unit):
+        """Return trajectories and their derivative by ``unit``."""
+        with torch.enable_grad():
+            unit = unit.detach().requires_grad_()
+            inside = self._map(unit)
+            (stretch,) = torch.autograd.grad(inside.sum(), unit)  # param by param
+        trajectories, jacobian = self.model.linearise(inside.detach())
+        return trajectories, jacobian * stretch[:, None, None]
+
+    def _map(self, unit):
+        return self.model.scaler_.to_unit_tensor(self.scaler.to_physical_tensor(unit))
+
+
+def reflect(unit):
+    """Fold the real line onto the unit interval, by reflection at its ends."""
+    return 1 - np.abs(1 - np.mod(unit, 2))
+
+
+def blank_result(n_samples, n_params) -> InversionResult:
+    """Return the result of samples none of which was begun."""
+    nan, zero = np.full(n_samples, np.nan), np.zeros(n_samples, dtype=int)
+    return InversionResult(
+        params=np.full((n_samples, n_params), np.nan),
+        misfit=nan.copy(),
+        n_readings=zero.copy(),
+        explained=np.zeros(n_samples, dtype=bool),
+        start_misfit=nan.copy(),
+        n_iter=zero.copy(),
+        n_forward=zero.copy(),
+        n_linearised=zero.copy(),
+        n_failed=zero.copy(),
+        status=np.full(n_samples, int(InversionStatus.INTERRUPTED)),
+        covariance=None,
+    )
+
+
+def fill(result, part, outcome):
+    """Write the rows of one chunk into the whole."""
+    n_samples, n_params = result.params.shape
+    if outcome.covariance is not None and result.covariance is None:
+        result.covariance = np.full((n_samples, n_params, n_params), np.nan)
+    for field in fields(outcome):
+        values = getattr(outcome, field.name)
+        if values is not None:
+            getattr(result, field.name)[part] = values
