@@ -44,7 +44,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         n_channels = self.n_channels
         if n_channels is None:  # a forward model that is ready knows
-            n_channels = getattr(self.surrogate, "n_channels_", None)
+            n_channels = getattr(self._forward_model, "n_channels_", None)
         trajectories = check_observations(
             self,
             observations,
@@ -57,15 +57,10 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         _, self.n_times_, self.n_channels_ = trajectories.shape
         self.n_params_ = params.shape[1]
         check_noise_std(self.noise_std, shape=trajectories[:1].shape)
-        if self.bounds is not None:
-            check_bounds(self.bounds, n_params=self.n_params_)
         self._check_options()
 
         self.surrogate_ = self._fit_surrogate(trajectories, params)
-        forward_box = self.surrogate_.scaler_
-        bounds = forward_box.bounds if self.bounds is None else self.bounds
-        scale = forward_box.scale if self.scale is None else self.scale
-        self.scaler_ = ParamScaler.from_data(params, bounds=bounds, scale=scale)
+        self.scaler_ = self._settle_box(params)
         self.channel_scaler_ = ChannelScaler(trajectories)
         self._warn_of_wider_box()
         return trajectories, self.scaler_.to_unit(params)
@@ -90,9 +85,23 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 stacklevel=4,
             )
 
+    @property
+    def _forward_model(self):
+        """The forward model as the user gave it."""
+        return self.surrogate
+
+    def _settle_box(self, params):
+        """Return the box that the user gave, or that of the forward model."""
+        forward_box = self.surrogate_.scaler_
+        bounds = forward_box.bounds if self.bounds is None else self.bounds
+        scale = forward_box.scale if self.scale is None else self.scale
+        return ParamScaler.from_data(params, bounds=bounds, scale=scale)
+
     def _fit_surrogate(self, trajectories, params):
         """Return a forward model that fits the training pairs, trained if it must be."""
-        surrogate = self.surrogate
+        surrogate = self._forward_model
+        if self.bounds is not None:
+            check_bounds(self.bounds, n_params=self.n_params_)
         surrogate = self._default_surrogate() if surrogate is None else clone(surrogate)
         if hasattr(surrogate, "fit"):
             surrogate = surrogate.fit(trajectories, params)
@@ -101,8 +110,9 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if sizes != expected:
             raise ValueError(
                 "The forward model and the training pairs must agree in (n_times, "
-                f"n_channels, n_params). `surrogate` has {sizes}, the pairs have "
-                f"{expected}. Check `n_channels`, or refit the surrogate on these pairs."
+                f"n_channels, n_params). The forward model has {sizes}, the pairs have "
+                f"{expected}. Check `n_channels`, or refit the forward model on these "
+                "pairs."
             )
         return surrogate
 

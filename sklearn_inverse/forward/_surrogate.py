@@ -11,7 +11,6 @@ import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
-from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sklearn_inverse.exceptions import ExtrapolationWarning
@@ -24,6 +23,7 @@ from sklearn_inverse.forward._training import (
     split_held_out,
     tensor_dataset,
 )
+from sklearn_inverse.ode._rhs import push_tangents
 from sklearn_inverse.utils._scaling import ChannelScaler, ParamScaler
 from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
 from sklearn_inverse.utils._torch import as_tensor, resolve_device, spawn_seeds
@@ -427,17 +427,13 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         n_params = unit_params.shape[1]
         eye = torch.eye(n_params, device=unit_params.device)
         parts = []
-        # Every sample is pushed along each param at once. Few at a time: the tangents
-        # are n_params times as large as the trajectories. torch's fast attention
-        # kernels know no forward mode.
+        # Few samples at a time: the tangents are n_params times as large as the
+        # trajectories. torch's fast attention kernels have no second derivatives.
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            for some in unit_params.detach().float().split(16):
-                rows = some.repeat_interleave(n_params, dim=0)
-                with forward_ad.dual_level():
-                    dual = forward_ad.make_dual(rows, eye.repeat(len(some), 1))
-                    value, tangent = forward_ad.unpack_dual(self.forward(dual))
-                tangent = tangent.unflatten(0, (-1, n_params)).movedim(1, -1)
-                parts.append((value[::n_params], tangent))
+            for some in unit_params.detach().float().split(32):
+                directions = eye[:, None].expand(-1, len(some), -1)
+                pushed = push_tangents(self.forward, (some,), (directions,))
+                parts.append((self.forward(some), pushed.movedim(0, -1)))
         trajectories, jacobian = zip(*parts)
         return torch.cat(trajectories), torch.cat(jacobian)
 

@@ -1,13 +1,17 @@
 """Inverters: observations to params, each behind fit and predict."""
 
 from sklearn_inverse.inverse._adm import ADMInverter
+from sklearn_inverse.inverse._cmaes import CMAESInverter
 from sklearn_inverse.inverse._gradient import GradientInverter
 from sklearn_inverse.inverse._optimizers import InversionStatus
+from sklearn_inverse.inverse._refined import RefinedInverter
 from sklearn_inverse.inverse._result import InversionResult
 
 __all__ = [
     "ADMInverter",
+    "CMAESInverter",
     "GradientInverter",
     "InversionResult",
     "InversionStatus",
+    "RefinedInverter",
 ]

@@ -2,6 +2,7 @@
 
 from numbers import Integral, Real
 
+import numpy as np
 import torch
 
 from sklearn_inverse.inverse._objective import Objective
@@ -46,10 +47,14 @@ class GradientInverter(LaplaceInverter):
           mean absolute misfit from many random starts, whose ends are averaged. No
           prior, and no uncertainty.
 
+    start : {"centre", "random"} or array-like of shape (n_params,), default="centre"
+        Where the first start is made: in the middle of the box, at a random point, or
+        at params in their own units, such as published ones.
+
     n_starts : int, default=None
-        Most starts per sample: the centre of the box, then random points that all
-        samples share. A further start is made only while none so far explains the
-        readings to within their noise. If None, 5; for "adam" and "sgd" 100, all made.
+        Most starts per sample. Those after the first are random points that all samples
+        share, and made only while none so far explains the readings to within their
+        noise. If None, 5; for "adam" and "sgd" 100, all of which are made.
 
     max_iter : int, default=None
         Most iterations of a start. If None, 50 ("gauss_newton"), 200 ("lbfgs") or 100
@@ -60,14 +65,15 @@ class GradientInverter(LaplaceInverter):
         objective. Not used by "adam" and "sgd".
 
     lr : float, default=None
-        Learning rate. If None, 0.1 for "adam", 1.0 for "sgd", on the scale of
+        Learning rate. If None, 0.1 for "adam", 2.0 for "sgd", on the scale of
         :math:`\operatorname{artanh}(2u - 1)`, u in the unit box.
 
-    horizon : {"full", "growing"}, default="full"
-        "growing" fits the first tenth of each sample's observed times first, and
-        doubles their number until all are fitted. Oscillating and chaotic systems have
-        a local optimum for each phase they can be out of; this passes them by. For
-        "gauss_newton" and "lbfgs".
+    horizon : {"growing", "full"}, default="growing"
+        "growing" fits the first tenth of each sample's observed times first, though no
+        fewer than hold twice as many readings as there are params, and doubles their
+        number until all are fitted. Oscillating systems have a local optimum for each
+        phase they can be out of; this passes them by. "full" fits all readings at once,
+        as "adam" and "sgd" always do.
 
     n_channels : int, default=None
         Channels of the observations. If None, those of a forward model that needs no
@@ -153,6 +159,7 @@ class GradientInverter(LaplaceInverter):
     _parameter_constraints: dict = {
         "surrogate": [HasMethods(["forward", "simulate"]), None],
         "optimizer": [StrOptions({"gauss_newton", "lbfgs", "adam", "sgd"})],
+        "start": [StrOptions({"centre", "random"}), "array-like"],
         "n_starts": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -174,11 +181,12 @@ class GradientInverter(LaplaceInverter):
         surrogate=None,
         *,
         optimizer="gauss_newton",
+        start="centre",
         n_starts=None,
         max_iter=None,
         tol=1e-5,
         lr=None,
-        horizon="full",
+        horizon="growing",
         n_channels=None,
         bounds=None,
         scale=None,
@@ -191,6 +199,7 @@ class GradientInverter(LaplaceInverter):
     ):
         self.surrogate = surrogate
         self.optimizer = optimizer
+        self.start = start
         self.n_starts = n_starts
         self.max_iter = max_iter
         self.tol = tol
@@ -231,13 +240,6 @@ class GradientInverter(LaplaceInverter):
     def _ends_by_converging(self):
         return self.optimizer in ("gauss_newton", "lbfgs")
 
-    def _check_options(self):
-        if self.horizon == "growing" and not self._ends_by_converging:
-            raise ValueError(
-                "`horizon='growing'` needs optimizer='gauss_newton' or 'lbfgs'. Got "
-                f"{self.optimizer!r} instead."
-            )
-
     def _need_covariance(self, result):
         if result.covariance is None:
             raise ValueError(
@@ -249,7 +251,7 @@ class GradientInverter(LaplaceInverter):
         if not self._ends_by_converging:
             return self._descend_chunk(readings, noise)
         objective = self._objective(readings, noise)
-        starts = self._starts(self.n_starts or 5)
+        starts = self._starts(self.n_starts or 5, self.start)
         return climb(
             self, objective, starts.expand(len(readings), -1, -1), self._climb_once
         )
@@ -264,6 +266,8 @@ class GradientInverter(LaplaceInverter):
         for stage in stages:
             end = self._optimise(stage, start, sample)
             start, n_iter = end.unit, n_iter + end.n_iter
+            if (end.status == InversionStatus.INTERRUPTED).any():
+                break
         return end._replace(n_iter=n_iter)
 
     def _optimise(self, objective: Objective, start, sample):
@@ -280,19 +284,20 @@ class GradientInverter(LaplaceInverter):
 
     def _descend_chunk(self, readings, noise):
         """Average the ends of many starts, as the paper does."""
-        spread = self.channel_scaler_.std / max(1, readings.shape[1])
+        n_readings = (~np.isnan(readings)).sum(axis=(1, 2), keepdims=True)
+        spread = np.broadcast_to(n_readings * self.channel_scaler_.std, noise.shape)
         mean_absolute = self._objective(
-            readings, spread + 0 * noise, loss="l1", prior_precision=0.0
+            readings, spread, loss="l1", prior_precision=0.0
         )
         n_samples, n_starts = len(readings), self.n_starts or 100
-        starts = self._starts(n_starts).repeat(n_samples, 1)
+        starts = self._starts(n_starts, self.start).repeat(n_samples, 1)
         sample = torch.arange(n_samples).repeat_interleave(n_starts).to(starts.device)
         box = TanhBox(mean_absolute, sample)
         end = descend(
             box,
             box.inside_out(starts),
             method=self.optimizer,
-            lr=self.lr or {"adam": 0.1, "sgd": 1.0}[self.optimizer],
+            lr=self.lr or {"adam": 0.1, "sgd": 2.0}[self.optimizer],
             max_iter=self.max_iter or 100,
         )
         failed = (end.status == InversionStatus.FAILED).reshape(n_samples, n_starts)

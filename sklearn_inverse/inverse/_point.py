@@ -20,7 +20,7 @@ from sklearn_inverse.inverse._optimizers import InversionStatus
 from sklearn_inverse.inverse._result import InversionResult
 from sklearn_inverse.utils._parallel import iter_chunks
 from sklearn_inverse.utils._torch import resolve_device, spawn_seeds
-from sklearn_inverse.utils._validation import check_noise_std
+from sklearn_inverse.utils._validation import check_noise_std, check_params
 
 __all__ = ["LaplaceInverter", "PointInverter"]
 
@@ -111,7 +111,8 @@ class PointInverter(BaseInverter):
         """Invert the first training sample; ``n_iter_`` is what it took."""
         (self._start_seed,) = spawn_seeds(self.random_state, 1)
         first = trajectories[:1]
-        trial = self._invert_chunk(first, self._reading_noise(first, None))
+        noise = self._reading_noise(first, None)
+        trial = self._invert_chunk(first, noise, *self._per_sample(first))
         self.n_iter_ = max(int(trial.n_iter[0]), 1)
         return self
 
@@ -124,6 +125,7 @@ class PointInverter(BaseInverter):
             self._invert_chunk,
             readings,
             noise,
+            *self._per_sample(readings),
             chunk_size=self._chunk_length(n_samples),
             n_jobs=self.n_jobs,
             prefer=self._prefer(),
@@ -141,7 +143,16 @@ class PointInverter(BaseInverter):
         result.params = self.scaler_.to_physical(result.params)
         return result
 
-    def _invert_chunk(self, readings, noise) -> InversionResult:
+    @property
+    def _own_noise_std(self):
+        """Noise of readings of which nothing else is said."""
+        return self.noise_std
+
+    def _per_sample(self, readings):
+        """Return further arrays that are cut into chunks beside the readings."""
+        return ()
+
+    def _invert_chunk(self, readings, noise, *per_sample) -> InversionResult:
         """Invert some samples together.
 
         Parameters
@@ -151,6 +162,9 @@ class PointInverter(BaseInverter):
 
         noise : ndarray of the same shape
             Positive standard deviations, model error included.
+
+        *per_sample : ndarray
+            The rows of ``_per_sample``.
 
         Returns
         -------
@@ -170,7 +184,7 @@ class PointInverter(BaseInverter):
 
     def _reading_noise(self, readings, noise_std):
         """Return the standard deviation of each reading: noise and model error."""
-        noise_std = self.noise_std if noise_std is None else noise_std
+        noise_std = self._own_noise_std if noise_std is None else noise_std
         noise = check_noise_std(noise_std, shape=readings.shape)
         error = getattr(self.surrogate_, "error_", np.zeros(self.n_channels_))
         exact = EXACT * self.channel_scaler_.std
@@ -191,12 +205,16 @@ class PointInverter(BaseInverter):
         """Return the forward model as a function of this inverter's unit params."""
         return model if self.scaler_ == model.scaler_ else Boxed(model, self.scaler_)
 
-    def _starts(self, n_starts) -> Tensor:
-        """Draw starts that all samples share: the centre of the box, then random ones."""
-        starts = np.random.default_rng(self._start_seed).random(
-            (n_starts, self.n_params_)
-        )
-        starts[0] = 0.5
+    def _starts(self, n_starts, first="centre") -> Tensor:
+        """Draw unit params that all samples start from; ``first`` says where the first."""
+        rng = np.random.default_rng(self._start_seed)
+        starts = rng.random((n_starts, self.n_params_))
+        if not isinstance(first, str):
+            first = check_params(first, n_samples=self.n_params_)[:, 0]
+            self.scaler_.check_inside(first[None])
+            starts[0] = self.scaler_.to_unit(first)
+        elif first == "centre":
+            starts[0] = 0.5
         return torch.as_tensor(starts, device=resolve_device(self.device))
 
     def _summarise(
@@ -289,6 +307,13 @@ class PointInverter(BaseInverter):
                 "are possible.",
                 BoundsWarning,
             )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        # scikit-learn's own regression data are no function of their targets, so that
+        # no forward model explains them: R² there is about 0.3.
+        tags.regressor_tags.poor_score = True
+        return tags
 
     def _param_name(self, j):
         system = getattr(self.surrogate_, "system", None)

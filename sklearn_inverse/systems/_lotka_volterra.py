@@ -1,8 +1,8 @@
 """Lotka-Volterra: hares, and the lynx that eat them."""
 
 import numpy as np
-import torch
 
+from sklearn_inverse.ode import MassAction
 from sklearn_inverse.systems._system import ODESystem
 from sklearn_inverse.utils._validation import check_times
 
@@ -17,6 +17,10 @@ NOMINAL = {
     "hare0": 33.9,
     "lynx0": 5.95,
 }
+
+# Births, catches, deaths and growth as reactions, which have a compiled solver.
+EFFECTS = np.array([[1, -1, 0, 0], [0, 0, -1, 1]])
+ORDERS = np.array([[1, 1, 0, 1], [0, 1, 1, 1]])
 
 BOUNDS = [[0.2, 1.6], [0.006, 0.15], [0.2, 1.6], [0.006, 0.15], [10, 100], [2, 20]]
 
@@ -74,9 +78,12 @@ def lotka_volterra(*, unknown_initial_state=False, bounds=None, times=None):
     nominal = list(NOMINAL.values())
     times = check_times(np.arange(21.0) if times is None else times)
     rates = ["1/year", "1/(year thousand pelts)"] * 2
+    # The initial states are params of reactions that neither use nor make anything.
+    silent = np.zeros((2, n_params - 4), dtype=int)
+    rhs = MassAction(np.hstack([EFFECTS, silent]), np.hstack([ORDERS, silent]))
     return ODESystem(
         rhs,
-        jac=jac,
+        jac=rhs.jac,
         initial_state=initial_state if unknown_initial_state else nominal[4:],
         nominal=nominal[:n_params],
         bounds=BOUNDS[:n_params] if bounds is None else bounds,
@@ -96,22 +103,6 @@ def lotka_volterra(*, unknown_initial_state=False, bounds=None, times=None):
             "computed with SciPy: DOP853 and Radau at rtol 1e-13 agree to 1e-13",
         ),
     )
-
-
-def rhs(t, y, params):
-    """Right-hand side."""
-    hare, lynx = y.unbind(-1)
-    alpha, beta, gamma, delta = params[..., :4].unbind(-1)
-    dydt = [(alpha - beta * lynx) * hare, (-gamma + delta * hare) * lynx]
-    return torch.stack(dydt, dim=-1)
-
-
-def jac(t, y, params):
-    """Jacobian by the states."""
-    hare, lynx = y.unbind(-1)
-    alpha, beta, gamma, delta = params[..., :4].unbind(-1)
-    entries = [alpha - beta * lynx, -beta * hare, delta * lynx, -gamma + delta * hare]
-    return torch.stack(entries, dim=-1).unflatten(-1, (2, 2))
 
 
 def initial_state(params):

@@ -1,0 +1,153 @@
+"""Each row is minimised as if it were alone, and as SciPy does it."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from sklearn_inverse.inverse._optimizers import (
+    InversionStatus,
+    descend,
+    lbfgs,
+    levenberg_marquardt,
+)
+
+
+class Curved:
+    """Rosenbrock's valley in the unit box, as least squares, one per sample."""
+
+    def __init__(self, minimum, steepness=10.0, fails=None):
+        self.minimum, self.steepness, self.fails = minimum, steepness, fails
+
+    def residuals(self, unit, sample):
+        a, b = self.minimum[sample].unbind(1)
+        x, y = 2 * unit.unbind(1)[0] / (2 * a), unit[:, 1] - b
+        return torch.stack([self.steepness * (y + 1 - x**2), 1 - x], dim=1)
+
+    def value(self, unit, sample):
+        value = 0.5 * self.residuals(unit, sample).square().sum(1)
+        if self.fails is not None:
+            value = torch.where(self.fails(unit), torch.inf, value)
+        return value
+
+    def linearise(self, unit, sample):
+        jacobian = torch.stack(
+            [
+                torch.autograd.functional.jacobian(
+                    lambda u, s=s: self.residuals(u[None], s[None])[0], u
+                )
+                for u, s in zip(unit, sample)
+            ]
+        )
+        residuals = self.residuals(unit, sample)
+        gradient = (residuals[:, None] @ jacobian)[:, 0]
+        floor = 1e-9 * torch.eye(2, dtype=unit.dtype)
+        return self.value(unit, sample), gradient, jacobian.mT @ jacobian + floor
+
+    def __call__(self, x, rows):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            value = self.value(x, rows)
+            (gradient,) = torch.autograd.grad(value.sum(), x)
+        return value.detach(), gradient
+
+
+MINIMA = torch.tensor([[0.3, 0.6], [0.8, 0.2], [0.5, 0.5]], dtype=torch.float64)
+START = torch.full((3, 2), 0.45, dtype=torch.float64)
+ROWS = torch.arange(3)
+
+
+def test_levenberg_marquardt_finds_the_minima():
+    end = levenberg_marquardt(Curved(MINIMA), START, ROWS, max_iter=100, tol=1e-14)
+    torch.testing.assert_close(end.unit, MINIMA, rtol=0, atol=1e-6)
+    assert (end.status == InversionStatus.CONVERGED).all()
+    assert (end.n_iter < 30).all()
+
+
+def test_a_minimum_at_the_wall_is_that_of_scipy():
+    outside = torch.tensor([[1.4, 0.9]], dtype=torch.float64)
+    curved = Curved(outside, steepness=1.0)
+    start, row = START[:1], ROWS[:1]
+    end = levenberg_marquardt(curved, start, row, max_iter=100, tol=1e-14)
+    known = minimize(
+        lambda u: curved.value(torch.tensor(u)[None], row).item(),
+        start[0].numpy(),
+        method="L-BFGS-B",
+        bounds=[(0, 1), (0, 1)],
+        options={"ftol": 1e-15, "gtol": 1e-10},
+    )
+    np.testing.assert_allclose(end.unit[0], known.x, atol=1e-5)
+    assert end.unit[0].max() == 1
+    assert end.status[0] == InversionStatus.CONVERGED
+
+
+def test_lbfgs_finds_the_minima_in_about_as_many_calls_as_scipy():
+    calls = []
+
+    def counted(x, rows):
+        calls.append(len(x))
+        return Curved(MINIMA)(x, rows)
+
+    end = lbfgs(counted, START, max_iter=500, tol=1e-15)
+    torch.testing.assert_close(end.unit, MINIMA, rtol=0, atol=1e-5)
+    known = [
+        minimize(
+            lambda u, i=i: Curved(MINIMA)(torch.tensor(u)[None], ROWS[i : i + 1])[
+                0
+            ].item(),
+            START[i].numpy(),
+            method="L-BFGS-B",
+            jac=lambda u, i=i: Curved(MINIMA)(torch.tensor(u)[None], ROWS[i : i + 1])[
+                1
+            ][0].numpy(),
+        ).nfev
+        for i in range(3)
+    ]
+    assert sum(calls) < 3 * sum(known)
+
+
+@pytest.mark.parametrize(
+    "optimise",
+    [
+        lambda f, x, r: levenberg_marquardt(f, x, r, max_iter=7, tol=0),
+        lambda f, x, r: lbfgs(lambda z, i: f(z, r[i]), x, max_iter=7, tol=0),
+        lambda f, x, r: descend(
+            lambda z, i: f(z, r[i]), x, method="adam", lr=0.01, max_iter=7
+        ),
+    ],
+    ids=["levenberg_marquardt", "lbfgs", "adam"],
+)
+def test_a_row_does_not_see_the_others(optimise):
+    curved = Curved(MINIMA)
+    together = optimise(curved, START, ROWS)
+    for i in range(3):
+        alone = optimise(curved, START[i : i + 1], ROWS[i : i + 1])
+        torch.testing.assert_close(alone.unit[0], together.unit[i], rtol=1e-9, atol=0)
+
+
+def test_steps_into_what_cannot_be_simulated_are_not_taken():
+    curved = Curved(MINIMA, fails=lambda u: u[:, 0] > 0.7)
+    end = levenberg_marquardt(curved, START, ROWS, max_iter=100, tol=1e-14)
+    assert (end.unit[:, 0] <= 0.7).all()
+    assert end.value.isfinite().all()
+    torch.testing.assert_close(end.unit[[0, 2]], MINIMA[[0, 2]], rtol=0, atol=1e-6)
+    nowhere = Curved(MINIMA, fails=lambda u: u[:, 0] > 0)
+    end = levenberg_marquardt(nowhere, START, ROWS, max_iter=100, tol=1e-14)
+    assert (end.status == InversionStatus.FAILED).all()
+
+
+@pytest.mark.parametrize("method", ["sgd", "adam"])
+def test_descent_is_that_of_torch(method):
+    curved = Curved(MINIMA[:1])
+    end = descend(curved, START[:1], method=method, lr=1e-4, max_iter=25)
+    x = START[:1].clone().requires_grad_()
+    optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[method]([x], lr=1e-4)
+    for _ in range(25):
+        optimizer.zero_grad()
+        curved.value(x, ROWS[:1]).sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(end.unit, x.detach())
+
+
+def test_every_status_has_its_sentence():
+    assert len({status.sentence for status in InversionStatus}) == len(InversionStatus)
