@@ -6,6 +6,7 @@ from sklearn_inverse.inverse import (
     CMAESInverter,
     GradientInverter,
     RefinedInverter,
+    ReparamJointInverter,
 )
 from sklearn_inverse.systems import ODESystem, ReactionSystem
 
@@ -20,5 +21,6 @@ __all__ = [
     "ODESystem",
     "ReactionSystem",
     "RefinedInverter",
+    "ReparamJointInverter",
     "__version__",
 ]

@@ -10,6 +10,7 @@ from sklearn_inverse import (
     GradientInverter,
     ODESurrogate,
     RefinedInverter,
+    ReparamJointInverter,
 )
 
 # Some checks ask for what no forward model explains: noise, classes, two samples.
@@ -46,12 +47,25 @@ ROUGH = ODESurrogate(n_basis=0, n_layers=0, embedding=4, max_epochs=1, random_st
 GRADIENT = GradientInverter(ROUGH, n_starts=1, max_iter=2, random_state=0)
 CMAES = CMAESInverter(ROUGH, popsize=4, max_iter=2, random_state=0)
 REFINED = RefinedInverter(GRADIENT, ROUGH, max_iter=2, random_state=0)
+# Joint mode gives a sample another answer in other company, which no check allows.
+REPARAM = ReparamJointInverter(
+    ROUGH,
+    mode="supervised",
+    refine=False,
+    architecture="mlp",
+    width=32,
+    pretrain_epochs=20,
+    pretrain_lr=1e-2,
+    batch_size=16,
+    random_state=0,
+)
 ESTIMATORS = {
     "surrogate": SURROGATE,
     "adm": INVERTER,
     "gradient": GRADIENT,
     "cmaes": CMAES,
     "refined": REFINED,
+    "reparam": REPARAM,
 }
 
 

@@ -5,6 +5,7 @@ from sklearn_inverse.inverse._cmaes import CMAESInverter
 from sklearn_inverse.inverse._gradient import GradientInverter
 from sklearn_inverse.inverse._optimizers import InversionStatus
 from sklearn_inverse.inverse._refined import RefinedInverter
+from sklearn_inverse.inverse._reparam import ReparamJointInverter
 from sklearn_inverse.inverse._result import InversionResult
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "InversionResult",
     "InversionStatus",
     "RefinedInverter",
+    "ReparamJointInverter",
 ]

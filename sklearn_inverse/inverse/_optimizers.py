@@ -191,7 +191,7 @@ def _quadratic(hessian, step):
     return ((hessian @ step[..., None])[..., 0] * step).sum(dim=1)
 
 
-def lbfgs(function, start, *, max_iter, tol, memory=10) -> Optimum:
+def lbfgs(function, start, *, max_iter, tol, memory=10, reach=None) -> Optimum:
     """Minimise by L-BFGS with backtracking, unconstrained.
 
     Parameters
@@ -212,6 +212,11 @@ def lbfgs(function, start, *, max_iter, tol, memory=10) -> Optimum:
 
     memory : int, default=10
         Pairs of steps and gradient changes kept.
+
+    reach : callable, default=None
+        ``reach(x, rows) -> (low, high)`` of the shape of ``x``: the box around each
+        point within which the next one must lie. If None, steps may be of any length,
+        and leap over the nearest optimum where the curvature is small.
 
     Returns
     -------
@@ -241,6 +246,8 @@ def lbfgs(function, start, *, max_iter, tol, memory=10) -> Optimum:
             if not pairs:
                 length = direction.norm(dim=1, keepdim=True).clamp(min=1)
                 direction = direction / length
+            if reach is not None:
+                direction = direction * _share(direction, x[i], *reach(x[i], i))
             slope = (direction * gradient[i]).sum(dim=1)
             step, new_value, new_gradient = _backtrack(
                 function, x[i], value[i], direction, slope, i
@@ -291,6 +298,13 @@ def _two_loop(gradient, pairs):
     for (s, y, inverse), weight in zip(pairs, reversed(weights)):
         q = q + s * (weight - inverse * (y * q).sum(dim=1))[:, None]
     return -q
+
+
+def _share(direction, x, low, high):
+    """Return how much of each direction (n, n_params) stays in the box, at most 1."""
+    room = torch.where(direction > 0, high - x, low - x) / direction
+    room = torch.where(direction == 0, torch.inf, room)
+    return room.amin(dim=1, keepdim=True).clamp(0, 1)
 
 
 def _backtrack(function, x, value, direction, slope, rows, max_halvings=25):

@@ -1,4 +1,4 @@
-"""GradientInverter reaches the Bayes limit, is sure of no more than it may, and is global."""
+"""GradientInverter reaches the Bayes limit, knows how sure to be, and is global."""
 
 import numpy as np
 import pytest
@@ -202,7 +202,7 @@ def test_both_curved_searches_find_the_same_maximum_and_covariance(decay, make_p
 
 
 def test_the_posterior_of_a_linear_model_is_exact():
-    """y = k t with normal noise: mean and variance are known in closed form."""
+    """The model is y = k t: mean and variance are known in closed form."""
     times = np.array([0.5, 1.0, 2.0])
 
     class Linear(BaseEstimator):

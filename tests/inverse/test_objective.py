@@ -13,7 +13,7 @@ from sklearn_inverse.utils._scaling import ParamScaler
 
 
 def make_objective(model, n_samples=3, share=0.5, **options):
-    """Readings of a model at random params, half of them missing."""
+    """Return that of readings of a model at random params, half of them missing."""
     rng = np.random.default_rng(0)
     truth = torch.as_tensor(rng.random((n_samples, model.n_params_)))
     readings = model.forward(truth).detach()
