@@ -55,6 +55,10 @@ class CMAESInverter(PointInverter):
     n_restarts : int, default=5
         Most restarts with a doubled population.
 
+    prior : {"normal"} or None, default="normal"
+        Prior of the unit params: normal, with the mean and variance of the box, or none
+        at all, which makes the estimate that of maximum likelihood inside the box.
+
     n_channels : int, default=None
         Channels of the observations. If None, those of a forward model that needs no
         fitting, else taken from 3-D observations, else 1.
@@ -98,7 +102,8 @@ class CMAESInverter(PointInverter):
         Spread of the channels.
 
     n_iter_ : int
-        Generations that the first training sample takes, inverted as a trial.
+        Iterations of the trial on the first sample that ends ``fit``: one, or as few as
+        the method takes. Those of predictions are told by :meth:`invert`.
 
     n_features_in_ : int
         ``n_times * n_channels``.
@@ -143,6 +148,7 @@ class CMAESInverter(PointInverter):
         "tol": [Interval(Real, 0, None, closed="left")],
         "restarts": [StrOptions({"ipop", "bipop"}), None],
         "n_restarts": [Interval(Integral, 0, None, closed="left")],
+        "prior": [StrOptions({"normal"}), None],
         "n_channels": [Interval(Integral, 1, None, closed="left"), None],
         "bounds": ["array-like", None],
         "scale": [StrOptions({"linear", "log10"}), list, None],
@@ -164,6 +170,7 @@ class CMAESInverter(PointInverter):
         tol=1e-4,
         restarts=None,
         n_restarts=5,
+        prior="normal",
         n_channels=None,
         bounds=None,
         scale=None,
@@ -181,6 +188,7 @@ class CMAESInverter(PointInverter):
         self.tol = tol
         self.restarts = restarts
         self.n_restarts = n_restarts
+        self.prior = prior
         self.n_channels = n_channels
         self.bounds = bounds
         self.scale = scale

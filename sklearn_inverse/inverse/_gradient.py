@@ -20,7 +20,13 @@ from sklearn_inverse.utils._sklearn import (
     _fit_context,
 )
 
-__all__ = ["GradientInverter", "TanhBox", "climb"]
+__all__ = [
+    "GradientInverter",
+    "TanhBox",
+    "climb",
+    "growing_horizons",
+    "through_stages",
+]
 
 FIRST_SHARE = 0.1  # of the observed times that a growing horizon begins with
 
@@ -75,6 +81,11 @@ class GradientInverter(LaplaceInverter):
         phase they can be out of; this passes them by. "full" fits all readings at once,
         as "adam" and "sgd" always do.
 
+    prior : {"normal"} or None, default="normal"
+        Prior of the unit params: normal, with the mean and variance of the box, or none
+        at all, which makes the estimate that of maximum likelihood inside the box, and
+        its variance what the readings alone tell.
+
     n_channels : int, default=None
         Channels of the observations. If None, those of a forward model that needs no
         fitting, else taken from 3-D observations, else 1.
@@ -118,7 +129,8 @@ class GradientInverter(LaplaceInverter):
         Spread of the channels.
 
     n_iter_ : int
-        Iterations that the first training sample takes, inverted as a trial.
+        Iterations of the trial on the first sample that ends ``fit``: one, or as few as
+        the method takes. Those of predictions are told by :meth:`invert`.
 
     n_features_in_ : int
         ``n_times * n_channels``.
@@ -165,6 +177,7 @@ class GradientInverter(LaplaceInverter):
         "tol": [Interval(Real, 0, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither"), None],
         "horizon": [StrOptions({"full", "growing"})],
+        "prior": [StrOptions({"normal"}), None],
         "n_channels": [Interval(Integral, 1, None, closed="left"), None],
         "bounds": ["array-like", None],
         "scale": [StrOptions({"linear", "log10"}), list, None],
@@ -187,6 +200,7 @@ class GradientInverter(LaplaceInverter):
         tol=1e-5,
         lr=None,
         horizon="growing",
+        prior="normal",
         n_channels=None,
         bounds=None,
         scale=None,
@@ -205,6 +219,7 @@ class GradientInverter(LaplaceInverter):
         self.tol = tol
         self.lr = lr
         self.horizon = horizon
+        self.prior = prior
         self.n_channels = n_channels
         self.bounds = bounds
         self.scale = scale
@@ -251,24 +266,16 @@ class GradientInverter(LaplaceInverter):
         if not self._ends_by_converging:
             return self._descend_chunk(readings, noise)
         objective = self._objective(readings, noise)
-        starts = self._starts(self.n_starts or 5, self.start)
-        return climb(
-            self, objective, starts.expand(len(readings), -1, -1), self._climb_once
-        )
-
-    def _climb_once(self, objective, start, sample):
-        """Run one start of some samples through all horizons."""
         stages = [objective]
         if self.horizon == "growing":
             stages = growing_horizons(objective, self.n_params_)
-        n_iter = torch.zeros_like(sample)
-        end = None
-        for stage in stages:
-            end = self._optimise(stage, start, sample)
-            start, n_iter = end.unit, n_iter + end.n_iter
-            if (end.status == InversionStatus.INTERRUPTED).any():
-                break
-        return end._replace(n_iter=n_iter)
+
+        def climb_once(start, sample, k):
+            return through_stages(stages, self._optimise, start, sample)
+
+        starts = self._starts(self.n_starts or 5, self.start)
+        starts = starts.expand(len(readings), -1, -1)
+        return climb(self, objective, starts, climb_once)
 
     def _optimise(self, objective: Objective, start, sample):
         if self.optimizer == "gauss_newton":
@@ -330,7 +337,8 @@ def climb(inverter, objective, starts, climb_once):
         In the order in which they are tried.
 
     climb_once : callable
-        ``climb_once(objective, start, sample) -> Optimum`` with a Hessian.
+        ``climb_once(start, sample, k) -> Optimum`` with a Hessian, from the ``k``-th
+        start.
 
     Returns
     -------
@@ -347,7 +355,7 @@ def climb(inverter, objective, starts, climb_once):
     first = starts[:, 0].clone()
     open_samples = sample
     for k in range(n_starts):
-        end = climb_once(objective, starts[open_samples, k], open_samples)
+        end = climb_once(starts[open_samples, k], open_samples, k)
         n_iter[open_samples] += end.n_iter
         n_failed[open_samples] += (~end.value.isfinite()).long()
         better = end.value < best_value[open_samples]
@@ -367,6 +375,18 @@ def climb(inverter, objective, starts, climb_once):
     return inverter._summarise(
         objective, best, first, n_iter, status, n_failed, hessian
     )
+
+
+def through_stages(stages, optimise, start, sample):
+    """Optimise one objective after the other, each from where the last one ended."""
+    n_iter = torch.zeros_like(sample)
+    end = None
+    for stage in stages:
+        end = optimise(stage, start, sample)
+        start, n_iter = end.unit, n_iter + end.n_iter
+        if (end.status == InversionStatus.INTERRUPTED).any():
+            break
+    return end._replace(n_iter=n_iter)
 
 
 def growing_horizons(objective, n_params):

@@ -143,7 +143,8 @@ class Objective:
             Its exact gradient.
 
         hessian : Tensor of shape (n_rows, n_params, n_params)
-            :math:`J^T J + 12 I`, positive definite.
+            :math:`J^T J + 12 I`, positive definite: without a prior, the unit matrix is
+            added to the twelfth digit of the largest curvature.
         """
         parts = [
             self._linearise(*rows) for rows in zip(unit.split(ROWS), sample.split(ROWS))

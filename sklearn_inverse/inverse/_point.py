@@ -1,5 +1,6 @@
 """What inverters share that search params for each sample, one by one or together."""
 
+import copy
 import warnings
 from dataclasses import fields
 
@@ -108,12 +109,16 @@ class PointInverter(BaseInverter):
         )
 
     def _try_out(self, trajectories):
-        """Invert the first training sample; ``n_iter_`` is what it took."""
+        """Search one iteration far for the first sample: what cannot work fails now."""
         (self._start_seed,) = spawn_seeds(self.random_state, 1)
+        trial = copy.copy(self)
+        for name in ("max_iter", "refine_iter", "n_starts"):
+            if hasattr(trial, name):
+                setattr(trial, name, 1)
         first = trajectories[:1]
         noise = self._reading_noise(first, None)
-        trial = self._invert_chunk(first, noise, *self._per_sample(first))
-        self.n_iter_ = max(int(trial.n_iter[0]), 1)
+        result = trial._invert_chunk(first, noise, *self._per_sample(first))
+        self.n_iter_ = max(int(result.n_iter[0]), 1)
         return self
 
     def _invert(self, readings, noise_std=None):
@@ -199,6 +204,8 @@ class PointInverter(BaseInverter):
             torch.as_tensor(np.array(a), dtype=torch.float64, device=device)
             for a in (readings, noise, EXPLAINED * self.channel_scaler_.std)
         )
+        if getattr(self, "prior", "normal") is None:
+            options["prior_precision"] = 0.0
         return Objective(self._boxed(self.surrogate_), *tensors, **options)
 
     def _boxed(self, model):

@@ -7,10 +7,19 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
-from sklearn_inverse.inverse._gradient import climb
+from sklearn_inverse.inverse._gradient import (
+    climb,
+    growing_horizons,
+    through_stages,
+)
 from sklearn_inverse.inverse._optimizers import levenberg_marquardt
 from sklearn_inverse.inverse._point import LaplaceInverter
-from sklearn_inverse.utils._sklearn import HasMethods, Interval, _fit_context
+from sklearn_inverse.utils._sklearn import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    _fit_context,
+)
 
 __all__ = ["RefinedInverter"]
 
@@ -42,6 +51,11 @@ class RefinedInverter(LaplaceInverter):
     tol : float, default=1e-5
         A sample has converged when a step would gain less than this share of one plus
         the objective.
+
+    prior : {"normal"} or None, default="normal"
+        Prior of the unit params: normal, with the mean and variance of the box, or none
+        at all, which makes the estimate that of maximum likelihood inside the box, and
+        its variance what the readings alone tell.
 
     n_channels : int, default=None
         Channels of the observations. If None, those of the simulator.
@@ -77,7 +91,8 @@ class RefinedInverter(LaplaceInverter):
         Map from params to the unit box: the inverter's.
 
     n_iter_ : int
-        Steps that the first training sample takes, refined as a trial.
+        Iterations of the trial on the first sample that ends ``fit``: one, or as few as
+        the method takes. Those of predictions are told by :meth:`invert`.
 
     n_features_in_ : int
         ``n_times * n_channels``.
@@ -88,8 +103,10 @@ class RefinedInverter(LaplaceInverter):
 
     Notes
     -----
-    Objective, prior and steps are those of :class:`GradientInverter`. ``invert`` tells
-    the misfit before (``start_misfit``) and after, and how many exact solves it took.
+    Objective, prior and steps are those of :class:`GradientInverter`. Where no start
+    leads to an explanation of the readings, the first is tried again over a growing
+    horizon. ``invert`` tells the misfit before (``start_misfit``) and after, and how many
+    exact solves it took.
 
     Examples
     --------
@@ -114,6 +131,7 @@ class RefinedInverter(LaplaceInverter):
         "n_particles": [Interval(Integral, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "prior": [StrOptions({"normal"}), None],
         "n_channels": [Interval(Integral, 1, None, closed="left"), None],
         "noise_std": [Interval(Real, 0, None, closed="left"), "array-like", None],
         "chunk_size": [Interval(Integral, 1, None, closed="left")],
@@ -133,6 +151,7 @@ class RefinedInverter(LaplaceInverter):
         n_particles=0,
         max_iter=50,
         tol=1e-5,
+        prior="normal",
         n_channels=None,
         noise_std=None,
         chunk_size=64,
@@ -146,6 +165,7 @@ class RefinedInverter(LaplaceInverter):
         self.n_particles = n_particles
         self.max_iter = max_iter
         self.tol = tol
+        self.prior = prior
         self.n_channels = n_channels
         self.noise_std = noise_std
         self.chunk_size = chunk_size
@@ -217,10 +237,19 @@ class RefinedInverter(LaplaceInverter):
     def _invert_chunk(self, readings, noise, starts):
         objective = self._objective(readings, noise)
         starts = torch.as_tensor(starts).to(objective.readings.device)
+        horizons = growing_horizons(objective, self.n_params_)
+        # An estimate out of phase leads to a local optimum. The last attempt sets out
+        # from it again, over horizons that grow.
+        starts = torch.cat([starts, starts[:, :1]], dim=1)
+        last = starts.shape[1] - 1
 
-        def refine(objective, start, sample):
-            return levenberg_marquardt(
-                objective, start, sample, max_iter=self.max_iter, tol=self.tol
-            )
+        def refine(start, sample, k):
+            stages = horizons if k == last else [objective]
+            return through_stages(stages, self._optimise, start, sample)
 
         return climb(self, objective, starts, refine)
+
+    def _optimise(self, objective, start, sample):
+        return levenberg_marquardt(
+            objective, start, sample, max_iter=self.max_iter, tol=self.tol
+        )

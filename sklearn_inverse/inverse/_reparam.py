@@ -179,7 +179,8 @@ class ReparamJointInverter(PointInverter):
         Mean and spread of the channels.
 
     n_iter_ : int
-        Iterations that the first training sample takes, inverted as a trial.
+        Iterations of the trial on the first sample that ends ``fit``: one, or as few as
+        the method takes. Those of predictions are told by :meth:`invert`.
 
     n_features_in_ : int
         ``n_times * n_channels``.

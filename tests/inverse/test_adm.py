@@ -659,7 +659,7 @@ def test_wrong_training_pairs_are_refused(observations, params, message):
 
 
 def test_a_surrogate_of_other_sizes_is_refused(surrogate):
-    message = r"`surrogate` has \(8, 1, 1\), the pairs have \(4, 1, 1\)"
+    message = r"The forward model has \(8, 1, 1\), the pairs have \(4, 1, 1\)"
     with pytest.raises(ValueError, match=message):
         make_inverter(FrozenEstimator(surrogate)).fit(TRAJECTORIES[:, ::2], PARAMS)
 
