@@ -78,8 +78,9 @@ class CMAESInverter(PointInverter):
         Samples that advance together.
 
     n_jobs : int, default=None
-        Workers over which chunks are spread. None means 1 unless in a
-        :obj:`joblib.parallel_config` context; -1 means all cores.
+        Workers over which chunks are spread: lower ``chunk_size`` where there are too
+        few of them. None means 1 unless in a :obj:`joblib.parallel_config` context; -1
+        means all cores.
 
     device : {"auto", "cpu", "cuda", …}, default="auto"
         Where to run the forward model. "auto" takes a GPU where there is one.
@@ -252,7 +253,7 @@ class CMAESInverter(PointInverter):
         if ended and self.restarts is not None:
             best = torch.as_tensor(np.array([searches[i].best for i in ended]))
             device = objective.readings.device
-            explained = objective.explains(
+            _, explained = objective.misfit(
                 best.to(device), torch.as_tensor(ended, device=device)
             )
             ended = [

@@ -365,7 +365,7 @@ def climb(inverter, objective, starts, climb_once):
         if (end.status == InversionStatus.INTERRUPTED).any():
             status[open_samples] = InversionStatus.INTERRUPTED
             break
-        explained = objective.explains(best[open_samples], open_samples)
+        _, explained = objective.misfit(best[open_samples], open_samples)
         open_samples = open_samples[~explained]
         if len(open_samples) == 0:
             break

@@ -98,28 +98,25 @@ class Objective:
             return self._value(unit, sample)
 
     def misfit(self, unit: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how far off the readings each row is; NaN if it failed.
+        """Judge each row by its readings alone.
 
         Returns
         -------
         misfit : Tensor of shape (n_rows,)
-            Sum of squared residuals, each over its noise.
+            Sum of squared residuals, each over its noise; NaN if the simulation failed.
 
-        tolerant : Tensor of shape (n_rows,)
-            The same where noise counts as no less than ``tolerance``.
+        explained : Tensor of bool of shape (n_rows,)
+            Whether that is no more than noise, but for one case in a thousand. Here
+            noise counts as no less than ``tolerance``.
         """
         with torch.no_grad():
             residuals, _ = self._residuals(self._forward(unit, sample), sample)
-            misfit = residuals.square()
-            share = (self.noise_std / self.tolerance).clamp(max=1).square()
-            share = share[:, : self._targets.shape[1]].flatten(1)[sample]
-            return misfit.sum(dim=1), (misfit * share).sum(dim=1)
-
-    def explains(self, unit: Tensor, sample: Tensor) -> Tensor:
-        """Whether what is left is no more than noise, but for one case in a thousand."""
-        _, tolerant = self.misfit(unit, sample)
+        squares = residuals.square()
+        share = (self.noise_std / self.tolerance).clamp(max=1).square()
+        share = share[:, : self._targets.shape[1]].flatten(1)[sample]
         n = self.n_readings[sample]
-        return tolerant <= n + 3 * (2 * n).sqrt() + 3
+        explained = (squares * share).sum(dim=1) <= n + 3 * (2 * n).sqrt() + 3
+        return squares.sum(dim=1), explained
 
     def gradient(self, unit: Tensor, sample: Tensor):
         """Return value and gradient of each row, shapes (n_rows,), (n_rows, n_params)."""

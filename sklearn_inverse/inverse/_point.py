@@ -229,9 +229,9 @@ class PointInverter(BaseInverter):
     ):
         """Return the result of one chunk, from tensors with one row per sample."""
         sample = torch.arange(len(unit), device=unit.device)
-        n_forward = objective.n_forward + objective.n_linearised
-        misfit, _ = objective.misfit(unit, sample)
+        misfit, explained = objective.misfit(unit, sample)
         start_misfit, _ = objective.misfit(start, sample)
+        n_forward = objective.n_forward + objective.n_linearised
         lost = misfit.isnan()
         status = torch.where(lost, int(InversionStatus.FAILED), status)
         covariance = None
@@ -242,7 +242,7 @@ class PointInverter(BaseInverter):
             "params": torch.where(lost[:, None], torch.nan, unit),
             "misfit": misfit,
             "n_readings": objective.n_readings,
-            "explained": objective.explains(unit, sample),
+            "explained": explained,
             "start_misfit": start_misfit,
             "n_iter": n_iter,
             "n_forward": n_forward,

@@ -114,7 +114,9 @@ def test_a_row_that_fails_is_infinitely_bad_and_leaves_the_others(decay, make_pa
     torch.testing.assert_close(gradient[0], right_gradient[0])
     assert (gradient[1] == 0).all()
     assert torch.isinf(fails.linearise(unit, sample)[0]).tolist() == [False, True]
-    assert not fails.explains(unit, sample)[1]
+    misfit, explained = fails.misfit(unit, sample)
+    assert misfit.isnan().tolist() == [False, True]
+    assert not explained[1]
 
 
 def test_what_lies_after_the_last_reading_is_not_simulated():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -14,6 +14,7 @@ from sklearn_inverse import (
     CMAESInverter,
     GradientInverter,
     ODESimulator,
+    ODESystem,
     RefinedInverter,
 )
 from sklearn_inverse.exceptions import (
@@ -143,6 +144,38 @@ def test_grid_search_chooses_the_optimiser_that_has_time(decay, make_pairs):
     with pytest.warns(ConvergenceWarning):
         search.fit(readings.reshape(12, -1), params)
     assert search.best_params_ == {"max_iter": 30}
+
+
+def drain(t, y, params):
+    return -params * y
+
+
+@pytest.fixture(scope="module")
+def slow_model():
+    """Return a simulator that is not compiled, so that chunks go to processes."""
+    system = ODESystem(
+        drain, initial_state=[1.0], bounds=[[0.5, 2.0]], times=np.linspace(0, 2, 6)
+    )
+    simulator = ODESimulator(system, method="tsit5")
+    params = np.array([0.7, 1.0, 1.4, 1.8])
+    return simulator, simulator.simulate(params[:, None]), params
+
+
+@each_inverter
+def test_chunks_are_inverted_in_other_processes(make, slow_model):
+    simulator, readings, params = slow_model
+    inverter = make(simulator, chunk_size=2).fit(readings, params)
+    here = inverter.predict(readings)
+    assert np.abs(here - params).max() < 0.02
+    np.testing.assert_array_equal(inverter.set_params(n_jobs=2).predict(readings), here)
+
+
+def test_models_are_compared_in_other_processes(slow_model):
+    simulator, readings, params = slow_model
+    scores = cross_val_score(
+        gauss_newton(simulator), readings[..., 0], params, cv=2, n_jobs=2
+    )
+    assert (scores > 0.99).all()
 
 
 @each_inverter
