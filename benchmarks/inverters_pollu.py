@@ -45,9 +45,9 @@ def main():
     parser.add_argument("--surrogate-epochs", type=int, default=2)
     parser.add_argument("--adm-epochs", type=int, default=30)
     parser.add_argument("--n-test", type=int, default=1_000)
-    parser.add_argument("--n-cmaes", type=int, default=200)
-    parser.add_argument("--n-reparam", type=int, default=200)
-    parser.add_argument("--n-descent", type=int, default=50)
+    parser.add_argument("--n-cmaes", type=int, default=40)
+    parser.add_argument("--n-reparam", type=int, default=100)
+    parser.add_argument("--n-descent", type=int, default=40)
     parser.add_argument("--only", default="", help="inverters whose name holds this")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -224,7 +224,7 @@ class Case:
             return ""
         try:
             mean, std = inverter.predict(observations, return_std=True)
-        except ValueError:  # this optimiser gives none
+        except AttributeError:  # this optimiser gives none
             return ""
         off = np.abs(mean - self.problem.test.params[: len(mean)])
         return f"{np.mean(off < 1.6449 * std):.4f}"

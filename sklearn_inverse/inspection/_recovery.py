@@ -134,7 +134,8 @@ class RecoveryDisplay:
         Parameters
         ----------
         inverter : fitted inverter or Pipeline ending in one
-            Answers ``predict(observations, return_std=True)``. ``bounds`` and ``scale``
+            Answers ``predict(observations)``, and with ``return_std=True`` if it offers
+            ``sample``; without, no error bars are drawn. ``bounds`` and ``scale``
             are its own unless given.
 
         observations : array-like of shape (n_samples, n_times * n_channels) or \
@@ -154,8 +155,12 @@ class RecoveryDisplay:
             The display, drawn.
         """
         import_pyplot(f"{cls.__name__}.from_estimator")
-        predicted, std = inverter.predict(observations, return_std=True)
         last = inverter[-1] if isinstance(inverter, Pipeline) else inverter
+        std = None
+        if hasattr(last, "sample"):
+            predicted, std = inverter.predict(observations, return_std=True)
+        else:
+            predicted = inverter.predict(observations)
         if hasattr(last, "scaler_"):
             own = {"bounds": last.scaler_.bounds, "scale": last.scaler_.scale}
             display_params = {**own, **display_params}

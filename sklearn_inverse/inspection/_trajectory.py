@@ -142,7 +142,8 @@ class TrajectoryDisplay:
         ----------
         inverter : fitted inverter or Pipeline ending in one
             Its ``reconstruct`` gives the line. Its ``sample``, pushed through the
-            forward model ``surrogate_``, gives the band.
+            forward model ``surrogate_``, gives the band; an inverter that offers no
+            ``sample`` has none.
 
         observations : array-like of shape (n_samples, n_times * n_channels) or \
 (n_samples, n_times, n_channels)
@@ -184,7 +185,7 @@ class TrajectoryDisplay:
         observations, inverter = one_sample(inverter, observations, sample_index)
         trajectory = inverter.reconstruct(observations)[0]
         draws = None
-        if n_draws:
+        if n_draws and hasattr(inverter, "sample"):
             params = inverter.sample(observations, n_draws)[0]
             with warnings.catch_warnings():  # from_predictions counts what is lost
                 warnings.simplefilter("ignore", IntegrationWarning)

@@ -255,12 +255,13 @@ class GradientInverter(LaplaceInverter):
     def _ends_by_converging(self):
         return self.optimizer in ("gauss_newton", "lbfgs")
 
-    def _need_covariance(self, result):
-        if result.covariance is None:
-            raise ValueError(
-                f"optimizer={self.optimizer!r} gives no uncertainty. Use 'gauss_newton' "
-                "or 'lbfgs' for `return_std=True` and `sample`."
-            )
+    def _has_posterior(self):
+        if self._ends_by_converging:
+            return True
+        raise AttributeError(
+            f"optimizer={self.optimizer!r} gives no uncertainty. Use 'gauss_newton' or "
+            "'lbfgs' for `return_std=True` and `sample`."
+        )
 
     def _invert_chunk(self, readings, noise):
         if not self._ends_by_converging:

@@ -6,6 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 import torch
+from sklearn.utils.metaestimators import available_if
 from torch import Tensor
 
 from sklearn_inverse.base import BaseInverter
@@ -334,6 +335,10 @@ class LaplaceInverter(PointInverter):
     prior included (Laplace's approximation), in the unit box.
     """
 
+    def _has_posterior(self):
+        """Whether these settings give a covariance; raise AttributeError if not."""
+        return True
+
     def predict(self, observations, return_std=False, *, noise_std=None):
         """Estimate the params behind each sample of observations.
 
@@ -360,16 +365,18 @@ class LaplaceInverter(PointInverter):
             deviation to either side, on the scale of the param. Only if ``return_std``.
         """
         readings = self._check_readings(observations)
+        if return_std:
+            self._has_posterior()
         result = self._invert(readings, noise_std)
         mean = self._shape_params(result.params)
         if not return_std:
             return mean
-        self._need_covariance(result)
         sd = np.sqrt(np.einsum("npp->np", result.covariance))
         unit = self.scaler_.to_unit(result.params)
         high, low = (self.scaler_.to_physical(unit + k * sd) for k in (1, -1))
         return mean, self._shape_params((high - low) / 2)
 
+    @available_if(lambda inverter: inverter._has_posterior())
     def sample(self, observations, n_draws=100, *, noise_std=None):
         """Draw params from the posterior of each sample.
 
@@ -393,7 +400,6 @@ class LaplaceInverter(PointInverter):
         """
         readings = self._check_readings(observations)
         result = self._invert(readings, noise_std)
-        self._need_covariance(result)
         noise = np.random.default_rng(self._start_seed).standard_normal(
             (n_draws, self.n_params_)
         )
@@ -403,9 +409,6 @@ class LaplaceInverter(PointInverter):
         unit = self.scaler_.to_unit(result.params[known])
         draws[known] = reflect(unit[:, None] + np.einsum("spq,dq->sdp", factor, noise))
         return self._shape_params(self.scaler_.to_physical(draws))
-
-    def _need_covariance(self, result):
-        """Raise where the method gives none."""
 
 
 class Boxed:

@@ -51,6 +51,20 @@ class FakeInverter(BaseEstimator):
         return self.surrogate_.simulate(self.predict(observations))
 
 
+class NoPosterior(FakeInverter):
+    """The same without any uncertainty."""
+
+    sample = property()  # raises AttributeError
+
+    def predict(self, observations):
+        return super().predict(observations)
+
+
+@pytest.fixture
+def point_inverter():
+    return NoPosterior().fit(None, None)
+
+
 @pytest.fixture
 def inverter():
     return FakeInverter().fit(None, None)

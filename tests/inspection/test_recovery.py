@@ -45,6 +45,14 @@ def test_every_sample_is_drawn_once_as_hit_or_miss(recovered):
     ]
 
 
+def test_no_error_bars_without_a_posterior(point_inverter, observations):
+    display = RecoveryDisplay.from_estimator(
+        point_inverter, observations, np.array([[1.1], [1.9]])
+    )
+    assert display.lower is None
+    np.testing.assert_array_equal(display.predicted[:, 0], [1.0, 2.0])
+
+
 def test_axes_span_the_prior_on_its_scale(recovered):
     true, predicted, std = recovered
     display = RecoveryDisplay.from_predictions(

@@ -43,6 +43,12 @@ def test_the_artists_hold_the_sample(inverter, observations, times):
     assert legend_texts(display) == ["measured", "reconstruction", "80 % interval"]
 
 
+def test_no_band_without_a_posterior(point_inverter, observations):
+    display = TrajectoryDisplay.from_estimator(point_inverter, observations)
+    assert display.lower is None
+    assert legend_texts(display) == ["measured", "reconstruction"]
+
+
 def test_a_pipeline_is_drawn_in_the_units_transform_gives(inverter, observations):
     logs = FunctionTransformer(np.log, inverse_func=np.exp)
     pipeline = make_pipeline(logs, inverter)
