@@ -42,9 +42,9 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         unit_params : ndarray of shape (n_samples, n_params)
             The training params in the unit box.
         """
-        n_channels = self.n_channels
-        if n_channels is None:  # a forward model that is ready knows
-            n_channels = getattr(self._forward_model, "n_channels_", None)
+        model, n_channels = self._forward_model, self.n_channels
+        if n_channels is None and not isinstance(model, type):
+            n_channels = getattr(model, "n_channels_", None)  # if it is ready
         trajectories = check_observations(
             self,
             observations,

@@ -11,7 +11,16 @@ import torch
 from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
 
-from sklearn_inverse import ADMInverter, ODESimulator, ODESurrogate, ODESystem
+from sklearn_inverse import (
+    ADMInverter,
+    CMAESInverter,
+    GradientInverter,
+    ODESimulator,
+    ODESurrogate,
+    ODESystem,
+    RefinedInverter,
+    ReparamJointInverter,
+)
 
 pytestmark = pytest.mark.gpu
 
@@ -229,3 +238,40 @@ def test_auto_trains_on_the_gpu_and_answers_where_there_is_none(tmp_path, readin
     np.testing.assert_allclose(
         trajectories, inverter.reconstruct(readings), rtol=1e-3, atol=1e-4
     )
+
+
+def searchers(device):
+    """Inverters that search, on one device."""
+    system = ODESystem(
+        lambda t, y, params: -params * y,
+        initial_state=[1.0],
+        bounds=[[0.5, 2.0]],
+        times=TIMES,
+    )
+    simulator = ODESimulator(system, method="tsit5", device=device)
+    options = {"noise_std": NOISE, "device": device, "random_state": 0}
+    gauss_newton = GradientInverter(simulator, **options)
+    return {
+        "gauss_newton": gauss_newton,
+        "lbfgs": GradientInverter(simulator, optimizer="lbfgs", **options),
+        "adam": GradientInverter(simulator, optimizer="adam", n_starts=3, **options),
+        "cmaes": CMAESInverter(simulator, **options),
+        "refined": RefinedInverter(
+            gauss_newton, simulator, device=device, random_state=0
+        ),
+        "reparam": ReparamJointInverter(
+            simulator, pretrain_epochs=2, max_iter=10, **options
+        ),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.BoundsWarning")
+@pytest.mark.parametrize("name", searchers("cpu"))
+def test_searches_end_where_those_of_the_cpu_do(name, readings):
+    found = [
+        searchers(device)[name]
+        .fit(TRAJECTORIES[:50], PARAMS[:50])
+        .predict(readings[:20])
+        for device in ("cuda", "cpu")
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-2)

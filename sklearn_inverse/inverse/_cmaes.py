@@ -141,6 +141,8 @@ class CMAESInverter(PointInverter):
     InversionResult(2 samples: 2 converged; 2 explained)
     """
 
+    _advice = "set `restarts`"
+
     _parameter_constraints: dict = {
         "surrogate": [HasMethods(["forward", "simulate"]), None],
         "sigma0": [Interval(Real, 0, None, closed="neither")],

@@ -39,6 +39,7 @@ class PointInverter(BaseInverter):
     """
 
     _ends_by_converging = True  # else running out of iterations is the normal end
+    _advice = "raise `n_starts`"  # for readings that were not explained
 
     def invert(self, observations, *, noise_std=None):
         """Estimate params, and say how it went.
@@ -95,7 +96,8 @@ class PointInverter(BaseInverter):
         params : ndarray of shape (n_samples, n_params) or (n_samples,)
             In the params' own units, shaped as the params seen in ``fit``.
         """
-        return self.invert(observations, noise_std=noise_std).params
+        result = self._invert(self._check_readings(observations), noise_std)
+        return self._shape_params(result.params)
 
     def _estimate(self, readings):
         return self._invert(readings).params
@@ -299,7 +301,7 @@ class PointInverter(BaseInverter):
                 f"No params were found that explain the readings of {unexplained.sum()} "
                 f"of {n_samples} samples. The first is row {first}, whose misfit is "
                 f"{result.misfit[first]:.3g} for {result.n_readings[first]} readings. "
-                "Check `noise_std`, the model and `bounds`, or raise `n_starts`.",
+                f"Check `noise_std`, the model and `bounds`, or {self._advice}.",
                 MisfitWarning,
             )
         at_edge = done[:, None] & ((result.params < EDGE) | (result.params > 1 - EDGE))

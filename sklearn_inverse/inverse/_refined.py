@@ -125,6 +125,8 @@ class RefinedInverter(LaplaceInverter):
     InversionResult(5 samples: 5 converged; 5 explained)
     """
 
+    _advice = "raise `n_particles`"
+
     _parameter_constraints: dict = {
         "inverter": [HasMethods(["fit", "predict"])],
         "simulator": [HasMethods(["simulate", "linearise"])],

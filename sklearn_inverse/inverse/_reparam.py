@@ -234,6 +234,8 @@ class ReparamJointInverter(PointInverter):
     True
     """
 
+    _advice = "raise `pretrain_epochs`"
+
     _parameter_constraints: dict = {
         "surrogate": [HasMethods(["forward", "simulate"]), None],
         "forward": [callable, None],

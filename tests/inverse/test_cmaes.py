@@ -74,7 +74,7 @@ def test_restarts_escape_local_optima(restarts):
     once = CMAESInverter(ODESimulator(system), **options)
     with pytest.warns() as caught:
         trapped = once.fit(pairs.observations, pairs.params).invert(pairs.observations)
-    assert any("raise `n_starts`" in str(w.message) for w in caught)
+    assert any("or set `restarts`" in str(w.message) for w in caught)
     assert not trapped.explained.all()
     again = CMAESInverter(ODESimulator(system), restarts=restarts, **options)
     result = again.fit(pairs.observations, pairs.params).invert(pairs.observations)

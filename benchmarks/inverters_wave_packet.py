@@ -9,7 +9,7 @@ loss can also be had by pushing the packet out of the window, so global optima
 trained on 2000 pairs, or on 300 where it says few. In the modes other than the default,
 the paper's own figures stand beside; its A, noise, prior and networks are not known.
 
-    python benchmarks/reparam_wave_packet.py
+    python benchmarks/inverters_wave_packet.py
 """
 
 import argparse
@@ -65,7 +65,11 @@ def main():
     for seed in arguments.seeds:
         rows += run_seed(seed, arguments.n_problems)
         write_report(
-            "reparam_wave_packet", rows, n_train=N_TRAIN, n_few=N_FEW, **vars(arguments)
+            "inverters_wave_packet",
+            rows,
+            n_train=N_TRAIN,
+            n_few=N_FEW,
+            **vars(arguments),
         )
 
 

@@ -1,0 +1,30 @@
+"""All figures of the inverters: each of the scripts below, one after the other.
+
+    inverters_pollu         error, coverage and cost of every inverter, against the limit
+    inverters_lotka         a growing horizon on the hard Lotka–Volterra fit
+    inverters_cmaes         evolution strategies in step, against one by one
+    inverters_wave_packet   joint optimisation and its rivals, by global optima found
+    inverters_bilo          recoveries, gradients and cost of local operators
+
+Takes about an hour and a half on one core.
+
+    python benchmarks/inverters.py
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = ("pollu", "lotka", "cmaes", "wave_packet", "bilo")
+
+
+def main():
+    """Run the scripts."""
+    here = Path(__file__).parent
+    for name in SCRIPTS:
+        print(f"\n== {name} ==", flush=True)
+        subprocess.run([sys.executable, here / f"inverters_{name}.py"], check=True)
+
+
+if __name__ == "__main__":
+    main()
