@@ -24,6 +24,7 @@ from sklearn.frozen import FrozenEstimator
 
 from sklearn_inverse import (
     ADMInverter,
+    BiLOInverter,
     CMAESInverter,
     GradientInverter,
     ODESimulator,
@@ -48,6 +49,7 @@ def main():
     parser.add_argument("--n-cmaes", type=int, default=40)
     parser.add_argument("--n-reparam", type=int, default=100)
     parser.add_argument("--n-descent", type=int, default=40)
+    parser.add_argument("--n-bilo", type=int, default=8)
     parser.add_argument("--only", default="", help="inverters whose name holds this")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -146,6 +148,18 @@ def inverters(case, surrogate, adm, arguments):
             few,
             GradientInverter(learned, optimizer=method, chunk_size=8, **options),
         )
+    yield (
+        "BiLO",
+        arguments.n_bilo,
+        BiLOInverter(
+            system=case.problem.system,
+            time_scale="log",
+            onset=1e-3,
+            width=48,
+            upper="adam",
+            **options,
+        ),
+    )
 
 
 class Case:

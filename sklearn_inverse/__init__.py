@@ -3,6 +3,7 @@
 from sklearn_inverse.forward import ODESimulator, ODESurrogate
 from sklearn_inverse.inverse import (
     ADMInverter,
+    BiLOInverter,
     CMAESInverter,
     GradientInverter,
     RefinedInverter,
@@ -14,6 +15,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ADMInverter",
+    "BiLOInverter",
     "CMAESInverter",
     "GradientInverter",
     "ODESimulator",

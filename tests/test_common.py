@@ -1,14 +1,17 @@
 """Every estimator honours scikit-learn's contract, and enough of it was run."""
 
+import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 from sklearn_inverse import (
     ADMInverter,
+    BiLOInverter,
     CMAESInverter,
     GradientInverter,
     ODESurrogate,
+    ODESystem,
     RefinedInverter,
     ReparamJointInverter,
 )
@@ -47,6 +50,36 @@ ROUGH = ODESurrogate(n_basis=0, n_layers=0, embedding=4, max_epochs=1, random_st
 GRADIENT = GradientInverter(ROUGH, n_starts=1, max_iter=2, random_state=0)
 CMAES = CMAESInverter(ROUGH, popsize=4, max_iter=2, random_state=0)
 REFINED = RefinedInverter(GRADIENT, ROUGH, max_iter=2, random_state=0)
+
+
+def relax(t, y, params):
+    """Right-hand side with as many params as need be."""
+    return params.mean(dim=-1, keepdim=True) - y
+
+
+def relaxation(n_params, n_times):
+    box = [[-1e4, 1e4]] * n_params
+    return ODESystem(relax, initial_state=[0.0], bounds=box, times=np.arange(n_times))
+
+
+class AnyBiLO(BiLOInverter):
+    """Take a system of the pairs' sizes: the checks have data of many widths."""
+
+    def _check_options(self):
+        given, self.system = self.system, relaxation(self.n_params_, self.n_times_)
+        super()._check_options()
+        self.system = given
+
+
+BILO = AnyBiLO(
+    system=relaxation(1, 2),
+    width=2,
+    n_layers=1,
+    n_collocation=3,
+    pretrain_iter=2,
+    max_iter=2,
+    random_state=0,
+)
 # Joint mode gives a sample another answer in other company, which no check allows.
 REPARAM = ReparamJointInverter(
     ROUGH,
@@ -62,6 +95,7 @@ REPARAM = ReparamJointInverter(
 ESTIMATORS = {
     "surrogate": SURROGATE,
     "adm": INVERTER,
+    "bilo": BILO,
     "gradient": GRADIENT,
     "cmaes": CMAES,
     "refined": REFINED,

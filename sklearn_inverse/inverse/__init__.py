@@ -1,6 +1,7 @@
 """Inverters: observations to params, each behind fit and predict."""
 
 from sklearn_inverse.inverse._adm import ADMInverter
+from sklearn_inverse.inverse._bilo import BiLOInverter
 from sklearn_inverse.inverse._cmaes import CMAESInverter
 from sklearn_inverse.inverse._gradient import GradientInverter
 from sklearn_inverse.inverse._optimizers import InversionStatus
@@ -10,6 +11,7 @@ from sklearn_inverse.inverse._result import InversionResult
 
 __all__ = [
     "ADMInverter",
+    "BiLOInverter",
     "CMAESInverter",
     "GradientInverter",
     "InversionResult",
