@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
+from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_inverse.exceptions import ExtrapolationWarning
@@ -56,6 +57,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         params = check_params(params, n_samples=len(trajectories))
         _, self.n_times_, self.n_channels_ = trajectories.shape
         self.n_params_ = params.shape[1]
+        self._mean_params = self._shape_params(params.mean(axis=0))
         check_noise_std(self.noise_std, shape=trajectories[:1].shape)
         self._check_options()
 
@@ -169,6 +171,30 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if known.any():
             trajectories[known] = self.surrogate_.simulate(estimate[known])
         return trajectories
+
+    def score(self, observations, params, sample_weight=None):
+        """Return R², averaged over params, of the estimates.
+
+        Parameters
+        ----------
+        observations : array-like as in :meth:`predict`
+            Readings, NaN where nothing was measured.
+
+        params : array-like of shape (n_samples, n_params) or (n_samples,)
+            True params.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples.
+
+        Returns
+        -------
+        score : float
+            One is perfect; zero is what the mean of the training params scores, which a
+            sample without an estimate is given too.
+        """
+        estimate = self.predict(observations)
+        estimate = np.where(np.isnan(estimate), self._mean_params, estimate)
+        return r2_score(params, estimate, sample_weight=sample_weight)
 
     def _estimate(self, readings):
         """Return params in their own units, of shape (n_samples, n_params)."""

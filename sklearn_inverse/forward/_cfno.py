@@ -28,11 +28,13 @@ References
 """
 
 import math
+import threading
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-__all__ = ["CFNO", "ParamSkip", "SpectralConv"]
+__all__ = ["CFNO", "ParamSkip", "SpectralConv", "plain_attention"]
 
 
 class SpectralConv(nn.Module):
@@ -122,6 +124,35 @@ class CrossAttention(nn.Module):
         q, k, v = (a.transpose(0, 1).contiguous()[:, None] for a in (q, k, v))
         attended = nn.functional.scaled_dot_product_attention(q, k, v)[:, 0]
         return z + attended.transpose(0, 1)
+
+
+class _PlainAttention:
+    """Keep torch from its fast attention kernels, which have no second derivatives.
+
+    Its switches are global to the process: threads that are inside at the same time
+    share one change, and the last to leave takes it back.
+    """
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.n_inside = 0
+        self.switch = None
+
+    def __enter__(self):
+        with self.lock:
+            if self.n_inside == 0:
+                self.switch = sdpa_kernel(SDPBackend.MATH)
+                self.switch.__enter__()
+            self.n_inside += 1
+
+    def __exit__(self, *exc_info):
+        with self.lock:
+            self.n_inside -= 1
+            if self.n_inside == 0:
+                self.switch.__exit__(*exc_info)
+
+
+plain_attention = _PlainAttention()
 
 
 class ParamEmbedding(nn.Module):

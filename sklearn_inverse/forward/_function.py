@@ -4,8 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_inverse.ode._rhs import push_tangents
-
 __all__ = ["ForwardFunction"]
 
 
@@ -55,15 +53,6 @@ class ForwardFunction:
         params = torch.as_tensor(np.array(params, dtype=float), device=self.device)
         with torch.no_grad():
             return self._trajectories(params).double().cpu().numpy()
-
-    def linearise(self, unit_params: Tensor) -> tuple[Tensor, Tensor]:
-        """Return trajectories and their derivative by each unit param (last axis)."""
-        unit = unit_params.detach().double()
-        eye = torch.eye(self.n_params_).to(unit)
-        directions = eye[:, None].expand(-1, len(unit), -1)
-        pushed = push_tangents(self.forward, (unit,), (directions,))
-        with torch.no_grad():
-            return self.forward(unit), pushed.movedim(0, -1)
 
     def _trajectories(self, params):
         """Call the function, and refuse what is no batch of trajectories."""

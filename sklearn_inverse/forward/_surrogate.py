@@ -11,10 +11,10 @@ import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sklearn_inverse.exceptions import ExtrapolationWarning
-from sklearn_inverse.forward._cfno import CFNO, ParamSkip
+from sklearn_inverse.forward._cfno import CFNO, ParamSkip, plain_attention
+from sklearn_inverse.forward._linearise import differentiate
 from sklearn_inverse.forward._training import (
     ReadingBatches,
     ShuffledBatches,
@@ -23,7 +23,6 @@ from sklearn_inverse.forward._training import (
     split_held_out,
     tensor_dataset,
 )
-from sklearn_inverse.ode._rhs import push_tangents
 from sklearn_inverse.utils._scaling import ChannelScaler, ParamScaler
 from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
 from sklearn_inverse.utils._torch import as_tensor, resolve_device, spawn_seeds
@@ -424,17 +423,13 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         jacobian : Tensor of shape (n_samples, n_times, n_channels, n_params)
             Derivative of each reading by each unit param.
         """
-        n_params = unit_params.shape[1]
-        eye = torch.eye(n_params, device=unit_params.device)
-        parts = []
         # Few samples at a time: the tangents are n_params times as large as the
-        # trajectories. torch's fast attention kernels have no second derivatives.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            for some in unit_params.detach().float().split(32):
-                directions = eye[:, None].expand(-1, len(some), -1)
-                pushed = push_tangents(self.forward, (some,), (directions,))
-                parts.append((self.forward(some), pushed.movedim(0, -1)))
-        trajectories, jacobian = zip(*parts)
+        # trajectories.
+        some = unit_params.detach().float().split(32)
+        with plain_attention:
+            trajectories, jacobian = zip(
+                *(differentiate(self.forward, u) for u in some)
+            )
         return torch.cat(trajectories), torch.cat(jacobian)
 
     def _check_readings(self, observations):

@@ -232,7 +232,7 @@ class BiLOInverter(PointInverter):
         "system": [ODESystem],
         "n_channels": [Interval(Integral, 1, None, closed="left"), None],
         "bounds": ["array-like", None],
-        "scale": [StrOptions({"linear", "log10"}), list, None],
+        "scale": [StrOptions({"linear", "log10"}), list, np.ndarray, None],
         "noise_std": [Interval(Real, 0, None, closed="left"), "array-like", None],
         "w_rgrad": [Interval(Real, 0, None, closed="left")],
         "w_error": [Interval(Real, 0, None, closed="left")],

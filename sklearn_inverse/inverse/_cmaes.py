@@ -142,6 +142,7 @@ class CMAESInverter(PointInverter):
     """
 
     _advice = "set `restarts`"
+    _tried = "points"
 
     _parameter_constraints: dict = {
         "surrogate": [HasMethods(["forward", "simulate"]), None],
@@ -154,7 +155,7 @@ class CMAESInverter(PointInverter):
         "prior": [StrOptions({"normal"}), None],
         "n_channels": [Interval(Integral, 1, None, closed="left"), None],
         "bounds": ["array-like", None],
-        "scale": [StrOptions({"linear", "log10"}), list, None],
+        "scale": [StrOptions({"linear", "log10"}), list, np.ndarray, None],
         "noise_std": [Interval(Real, 0, None, closed="left"), "array-like", None],
         "chunk_size": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],

@@ -63,8 +63,8 @@ class GradientInverter(LaplaceInverter):
         noise. If None, 5; for "adam" and "sgd" 100, all of which are made.
 
     max_iter : int, default=None
-        Most iterations of a start. If None, 50 ("gauss_newton"), 200 ("lbfgs") or 100
-        ("adam", "sgd").
+        Most iterations of a start at each horizon. If None, 50 ("gauss_newton"), 200
+        ("lbfgs") or 100 ("adam", "sgd").
 
     tol : float, default=1e-5
         A start has converged when a step gains less than this share of one plus the
@@ -180,7 +180,7 @@ class GradientInverter(LaplaceInverter):
         "prior": [StrOptions({"normal"}), None],
         "n_channels": [Interval(Integral, 1, None, closed="left"), None],
         "bounds": ["array-like", None],
-        "scale": [StrOptions({"linear", "log10"}), list, None],
+        "scale": [StrOptions({"linear", "log10"}), list, np.ndarray, None],
         "noise_std": [Interval(Real, 0, None, closed="left"), "array-like", None],
         "chunk_size": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
@@ -267,7 +267,7 @@ class GradientInverter(LaplaceInverter):
         if not self._ends_by_converging:
             return self._descend_chunk(readings, noise)
         objective = self._objective(readings, noise)
-        stages = [objective]
+        stages = [(objective, None)]
         if self.horizon == "growing":
             stages = growing_horizons(objective, self.n_params_)
 
@@ -308,7 +308,10 @@ class GradientInverter(LaplaceInverter):
             lr=self.lr or {"adam": 0.1, "sgd": 2.0}[self.optimizer],
             max_iter=self.max_iter or 100,
         )
-        failed = (end.status == InversionStatus.FAILED).reshape(n_samples, n_starts)
+        status = end.status.reshape(n_samples, n_starts)
+        failed = status == InversionStatus.FAILED
+        interrupted = (status == InversionStatus.INTERRUPTED).any(dim=1)
+        status = torch.where(interrupted, status.amax(dim=1), status.amin(dim=1))
         unit = box.unit(end.unit).reshape(n_samples, n_starts, -1)
         unit = torch.where(failed[..., None], torch.nan, unit).nanmean(dim=1)
         objective = self._objective(readings, noise)
@@ -318,7 +321,7 @@ class GradientInverter(LaplaceInverter):
             unit,
             starts[sample == 0][:1].expand(n_samples, -1),
             end.n_iter.reshape(n_samples, n_starts).sum(dim=1),
-            end.status.reshape(n_samples, n_starts).amin(dim=1),
+            status,
             failed.sum(dim=1),
         )
 
@@ -355,21 +358,28 @@ def climb(inverter, objective, starts, climb_once):
     n_iter, n_failed = torch.zeros_like(sample), torch.zeros_like(sample)
     first = starts[:, 0].clone()
     open_samples = sample
-    for k in range(n_starts):
-        end = climb_once(starts[open_samples, k], open_samples, k)
-        n_iter[open_samples] += end.n_iter
-        n_failed[open_samples] += (~end.value.isfinite()).long()
-        better = end.value < best_value[open_samples]
-        i = open_samples[better]
-        best[i], best_value[i] = end.unit[better], end.value[better]
-        hessian[i], status[i] = end.hessian[better], end.status[better]
-        if (end.status == InversionStatus.INTERRUPTED).any():
-            status[open_samples] = InversionStatus.INTERRUPTED
-            break
-        _, explained = objective.misfit(best[open_samples], open_samples)
-        open_samples = open_samples[~explained]
-        if len(open_samples) == 0:
-            break
+    try:
+        for k in range(n_starts):
+            end = climb_once(starts[open_samples, k], open_samples, k)
+            interrupted = (end.status == InversionStatus.INTERRUPTED).any()
+            if interrupted:
+                # Perhaps in an early stage, whose values are of fewer readings.
+                value, _, curvature = objective.linearise(end.unit, open_samples)
+                end = end._replace(value=value, hessian=curvature)
+            n_iter[open_samples] += end.n_iter
+            n_failed[open_samples] += (~end.value.isfinite()).long()
+            better = end.value < best_value[open_samples]
+            i = open_samples[better]
+            best[i], best_value[i] = end.unit[better], end.value[better]
+            hessian[i], status[i] = end.hessian[better], end.status[better]
+            if interrupted:
+                raise KeyboardInterrupt
+            _, explained = objective.misfit(best[open_samples], open_samples)
+            open_samples = open_samples[~explained]
+            if len(open_samples) == 0:
+                break
+    except KeyboardInterrupt:
+        status[open_samples] = InversionStatus.INTERRUPTED
     # What failed has no curvature, and no estimate either.
     lost = ~best_value.isfinite()
     hessian[lost] = torch.eye(n_params).to(hessian)
@@ -379,30 +389,46 @@ def climb(inverter, objective, starts, climb_once):
 
 
 def through_stages(stages, optimise, start, sample):
-    """Optimise one objective after the other, each from where the last one ended."""
-    n_iter = torch.zeros_like(sample)
-    end = None
-    for stage in stages:
-        end = optimise(stage, start, sample)
-        start, n_iter = end.unit, n_iter + end.n_iter
+    """Optimise one stage after the other, each from where the last one ended.
+
+    A stage that knows no more of a sample than the one before leaves it as it is.
+    """
+    (first, _), *others = stages
+    end = optimise(first, start, sample)
+    for objective, knows_more in others:
         if (end.status == InversionStatus.INTERRUPTED).any():
             break
-    return end._replace(n_iter=n_iter)
+        rows = knows_more[sample].nonzero()[:, 0]
+        if len(rows) == 0:
+            continue
+        later = optimise(objective, end.unit[rows], sample[rows])
+        later.n_iter.add_(end.n_iter[rows])
+        for whole, part in zip(end, later):
+            whole[rows] = part
+    return end
 
 
 def growing_horizons(objective, n_params):
-    """Objectives that know ever more of the observed times, the last one all."""
+    """Return stages that know ever more of the observed times, the last one all.
+
+    Returns
+    -------
+    stages : list of (Objective, Tensor of bool of shape (n_samples,))
+        With which samples each knows more of than the one before.
+    """
     seen = ~objective.readings.isnan()
-    n_times = seen.any(dim=2).sum(dim=1)
-    per_time = objective.n_readings / n_times
+    is_observed = seen.any(dim=2)
+    n_times = is_observed.sum(dim=1)
     # Twice as many readings as params at least: fewer say too little to begin with.
-    fewest = (2 * n_params / per_time).ceil().long()
+    few = seen.sum(dim=2).cumsum(dim=1) < 2 * n_params
+    fewest = (few & is_observed).sum(dim=1) + 1
     n_observed = torch.maximum((FIRST_SHARE * n_times).ceil().long(), fewest)
-    stages = []
+    stages, knows_more = [], torch.ones_like(n_times, dtype=torch.bool)
     while (n_observed < n_times).any():
-        stages.append(objective.up_to(n_observed))
+        stages.append((objective.up_to(n_observed), knows_more))
+        knows_more = n_observed < n_times
         n_observed = 2 * n_observed
-    return [*stages, objective]
+    return [*stages, (objective, knows_more)]
 
 
 class TanhBox:

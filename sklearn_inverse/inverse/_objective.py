@@ -3,10 +3,13 @@
 import torch
 from torch import Tensor
 
+from sklearn_inverse.forward._linearise import linearise
+
 __all__ = ["PRIOR_PRECISION", "Objective"]
 
 PRIOR_PRECISION = 12.0  # of a uniform param on the unit box: one over its variance
 ROWS = 256  # rows whose Jacobians are held together
+MANY_ROWS = 4096  # rows whose trajectories are
 
 
 class Objective:
@@ -23,8 +26,8 @@ class Objective:
     Parameters
     ----------
     model : object
-        Has ``forward(unit) -> trajectories`` and, for :meth:`linearise`,
-        ``linearise(unit) -> (trajectories, jacobian)``; may have ``until(n_times)``.
+        Has ``forward(unit) -> trajectories``; may have ``linearise(unit) ->
+        (trajectories, jacobian)`` and ``until(n_times)``.
 
     readings : Tensor of shape (n_samples, n_times, n_channels)
         Readings in double precision, NaN where nothing was measured.
@@ -94,8 +97,9 @@ class Objective:
 
     def value(self, unit: Tensor, sample: Tensor) -> Tensor:
         """Return the objective of each row, infinite where the simulation failed."""
+        parts = zip(unit.split(MANY_ROWS), sample.split(MANY_ROWS))
         with torch.no_grad():
-            return self._value(unit, sample)
+            return torch.cat([self._value(*rows) for rows in parts])
 
     def misfit(self, unit: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
         """Judge each row by its readings alone.
@@ -120,6 +124,11 @@ class Objective:
 
     def gradient(self, unit: Tensor, sample: Tensor):
         """Return value and gradient of each row, shapes (n_rows,), (n_rows, n_params)."""
+        parts = zip(unit.split(MANY_ROWS), sample.split(MANY_ROWS))
+        value, gradient = zip(*(self._gradient(*rows) for rows in parts))
+        return torch.cat(value), torch.cat(gradient)
+
+    def _gradient(self, unit, sample):
         with torch.enable_grad():
             unit = unit.detach().requires_grad_()
             value = self._value(unit, sample)
@@ -140,8 +149,8 @@ class Objective:
             Its exact gradient.
 
         hessian : Tensor of shape (n_rows, n_params, n_params)
-            :math:`J^T J + 12 I`, positive definite: without a prior, the unit matrix is
-            added to the twelfth digit of the largest curvature.
+            :math:`J^T J + 12 I`, positive definite: without a prior, 1e-12 of the
+            largest curvature is added to the diagonal.
         """
         parts = [
             self._linearise(*rows) for rows in zip(unit.split(ROWS), sample.split(ROWS))
@@ -150,18 +159,15 @@ class Objective:
         centred = unit - 0.5
         value = value + self.prior_precision / 2 * centred.square().sum(dim=1)
         gradient = gradient + self.prior_precision * centred
-        return (
-            value,
-            gradient,
-            hessian
-            + self.prior_precision
-            * torch.eye(unit.shape[1], dtype=unit.dtype, device=unit.device),
-        )
+        curvature = hessian.diagonal(dim1=1, dim2=2)
+        floor = (1e-12 * curvature.amax(dim=1, keepdim=True)).clamp(min=1e-12)
+        curvature += self.prior_precision or floor
+        return value, gradient, hessian
 
     def _linearise(self, unit, sample):
         """Return half the squared misfit, its gradient and Hessian for some rows."""
         self._count(self.n_linearised, sample)
-        trajectories, jacobian = self._model.linearise(unit)
+        trajectories, jacobian = linearise(self._model, unit)
         last = self._targets.shape[1]
         residuals, failed = self._residuals(trajectories, sample)
         weights = self._weights[sample]

@@ -12,6 +12,9 @@ from torch import Tensor
 __all__ = ["InversionStatus", "Optimum", "descend", "lbfgs", "levenberg_marquardt"]
 
 
+STEEP = 0.01  # slope, relative to one plus the value, that no optimum has
+
+
 class InversionStatus(IntEnum):
     """How the inversion of one sample ended; ``sentence`` says it in words.
 
@@ -37,15 +40,16 @@ class InversionStatus(IntEnum):
 _SENTENCES = {
     InversionStatus.CONVERGED: "No step would improve the fit any further.",
     InversionStatus.MAX_ITER: (
-        "All iterations were used. If the method ends by converging, raise `max_iter`."
+        "All iterations were used. If the method ends by converging, allow it more of "
+        "them."
     ),
     InversionStatus.STALLED: (
         "No step along the slope improved the fit. The forward model may be noisy there: "
         "tighten the tolerances of the simulator, or start elsewhere."
     ),
     InversionStatus.FAILED: (
-        "The forward model could not be run from any of the starts. Narrow `bounds`, or "
-        "raise `n_starts`."
+        "The forward model could not be run anywhere it was tried. Narrow `bounds`, or "
+        "start elsewhere."
     ),
     InversionStatus.INTERRUPTED: "The inversion was interrupted before its end.",
 }
@@ -118,7 +122,10 @@ def levenberg_marquardt(objective, start, sample, *, max_iter, tol) -> Optimum:
        simple constraints", SIAM J. Control Optim. 20 (1982) 221-246.
     """
     unit = start.clone()
-    value, gradient, hessian = objective.linearise(unit, sample)
+    try:
+        value, gradient, hessian = objective.linearise(unit, sample)
+    except KeyboardInterrupt:
+        return _not_begun(unit)
     damping = torch.full_like(value, 1e-3)
     growth = torch.full_like(value, 2.0)
     n_iter = torch.zeros_like(sample)
@@ -165,6 +172,16 @@ def levenberg_marquardt(objective, start, sample, *, max_iter, tol) -> Optimum:
     except KeyboardInterrupt:
         status[running] = InversionStatus.INTERRUPTED
     return Optimum(unit, value, n_iter, status, hessian)
+
+
+def _not_begun(start):
+    """Return an end that is no better than any other, for Ctrl-C at the start."""
+    eye = torch.eye(start.shape[1]).to(start).expand(len(start), -1, -1)
+    interrupted = torch.full(
+        (len(start),), int(InversionStatus.INTERRUPTED), device=start.device
+    )
+    value = torch.full_like(start[:, 0], torch.inf)
+    return Optimum(start, value, torch.zeros_like(interrupted), interrupted, eye)
 
 
 def _newton_gain(gradient, hessian, held):
@@ -227,7 +244,7 @@ def lbfgs(function, start, *, max_iter, tol, memory=10, reach=None) -> Optimum:
     rows = torch.arange(len(x), device=x.device)
     value, gradient = function(x, rows)
     n_iter = torch.zeros_like(rows)
-    n_small = torch.zeros_like(rows)
+    n_small, n_stuck = torch.zeros_like(rows), torch.zeros_like(rows)
     status = torch.full_like(rows, InversionStatus.MAX_ITER)
     status[~value.isfinite()] = InversionStatus.FAILED
     running = value.isfinite()
@@ -239,13 +256,11 @@ def lbfgs(function, start, *, max_iter, tol, memory=10, reach=None) -> Optimum:
                 break
             n_iter[i] += 1
             direction = _two_loop(gradient[i], [[part[i] for part in p] for p in pairs])
-            slope = (direction * gradient[i]).sum(dim=1)
             # Without curvature the slope says nothing about how far to go.
-            uphill = ~(slope < 0)
-            direction = torch.where(uphill[:, None], -gradient[i], direction)
-            if not pairs:
-                length = direction.norm(dim=1, keepdim=True).clamp(min=1)
-                direction = direction / length
+            curved = torch.stack([torch.zeros_like(value), *(p[2] for p in pairs)])
+            length = direction.norm(dim=1).clamp(min=1)
+            length = torch.where(curved[:, i].amax(dim=0) > 0, 1.0, length)
+            direction = direction / length[:, None]
             if reach is not None:
                 direction = direction * _share(direction, x[i], *reach(x[i], i))
             slope = (direction * gradient[i]).sum(dim=1)
@@ -256,15 +271,24 @@ def lbfgs(function, start, *, max_iter, tol, memory=10, reach=None) -> Optimum:
             gain = torch.where(moved, value[i] - new_value, 0.0)
             s = torch.where(moved[:, None], step, 0.0)
             y = torch.where(moved[:, None], new_gradient - gradient[i], 0.0)
-            pairs = [*pairs[-memory + 1 :], _pair(s, y, i, len(x))]
+            pairs = [*pairs, _pair(s, y, i, len(x))][-memory:]
             n_small[i] = torch.where(
                 gain <= tol * (1 + value[i].abs()), n_small[i] + 1, 0
             )
             x[i] += s
             value[i] = torch.where(moved, new_value, value[i])
             gradient[i] = torch.where(moved[:, None], new_gradient, gradient[i])
-            status[running & (n_small >= 3)] = InversionStatus.CONVERGED
-            running = running & (n_small < 3)
+            # A search that finds nothing goes on without memory; if that finds nothing
+            # either, this is the end, though perhaps no optimum.
+            for _, _, inverse in pairs:
+                inverse[i[~moved]] = 0.0
+            n_stuck[i] = torch.where(moved, 0, n_stuck[i] + 1)
+            flat = gradient.norm(dim=1) <= STEEP * (1 + value.abs())
+            stalled = running & (n_stuck >= 2) & ~flat
+            done = running & ~stalled & ((n_small >= 3) | (n_stuck >= 2))
+            status[done] = InversionStatus.CONVERGED
+            status[stalled] = InversionStatus.STALLED
+            running = running & ~done & ~stalled
     except KeyboardInterrupt:
         status[running] = InversionStatus.INTERRUPTED
     return Optimum(x, value, n_iter, status)

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from dataclasses import fields
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -17,16 +18,18 @@ from sklearn_inverse.exceptions import (
     MisfitWarning,
 )
 from sklearn_inverse.forward import ODESurrogate
+from sklearn_inverse.forward._linearise import linearise
 from sklearn_inverse.inverse._objective import Objective
 from sklearn_inverse.inverse._optimizers import InversionStatus
 from sklearn_inverse.inverse._result import InversionResult
 from sklearn_inverse.utils._parallel import iter_chunks
 from sklearn_inverse.utils._torch import resolve_device, spawn_seeds
-from sklearn_inverse.utils._validation import check_noise_std, check_params
+from sklearn_inverse.utils._validation import check_noise_std
 
 __all__ = ["LaplaceInverter", "PointInverter"]
 
 EXACT = 1e-6  # of a channel's spread: what readings without noise are good for
+SOLVED = 100  # times rtol: what a solver's trajectories are good for, on that scale
 EXPLAINED = 1e-3  # of a channel's spread: misfits so small are never complained of
 EDGE = 1e-3  # of the box: nearer to a wall an estimate lies on it
 
@@ -40,6 +43,7 @@ class PointInverter(BaseInverter):
 
     _ends_by_converging = True  # else running out of iterations is the normal end
     _advice = "raise `n_starts`"  # for readings that were not explained
+    _tried = "starts"  # what n_failed counts
 
     def invert(self, observations, *, noise_std=None):
         """Estimate params, and say how it went.
@@ -120,7 +124,7 @@ class PointInverter(BaseInverter):
                 setattr(trial, name, 1)
         first = trajectories[:1]
         noise = self._reading_noise(first, None)
-        result = trial._invert_chunk(first, noise, *self._per_sample(first))
+        result = trial._invert_chunk(first, noise, *self._per_sample(first, None))
         self.n_iter_ = max(int(result.n_iter[0]), 1)
         return self
 
@@ -128,19 +132,19 @@ class PointInverter(BaseInverter):
         """Run all chunks, warn, and give params their own units."""
         noise = self._reading_noise(readings, noise_std)
         n_samples = len(readings)
-        result = blank_result(n_samples, self.n_params_)
-        outcomes = iter_chunks(
-            self._invert_chunk,
-            readings,
-            noise,
-            *self._per_sample(readings),
-            chunk_size=self._chunk_length(n_samples),
-            n_jobs=self.n_jobs,
-            prefer=self._prefer(),
-            verbose=self.verbose,
-            desc=type(self).__name__,
-        )
+        result = blank_result(readings, self.n_params_)
         try:
+            outcomes = iter_chunks(
+                self._invert_chunk,
+                readings,
+                noise,
+                *self._per_sample(readings, noise_std),
+                chunk_size=self._chunk_length(n_samples),
+                n_jobs=self.n_jobs,
+                prefer=self._prefer(),
+                verbose=self.verbose,
+                desc=type(self).__name__,
+            )
             for part, outcome in outcomes:
                 fill(result, part, outcome)
                 if (outcome.status == InversionStatus.INTERRUPTED).any():
@@ -156,7 +160,7 @@ class PointInverter(BaseInverter):
         """Noise of readings of which nothing else is said."""
         return self.noise_std
 
-    def _per_sample(self, readings):
+    def _per_sample(self, readings, noise_std):
         """Return further arrays that are cut into chunks beside the readings."""
         return ()
 
@@ -195,7 +199,16 @@ class PointInverter(BaseInverter):
         noise_std = self._own_noise_std if noise_std is None else noise_std
         noise = check_noise_std(noise_std, shape=readings.shape)
         error = getattr(self.surrogate_, "error_", np.zeros(self.n_channels_))
-        exact = EXACT * self.channel_scaler_.std
+        unknown = np.isnan(error) & ~np.isnan(readings).all(axis=(0, 1))
+        if unknown.any():
+            raise ValueError(
+                "The surrogate must have been trained on every channel that is read. Got "
+                f"readings of channel {int(np.argmax(unknown))}, of which it knows none; "
+                "leave them out (NaN), or train it on them."
+            )
+        error = np.nan_to_num(error)
+        floor = max(EXACT, SOLVED * getattr(self.surrogate_, "rtol", 0.0))
+        exact = floor * self.channel_scaler_.std
         # Scaled before squaring: channels of 1e-18 have squares that underflow.
         parts = [np.broadcast_to(p / exact, readings.shape) for p in (noise, error)]
         return exact * np.sqrt(1 + parts[0] ** 2 + parts[1] ** 2)
@@ -220,7 +233,12 @@ class PointInverter(BaseInverter):
         rng = np.random.default_rng(self._start_seed)
         starts = rng.random((n_starts, self.n_params_))
         if not isinstance(first, str):
-            first = check_params(first, n_samples=self.n_params_)[:, 0]
+            first = np.asarray(first, dtype=float)
+            if first.shape != (self.n_params_,) or not np.isfinite(first).all():
+                raise ValueError(
+                    "`start` must be 'centre', 'random', or finite params of shape "
+                    f"(n_params,) = ({self.n_params_},). Got {first.tolist()} instead."
+                )
             self.scaler_.check_inside(first[None])
             starts[0] = self.scaler_.to_unit(first)
         elif first == "centre":
@@ -239,7 +257,7 @@ class PointInverter(BaseInverter):
         status = torch.where(lost, int(InversionStatus.FAILED), status)
         covariance = None
         if hessian is not None:
-            covariance = torch.linalg.inv(hessian)
+            covariance = inverse(hessian)
             covariance = torch.where(lost[:, None, None], torch.nan, covariance)
         parts = {
             "params": torch.where(lost[:, None], torch.nan, unit),
@@ -250,7 +268,7 @@ class PointInverter(BaseInverter):
             "n_iter": n_iter,
             "n_forward": n_forward,
             "n_linearised": objective.n_linearised,
-            "n_failed": n_failed,
+            "n_failed": torch.where(lost, n_failed.clamp(min=1), n_failed),
             "status": status,
             "covariance": covariance,
         }
@@ -270,9 +288,10 @@ class PointInverter(BaseInverter):
             warnings.warn(message, category, stacklevel=5)
 
         if n_interrupted := count(InversionStatus.INTERRUPTED):
+            n_lost = (~done[result.status == InversionStatus.INTERRUPTED]).sum()
             warn(
                 f"Interrupted: {n_samples - n_interrupted} of {n_samples} samples were "
-                f"inverted to the end. Of the others {(~done).sum()} are NaN.",
+                f"inverted to the end. Of the others {n_lost} are NaN.",
                 ConvergenceWarning,
             )
         codes = [InversionStatus.STALLED]
@@ -289,9 +308,9 @@ class PointInverter(BaseInverter):
         if result.n_failed.any():
             n_lost = count(InversionStatus.FAILED)
             warn(
-                f"The forward model failed at {result.n_failed.sum()} starts of "
-                f"{(result.n_failed > 0).sum()} samples; these starts were dropped. "
-                f"{n_lost} samples have no start left and are NaN.",
+                f"The forward model failed at {result.n_failed.sum()} {self._tried} of "
+                f"{(result.n_failed > 0).sum()} samples; these were dropped. {n_lost} "
+                "samples have none left and are NaN.",
                 IntegrationWarning,
             )
         unexplained = done & ~result.explained
@@ -373,7 +392,8 @@ class LaplaceInverter(PointInverter):
         mean = self._shape_params(result.params)
         if not return_std:
             return mean
-        sd = np.sqrt(np.einsum("npp->np", result.covariance))
+        # No further than from one wall to the other, if readings alone say nothing.
+        sd = np.sqrt(np.einsum("npp->np", result.covariance)).clip(max=1)
         unit = self.scaler_.to_unit(result.params)
         high, low = (self.scaler_.to_physical(unit + k * sd) for k in (1, -1))
         return mean, self._shape_params((high - low) / 2)
@@ -401,13 +421,15 @@ class LaplaceInverter(PointInverter):
             reflected at its walls.
         """
         readings = self._check_readings(observations)
+        if not isinstance(n_draws, Integral) or n_draws < 1:
+            raise ValueError(f"`n_draws` must be an int >= 1. Got {n_draws!r} instead.")
         result = self._invert(readings, noise_std)
         noise = np.random.default_rng(self._start_seed).standard_normal(
             (n_draws, self.n_params_)
         )
         known = np.isfinite(result.covariance).all(axis=(1, 2))
         draws = np.full((len(known), n_draws, self.n_params_), np.nan)
-        factor = np.linalg.cholesky(result.covariance[known])
+        factor = factorise(result.covariance[known])
         unit = self.scaler_.to_unit(result.params[known])
         draws[known] = reflect(unit[:, None] + np.einsum("spq,dq->sdp", factor, noise))
         return self._shape_params(self.scaler_.to_physical(draws))
@@ -440,11 +462,29 @@ class Boxed:
             unit = unit.detach().requires_grad_()
             inside = self._map(unit)
             (stretch,) = torch.autograd.grad(inside.sum(), unit)  # param by param
-        trajectories, jacobian = self.model.linearise(inside.detach())
+        trajectories, jacobian = linearise(self.model, inside.detach())
         return trajectories, jacobian * stretch[:, None, None]
 
     def _map(self, unit):
         return self.model.scaler_.to_unit_tensor(self.scaler.to_physical_tensor(unit))
+
+
+def inverse(hessian: Tensor) -> Tensor:
+    """Invert in units of the diagonal; positive definite whatever the round-off."""
+    scale = hessian.diagonal(dim1=1, dim2=2).rsqrt()
+    scaled = hessian * scale[:, :, None] * scale[:, None, :]
+    values, vectors = torch.linalg.eigh(scaled)
+    # Round-off may take the smallest of them below zero.
+    smallest = 1e-15 * values.amax(dim=1, keepdim=True)
+    vectors = vectors * scale[:, :, None] / values.clamp(min=smallest).sqrt()[:, None]
+    return vectors @ vectors.mT
+
+
+def factorise(covariance):
+    """Return F with F Fᵀ = covariance, (n_samples, n_params, n_params)."""
+    spread = np.sqrt(np.einsum("npp->np", covariance))[..., None]
+    values, vectors = np.linalg.eigh(covariance / spread / spread.swapaxes(1, 2))
+    return spread * vectors * np.sqrt(values.clip(min=0))[:, None]
 
 
 def reflect(unit):
@@ -452,13 +492,14 @@ def reflect(unit):
     return 1 - np.abs(1 - np.mod(unit, 2))
 
 
-def blank_result(n_samples, n_params) -> InversionResult:
+def blank_result(readings, n_params) -> InversionResult:
     """Return the result of samples none of which was begun."""
+    n_samples = len(readings)
     nan, zero = np.full(n_samples, np.nan), np.zeros(n_samples, dtype=int)
     return InversionResult(
         params=np.full((n_samples, n_params), np.nan),
         misfit=nan.copy(),
-        n_readings=zero.copy(),
+        n_readings=(~np.isnan(readings)).sum(axis=(1, 2)),
         explained=np.zeros(n_samples, dtype=bool),
         start_misfit=nan.copy(),
         n_iter=zero.copy(),

@@ -12,7 +12,7 @@ from sklearn_inverse.inverse._gradient import (
     growing_horizons,
     through_stages,
 )
-from sklearn_inverse.inverse._optimizers import levenberg_marquardt
+from sklearn_inverse.inverse._optimizers import InversionStatus, levenberg_marquardt
 from sklearn_inverse.inverse._point import LaplaceInverter
 from sklearn_inverse.utils._sklearn import (
     HasMethods,
@@ -143,7 +143,7 @@ class RefinedInverter(LaplaceInverter):
         "verbose": ["verbose"],
     }
 
-    bounds = None  # the inverter's
+    bounds = scale = None  # the inverter's
 
     def __init__(
         self,
@@ -220,14 +220,16 @@ class RefinedInverter(LaplaceInverter):
         return simulator
 
     def _settle_box(self, params):
-        return self.inverter_.scaler_
+        # A Pipeline or a search has no box of its own.
+        own = getattr(self.inverter_, "scaler_", None)
+        return super()._settle_box(params) if own is None else own
 
-    def _per_sample(self, readings):
+    def _per_sample(self, readings, noise_std):
         """Where each sample sets out: its estimate, then draws."""
         with warnings.catch_warnings():
             # Only a start: what is wrong with it is what will be mended here.
             warnings.simplefilter("ignore")
-            starts = self.inverter_.predict(readings)
+            starts = self._estimate_first(readings, noise_std)
             starts = starts.reshape(len(readings), 1, self.n_params_)
             if self.n_particles:
                 draws = self.inverter_.sample(readings, self.n_particles)
@@ -236,17 +238,27 @@ class RefinedInverter(LaplaceInverter):
         unit = self.scaler_.to_unit(starts)
         return (np.clip(np.where(np.isfinite(unit), unit, 0.5), 0, 1),)
 
+    def _estimate_first(self, readings, noise_std):
+        """Return the inverter's estimates; Ctrl-C in its search ends ours too."""
+        if not hasattr(self.inverter_, "invert"):
+            return self.inverter_.predict(readings)
+        result = self.inverter_.invert(readings, noise_std=noise_std)
+        if (result.status == InversionStatus.INTERRUPTED).any():
+            raise KeyboardInterrupt
+        return result.params
+
     def _invert_chunk(self, readings, noise, starts):
         objective = self._objective(readings, noise)
         starts = torch.as_tensor(starts).to(objective.readings.device)
         horizons = growing_horizons(objective, self.n_params_)
-        # An estimate out of phase leads to a local optimum. The last attempt sets out
-        # from it again, over horizons that grow.
-        starts = torch.cat([starts, starts[:, :1]], dim=1)
-        last = starts.shape[1] - 1
+        n_starts = starts.shape[1]
+        if len(horizons) > 1:
+            # An estimate out of phase leads to a local optimum. The last attempt sets
+            # out from it again, over horizons that grow.
+            starts = torch.cat([starts, starts[:, :1]], dim=1)
 
         def refine(start, sample, k):
-            stages = horizons if k == last else [objective]
+            stages = horizons if k == n_starts else [(objective, None)]
             return through_stages(stages, self._optimise, start, sample)
 
         return climb(self, objective, starts, refine)

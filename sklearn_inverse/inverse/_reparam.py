@@ -250,11 +250,11 @@ class ReparamJointInverter(PointInverter):
         "lr": [Interval(Real, 0, None, closed="neither"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "refine_iter": [Interval(Integral, 1, None, closed="left")],
-        "refine_step": [Interval(Real, 0, None, closed="neither")],
+        "refine_step": [Interval(Real, 0, 1, closed="right")],
         "n_starts": [Interval(Integral, 1, None, closed="left")],
         "n_channels": [Interval(Integral, 1, None, closed="left"), None],
         "bounds": ["array-like", None],
-        "scale": [StrOptions({"linear", "log10"}), list, None],
+        "scale": [StrOptions({"linear", "log10"}), list, np.ndarray, None],
         "noise_std": [Interval(Real, 0, None, closed="left"), "array-like", None],
         "n_observed": [Integral, tuple, list, None],
         "chunk_size": [Interval(Integral, 1, None, closed="left")],
@@ -542,7 +542,7 @@ class ReparamJointInverter(PointInverter):
         value = objective.value(start, sample)
         failed = (~value.isfinite()).long()
         # On a wall the slope by ζ = artanh(2u - 1) is zero: begin a step away from it.
-        off = min(self.refine_step, 0.5)
+        off = min(self.refine_step, 0.01)
         end = lbfgs(
             TanhBox(objective, sample),
             TanhBox.inside_out(start.clamp(off, 1 - off)),

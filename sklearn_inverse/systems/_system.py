@@ -79,7 +79,8 @@ class ODESystem:
         ``observe(t, y, params) -> channels``: what the instrument reports, of shape
         (n_samples, n_times, n_channels). ``t`` has shape (n_times,), ``y`` (n_samples,
         n_times, n_states) and ``params`` (n_samples, 1, n_params), so that
-        ``params[..., 0] * y[..., 2]`` broadcasts. If None, the states themselves.
+        ``params[..., 0] * y[..., 2]`` broadcasts. A search may ask for the first of the
+        times only, and so for fewer than n_times. If None, the states themselves.
 
     state_names, param_names, channel_names : list of str, default=None
         If None, ``y1, y2, …`` and ``k1, k2, …``; channels are called as the states

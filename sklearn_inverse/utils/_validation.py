@@ -70,7 +70,7 @@ def check_observations(
                 "n_channels)."
             )
         n_channels = shape[2]
-        observations = np.asarray(observations).reshape(shape[0], -1)
+        observations = np.asarray(observations).reshape(shape[0], shape[1] * shape[2])
     flat = validate_data(
         estimator,
         observations,

@@ -152,7 +152,7 @@ def test_a_start_can_be_given(decay, make_pairs):
     assert (result.start_misfit < 1e-6).all()
     assert (result.n_iter <= 3).all()
     for start, message in [
-        ([1.0], "same number of samples"),
+        ([1.0], r"finite params of shape \(n_params,\) = \(2,\)"),
         ([9.0, 1.0], "within its bounds"),
         ("middle", "start"),
     ]:

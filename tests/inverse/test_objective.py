@@ -134,11 +134,12 @@ def test_what_lies_after_the_last_reading_is_not_simulated():
 def test_the_horizon_grows_by_observed_times_to_all_of_them():
     objective = make_objective(ODESimulator(lotka_volterra()), share=1.0)
     stages = growing_horizons(objective, n_params=4)
-    n_times = [(~s.readings.isnan()).any(dim=2).sum(dim=1) for s in stages]
+    n_times = [(~s.readings.isnan()).any(dim=2).sum(dim=1) for s, _ in stages]
     # Twice four params from two channels need four of the 21 times.
     assert [n.tolist() for n in n_times] == [[4] * 3, [8] * 3, [16] * 3, [21] * 3]
     unit = torch.full((3, 4), 0.5, dtype=torch.float64)
-    for stage in stages:
+    assert all(knows_more.all() for _, knows_more in stages)
+    for stage, _ in stages:
         stage.value(unit, torch.arange(3))
     assert objective.n_forward.tolist() == [4, 4, 4]
 

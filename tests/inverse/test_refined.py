@@ -83,7 +83,7 @@ def test_draws_are_tried_where_the_estimate_cannot_be_simulated(decay, make_pair
     refined = RefinedInverter(
         inner, model, n_particles=2, noise_std=0.02, random_state=0
     ).fit(readings, params)
-    with pytest.warns(match="failed at .* starts .* dropped. 0 samples"):
+    with pytest.warns(match="failed at .* starts of .* dropped. 0 samples"):
         result = refined.invert(readings)
     assert (result.n_failed == 2).all()
     assert result.explained.all()
