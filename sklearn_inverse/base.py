@@ -84,7 +84,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"in {learned[j]}. Its error there is unknown; train it on the wider "
                 "box, or narrow `bounds`.",
                 ExtrapolationWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     @property
@@ -172,15 +172,15 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
             trajectories[known] = self.surrogate_.simulate(estimate[known])
         return trajectories
 
-    def score(self, observations, params, sample_weight=None):
+    def score(self, X, y, sample_weight=None):
         """Return R², averaged over params, of the estimates.
 
         Parameters
         ----------
-        observations : array-like as in :meth:`predict`
+        X : array-like as in :meth:`predict`
             Readings, NaN where nothing was measured.
 
-        params : array-like of shape (n_samples, n_params) or (n_samples,)
+        y : array-like of shape (n_samples, n_params) or (n_samples,)
             True params.
 
         sample_weight : array-like of shape (n_samples,), default=None
@@ -192,9 +192,9 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
             One is perfect; zero is what the mean of the training params scores, which a
             sample without an estimate is given too.
         """
-        estimate = self.predict(observations)
+        estimate = self.predict(X)
         estimate = np.where(np.isnan(estimate), self._mean_params, estimate)
-        return r2_score(params, estimate, sample_weight=sample_weight)
+        return r2_score(y, estimate, sample_weight=sample_weight)
 
     def _estimate(self, readings):
         """Return params in their own units, of shape (n_samples, n_params)."""

@@ -41,3 +41,14 @@ def test_pollu_tells_what_can_be_known_with_honest_intervals(tmp_path):
     assert result["shrinkage"][pair].min() > 0.5
     assert result["correlation"][tuple(pair)] > 0.3
     assert (tmp_path / "pollu.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_refinement_brings_every_inverter_to_the_limit(tmp_path):
+    result = runpy.run_path(str(EXAMPLES / "plot_compare_inverters.py"))
+    relative = {name: error / result["limit"] for name, error, *_ in result["rows"]}
+    assert len(relative) == 8
+    for name in ("Gauss–Newton, exact", "ADM, refined", "Reparam, refined"):
+        assert 0.8 < relative[name] < 1.15  # 40 samples, four params
+    assert max(relative.values()) < 3
+    assert (tmp_path / "compare_inverters.png").stat().st_size > 10_000

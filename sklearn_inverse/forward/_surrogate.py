@@ -551,7 +551,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
 
 class AbsoluteError(torch.nn.Module):
-    """Mean absolute error over the entries that are known (not NaN)."""
+    """Mean absolute error; entries that are not known (NaN) count as met."""
 
     def forward(self, prediction, target):
         """Return the mean; unknown targets have no error and no gradient."""

@@ -119,7 +119,7 @@ class AdjointNet(nn.Module):
 
 
 class KnownSquares(nn.Module):
-    """Mean squared error over the targets that are known, not NaN."""
+    """Mean squared error; targets that are not known (NaN) count as met."""
 
     def forward(self, prediction, target):
         """Return the mean."""

@@ -16,6 +16,7 @@ from sklearn_inverse import (
 )
 from sklearn_inverse.exceptions import ConvergenceWarning, IntegrationWarning
 from sklearn_inverse.forward._function import ForwardFunction
+from sklearn_inverse.forward._linearise import linearise
 from sklearn_inverse.inverse import InversionStatus
 from sklearn_inverse.inverse._gradient import TanhBox
 from sklearn_inverse.inverse._objective import Objective
@@ -343,7 +344,7 @@ def test_a_model_that_never_runs_gives_nan():
         return decay(params) * torch.nan
 
     inverter = make_inverter(forward=never).fit(CURVES, K)
-    with pytest.warns(IntegrationWarning, match="20 samples have no start left"):
+    with pytest.warns(IntegrationWarning, match="20 samples have none left"):
         assert np.isnan(inverter.predict(CURVES[FEW])).all()
 
 
@@ -440,7 +441,7 @@ def test_the_forward_function_linearises_exactly():
     scaler = ParamScaler([[1.0, 2.0], [0.5, 2.0]], scale=["linear", "log10"])
     model = ForwardFunction(two_channels, scaler, 8, 2, torch.device("cpu"))
     unit = torch.rand(5, 2, dtype=torch.float64)
-    trajectories, jacobian = model.linearise(unit)
+    trajectories, jacobian = linearise(model, unit)
     torch.testing.assert_close(trajectories, model.forward(unit))
     expected = torch.autograd.functional.jacobian(model.forward, unit)
     expected = expected.diagonal(dim1=0, dim2=3).movedim(-1, 0)

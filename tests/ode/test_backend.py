@@ -6,7 +6,7 @@ import torch
 
 from sklearn_inverse import ODESimulator
 from sklearn_inverse.ode import MassAction, solve_ivp
-from sklearn_inverse.systems import ReactionSystem, lotka_volterra, pollu
+from sklearn_inverse.systems import ReactionSystem, oregonator, pollu
 
 numba = pytest.importorskip("numba")
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_compiled_is_refused(params, kwargs, message):
 
 
 def test_other_right_hand_sides_are_refused_or_left_to_torch():
-    system = lotka_volterra()
+    system = oregonator()
     simulator = ODESimulator(system, method="rodas5p")
     assert np.isfinite(simulator.simulate(system.nominal[None])).all()
     with pytest.raises(ValueError, match="needs a `rhs` that is a MassAction"):
