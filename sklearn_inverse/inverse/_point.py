@@ -197,6 +197,10 @@ class PointInverter(BaseInverter):
     def _reading_noise(self, readings, noise_std):
         """Return the standard deviation of each reading: noise and model error."""
         noise_std = self._own_noise_std if noise_std is None else noise_std
+        flat = readings.reshape(len(readings), -1)
+        for unread in (np.isnan(readings), np.isnan(flat)):
+            if np.shape(noise_std) == unread.shape:  # nobody knows the noise of nothing
+                noise_std = np.where(unread, 0.0, noise_std)
         noise = check_noise_std(noise_std, shape=readings.shape)
         error = getattr(self.surrogate_, "error_", np.zeros(self.n_channels_))
         unknown = np.isnan(error) & ~np.isnan(readings).all(axis=(0, 1))
@@ -332,8 +336,8 @@ class PointInverter(BaseInverter):
             )
             warn(
                 f"Readings push params against their bounds in {at_edge.any(axis=1).sum()}"
-                f" of {n_samples} samples: {named}. Widen `bounds` if values beyond them "
-                "are possible.",
+                f" of {n_samples} samples: {named}. Widen the box if values beyond it are "
+                "possible.",
                 BoundsWarning,
             )
 

@@ -185,8 +185,11 @@ def test_noise_of_each_reading_can_be_told_at_predict(make, fitted, make_pairs):
     wrong[:, 3] += 0.5
     noise = np.full(readings.shape, NOISE)
     noise[:, 3] = 100.0
+    wrong[0, 5] = noise[0, 5] = np.nan
     inverter = fitted(make)
     good = inverter.invert(wrong, noise_std=noise)
+    flat = inverter.invert(wrong.reshape(6, -1), noise_std=noise.reshape(6, -1))
+    np.testing.assert_array_equal(flat.params, good.params)
     assert good.explained.all()
     assert np.abs(good.params - params).max() < 0.02
     with pytest.warns() as caught:
