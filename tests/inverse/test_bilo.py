@@ -536,8 +536,14 @@ def test_result_does_not_depend_on_the_number_of_workers(brief):
     with joblib.parallel_config("threading"):
         two = copy.copy(brief).set_params(n_jobs=2).predict(observations)
     np.testing.assert_array_equal(one, two)
+
+    def local_growth(t, y, params):  # a function made in a function travels by value
+        return params * y
+
+    system = ODESystem(local_growth, initial_state=[1.0], bounds=BOX, times=TIMES)
+    inverter = clone(brief).set_params(system=system, n_jobs=2).fit(*growth_pairs())
     with joblib.parallel_config("loky"):
-        apart = copy.copy(brief).set_params(n_jobs=2).predict(observations)
+        apart = inverter.predict(observations)
     np.testing.assert_allclose(one, apart, rtol=1e-12)
 
 

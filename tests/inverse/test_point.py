@@ -146,13 +146,13 @@ def test_grid_search_chooses_the_optimiser_that_has_time(decay, make_pairs):
     assert search.best_params_ == {"max_iter": 30}
 
 
-def drain(t, y, params):
-    return -params * y
-
-
 @pytest.fixture(scope="module")
 def slow_model():
     """Return a simulator that is not compiled, so that chunks go to processes."""
+
+    def drain(t, y, params):  # a function made in a function travels by value
+        return -params * y
+
     system = ODESystem(
         drain, initial_state=[1.0], bounds=[[0.5, 2.0]], times=np.linspace(0, 2, 6)
     )
