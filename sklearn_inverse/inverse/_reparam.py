@@ -202,10 +202,10 @@ class ReparamJointInverter(PointInverter):
     Measured on wave packets with a local optimum at every period of the carrier, 256
     samples, three seeds: the global optimum is found in 100 % with 2000 training pairs.
     The network trained on as many pairs does so alone, and BFGS from random starts in
-    3 to 5 %. With 300 pairs joint training matters: 87 to 94 %, against 84 to 90 %
+    3 to 6 %. With 300 pairs joint training matters: 87 to 94 %, against 84 to 90 %
     supervised. From random weights, the paper's plain method, a lower loss than BFGS's
-    is found in 69 to 86 %, but the global optimum in 5 to 20 %: packets are pushed out
-    of the window. The neural adjoint (four layers of 256) finds it in 66 to 71 %.
+    is found in 69 to 83 %, but the global optimum in 5 to 19 %: packets are pushed out
+    of the window. The neural adjoint (four layers of 256) finds it in 65 to 72 %.
 
     References
     ----------
