@@ -28,13 +28,7 @@ import torch
 from _report import short
 
 from sklearn_inverse.ode import MassAction, solve_ivp
-from sklearn_inverse.systems import (
-    hires,
-    oregonator,
-    pollu,
-    robertson,
-    van_der_pol,
-)
+from sklearn_inverse.problems import hires, oregonator, pollu, robertson, van_der_pol
 
 jax.config.update("jax_enable_x64", True)
 torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from sklearn_inverse.datasets import (
     make_inverse_problem,
     mask_observations,
 )
-from sklearn_inverse.systems import pollu
+from sklearn_inverse.problems import pollu
 
 NOISE = 0.01  # of each channel's standard deviation over samples and times
 N_OBSERVED = 3
@@ -46,7 +46,7 @@ class PolluProblem:
         return params / self.system.nominal - 0.5
 
     def trajectory_error(self, trajectories):
-        """Standardised error against the held-out trajectories."""
+        """Standardized error against the held-out trajectories."""
         return (trajectories - self.test.trajectories) / self.channel_std
 
     def coverage(self, mean, std, z=1.6449):

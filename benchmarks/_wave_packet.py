@@ -15,7 +15,7 @@ NOISE = 0.1
 TIMES = np.arange(1.0, 257.0)
 BOX = [[1.0, 256.0]]
 PRIOR = (56.0, 200.0)
-INSIDE = (36.0, 220.0)  # a packet centred outside has left what the prior can produce
+INSIDE = (36.0, 220.0)  # a packet centerd outside has left what the prior can produce
 
 
 def wave_packet(params):

@@ -22,10 +22,10 @@ from _report import write_report
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_inverse import ADMInverter, ODESimulator, ODESurrogate
-from sklearn_inverse.forward._training import WarmupCosine
-from sklearn_inverse.inverse._drift import ReadingSimulator
-from sklearn_inverse.inverse._readings import pick_slots
-from sklearn_inverse.inverse._velocity import DriftNet
+from sklearn_inverse.networks._drift_batches import ReadingSimulator
+from sklearn_inverse.networks._drift_net import DriftNet
+from sklearn_inverse.networks._slots import pick_slots
+from sklearn_inverse.networks._training import WarmupCosine
 
 
 def main():
@@ -115,8 +115,8 @@ def main():
 
     # The paper's coupling of unrelated samples, and the default for as many epochs.
     for name, options in {
-        "ADM, Eq. (8) as printed": {"coupling": "batch", "normalise": False},
-        "ADM, Eq. (8) normalised": {"coupling": "batch"},
+        "ADM, Eq. (8) as printed": {"coupling": "batch", "normalize": False},
+        "ADM, Eq. (8) normalized": {"coupling": "batch"},
         "ADM (default), same 10 epochs": {},
     }.items():
         inverter, seconds = adm(arguments.batch_coupling_epochs, **options)
@@ -168,7 +168,7 @@ def plain_regression(problem, inverter, seconds, batch_size=512, lr=1e-3):
     torch.manual_seed(0)
     truths = torch.as_tensor(problem.unit(problem.train.params)).float()
     trajectories = torch.as_tensor(
-        scaler.standardise(problem.train.trajectories)
+        scaler.standardize(problem.train.trajectories)
     ).float()
     noise = torch.as_tensor(problem.noise_std / scaler.std).float()
     every = torch.ones(system.n_channels)
@@ -216,7 +216,7 @@ def plain_regression(problem, inverter, seconds, batch_size=512, lr=1e-3):
             if error < lowest:
                 lowest, best = error, copy.deepcopy(network.state_dict())
     print(f"plain regression: {step} steps of {batch_size}")
-    readings = scaler.standardise(
+    readings = scaler.standardize(
         problem.observations.reshape(len(problem.observations), system.n_times, -1)
     )
     mask = torch.as_tensor(~np.isnan(readings)).float()
@@ -237,7 +237,7 @@ def gradient_descent_seconds(inverter, problem, n_samples=3, n_starts=100, n_ite
     scaler = inverter.channel_scaler_
     start = time.perf_counter()
     for i in range(n_samples):
-        readings = scaler.standardise(
+        readings = scaler.standardize(
             problem.observations[i].reshape(1, problem.system.n_times, -1)
         )
         mask = torch.as_tensor(~np.isnan(readings))
@@ -245,7 +245,7 @@ def gradient_descent_seconds(inverter, problem, n_samples=3, n_starts=100, n_ite
         particles = torch.rand(n_starts, problem.system.n_params).requires_grad_()
         optimizer = torch.optim.Adam([particles], lr=1e-2)
         for _ in range(n_iter):
-            simulated = scaler.standardise(inverter.surrogate_.forward(particles))
+            simulated = scaler.standardize(inverter.surrogate_.forward(particles))
             misfit = ((simulated - readings).abs() * mask).sum()
             optimizer.zero_grad()
             misfit.backward()

@@ -3,7 +3,7 @@
     inverters_pollu         error, coverage and cost of every inverter, against the limit
     inverters_lotka         a growing horizon on the hard Lotka–Volterra fit
     inverters_cmaes         evolution strategies in step, against one by one
-    inverters_wave_packet   joint optimisation and its rivals, by global optima found
+    inverters_wave_packet   joint optimization and its rivals, by global optima found
     inverters_bilo          recoveries, gradients and cost of local operators
 
 Takes about an hour and a half on one core.

@@ -23,7 +23,7 @@ from _report import short, write_report
 
 from sklearn_inverse import BiLOInverter, ODESimulator, ODESystem, ReactionSystem
 from sklearn_inverse.datasets import make_inverse_problem
-from sklearn_inverse.systems import lotka_volterra, pollu
+from sklearn_inverse.problems import lotka_volterra, pollu
 
 BOX = [[0.5, 4.0]]
 MIXED = np.array([0.6, 1.4, 1.3, 0.7])
@@ -119,7 +119,7 @@ def gradient_error(inverter, simulator, readings, start):
     weights = 1 / inverter.channel_scaler_.std
     theta = torch.as_tensor(inverter._start_unit).float()
     layers = [layer.float() for layer in inverter._layers]
-    _, jacobian = inverter._operator.linearise(layers, theta)
+    _, jacobian = inverter._operator.linearize(layers, theta)
     jacobian = jacobian[0].double().numpy()
     misfit = (simulator.simulate(start[None])[0] - readings) * weights**2
     step = torch.as_tensor(inverter._start_unit)
@@ -162,7 +162,7 @@ def pollu_row(upper, n_samples=4):
     prior = np.sqrt(np.mean((0.5 - truth[:n_samples]) ** 2))
     return {
         "system": f"POLLU, {n_samples} samples",
-        "start": "centre",
+        "start": "center",
         "variant": f"upper={upper}",
         "steps": inverter.max_iter,
         "s": short(seconds),

@@ -20,7 +20,7 @@ from sklearn.frozen import FrozenEstimator
 
 from sklearn_inverse import CMAESInverter, ODESimulator, ODESurrogate
 from sklearn_inverse.datasets import make_inverse_problem
-from sklearn_inverse.systems import lotka_volterra
+from sklearn_inverse.problems import lotka_volterra
 
 N_SAMPLES = 200
 

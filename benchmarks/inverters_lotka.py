@@ -1,4 +1,4 @@
-"""Does a growing horizon solve the Lotka–Volterra fit that traps global optimisers?
+"""Does a growing horizon solve the Lotka–Volterra fit that traps global optimizers?
 
 SciML's hard problem: prey and predators over ten periods (t up to 30), four rates, box
 [0.01, 10]⁴ on a log scale, truth (1.5, 1, 3, 1), start (1, 1). Twenty seeds, each with at

@@ -226,7 +226,7 @@ class Case:
         if result is not None:
             row |= {
                 "forward runs": short(result.n_forward.mean()),
-                "with Jacobian": short(result.n_linearised.mean()),
+                "with Jacobian": short(result.n_linearized.mean()),
                 "not converged": int((result.status != 0).sum()),
                 "unexplained": int((~result.explained).sum()),
             }

@@ -1,4 +1,4 @@
-"""Does joint optimisation find the wave packet where BFGS stops at a local minimum?
+"""Does joint optimization find the wave packet where BFGS stops at a local minimum?
 
 256 noisy signals for each seed. Baseline: BFGS from one start per signal, drawn like the
 truth. Against it the default ReparamJointInverter and the three modes of the paper, each
@@ -33,7 +33,7 @@ from _wave_packet import (
 
 from sklearn_inverse import ReparamJointInverter
 from sklearn_inverse.inverse._gradient import TanhBox
-from sklearn_inverse.inverse._optimizers import lbfgs
+from sklearn_inverse.optim._lbfgs import lbfgs
 
 N_TRAIN = 2000
 N_FEW = 300
@@ -108,7 +108,7 @@ def run_seed(seed, n_problems):
 
 
 def bfgs(inverter, observations, starts):
-    """Minimise the same objective from the starts given, without a network."""
+    """Minimize the same objective from the starts given, without a network."""
     observed = observations[..., None]
     objective = inverter._objective(observed, np.full(observed.shape, NOISE))
     box = TanhBox(objective, torch.arange(len(starts)))

@@ -35,7 +35,7 @@ from _peers import (
 )
 from _report import short, write_report
 
-from sklearn_inverse.systems import pollu
+from sklearn_inverse.problems import pollu
 
 TIMES = np.array([0.0, 5.0, 20.0, 60.0])
 RTOLS = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8]

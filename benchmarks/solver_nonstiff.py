@@ -33,7 +33,7 @@ from _peers import (
 )
 from _report import short, write_report
 
-from sklearn_inverse.systems import lotka_volterra
+from sklearn_inverse.problems import lotka_volterra
 
 RTOLS = [1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8]
 OURS = {"tsit5": {"method": "tsit5", "backend": "torch"}}

@@ -37,7 +37,7 @@ from _report import short, write_report
 from joblib import Parallel, delayed
 
 from sklearn_inverse import ODESimulator
-from sklearn_inverse.systems import pollu
+from sklearn_inverse.problems import pollu
 
 RTOLS = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8]
 
@@ -54,7 +54,7 @@ MEMORY = """
 import json, sys, time
 import numpy as np
 from sklearn_inverse import ODESimulator
-from sklearn_inverse.systems import pollu
+from sklearn_inverse.problems import pollu
 
 def mebibytes(key):
     lines = open("/proc/self/status").read().splitlines()

@@ -18,7 +18,7 @@ from _pollu import PolluProblem
 from _report import write_report
 
 from sklearn_inverse import ODESurrogate
-from sklearn_inverse.forward._training import fit_net
+from sklearn_inverse.networks._training import fit_net
 
 SETTINGS = {
     "short": {"basis_epochs": 250, "max_epochs": 4},

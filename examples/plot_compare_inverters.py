@@ -31,7 +31,7 @@ from sklearn_inverse import (
 )
 from sklearn_inverse.datasets import add_noise, make_inverse_problem, mask_observations
 from sklearn_inverse.exceptions import BoundsWarning, ConvergenceWarning, MisfitWarning
-from sklearn_inverse.systems import lotka_volterra
+from sklearn_inverse.problems import lotka_volterra
 
 # %%
 # The problem: pairs to learn from, and sparse noisy counts of other samples.

@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn_inverse import ADMInverter, ODESimulator, ODESurrogate
 from sklearn_inverse.datasets import load_lynx_hare, make_inverse_problem
 from sklearn_inverse.inspection import TrajectoryDisplay
-from sklearn_inverse.systems import lotka_volterra
+from sklearn_inverse.problems import lotka_volterra
 
 # %%
 # The model, with a box for each unknown. The box is what we think possible beforehand:

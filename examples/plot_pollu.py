@@ -23,7 +23,7 @@ from sklearn_inverse.datasets import (
 )
 from sklearn_inverse.inspection import RecoveryDisplay
 from sklearn_inverse.metrics import interval_coverage, normal_interval, param_mse
-from sklearn_inverse.systems import pollu
+from sklearn_inverse.problems import pollu
 
 # %%
 # Simulated pairs to learn from, and others to be judged on.

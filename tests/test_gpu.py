@@ -171,8 +171,8 @@ def test_data_stay_on_the_device():
 @pytest.mark.parametrize(
     "options",
     [
-        {"coupling": "batch", "normalise": False},
-        {"coupling": "instance", "normalise": False, "n_coupled": 4},
+        {"coupling": "batch", "normalize": False},
+        {"coupling": "instance", "normalize": False, "n_coupled": 4},
         {"n_particles": 2, "n_observed": None},
         {"patience": 1},
     ],

@@ -12,11 +12,12 @@ import sklearn_inverse
 ROOT = Path(sklearn_inverse.__file__).parent
 LAYERS = [  # lowest first; a module imports only from lower layers, or its own package
     {"exceptions", "utils"},
-    {"base", "ode", "metrics"},
-    {"systems"},
-    {"forward"},
-    {"datasets", "inverse"},
-    {"inspection"},
+    {"probability", "ode", "metrics"},
+    {"systems", "networks", "optim"},
+    {"problems", "forward", "collocation"},
+    {"datasets", "base"},
+    {"inverse"},
+    {"baselines", "inspection"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

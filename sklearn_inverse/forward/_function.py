@@ -34,7 +34,7 @@ class ForwardFunction:
         self.n_params_ = len(scaler.bounds)
 
     def check(self):
-        """Run the function at the centre of the box; raise if it cannot be used."""
+        """Run the function at the center of the box; raise if it cannot be used."""
         unit = torch.full((2, self.n_params_), 0.5, device=self.device)
         if not self.forward(unit.requires_grad_()).requires_grad:
             raise ValueError(

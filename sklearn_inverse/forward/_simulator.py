@@ -75,7 +75,7 @@ class ODESimulator(BaseEstimator):
     Examples
     --------
     >>> from sklearn_inverse import ODESimulator
-    >>> from sklearn_inverse.systems import lotka_volterra
+    >>> from sklearn_inverse.problems import lotka_volterra
     >>> system = lotka_volterra()
     >>> trajectories = ODESimulator(system).simulate(system.nominal[None])
     >>> trajectories.shape == (1, system.n_times, system.n_channels)
@@ -195,7 +195,7 @@ class ODESimulator(BaseEstimator):
         solution = self._solve(params)
         return self.system.channels(solution.y, params)
 
-    def linearise(self, unit_params):
+    def linearize(self, unit_params):
         """Simulate from unit params, with the derivatives by them.
 
         Parameters

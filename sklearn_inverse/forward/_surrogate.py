@@ -13,16 +13,16 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_inverse.exceptions import ExtrapolationWarning
-from sklearn_inverse.forward._cfno import CFNO, ParamSkip, plain_attention
-from sklearn_inverse.forward._linearise import differentiate
-from sklearn_inverse.forward._training import (
+from sklearn_inverse.forward._linearize import differentiate
+from sklearn_inverse.networks._batches import (
     ReadingBatches,
     ShuffledBatches,
-    fit_net,
     in_chunks,
     split_held_out,
     tensor_dataset,
 )
+from sklearn_inverse.networks._cfno import CFNO, ParamSkip, plain_attention
+from sklearn_inverse.networks._training import fit_net
 from sklearn_inverse.utils._scaling import ChannelScaler, ParamScaler
 from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
 from sklearn_inverse.utils._torch import as_tensor, resolve_device, spawn_seeds
@@ -96,7 +96,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Whether a cross-attention over time follows the blocks.
 
     norm : {"batch"} or None, default=None
-        Normalisation inside the blocks. "batch" is the paper's; it raises the error.
+        Normalization inside the blocks. "batch" is the paper's; it raises the error.
 
     observation_dropout : float, default=0.3
         Share of the training batches without readings: the emulator's share.
@@ -145,7 +145,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Map from params to the unit box.
 
     channel_scaler_ : ChannelScaler
-        Standardisation of the channels.
+        Standardization of the channels.
 
     net_ : skorch net
         The trained net; ``net_.history`` holds the losses per epoch.
@@ -275,7 +275,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def fit(self, observations, params):
         """Train on simulated pairs.
 
-        Standardise the channels and scale the params, hold some pairs out, train the
+        Standardize the channels and scale the params, hold some pairs out, train the
         operator, and measure its error on the pairs held out. A KeyboardInterrupt ends
         the training early and keeps what was learned, with a ConvergenceWarning.
 
@@ -317,14 +317,14 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         _, self.n_times_, self.n_channels_ = trajectories.shape
         self.n_params_ = params.shape[1]
 
-        standardised = self.channel_scaler_.standardise(trajectories)
+        standardized = self.channel_scaler_.standardize(trajectories)
         unit_params = self.scaler_.to_unit(params)
         split_seed, *fit_seeds = spawn_seeds(self.random_state, 4)
         seen, held_out = split_held_out(
             len(params), self.validation_fraction, split_seed
         )
         self.net_ = self._fit_operator(
-            [(unit_params[i], standardised[i]) for i in (seen, held_out)],
+            [(unit_params[i], standardized[i]) for i in (seen, held_out)],
             going_on,
             device,
             fit_seeds,
@@ -404,10 +404,10 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         module = self.net_.module_.to(unit_params.device)
         unit_params = unit_params.float()
-        standardised = module(unit_params, torch.ones_like(unit_params[:, :1]))
-        return self.channel_scaler_.restore(standardised.double())
+        standardized = module(unit_params, torch.ones_like(unit_params[:, :1]))
+        return self.channel_scaler_.restore(standardized.double())
 
-    def linearise(self, unit_params):
+    def linearize(self, unit_params):
         """Emulate from unit params, with the derivatives by them.
 
         Parameters
@@ -477,9 +477,9 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             device=device,
         )
 
-    def _fit_skip(self, unit_params, standardised, device, seed):
+    def _fit_skip(self, unit_params, standardized, device, seed):
         """Train the direct part, params to components; its net, or None without."""
-        flat = np.nan_to_num(standardised.reshape(len(standardised), -1))
+        flat = np.nan_to_num(standardized.reshape(len(standardized), -1))
         n_basis = min(self.n_basis, *flat.shape)
         if n_basis == 0:
             return None
@@ -535,12 +535,12 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             unit_params = np.zeros((n_samples, self.n_params_))
         inputs = [unit_params, has_params]
         if readings is not None:
-            standardised = self.channel_scaler_.standardise(readings)
-            inputs += [np.nan_to_num(standardised), ~np.isnan(readings)]
+            standardized = self.channel_scaler_.standardize(readings)
+            inputs += [np.nan_to_num(standardized), ~np.isnan(readings)]
         tensors = (as_tensor(a, device) for a in inputs)
         with torch.no_grad():
-            standardised = in_chunks(module, *tensors)
-        return self.channel_scaler_.restore(standardised.double().cpu().numpy())
+            standardized = in_chunks(module, *tensors)
+        return self.channel_scaler_.restore(standardized.double().cpu().numpy())
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -1,10 +1,10 @@
-"""What displays share: matplotlib on demand, a grid of panels, colours all can tell."""
+"""What displays share: matplotlib on demand, a grid of panels, colors all can tell."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-# Okabe & Ito, "Color Universal Design" (2008), distinguishable to the colour-blind.
+# Okabe & Ito, "Color Universal Design" (2008), distinguishable to the color-blind.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = (
     "#0072B2",
     "#D55E00",

@@ -1,4 +1,4 @@
-"""ADMInverter: the amortised drifting model, params from readings in a few forward passes.
+"""ADMInverter: the amortized drifting model, params from readings in a few forward passes.
 
 A velocity network drifts particles from random starts to the params behind the readings,
 looking at each step at how far the forward model's output is off (INO, stage 2). Nothing
@@ -17,15 +17,15 @@ from scipy.special import ndtr, ndtri
 from sklearn_inverse.base import PosteriorInverter
 from sklearn_inverse.exceptions import ExtrapolationWarning
 from sklearn_inverse.forward import ODESurrogate
-from sklearn_inverse.forward._training import (
-    fit_net,
-    in_chunks,
-    split_held_out,
-    tensor_dataset,
+from sklearn_inverse.networks._batches import in_chunks, split_held_out, tensor_dataset
+from sklearn_inverse.networks._drift_batches import (
+    DriftBatches,
+    MoveParticles,
+    ReadingSimulator,
 )
-from sklearn_inverse.inverse._drift import DriftBatches, MoveParticles, ReadingSimulator
-from sklearn_inverse.inverse._readings import Slots, pick_slots
-from sklearn_inverse.inverse._velocity import DriftLoss, DriftNet, precision_factor
+from sklearn_inverse.networks._drift_net import DriftLoss, DriftNet, precision_factor
+from sklearn_inverse.networks._slots import Slots, pick_slots
+from sklearn_inverse.networks._training import fit_net
 from sklearn_inverse.utils._sklearn import (
     HasMethods,
     Interval,
@@ -46,7 +46,7 @@ MIN_CALIBRATION = 20  # held-out pairs below which the spread is left as learned
 
 
 class ADMInverter(PosteriorInverter):
-    r"""Recover params by drifting particles with a learned velocity (amortised).
+    r"""Recover params by drifting particles with a learned velocity (amortized).
 
     ``fit`` trains a network :math:`F_\varphi` on simulated pairs; ``predict`` integrates
 
@@ -103,13 +103,13 @@ class ADMInverter(PosteriorInverter):
         batch as in Eq. (8) of the paper [1]_, which blurs the target towards the mean of
         unrelated truths and measures far worse.
 
-    normalise : bool, default=True
-        Whether the kernel weights of a particle are normalised to one. False is Eq. (8)
+    normalize : bool, default=True
+        Whether the kernel weights of a particle are normalized to one. False is Eq. (8)
         as printed, with the field rescaled to a length that the integration can cover.
 
     n_coupled : int, default=1
         Particles per truth in training. Matters for ``coupling="instance"`` without
-        ``normalise`` only; with it the target is the same for any number.
+        ``normalize`` only; with it the target is the same for any number.
 
     synthetic : float, default=0.5
         Share of the training truths that are shifted from those of a pair and run
@@ -189,13 +189,13 @@ class ADMInverter(PosteriorInverter):
     Uncertainty: a head of the network returns the full covariance of a normal
     distribution of the probit :math:`\Phi^{-1}(u)` of the unit params, so that a param
     of which the data say nothing is uniform on its box. It is trained along the way, by
-    maximum likelihood of the truths of simulated readings. The distribution is centred
+    maximum likelihood of the truths of simulated readings. The distribution is centerd
     so that the mean of its draws, on the params' own scale, is the estimate; its spread
     is scaled, param by param, so that 90 % intervals cover 90 % of the params held out.
 
     References
     ----------
-    .. [1] "INO: Inverse neural operator for stiff ODE parameter recovery": amortised
+    .. [1] "INO: Inverse neural operator for stiff ODE parameter recovery": amortized
        drifting model, stage 2.
 
     Examples
@@ -227,7 +227,7 @@ class ADMInverter(PosteriorInverter):
         "rate": [Interval(Real, 0, None, closed="neither")],
         "n_particles": [Interval(Integral, 1, None, closed="left")],
         "coupling": [StrOptions({"instance", "batch"})],
-        "normalise": ["boolean"],
+        "normalize": ["boolean"],
         "n_coupled": [Interval(Integral, 1, None, closed="left")],
         "synthetic": [Interval(Real, 0, 1, closed="both")],
         "rollout": ["boolean"],
@@ -259,7 +259,7 @@ class ADMInverter(PosteriorInverter):
         rate=7.0,
         n_particles=1,
         coupling="instance",
-        normalise=True,
+        normalize=True,
         n_coupled=1,
         synthetic=0.5,
         rollout=True,
@@ -287,7 +287,7 @@ class ADMInverter(PosteriorInverter):
         self.rate = rate
         self.n_particles = n_particles
         self.coupling = coupling
-        self.normalise = normalise
+        self.normalize = normalize
         self.n_coupled = n_coupled
         self.synthetic = synthetic
         self.rollout = rollout
@@ -334,12 +334,12 @@ class ADMInverter(PosteriorInverter):
             spawn_seeds(self.random_state, 5)
         )
 
-        standardised = self.channel_scaler_.standardise(trajectories)
+        standardized = self.channel_scaler_.standardize(trajectories)
         seen, held_out = split_held_out(
             len(unit_params), self.validation_fraction, split_seed
         )
         train, valid = (
-            tensor_dataset(unit_params[i], standardised[i], device=device)
+            tensor_dataset(unit_params[i], standardized[i], device=device)
             for i in (seen, held_out)
         )
         read = self._reading_simulator(trajectories, device)
@@ -369,11 +369,11 @@ class ADMInverter(PosteriorInverter):
         params : ndarray of shape (n_samples, n_draws, n_params) or (n_samples, n_draws)
             Draws, in the params' own units.
         """
-        _, centre, factor = self._posterior(self._check_readings(observations))
+        _, center, factor = self._posterior(self._check_readings(observations))
         noise = np.random.default_rng(self._start_seed).standard_normal(
             (n_draws, self.n_params_)
         )
-        probit = centre[:, None] + np.einsum("spq,dq->sdp", factor, noise)
+        probit = center[:, None] + np.einsum("spq,dq->sdp", factor, noise)
         return self._shape_params(self.scaler_.to_physical(ndtr(probit)))
 
     def _default_surrogate(self):
@@ -427,7 +427,7 @@ class ADMInverter(PosteriorInverter):
         return 5 * off.mean(dim=0).clamp(min=1e-3)
 
     def _surrogate_error(self, noise):
-        """Return the forward model's error per channel, standardised; 0 if exact."""
+        """Return the forward model's error per channel, standardized; 0 if exact."""
         error = getattr(self.surrogate_, "error_", np.zeros(self.n_channels_))
         return noise.new_tensor(error / self.channel_scaler_.std)
 
@@ -441,7 +441,7 @@ class ADMInverter(PosteriorInverter):
             batch_size=batch_size,
             n_batches=math.ceil(len(train) / batch_size),
             coupling=self.coupling,
-            normalise=self.normalise,
+            normalize=self.normalize,
             n_coupled=min(self.n_coupled, batch_size),
             synthetic=self._synthetic_share(error := self._surrogate_error(read.noise)),
             error=error,
@@ -491,10 +491,10 @@ class ADMInverter(PosteriorInverter):
         return 1 - math.exp(-self.rate / self.n_steps)
 
     def _simulate(self, particles):
-        """Standardised trajectories at unit params, by forward passes only."""
+        """Standardized trajectories at unit params, by forward passes only."""
         with torch.no_grad():
             trajectories = self.surrogate_.forward(self._to_forward_box(particles))
-        return self.channel_scaler_.standardise(trajectories).float()
+        return self.channel_scaler_.standardize(trajectories).float()
 
     @torch.no_grad()
     def _drift(self, module, slots, start):
@@ -547,16 +547,16 @@ class ADMInverter(PosteriorInverter):
         spread = np.linalg.norm(factor, axis=2)
         truths = ndtri(np.clip(truths.double().cpu().numpy(), 1e-4, 1 - 1e-4))
         calibration = np.ones(self.n_params_)
-        for _ in range(5):  # the centre depends on the spread, but weakly
-            centre = probit_centre(estimate, np.minimum(calibration * spread, 1))
-            off = np.abs(truths - centre)
+        for _ in range(5):  # the center depends on the spread, but weakly
+            center = probit_center(estimate, np.minimum(calibration * spread, 1))
+            off = np.abs(truths - center)
             calibration = np.quantile(off / spread, 0.9, axis=0) / ndtri(0.95)
         return calibration
 
     def _posterior(self, readings):
-        """Return the estimate, and centre and factor of the probit's distribution."""
+        """Return the estimate, and center and factor of the probit's distribution."""
         device = resolve_device(self.device)
-        standardised = self.channel_scaler_.standardise(readings)
+        standardized = self.channel_scaler_.standardize(readings)
         mask = ~np.isnan(readings)
         n_slots = self.net_.module_.n_slots
         crowded = (mask.any(axis=2).sum(axis=1) > n_slots).sum()
@@ -569,7 +569,7 @@ class ADMInverter(PosteriorInverter):
                 stacklevel=4,
             )
         slots = pick_slots(
-            as_tensor(np.nan_to_num(standardised), device),
+            as_tensor(np.nan_to_num(standardized), device),
             as_tensor(mask, device),
             n_slots,
         )
@@ -578,24 +578,24 @@ class ADMInverter(PosteriorInverter):
         spread = np.linalg.norm(factor, axis=2)
         # No posterior is wider than the prior, whose probit is standard normal.
         factor = factor / np.maximum(spread, 1)[..., None]
-        return estimate, probit_centre(estimate, np.minimum(spread, 1)), factor
+        return estimate, probit_center(estimate, np.minimum(spread, 1)), factor
 
     def _posterior_mean_std(self, readings):
         """Mean and standard deviation in the params' own units."""
-        estimate, centre, factor = self._posterior(readings)
+        estimate, center, factor = self._posterior(readings)
         spread = np.linalg.norm(factor, axis=2)
         # Moments of g(Φ(z)) for normal z, by Gauss–Hermite quadrature.
         nodes, weights = np.polynomial.hermite_e.hermegauss(32)
         weights = weights / weights.sum()
-        points = ndtr(centre[:, None] + spread[:, None] * nodes[:, None])
+        points = ndtr(center[:, None] + spread[:, None] * nodes[:, None])
         values = self.scaler_.to_physical(points)
         average = np.einsum("q,sqp->sp", weights, values)
         variance = np.einsum("q,sqp->sp", weights, (values - average[:, None]) ** 2)
         return self.scaler_.to_physical(estimate), np.sqrt(variance)
 
 
-def probit_centre(estimate, spread):
-    r"""Centre m of a normal probit whose unit param has the mean ``estimate``.
+def probit_center(estimate, spread):
+    r"""Center m of a normal probit whose unit param has the mean ``estimate``.
 
     :math:`E[\Phi(m + s \varepsilon)] = \Phi(m / \sqrt{1 + s^2})` for a standard normal
     :math:`\varepsilon`. An estimate is kept half a per cent off the walls of the box,

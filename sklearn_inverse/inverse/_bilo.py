@@ -1,6 +1,6 @@
 """BiLOInverter: params and a local solution operator, fitted to readings together.
 
-A small network learns the equations' solution in the neighbourhood of the params, and
+A small network learns the equations' solution in the neighborhood of the params, and
 how it changes with them, while the params move to where it meets the readings. Nothing
 is simulated on the way.
 """
@@ -11,17 +11,14 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
+from sklearn_inverse.collocation._bilevel import fine_tune, pretrain
+from sklearn_inverse.collocation._local_operator import LocalOperator, Solution
+from sklearn_inverse.collocation._time_scale import TimeScale
 from sklearn_inverse.forward import ODESimulator
-from sklearn_inverse.inverse._bilo_training import fine_tune, pretrain
-from sklearn_inverse.inverse._local_operator import (
-    LocalOperator,
-    Solution,
-    TimeScale,
-)
 from sklearn_inverse.inverse._objective import PRIOR_PRECISION
-from sklearn_inverse.inverse._optimizers import InversionStatus
 from sklearn_inverse.inverse._point import PointInverter
 from sklearn_inverse.ode import solve_ivp
+from sklearn_inverse.optim._status import InversionStatus
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._parallel import progress_bar
 from sklearn_inverse.utils._sklearn import (
@@ -486,7 +483,7 @@ class BiLOInverter(PointInverter):
         status[found.n_iter < self.max_iter] = InversionStatus.INTERRUPTED
         status[found.settled] = InversionStatus.CONVERGED
         unit = found.theta.double()
-        return self._summarise(
+        return self._summarize(
             self._objective(readings, noise),
             unit,
             start.to(unit).expand_as(unit),

@@ -5,8 +5,8 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
-from sklearn_inverse.inverse._optimizers import InversionStatus
 from sklearn_inverse.inverse._point import PointInverter
+from sklearn_inverse.optim._status import InversionStatus
 from sklearn_inverse.utils._sklearn import (
     HasMethods,
     Interval,
@@ -131,7 +131,7 @@ class CMAESInverter(PointInverter):
     --------
     >>> from sklearn_inverse import CMAESInverter, ODESimulator
     >>> from sklearn_inverse.datasets import make_inverse_problem
-    >>> from sklearn_inverse.systems import lotka_volterra
+    >>> from sklearn_inverse.problems import lotka_volterra
     >>> system = lotka_volterra()
     >>> pairs = make_inverse_problem(system, 2, noise_std=0.5, random_state=0)
     >>> inverter = CMAESInverter(
@@ -247,8 +247,8 @@ class CMAESInverter(PointInverter):
         unit, n_iter, status, n_failed = (
             torch.as_tensor(np.array(column), device=device) for column in zip(*rows)
         )
-        centre = torch.full_like(unit, 0.5)
-        return self._summarise(objective, unit, centre, n_iter, status, n_failed)
+        center = torch.full_like(unit, 0.5)
+        return self._summarize(objective, unit, center, n_iter, status, n_failed)
 
     def _go_on(self, searches, running, objective):
         """Return the samples that still search, restarted where they must."""

@@ -6,13 +6,11 @@ import numpy as np
 import torch
 
 from sklearn_inverse.inverse._objective import Objective
-from sklearn_inverse.inverse._optimizers import (
-    InversionStatus,
-    descend,
-    lbfgs,
-    levenberg_marquardt,
-)
 from sklearn_inverse.inverse._point import LaplaceInverter
+from sklearn_inverse.optim._descent import descend
+from sklearn_inverse.optim._lbfgs import lbfgs
+from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
+from sklearn_inverse.optim._status import InversionStatus
 from sklearn_inverse.utils._sklearn import (
     HasMethods,
     Interval,
@@ -53,7 +51,7 @@ class GradientInverter(LaplaceInverter):
           mean absolute misfit from many random starts, whose ends are averaged. No
           prior, and no uncertainty.
 
-    start : {"centre", "random"} or array-like of shape (n_params,), default="centre"
+    start : {"center", "random"} or array-like of shape (n_params,), default="center"
         Where the first start is made: in the middle of the box, at a random point, or
         at params in their own units, such as published ones.
 
@@ -157,7 +155,7 @@ class GradientInverter(LaplaceInverter):
     --------
     >>> from sklearn_inverse import GradientInverter, ODESimulator
     >>> from sklearn_inverse.datasets import make_inverse_problem
-    >>> from sklearn_inverse.systems import lotka_volterra
+    >>> from sklearn_inverse.problems import lotka_volterra
     >>> system = lotka_volterra()
     >>> pairs = make_inverse_problem(system, 4, noise_std=0.5, random_state=0)
     >>> inverter = GradientInverter(
@@ -171,7 +169,7 @@ class GradientInverter(LaplaceInverter):
     _parameter_constraints: dict = {
         "surrogate": [HasMethods(["forward", "simulate"]), None],
         "optimizer": [StrOptions({"gauss_newton", "lbfgs", "adam", "sgd"})],
-        "start": [StrOptions({"centre", "random"}), "array-like"],
+        "start": [StrOptions({"center", "random"}), "array-like"],
         "n_starts": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -194,7 +192,7 @@ class GradientInverter(LaplaceInverter):
         surrogate=None,
         *,
         optimizer="gauss_newton",
-        start="centre",
+        start="center",
         n_starts=None,
         max_iter=None,
         tol=1e-5,
@@ -272,13 +270,13 @@ class GradientInverter(LaplaceInverter):
             stages = growing_horizons(objective, self.n_params_)
 
         def climb_once(start, sample, k):
-            return through_stages(stages, self._optimise, start, sample)
+            return through_stages(stages, self._optimize, start, sample)
 
         starts = self._starts(self.n_starts or 5, self.start)
         starts = starts.expand(len(readings), -1, -1)
         return climb(self, objective, starts, climb_once)
 
-    def _optimise(self, objective: Objective, start, sample):
+    def _optimize(self, objective: Objective, start, sample):
         if self.optimizer == "gauss_newton":
             return levenberg_marquardt(
                 objective, start, sample, max_iter=self.max_iter or 50, tol=self.tol
@@ -288,7 +286,7 @@ class GradientInverter(LaplaceInverter):
             box, box.inside_out(start), max_iter=self.max_iter or 200, tol=self.tol
         )
         unit = box.unit(end.unit)
-        return end._replace(unit=unit, hessian=objective.linearise(unit, sample)[2])
+        return end._replace(unit=unit, hessian=objective.linearize(unit, sample)[2])
 
     def _descend_chunk(self, readings, noise):
         """Average the ends of many starts, as the paper does."""
@@ -316,7 +314,7 @@ class GradientInverter(LaplaceInverter):
         unit = torch.where(failed[..., None], torch.nan, unit).nanmean(dim=1)
         objective = self._objective(readings, noise)
         objective.n_forward = mean_absolute.n_forward
-        return self._summarise(
+        return self._summarize(
             objective,
             unit,
             starts[sample == 0][:1].expand(n_samples, -1),
@@ -332,10 +330,10 @@ def climb(inverter, objective, starts, climb_once):
     Parameters
     ----------
     inverter : PointInverter
-        Summarises.
+        Summarizes.
 
     objective : Objective
-        What to minimise.
+        What to minimize.
 
     starts : Tensor of shape (n_samples, n_starts, n_params)
         In the order in which they are tried.
@@ -364,7 +362,7 @@ def climb(inverter, objective, starts, climb_once):
             interrupted = (end.status == InversionStatus.INTERRUPTED).any()
             if interrupted:
                 # Perhaps in an early stage, whose values are of fewer readings.
-                value, _, curvature = objective.linearise(end.unit, open_samples)
+                value, _, curvature = objective.linearize(end.unit, open_samples)
                 end = end._replace(value=value, hessian=curvature)
             n_iter[open_samples] += end.n_iter
             n_failed[open_samples] += (~end.value.isfinite()).long()
@@ -383,25 +381,25 @@ def climb(inverter, objective, starts, climb_once):
     # What failed has no curvature, and no estimate either.
     lost = ~best_value.isfinite()
     hessian[lost] = torch.eye(n_params).to(hessian)
-    return inverter._summarise(
+    return inverter._summarize(
         objective, best, first, n_iter, status, n_failed, hessian
     )
 
 
-def through_stages(stages, optimise, start, sample):
-    """Optimise one stage after the other, each from where the last one ended.
+def through_stages(stages, optimize, start, sample):
+    """Optimize one stage after the other, each from where the last one ended.
 
     A stage that knows no more of a sample than the one before leaves it as it is.
     """
     (first, _), *others = stages
-    end = optimise(first, start, sample)
+    end = optimize(first, start, sample)
     for objective, knows_more in others:
         if (end.status == InversionStatus.INTERRUPTED).any():
             break
         rows = knows_more[sample].nonzero()[:, 0]
         if len(rows) == 0:
             continue
-        later = optimise(objective, end.unit[rows], sample[rows])
+        later = optimize(objective, end.unit[rows], sample[rows])
         later.n_iter.add_(end.n_iter[rows])
         for whole, part in zip(end, later):
             whole[rows] = part

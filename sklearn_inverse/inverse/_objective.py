@@ -1,9 +1,9 @@
-"""What inverters minimise: the misfit of a forward model to noisy, masked readings."""
+"""What inverters minimize: the misfit of a forward model to noisy, masked readings."""
 
 import torch
 from torch import Tensor
 
-from sklearn_inverse.forward._linearise import linearise
+from sklearn_inverse.forward._linearize import linearize
 
 __all__ = ["PRIOR_PRECISION", "Objective"]
 
@@ -26,7 +26,7 @@ class Objective:
     Parameters
     ----------
     model : object
-        Has ``forward(unit) -> trajectories``; may have ``linearise(unit) ->
+        Has ``forward(unit) -> trajectories``; may have ``linearize(unit) ->
         (trajectories, jacobian)`` and ``until(n_times)``.
 
     readings : Tensor of shape (n_samples, n_times, n_channels)
@@ -46,7 +46,7 @@ class Objective:
 
     Attributes
     ----------
-    n_forward, n_linearised : Tensor of shape (n_samples,)
+    n_forward, n_linearized : Tensor of shape (n_samples,)
         Forward evaluations of each sample so far, and those with a Jacobian.
     """
 
@@ -72,7 +72,7 @@ class Objective:
         self._weights = torch.where(seen, 1 / noise_std, 0.0)[:, :last]
         self.n_readings = seen.sum(dim=(1, 2))
         self.n_forward = torch.zeros(len(readings), dtype=torch.long)
-        self.n_linearised = torch.zeros_like(self.n_forward)
+        self.n_linearized = torch.zeros_like(self.n_forward)
 
     def up_to(self, n_observed) -> "Objective":
         """Return the objective that knows the first ``n_observed`` observed times only.
@@ -92,7 +92,7 @@ class Objective:
             loss=self.loss,
             prior_precision=self.prior_precision,
         )
-        shorter.n_forward, shorter.n_linearised = self.n_forward, self.n_linearised
+        shorter.n_forward, shorter.n_linearized = self.n_forward, self.n_linearized
         return shorter
 
     def value(self, unit: Tensor, sample: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class Objective:
         usable = value.isfinite()[:, None] & gradient.isfinite()
         return value.detach(), torch.where(usable, gradient, 0.0)
 
-    def linearise(self, unit: Tensor, sample: Tensor):
+    def linearize(self, unit: Tensor, sample: Tensor):
         """Return value, gradient and Gauss–Newton Hessian of each row.
 
         Returns
@@ -153,21 +153,21 @@ class Objective:
             largest curvature is added to the diagonal.
         """
         parts = [
-            self._linearise(*rows) for rows in zip(unit.split(ROWS), sample.split(ROWS))
+            self._linearize(*rows) for rows in zip(unit.split(ROWS), sample.split(ROWS))
         ]
         value, gradient, hessian = (torch.cat(part) for part in zip(*parts))
-        centred = unit - 0.5
-        value = value + self.prior_precision / 2 * centred.square().sum(dim=1)
-        gradient = gradient + self.prior_precision * centred
+        centerd = unit - 0.5
+        value = value + self.prior_precision / 2 * centerd.square().sum(dim=1)
+        gradient = gradient + self.prior_precision * centerd
         curvature = hessian.diagonal(dim1=1, dim2=2)
         floor = (1e-12 * curvature.amax(dim=1, keepdim=True)).clamp(min=1e-12)
         curvature += self.prior_precision or floor
         return value, gradient, hessian
 
-    def _linearise(self, unit, sample):
+    def _linearize(self, unit, sample):
         """Return half the squared misfit, its gradient and Hessian for some rows."""
-        self._count(self.n_linearised, sample)
-        trajectories, jacobian = linearise(self._model, unit)
+        self._count(self.n_linearized, sample)
+        trajectories, jacobian = linearize(self._model, unit)
         last = self._targets.shape[1]
         residuals, failed = self._residuals(trajectories, sample)
         weights = self._weights[sample]

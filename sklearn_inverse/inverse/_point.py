@@ -18,10 +18,10 @@ from sklearn_inverse.exceptions import (
     MisfitWarning,
 )
 from sklearn_inverse.forward import ODESurrogate
-from sklearn_inverse.forward._linearise import linearise
+from sklearn_inverse.forward._linearize import linearize
 from sklearn_inverse.inverse._objective import Objective
-from sklearn_inverse.inverse._optimizers import InversionStatus
 from sklearn_inverse.inverse._result import InversionResult
+from sklearn_inverse.optim._status import InversionStatus
 from sklearn_inverse.utils._parallel import iter_chunks
 from sklearn_inverse.utils._torch import resolve_device, spawn_seeds
 from sklearn_inverse.utils._validation import check_noise_std
@@ -232,7 +232,7 @@ class PointInverter(BaseInverter):
         """Return the forward model as a function of this inverter's unit params."""
         return model if self.scaler_ == model.scaler_ else Boxed(model, self.scaler_)
 
-    def _starts(self, n_starts, first="centre") -> Tensor:
+    def _starts(self, n_starts, first="center") -> Tensor:
         """Draw unit params that all samples start from; ``first`` says where the first."""
         rng = np.random.default_rng(self._start_seed)
         starts = rng.random((n_starts, self.n_params_))
@@ -240,23 +240,23 @@ class PointInverter(BaseInverter):
             first = np.asarray(first, dtype=float)
             if first.shape != (self.n_params_,) or not np.isfinite(first).all():
                 raise ValueError(
-                    "`start` must be 'centre', 'random', or finite params of shape "
+                    "`start` must be 'center', 'random', or finite params of shape "
                     f"(n_params,) = ({self.n_params_},). Got {first.tolist()} instead."
                 )
             self.scaler_.check_inside(first[None])
             starts[0] = self.scaler_.to_unit(first)
-        elif first == "centre":
+        elif first == "center":
             starts[0] = 0.5
         return torch.as_tensor(starts, device=resolve_device(self.device))
 
-    def _summarise(
+    def _summarize(
         self, objective, unit, start, n_iter, status, n_failed, hessian=None
     ):
         """Return the result of one chunk, from tensors with one row per sample."""
         sample = torch.arange(len(unit), device=unit.device)
         misfit, explained = objective.misfit(unit, sample)
         start_misfit, _ = objective.misfit(start, sample)
-        n_forward = objective.n_forward + objective.n_linearised
+        n_forward = objective.n_forward + objective.n_linearized
         lost = misfit.isnan()
         status = torch.where(lost, int(InversionStatus.FAILED), status)
         covariance = None
@@ -271,7 +271,7 @@ class PointInverter(BaseInverter):
             "start_misfit": start_misfit,
             "n_iter": n_iter,
             "n_forward": n_forward,
-            "n_linearised": objective.n_linearised,
+            "n_linearized": objective.n_linearized,
             "n_failed": torch.where(lost, n_failed.clamp(min=1), n_failed),
             "status": status,
             "covariance": covariance,
@@ -433,7 +433,7 @@ class LaplaceInverter(PointInverter):
         )
         known = np.isfinite(result.covariance).all(axis=(1, 2))
         draws = np.full((len(known), n_draws, self.n_params_), np.nan)
-        factor = factorise(result.covariance[known])
+        factor = factorize(result.covariance[known])
         unit = self.scaler_.to_unit(result.params[known])
         draws[known] = reflect(unit[:, None] + np.einsum("spq,dq->sdp", factor, noise))
         return self._shape_params(self.scaler_.to_physical(draws))
@@ -445,7 +445,7 @@ class Boxed:
     Parameters
     ----------
     model : forward model
-        Has ``scaler_``, ``forward`` and ``linearise``.
+        Has ``scaler_``, ``forward`` and ``linearize``.
 
     scaler : ParamScaler
         The other box.
@@ -460,13 +460,13 @@ class Boxed:
         """Return trajectories, differentiable by ``unit``."""
         return self.model.forward(self._map(unit))
 
-    def linearise(self, unit):
+    def linearize(self, unit):
         """Return trajectories and their derivative by ``unit``."""
         with torch.enable_grad():
             unit = unit.detach().requires_grad_()
             inside = self._map(unit)
             (stretch,) = torch.autograd.grad(inside.sum(), unit)  # param by param
-        trajectories, jacobian = linearise(self.model, inside.detach())
+        trajectories, jacobian = linearize(self.model, inside.detach())
         return trajectories, jacobian * stretch[:, None, None]
 
     def _map(self, unit):
@@ -484,7 +484,7 @@ def inverse(hessian: Tensor) -> Tensor:
     return vectors @ vectors.mT
 
 
-def factorise(covariance):
+def factorize(covariance):
     """Return F with F Fᵀ = covariance, (n_samples, n_params, n_params)."""
     spread = np.sqrt(np.einsum("npp->np", covariance))[..., None]
     values, vectors = np.linalg.eigh(covariance / spread / spread.swapaxes(1, 2))
@@ -508,7 +508,7 @@ def blank_result(readings, n_params) -> InversionResult:
         start_misfit=nan.copy(),
         n_iter=zero.copy(),
         n_forward=zero.copy(),
-        n_linearised=zero.copy(),
+        n_linearized=zero.copy(),
         n_failed=zero.copy(),
         status=np.full(n_samples, int(InversionStatus.INTERRUPTED)),
         covariance=None,

@@ -12,8 +12,9 @@ from sklearn_inverse.inverse._gradient import (
     growing_horizons,
     through_stages,
 )
-from sklearn_inverse.inverse._optimizers import InversionStatus, levenberg_marquardt
 from sklearn_inverse.inverse._point import LaplaceInverter
+from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
+from sklearn_inverse.optim._status import InversionStatus
 from sklearn_inverse.utils._sklearn import (
     HasMethods,
     Interval,
@@ -27,7 +28,7 @@ __all__ = ["RefinedInverter"]
 class RefinedInverter(LaplaceInverter):
     """Refine the estimates of any inverter by Gauss–Newton steps on an exact simulator.
 
-    An amortised inverter, or one on a surrogate, is quick but carries the surrogate's
+    An amortized inverter, or one on a surrogate, is quick but carries the surrogate's
     error. A few exact steps from its estimate remove that, and give the covariance of
     the exact model.
 
@@ -38,7 +39,7 @@ class RefinedInverter(LaplaceInverter):
         :class:`sklearn.frozen.FrozenEstimator` to keep it as it is.
 
     simulator : ODESimulator
-        Exact forward model; any other that has ``linearise`` will do.
+        Exact forward model; any other that has ``linearize`` will do.
 
     n_particles : int, default=0
         Draws from the inverter's posterior to set out from too, for samples whose
@@ -99,7 +100,7 @@ class RefinedInverter(LaplaceInverter):
 
     See Also
     --------
-    GradientInverter : The same steps from the centre of the box or random points.
+    GradientInverter : The same steps from the center of the box or random points.
 
     Notes
     -----
@@ -113,7 +114,7 @@ class RefinedInverter(LaplaceInverter):
     >>> from sklearn_inverse import GradientInverter, ODESimulator, ODESurrogate
     >>> from sklearn_inverse import RefinedInverter
     >>> from sklearn_inverse.datasets import make_inverse_problem
-    >>> from sklearn_inverse.systems import lotka_volterra
+    >>> from sklearn_inverse.problems import lotka_volterra
     >>> system = lotka_volterra()
     >>> pairs = make_inverse_problem(system, 50, random_state=0)
     >>> quick = GradientInverter(
@@ -129,7 +130,7 @@ class RefinedInverter(LaplaceInverter):
 
     _parameter_constraints: dict = {
         "inverter": [HasMethods(["fit", "predict"])],
-        "simulator": [HasMethods(["simulate", "linearise"])],
+        "simulator": [HasMethods(["simulate", "linearize"])],
         "n_particles": [Interval(Integral, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -259,11 +260,11 @@ class RefinedInverter(LaplaceInverter):
 
         def refine(start, sample, k):
             stages = horizons if k == n_starts else [(objective, None)]
-            return through_stages(stages, self._optimise, start, sample)
+            return through_stages(stages, self._optimize, start, sample)
 
         return climb(self, objective, starts, refine)
 
-    def _optimise(self, objective, start, sample):
+    def _optimize(self, objective, start, sample):
         return levenberg_marquardt(
             objective, start, sample, max_iter=self.max_iter, tol=self.tol
         )

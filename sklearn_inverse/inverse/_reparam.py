@@ -1,7 +1,7 @@
 r"""ReparamJointInverter: many inverse problems at once, through one network.
 
 The params of all samples are written as :math:`u_i = N(y_i; \theta)`, and the weights
-minimise the sum of their misfits (Holl & Thuerey, "reparameterised joint optimisation").
+minimize the sum of their misfits (Holl & Thuerey, "reparameterized joint optimization").
 What the network learns from samples on their way to the global optimum helps the others
 past their local ones.
 """
@@ -16,23 +16,25 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.forward._function import ForwardFunction
-from sklearn_inverse.forward._training import fit_net, in_chunks, tensor_dataset
-from sklearn_inverse.inverse._drift import ReadingSimulator
 from sklearn_inverse.inverse._gradient import TanhBox
-from sklearn_inverse.inverse._optimizers import InversionStatus, lbfgs
 from sklearn_inverse.inverse._point import PointInverter
-from sklearn_inverse.inverse._reparam_net import (
-    AdjointNet,
-    EvenBatches,
-    KnownSquares,
-    ReadingNet,
-)
 from sklearn_inverse.inverse._reparam_search import (
     AdjointMisfit,
     Guess,
     reach,
     train_jointly,
 )
+from sklearn_inverse.networks._batches import in_chunks, tensor_dataset
+from sklearn_inverse.networks._drift_batches import ReadingSimulator
+from sklearn_inverse.networks._reading_net import (
+    AdjointNet,
+    EvenBatches,
+    KnownSquares,
+    ReadingNet,
+)
+from sklearn_inverse.networks._training import fit_net
+from sklearn_inverse.optim._lbfgs import lbfgs
+from sklearn_inverse.optim._status import InversionStatus
 from sklearn_inverse.utils._scaling import ParamScaler
 from sklearn_inverse.utils._sklearn import (
     HasMethods,
@@ -88,7 +90,7 @@ class ReparamJointInverter(PointInverter):
 
     refine : bool, default=True
         Whether to polish each estimate by L-BFGS on its own objective. In "joint" mode
-        the guess before joint training and the centre of the box are polished beside,
+        the guess before joint training and the center of the box are polished beside,
         and the best of all is kept, sample by sample. False gives the bare estimates.
 
     architecture : {"conv", "mlp"}, default="conv"
@@ -125,7 +127,7 @@ class ReparamJointInverter(PointInverter):
         near the global optimum, and longer steps leap from it to other optima.
 
     n_starts : int, default=64
-        Random starts per sample of the neural adjoint, the centre among them.
+        Random starts per sample of the neural adjoint, the center among them.
 
     n_channels : int, default=None
         Channels of the observations. If None, those of a forward model that needs no
@@ -188,7 +190,7 @@ class ReparamJointInverter(PointInverter):
     See Also
     --------
     GradientInverter : One sample at a time, with an uncertainty.
-    ADMInverter : Amortised, without derivatives of the forward model.
+    ADMInverter : Amortized, without derivatives of the forward model.
 
     Notes
     -----
@@ -210,8 +212,8 @@ class ReparamJointInverter(PointInverter):
     References
     ----------
     .. [1] P. Holl, N. Thuerey, "The unreasonable effectiveness of solving inverse
-       problems with neural networks", arXiv:2408.08119: reparameterised joint
-       optimisation.
+       problems with neural networks", arXiv:2408.08119: reparameterized joint
+       optimization.
 
     .. [2] S. Ren, W. Padilla, J. Malof, "Benchmarking deep inverse models over time, and
        the neural-adjoint method", NeurIPS 2020.
@@ -344,8 +346,8 @@ class ReparamJointInverter(PointInverter):
         """
         trajectories, unit_params = self._start_fit(observations, params)
         device = resolve_device(self.device)
-        standardised = self.channel_scaler_.standardise(trajectories)
-        pairs = tensor_dataset(unit_params, standardised, device=device)
+        standardized = self.channel_scaler_.standardize(trajectories)
+        pairs = tensor_dataset(unit_params, standardized, device=device)
         train = self._fit_adjoint if self._is_adjoint else self._fit_network
         self.net_ = train(pairs, spawn_seeds(self.random_state, 2), device)
         return self._try_out(trajectories)
@@ -385,7 +387,7 @@ class ReparamJointInverter(PointInverter):
     # --- training
 
     def _fit_network(self, pairs, seeds, device):
-        """Train N on readings drawn anew every epoch; or only initialise it."""
+        """Train N on readings drawn anew every epoch; or only initialize it."""
         params, trajectories = pairs.tensors
         noise = check_noise_std(self.noise_std, shape=(1, *trajectories.shape[1:]))
         read = ReadingSimulator(
@@ -450,9 +452,9 @@ class ReparamJointInverter(PointInverter):
     def _invert_chunk(self, readings, noise):
         device = resolve_device(self.device)
         objective = self._objective(readings, noise)
-        standardised = self.channel_scaler_.standardise(readings)
+        standardized = self.channel_scaler_.standardize(readings)
         inputs = (
-            as_tensor(np.nan_to_num(standardised), device),
+            as_tensor(np.nan_to_num(standardized), device),
             as_tensor(~np.isnan(readings), device),
         )
         propose = {
@@ -465,7 +467,7 @@ class ReparamJointInverter(PointInverter):
             end = self._as_it_is(objective, guess)
         else:
             end = self._refine_best(objective, self._candidates(guess))
-        return self._summarise(
+        return self._summarize(
             objective, end.unit, guess.first, guess.n_iter + end.n_iter, *end[2:]
         )
 
@@ -480,7 +482,7 @@ class ReparamJointInverter(PointInverter):
         """Train a copy of the network on the misfits of all samples."""
         network = copy.deepcopy(self.net_.module_).to(inputs[0].device)
         is_trained = len(self.net_.history) > 0
-        # A network that was never trained has no statistics of its own to normalise
+        # A network that was never trained has no statistics of its own to normalize
         # by; those of one sample alone would be of variance zero.
         network.train(not is_trained and len(inputs[0]) > 1)
         return train_jointly(
@@ -520,8 +522,8 @@ class ReparamJointInverter(PointInverter):
         near = self.refine_step
         if self.mode != "joint":
             return [(guess.unit, near)]
-        centre = torch.full_like(guess.unit, 0.5)
-        return [(guess.unit, near), (guess.first, near), (centre, torch.inf)]
+        center = torch.full_like(guess.unit, 0.5)
+        return [(guess.unit, near), (guess.first, near), (center, torch.inf)]
 
     def _as_it_is(self, objective, guess):
         """Return the guess unrefined."""

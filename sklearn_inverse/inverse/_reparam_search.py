@@ -1,4 +1,4 @@
-"""The searches of joint optimisation: a network over all samples, a learned surrogate.
+"""The searches of joint optimization: a network over all samples, a learned surrogate.
 
 Both end in a guess for each sample, which is then refined within short reach.
 """
@@ -44,7 +44,7 @@ class Guess(NamedTuple):
 
 
 def train_jointly(network, inputs, objective, *, lr, max_iter, verbose=0) -> Guess:
-    r"""Minimise :math:`\sum_i \Phi_i(N(y_i; \theta))` by Adam, full batch.
+    r"""Minimize :math:`\sum_i \Phi_i(N(y_i; \theta))` by Adam, full batch.
 
     Whenever the loss rises clearly, or stops to fall, training goes back to the best
     weights and halves the learning rate, until that is stable at a hundredth of the
@@ -129,10 +129,10 @@ class AdjointMisfit:
     Parameters
     ----------
     module : nn.Module
-        Unit params to standardised readings.
+        Unit params to standardized readings.
 
     readings, mask : Tensor of shape (n_samples, n_times, n_channels)
-        Standardised readings and 1 where they were made.
+        Standardized readings and 1 where they were made.
 
     sample : Tensor of shape (n_rows,)
         Which sample each row belongs to.

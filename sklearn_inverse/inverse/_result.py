@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_inverse.inverse._optimizers import InversionStatus
+from sklearn_inverse.optim._status import InversionStatus
 
 __all__ = ["InversionResult"]
 
@@ -34,7 +34,7 @@ class InversionResult:
     n_iter : ndarray of shape (n_samples,)
         Iterations, over all starts.
 
-    n_forward, n_linearised : ndarray of shape (n_samples,)
+    n_forward, n_linearized : ndarray of shape (n_samples,)
         Runs of the forward model, and those that gave its Jacobian too. A run with a
         gradient counts as one of the former.
 
@@ -52,7 +52,7 @@ class InversionResult:
     --------
     >>> from sklearn_inverse import GradientInverter, ODESimulator
     >>> from sklearn_inverse.datasets import make_inverse_problem
-    >>> from sklearn_inverse.systems import lotka_volterra
+    >>> from sklearn_inverse.problems import lotka_volterra
     >>> system = lotka_volterra()
     >>> pairs = make_inverse_problem(system, 2, random_state=0)
     >>> inverter = GradientInverter(ODESimulator(system), random_state=0)
@@ -67,7 +67,7 @@ class InversionResult:
     start_misfit: np.ndarray
     n_iter: np.ndarray
     n_forward: np.ndarray
-    n_linearised: np.ndarray
+    n_linearized: np.ndarray
     n_failed: np.ndarray
     status: np.ndarray
     covariance: np.ndarray | None = None

@@ -14,7 +14,7 @@ from sklearn_inverse.utils._scaling import ChannelScaler
 
 
 def trajectory_mse(true, predicted, *, channel_std=None, multioutput="uniform_average"):
-    """Mean squared error of trajectories, standardised per channel.
+    """Mean squared error of trajectories, standardized per channel.
 
     Parameters
     ----------
@@ -60,12 +60,12 @@ def trajectory_mse(true, predicted, *, channel_std=None, multioutput="uniform_av
     >>> round(trajectory_mse(true, mean), 6)  # however small a channel is
     1.0
     """
-    errors = _standardised_differences(true, predicted, channel_std) ** 2
+    errors = _standardized_differences(true, predicted, channel_std) ** 2
     return average_outputs(_mean_over_measured(errors), multioutput)
 
 
 def trajectory_mae(true, predicted, *, channel_std=None, multioutput="uniform_average"):
-    """Mean absolute error of trajectories, standardised per channel.
+    """Mean absolute error of trajectories, standardized per channel.
 
     Parameters
     ----------
@@ -109,11 +109,11 @@ def trajectory_mae(true, predicted, *, channel_std=None, multioutput="uniform_av
     >>> trajectory_mae(true, true[:, :1] + np.zeros((1, 3, 1)), channel_std=[2.0])
     0.5
     """
-    errors = np.abs(_standardised_differences(true, predicted, channel_std))
+    errors = np.abs(_standardized_differences(true, predicted, channel_std))
     return average_outputs(_mean_over_measured(errors), multioutput)
 
 
-def _standardised_differences(true, predicted, channel_std):
+def _standardized_differences(true, predicted, channel_std):
     """Return (predicted - true) / std, NaN where nothing was measured."""
     axes = ("n_samples", "n_times", "n_channels")
     true = check_true(true, axes=axes, allow_nan=True)

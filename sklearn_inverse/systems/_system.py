@@ -34,7 +34,7 @@ class Reference(NamedTuple):
 
     Examples
     --------
-    >>> from sklearn_inverse.systems import hires
+    >>> from sklearn_inverse.problems import hires
     >>> hires().reference.time
     321.8122
     """
@@ -45,7 +45,7 @@ class Reference(NamedTuple):
 
 
 class ODESystem:
-    r"""A parametrised initial value problem :math:`y' = f(t, y; k)` and its instrument.
+    r"""A parametrized initial value problem :math:`y' = f(t, y; k)` and its instrument.
 
     Parameters
     ----------

@@ -129,7 +129,7 @@ class ParamScaler:
 
 
 class ChannelScaler:
-    """Standardise channels by their mean and spread over samples and times.
+    """Standardize channels by their mean and spread over samples and times.
 
     The spread is floored relative to the channel's own magnitude, never absolutely:
     POLLU's channels go down to 1e-18. A channel that never varies is divided by its
@@ -153,15 +153,15 @@ class ChannelScaler:
         std = safe * np.sqrt((deviation**2).sum(axis=0) / n_seen)
         self.std = np.where(std > 1e-9 * safe, std, safe)
 
-    def standardise(self, trajectories):
+    def standardize(self, trajectories):
         """Return ``(trajectories - mean) / std`` per channel, for array or tensor."""
         mean, std = self._moments_like(trajectories)
         return (trajectories - mean) / std
 
-    def restore(self, standardised):
-        """Invert :meth:`standardise`."""
-        mean, std = self._moments_like(standardised)
-        return mean + std * standardised
+    def restore(self, standardized):
+        """Invert :meth:`standardize`."""
+        mean, std = self._moments_like(standardized)
+        return mean + std * standardized
 
     def _moments_like(self, values):
         if isinstance(values, np.ndarray):

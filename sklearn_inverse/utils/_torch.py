@@ -64,7 +64,7 @@ def generator(seed, device="cpu"):
 def fork_rng(seed, device):
     """Run a block with torch's global generators seeded, and restore them after it.
 
-    For code that takes no Generator (the initialisation of nn.Module weights).
+    For code that takes no Generator (the initialization of nn.Module weights).
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sklearn_inverse import ODESimulator, ODESystem
-from sklearn_inverse.systems import lotka_volterra
+from sklearn_inverse.problems import lotka_volterra
 from sklearn_inverse.utils._parallel import _one_thread, map_chunks
 
 CHUNK_SIZE = 40  # 1.3 kB: more than joblib itself would send with a task to Dask

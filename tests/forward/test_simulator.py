@@ -7,7 +7,7 @@ import torch
 from sklearn_inverse import ODESimulator, ODESystem
 from sklearn_inverse.exceptions import IntegrationWarning
 from sklearn_inverse.ode import solve_ivp
-from sklearn_inverse.systems import (
+from sklearn_inverse.problems import (
     grn,
     hires,
     lotka_volterra,

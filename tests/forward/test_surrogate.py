@@ -14,7 +14,7 @@ from skorch.callbacks import Callback
 
 from sklearn_inverse import ODESurrogate
 from sklearn_inverse.exceptions import ConvergenceWarning, ExtrapolationWarning
-from sklearn_inverse.forward._training import ShuffledBatches, split_held_out
+from sklearn_inverse.networks._batches import ShuffledBatches, split_held_out
 from sklearn_inverse.utils._torch import spawn_seeds
 
 TIMES = np.linspace(0.0, 2.0, 12)

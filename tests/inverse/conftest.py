@@ -31,7 +31,7 @@ class Decay(BaseEstimator):
         readings = params[:, :1] * torch.exp(-params[:, 1:] * t)
         return readings.where(unit[:, 1:] <= self.fails_above, torch.nan)[..., None]
 
-    def linearise(self, unit):
+    def linearize(self, unit):
         def one(u):
             return self.forward(u[None])[0]
 

@@ -358,10 +358,10 @@ def test_the_default_forward_model_is_a_surrogate(monkeypatch):
     "options",
     [
         {"coupling": "batch"},
-        {"coupling": "batch", "normalise": False},
-        {"coupling": "instance", "normalise": False, "n_coupled": 4},
+        {"coupling": "batch", "normalize": False},
+        {"coupling": "instance", "normalize": False, "n_coupled": 4},
         {"rollout": False},
-        {"rollout": False, "coupling": "batch", "normalise": False},
+        {"rollout": False, "coupling": "batch", "normalize": False},
         {"loss": "l1"},
         {"synthetic": 0.0},
         {"n_particles": 3},

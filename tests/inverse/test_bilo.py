@@ -10,18 +10,18 @@ import torch
 from sklearn.base import clone
 
 from sklearn_inverse import GradientInverter, ODESimulator, ODESurrogate, ODESystem
-from sklearn_inverse.exceptions import ConvergenceWarning, MisfitWarning
-from sklearn_inverse.inverse import BiLOInverter, InversionStatus
-from sklearn_inverse.inverse._bilo_training import fine_tune, pretrain
-from sklearn_inverse.inverse._local_operator import (
+from sklearn_inverse.collocation._bilevel import fine_tune, pretrain
+from sklearn_inverse.collocation._local_operator import (
     LocalOperator,
     Solution,
-    TimeScale,
     error_of_residual,
 )
-from sklearn_inverse.inverse._soap import StackedAdam
+from sklearn_inverse.collocation._time_scale import TimeScale
+from sklearn_inverse.exceptions import ConvergenceWarning, MisfitWarning
+from sklearn_inverse.inverse import BiLOInverter, InversionStatus
 from sklearn_inverse.ode import solve_ivp
-from sklearn_inverse.systems import lotka_volterra, pollu
+from sklearn_inverse.optim._soap import StackedAdam
+from sklearn_inverse.problems import lotka_volterra, pollu
 from sklearn_inverse.utils._scaling import ParamScaler
 
 TIMES = np.linspace(0.0, 1.0, 21)
@@ -165,7 +165,7 @@ def test_jacobian_is_that_of_the_channels(observe, train_embedding):
     )
     layers = copies(operator.net.initial_layers(), 2)
     theta = torch.cat([theta, theta + 0.1])
-    channels, jacobian = operator.linearise(layers, theta)
+    channels, jacobian = operator.linearize(layers, theta)
     torch.testing.assert_close(channels, operator.channels(layers, theta))
     for j in range(2):
         step = 1e-6 * torch.eye(2, dtype=torch.float64)[j]
@@ -575,7 +575,7 @@ def test_gives_no_uncertainty(fitted):
         fitted.predict(growth_pairs()[0], return_std=True)
 
 
-@pytest.mark.parametrize("where", ["operator_loss", "linearise", "data_loss"])
+@pytest.mark.parametrize("where", ["operator_loss", "linearize", "data_loss"])
 def test_ctrl_c_in_the_middle_of_a_step(fitted, monkeypatch, where):
     calls = 0
     inner = getattr(LocalOperator, where)
@@ -600,7 +600,7 @@ def test_ctrl_c_in_the_middle_of_a_step(fitted, monkeypatch, where):
     assert (result.params != 2.25).all()
 
 
-def test_ctrl_c_within_the_optimiser_changes_nothing(fitted, monkeypatch):
+def test_ctrl_c_within_the_optimizer_changes_nothing(fitted, monkeypatch):
     def press(*args):
         raise KeyboardInterrupt
 

@@ -8,7 +8,7 @@ import torch
 from sklearn_inverse import CMAESInverter, GradientInverter, ODESimulator
 from sklearn_inverse.datasets import make_inverse_problem
 from sklearn_inverse.inverse import InversionStatus
-from sklearn_inverse.systems import lotka_volterra
+from sklearn_inverse.problems import lotka_volterra
 
 
 def test_the_optimum_is_that_of_pycma_by_hand(decay, make_pairs):

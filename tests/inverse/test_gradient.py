@@ -13,7 +13,7 @@ from sklearn_inverse import (
 )
 from sklearn_inverse.datasets import make_inverse_problem
 from sklearn_inverse.exceptions import BoundsWarning
-from sklearn_inverse.systems import pollu
+from sklearn_inverse.problems import pollu
 from sklearn_inverse.utils._scaling import ParamScaler
 
 pytest.importorskip("numba")  # in torch alone these would take minutes
@@ -214,7 +214,7 @@ def test_the_posterior_of_a_linear_model_is_exact():
         def forward(self, unit):
             return (4 * unit * torch.as_tensor(times))[..., None]
 
-        def linearise(self, unit):
+        def linearize(self, unit):
             slope = 4 * torch.as_tensor(times)[None, :, None, None]
             return self.forward(unit), slope.expand(len(unit), -1, -1, -1)
 

@@ -8,7 +8,7 @@ from sklearn_inverse import ODESimulator, ODESurrogate
 from sklearn_inverse.inverse._gradient import growing_horizons
 from sklearn_inverse.inverse._objective import Objective
 from sklearn_inverse.inverse._point import Boxed
-from sklearn_inverse.systems import hires, lotka_volterra, pollu
+from sklearn_inverse.problems import hires, lotka_volterra, pollu
 from sklearn_inverse.utils._scaling import ParamScaler
 
 
@@ -63,13 +63,13 @@ def test_gradient_equals_finite_differences(make, loss):
 
 
 @pytest.mark.parametrize("system", [lotka_volterra, pollu, hires])
-def test_linearise_agrees_with_gradient_and_forward(system):
+def test_linearize_agrees_with_gradient_and_forward(system):
     simulator = ODESimulator(system(), rtol=1e-8)
     objective = make_objective(simulator)
     unit = torch.full((3, simulator.n_params_), 0.45, dtype=torch.float64)
     unit[1] += 0.1
     sample = torch.arange(3)
-    value, gradient, hessian = objective.linearise(unit, sample)
+    value, gradient, hessian = objective.linearize(unit, sample)
     same_value, same_gradient = objective.gradient(unit, sample)
     torch.testing.assert_close(value, same_value, rtol=1e-6, atol=0)
     scale = gradient.norm(dim=1, keepdim=True)
@@ -87,7 +87,7 @@ def test_surrogate_jacobian_equals_finite_differences(attention):
         attention=attention, norm="batch", max_epochs=2, random_state=0
     ).fit(readings, k)
     unit = torch.tensor([[0.3, 0.4], [0.8, 0.2]], dtype=torch.float64)
-    trajectories, jacobian = surrogate.linearise(unit)
+    trajectories, jacobian = surrogate.linearize(unit)
     torch.testing.assert_close(trajectories, surrogate.forward(unit).detach())
     for j in range(2):
         step = torch.zeros_like(unit)
@@ -113,7 +113,7 @@ def test_a_row_that_fails_is_infinitely_bad_and_leaves_the_others(decay, make_pa
     assert torch.isinf(value[1])
     torch.testing.assert_close(gradient[0], right_gradient[0])
     assert (gradient[1] == 0).all()
-    assert torch.isinf(fails.linearise(unit, sample)[0]).tolist() == [False, True]
+    assert torch.isinf(fails.linearize(unit, sample)[0]).tolist() == [False, True]
     misfit, explained = fails.misfit(unit, sample)
     assert misfit.isnan().tolist() == [False, True]
     assert not explained[1]
@@ -127,7 +127,7 @@ def test_what_lies_after_the_last_reading_is_not_simulated():
     shorter = Objective(simulator, early, objective.noise_std, objective.tolerance)
     assert shorter._model.n_times_ == 5
     unit = torch.full((3, 4), 0.5, dtype=torch.float64)
-    value, *_ = shorter.linearise(unit, torch.arange(3))
+    value, *_ = shorter.linearize(unit, torch.arange(3))
     torch.testing.assert_close(value, shorter.value(unit, torch.arange(3)))
 
 
@@ -149,7 +149,7 @@ def test_another_box_is_mapped_with_its_derivative(decay):
     other = ParamScaler([[0.6, 1.5], [0.2, 2.0]])
     boxed = Boxed(model, other)
     unit = torch.tensor([[0.3, 0.7]], dtype=torch.float64)
-    trajectories, jacobian = boxed.linearise(unit)
+    trajectories, jacobian = boxed.linearize(unit)
     np.testing.assert_allclose(
         trajectories.detach(), model.simulate(other.to_physical(unit.numpy()))
     )

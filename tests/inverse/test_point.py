@@ -24,7 +24,7 @@ from sklearn_inverse.exceptions import (
     MisfitWarning,
 )
 from sklearn_inverse.inverse import InversionStatus
-from sklearn_inverse.systems import lotka_volterra
+from sklearn_inverse.problems import lotka_volterra
 
 NOISE = 0.01
 
@@ -134,7 +134,7 @@ def test_survives_a_pipeline_clone_and_pickle(make, fitted, make_pairs, tmp_path
     np.testing.assert_allclose(pipeline.predict(readings[..., 0]), expected, rtol=1e-2)
 
 
-def test_grid_search_chooses_the_optimiser_that_has_time(decay, make_pairs):
+def test_grid_search_chooses_the_optimizer_that_has_time(decay, make_pairs):
     readings, params = make_pairs(12)
     search = GridSearchCV(
         GradientInverter(decay(), noise_std=NOISE, random_state=0),

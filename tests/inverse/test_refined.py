@@ -56,8 +56,8 @@ def test_the_misfit_before_and_after_is_told(decay, make_pairs):
     off = (decay().simulate(np.tile([0.8, 2.0], (4, 1))) - readings) / 0.02
     np.testing.assert_allclose(result.start_misfit, (off**2).sum((1, 2)), rtol=1e-6)
     assert (result.misfit < 25).all()
-    assert (result.n_linearised > 1).all()
-    assert (result.n_forward > result.n_linearised).all()
+    assert (result.n_linearized > 1).all()
+    assert (result.n_forward > result.n_linearized).all()
 
 
 def test_noise_and_box_are_the_inverters_own(decay, make_pairs):

@@ -1,4 +1,4 @@
-"""Joint optimisation finds wave packets that BFGS misses, and spoils nothing."""
+"""Joint optimization finds wave packets that BFGS misses, and spoils nothing."""
 
 import copy
 import pickle
@@ -16,18 +16,18 @@ from sklearn_inverse import (
 )
 from sklearn_inverse.exceptions import ConvergenceWarning, IntegrationWarning
 from sklearn_inverse.forward._function import ForwardFunction
-from sklearn_inverse.forward._linearise import linearise
+from sklearn_inverse.forward._linearize import linearize
 from sklearn_inverse.inverse import InversionStatus
 from sklearn_inverse.inverse._gradient import TanhBox
 from sklearn_inverse.inverse._objective import Objective
-from sklearn_inverse.inverse._optimizers import lbfgs
-from sklearn_inverse.inverse._reparam_net import (
+from sklearn_inverse.inverse._reparam_search import reach
+from sklearn_inverse.networks._reading_net import (
     AdjointNet,
     EvenBatches,
     KnownSquares,
     ReadingNet,
 )
-from sklearn_inverse.inverse._reparam_search import reach
+from sklearn_inverse.optim._lbfgs import lbfgs
 from sklearn_inverse.utils._scaling import ParamScaler
 
 pytestmark = pytest.mark.filterwarnings(
@@ -133,12 +133,12 @@ def test_wave_packets_are_found_where_bfgs_stops_at_local_optima(
     packet_inverter, found
 ):
     assert (np.abs(found - TRUTH) < 1).mean() >= 0.95
-    direct = straight_from_centre(packet_inverter)
+    direct = straight_from_center(packet_inverter)
     assert (np.abs(direct - TRUTH) < 1).mean() < 0.2
 
 
-def straight_from_centre(inverter):
-    """Minimise the same objective without a network."""
+def straight_from_center(inverter):
+    """Minimize the same objective without a network."""
     readings = PACKETS[..., None]
     objective = inverter._objective(readings, np.full(readings.shape, NOISE))
     box = TanhBox(objective, torch.arange(len(readings)))
@@ -153,7 +153,7 @@ def test_the_best_of_all_candidates_is_kept(packet_inverter, found):
         changed(packet_inverter, refine=False).predict(PACKETS),
         changed(packet_inverter, mode="supervised", refine=False).predict(PACKETS),
         changed(packet_inverter, mode="supervised").predict(PACKETS),
-        straight_from_centre(packet_inverter),
+        straight_from_center(packet_inverter),
     ]
     for params in candidates:
         value = objective_of(packet_inverter, PACKETS, params)
@@ -251,8 +251,8 @@ def test_a_surrogate_is_a_forward_model():
 def test_supervised_mode_unrefined_is_the_network_alone(inverter):
     inverter = changed(inverter, mode="supervised", refine=False)
     result = inverter.invert(CURVES)
-    standardised = inverter.channel_scaler_.standardise(CURVES[..., None])
-    readings = torch.as_tensor(standardised).float()
+    standardized = inverter.channel_scaler_.standardize(CURVES[..., None])
+    readings = torch.as_tensor(standardized).float()
     with torch.no_grad():
         unit = inverter.net_.module_(readings, torch.ones_like(readings))
     expected = inverter.scaler_.to_physical(unit.double().numpy())
@@ -324,7 +324,7 @@ def test_samples_that_cannot_be_simulated_leave_others_intact(mode):
     np.testing.assert_allclose(result.params[easy], K[easy], atol=0.02)
     assert (result.n_failed[K[:, 0] > 1.7] > 0).all()
     assert (result.n_failed[K[:, 0] < 1.2] == 0).all()
-    if mode == "joint":  # the centre of the box can always be simulated
+    if mode == "joint":  # the center of the box can always be simulated
         assert np.isfinite(result.params).all()
     else:
         lost = np.isnan(result.params[:, 0])
@@ -437,11 +437,11 @@ def test_wrong_settings_are_refused_by_fit(options, error, message):
 # --- its parts
 
 
-def test_the_forward_function_linearises_exactly():
+def test_the_forward_function_linearizes_exactly():
     scaler = ParamScaler([[1.0, 2.0], [0.5, 2.0]], scale=["linear", "log10"])
     model = ForwardFunction(two_channels, scaler, 8, 2, torch.device("cpu"))
     unit = torch.rand(5, 2, dtype=torch.float64)
-    trajectories, jacobian = linearise(model, unit)
+    trajectories, jacobian = linearize(model, unit)
     torch.testing.assert_close(trajectories, model.forward(unit))
     expected = torch.autograd.functional.jacobian(model.forward, unit)
     expected = expected.diagonal(dim1=0, dim2=3).movedim(-1, 0)

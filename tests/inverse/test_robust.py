@@ -19,8 +19,9 @@ from sklearn_inverse.datasets import make_inverse_problem
 from sklearn_inverse.exceptions import BoundsWarning
 from sklearn_inverse.inverse import InversionStatus
 from sklearn_inverse.inverse._gradient import growing_horizons
-from sklearn_inverse.inverse._optimizers import lbfgs, levenberg_marquardt
-from sklearn_inverse.systems import lotka_volterra, pollu
+from sklearn_inverse.optim._lbfgs import lbfgs
+from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
+from sklearn_inverse.problems import lotka_volterra, pollu
 
 TRUTH = np.array([1.5, 1.0, 3.0, 1.0])
 
@@ -141,12 +142,12 @@ def test_ctrl_c_at_a_second_start_keeps_the_first(decay, make_pairs, monkeypatch
     ).fit(readings, params)
     with pytest.warns():
         once = inverter.invert(readings)
-    calls = press_at(monkeypatch, decay, "linearise", 10**9)
+    calls = press_at(monkeypatch, decay, "linearize", 10**9)
     with pytest.warns():
         inverter.invert(readings)
     monkeypatch.undo()
     inverter.set_params(n_starts=2)
-    press_at(monkeypatch, decay, "linearise", len(calls) + 1)
+    press_at(monkeypatch, decay, "linearize", len(calls) + 1)
     with pytest.warns() as caught:
         result = inverter.invert(readings)
     assert any("5 of 6 samples were inverted to" in str(w.message) for w in caught)
@@ -162,12 +163,12 @@ def test_ctrl_c_in_an_early_stage_makes_nothing_worse(ten_periods, monkeypatch):
     inverter.set_params(max_iter=2)
     with pytest.warns():
         once = inverter.invert(readings)
-    calls = press_at(monkeypatch, ODESimulator, "linearise", 10**9)
+    calls = press_at(monkeypatch, ODESimulator, "linearize", 10**9)
     with pytest.warns():
         inverter.invert(readings)
     monkeypatch.undo()
     inverter.set_params(n_starts=2)
-    press_at(monkeypatch, ODESimulator, "linearise", len(calls) + 2)
+    press_at(monkeypatch, ODESimulator, "linearize", len(calls) + 2)
     with pytest.warns() as caught:
         result = inverter.invert(readings)
     assert any(str(w.message).startswith("Interrupted") for w in caught)
@@ -251,7 +252,7 @@ def test_refinement_does_not_repeat_itself(decay, make_pairs, monkeypatch):
     few = readings.copy()
     few[:, 3:] = np.nan  # less than a first stage holds: there is but one
     few[:, 1] += 1.0
-    calls = press_at(monkeypatch, decay, "linearise", 10**9)
+    calls = press_at(monkeypatch, decay, "linearize", 10**9)
     with pytest.warns():
         result = refined.invert(few)
     assert not result.explained.any()
@@ -270,7 +271,7 @@ def test_a_model_needs_no_more_than_simulate_and_forward(decay, make_pairs):
     readings, params = make_pairs(4, 0.02)
 
     class Bare(decay):
-        linearise = property()  # raises AttributeError
+        linearize = property()  # raises AttributeError
 
     found = [
         GradientInverter(model, bounds=box, noise_std=0.02, random_state=0)
@@ -320,7 +321,7 @@ class Bowl:
         value = 50 * (unit - 0.8).square().sum(dim=1) + 1
         return (value / self.grain).round() * self.grain if self.grain else value
 
-    def linearise(self, unit, sample):
+    def linearize(self, unit, sample):
         value = self.value(unit, sample)
         value = torch.where(unit[:, 0] > self.no_slope_above, torch.inf, value)
         return value, 100 * (unit - 0.8), 100 * torch.eye(2).double().expand(1, -1, -1)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_inverse.systems import ReactionSystem, pollu
+from sklearn_inverse.problems import pollu
+from sklearn_inverse.systems import ReactionSystem
 
 
 def reaction_system(reactions, **options):

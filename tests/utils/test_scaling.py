@@ -97,10 +97,10 @@ def trajectories():
 
 
 def test_channels_have_mean_zero_and_spread_one_whatever_their_size(trajectories):
-    standardised = ChannelScaler(trajectories).standardise(trajectories)
-    np.testing.assert_allclose(standardised.mean(axis=(0, 1)), 0, atol=1e-12)
+    standardized = ChannelScaler(trajectories).standardize(trajectories)
+    np.testing.assert_allclose(standardized.mean(axis=(0, 1)), 0, atol=1e-12)
     np.testing.assert_allclose(
-        standardised.std(axis=(0, 1)), [1, 1, 1, 0, 0], atol=1e-12
+        standardized.std(axis=(0, 1)), [1, 1, 1, 0, 0], atol=1e-12
     )
 
 
@@ -112,13 +112,13 @@ def test_a_constant_channel_is_divided_by_its_size_and_zero_by_one(trajectories)
 
 def test_round_off_around_a_constant_is_not_taken_for_spread():
     jitter = 7e-18 * (1 + 1e-13 * np.random.default_rng(0).standard_normal((5, 4, 1)))
-    standardised = ChannelScaler(jitter).standardise(jitter)
-    assert np.abs(standardised).max() < 1e-9
+    standardized = ChannelScaler(jitter).standardize(jitter)
+    assert np.abs(standardized).max() < 1e-9
 
 
 def test_channels_come_back_from_their_standard_scale(trajectories):
     scaler = ChannelScaler(trajectories)
-    back = scaler.restore(scaler.standardise(trajectories))
+    back = scaler.restore(scaler.standardize(trajectories))
     np.testing.assert_allclose(back, trajectories, rtol=1e-12)
 
 
@@ -130,7 +130,7 @@ def test_missing_readings_change_neither_statistics_nor_each_other(trajectories)
     np.testing.assert_allclose(
         scaler.std[:3], np.nanstd(gaps, axis=(0, 1))[:3], rtol=1e-12
     )
-    np.testing.assert_array_equal(np.isnan(scaler.standardise(gaps)), np.isnan(gaps))
+    np.testing.assert_array_equal(np.isnan(scaler.standardize(gaps)), np.isnan(gaps))
 
 
 def test_a_channel_never_measured_has_finite_scale():
@@ -138,11 +138,11 @@ def test_a_channel_never_measured_has_finite_scale():
     assert (scaler.mean, scaler.std) == (0.0, 1.0)
 
 
-def test_tensors_are_standardised_as_arrays_are(trajectories):
+def test_tensors_are_standardized_as_arrays_are(trajectories):
     scaler = ChannelScaler(trajectories)
     tensor = torch.from_numpy(trajectories)
     np.testing.assert_allclose(
-        scaler.standardise(tensor).numpy(), scaler.standardise(trajectories)
+        scaler.standardize(tensor).numpy(), scaler.standardize(trajectories)
     )
     np.testing.assert_allclose(
         scaler.restore(tensor).numpy(), scaler.restore(trajectories)

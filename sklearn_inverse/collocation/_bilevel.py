@@ -1,4 +1,4 @@
-"""Bilevel optimisation of a local operator and params (BiLO, Algorithm 1).
+"""Bilevel optimization of a local operator and params (BiLO, Algorithm 1).
 
 The operator is trained once at the params where every search starts, then copied to
 each sample and fine-tuned together with that sample's params.
@@ -13,8 +13,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from sklearn_inverse.inverse._local_operator import LocalOperator, Solution
-from sklearn_inverse.inverse._soap import StackedAdam
+from sklearn_inverse.collocation._local_operator import LocalOperator, Solution
+from sklearn_inverse.optim._soap import StackedAdam
 
 __all__ = ["FineTuned", "fine_tune", "pretrain"]
 
@@ -350,13 +350,13 @@ class _GaussNewton:
 
     def step(self, now, share):
         """Return the upper loss and how to move."""
-        channels, jacobian = self.operator.linearise(now.layers, now.theta)
+        channels, jacobian = self.operator.linearize(now.layers, now.theta)
         misfit = (now.weights * (channels - now.readings)).flatten(1).double()
         # Weights may be 1e20: in single precision their squares overflow.
         jacobian = (now.weights[:, None] * jacobian).flatten(2).double()
-        centred = now.theta.double() - 0.5
+        centerd = now.theta.double() - 0.5
         gradient = (jacobian @ misfit[..., None])[..., 0]
-        gradient = gradient + self.prior_precision * centred
+        gradient = gradient + self.prior_precision * centerd
         hessian = jacobian @ jacobian.mT
         # Against the wall, the others go on as if there were no such param.
         held = (now.theta <= 0) & (gradient > 0) | (now.theta >= 1) & (gradient < 0)
@@ -369,7 +369,7 @@ class _GaussNewton:
         length = move.abs().amax(dim=1, keepdim=True)
         move = move * (MAX_MOVE / length.clamp(min=1e-300)).clamp(max=1)
         n_readings = (now.weights > 0).sum(dim=(1, 2)).clamp(min=1)
-        prior = self.prior_precision * centred.square().sum(dim=1)
+        prior = self.prior_precision * centerd.square().sum(dim=1)
         loss = (misfit.square().sum(dim=1) + prior) / n_readings
         return loss.to(now.theta), move.to(now.theta)
 

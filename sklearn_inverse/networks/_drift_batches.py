@@ -8,7 +8,7 @@ truth, the drift of the paper (INO, Eq. 8) is
 
 with :math:`\sigma = \mathrm{med}^2 / \log B`. It couples samples with *different* truths,
 which blurs the target towards their mean. Coupled with particles of its own truth alone,
-its direction is exact and the kernel sets only its gain; normalised by rows the target is
+its direction is exact and the kernel sets only its gain; normalized by rows the target is
 :math:`k^* - k_i`, whose best predictor is the posterior mean given what is observed.
 """
 
@@ -18,8 +18,8 @@ import torch
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from sklearn_inverse.forward._training import draw_times
-from sklearn_inverse.inverse._readings import Slots, pick_slots
+from sklearn_inverse.networks._batches import draw_times
+from sklearn_inverse.networks._slots import Slots, pick_slots
 from sklearn_inverse.utils._torch import generator
 
 SHIFT = 0.25  # of the unit box: far enough that a shifted truth is another one
@@ -28,7 +28,7 @@ __all__ = ["DriftBatches", "MoveParticles", "ReadingSimulator", "drift_targets"]
 
 
 def drift_targets(
-    particles: Tensor, truths: Tensor, residuals: Tensor, *, coupling, normalise
+    particles: Tensor, truths: Tensor, residuals: Tensor, *, coupling, normalize
 ) -> Tensor:
     """Drift of each particle, of shape (n_particles, n_params).
 
@@ -43,10 +43,10 @@ def drift_targets(
     coupling : {"instance", "batch"}
         Whether particles are coupled with those that share their truth, or with all.
 
-    normalise : bool
+    normalize : bool
         Whether to divide by the sum of the weights instead of the number of particles.
     """
-    if coupling == "instance" and normalise:
+    if coupling == "instance" and normalize:
         return truths - particles  # whatever the kernel: all k_j* are the same
     n_particles = len(particles)
     flat = residuals.flatten(1) / math.sqrt(residuals[0].numel())
@@ -68,7 +68,7 @@ def drift_targets(
     weight = same_truth * kernel * flat.norm(dim=1)
     total = weight.sum(dim=1, keepdim=True)
     drift = weight @ truths - total * particles
-    if normalise:
+    if normalize:
         return drift / total.clamp(min=torch.finfo(total.dtype).tiny)
     return drift / same_truth.sum(dim=1, keepdim=True)
 
@@ -85,7 +85,7 @@ class ReadingSimulator:
         1 for the channels that are observed.
 
     noise : Tensor broadcastable to (n_times, n_channels)
-        Standardised noise.
+        Standardized noise.
 
     n_slots : int
         Slots handed to the networks.
@@ -115,14 +115,14 @@ class DriftBatches:
 
     Parameters
     ----------
-    dataset : TensorDataset of (unit params, standardised trajectories)
+    dataset : TensorDataset of (unit params, standardized trajectories)
         On the device.
 
     training : bool
         Whether this is the pool of the training or of the held-out pairs.
 
     simulate : callable
-        Unit params to standardised trajectories, without gradient.
+        Unit params to standardized trajectories, without gradient.
 
     read : ReadingSimulator
         Draws readings.
@@ -133,7 +133,7 @@ class DriftBatches:
     n_batches : int
         Batches per epoch of training; a tenth of it for validation.
 
-    coupling, normalise
+    coupling, normalize
         As in :func:`drift_targets`.
 
     n_coupled : int
@@ -143,7 +143,7 @@ class DriftBatches:
         Share of truths that are shifted from those of the dataset and simulated.
 
     error : Tensor of shape (n_channels,)
-        Standardised error of ``simulate``, given to simulated truths as noise.
+        Standardized error of ``simulate``, given to simulated truths as noise.
 
     rollout : bool
         As said above.
@@ -170,7 +170,7 @@ class DriftBatches:
         batch_size,
         n_batches,
         coupling,
-        normalise,
+        normalize,
         n_coupled,
         synthetic,
         error,
@@ -184,14 +184,14 @@ class DriftBatches:
         self.error = error
         self.simulate, self.read = simulate, read
         self.n_batches = n_batches if training else math.ceil(n_batches / 10)
-        self.coupling, self.normalise = coupling, normalise
+        self.coupling, self.normalize = coupling, normalize
         self.n_coupled, self.rollout = n_coupled, rollout
         self.n_steps, self.step_fraction = n_steps, step_fraction
         self.rng = generator(seed + (not training), error.device)
         self.n_groups = max(1, batch_size // n_coupled)
         self.field_scale = 1.0
         self._fill()
-        if not normalise:
+        if not normalize:
             # Eq. (8) as printed is far shorter than the way to go: bring the field to a
             # length that the integration can traverse.
             _, (target, *_) = self._batch()
@@ -241,14 +241,14 @@ class DriftBatches:
         truths, trajectories = (part[sample] for part in self.dataset)
         shifted = self._random(torch.rand, n_groups) < self.synthetic
         if shifted.any():
-            truths[shifted], trajectories[shifted] = self._synthesise(truths[shifted])
+            truths[shifted], trajectories[shifted] = self._synthesize(truths[shifted])
         slots = self.read.draw(trajectories, self.rng)
         group = torch.arange(n_groups, device=sample.device)
         group = group.repeat_interleave(self.n_coupled)
         particles = self._random(torch.rand, len(group), truths.shape[1])
         return truths[group], trajectories[group], slots.take(group), particles
 
-    def _synthesise(self, truths):
+    def _synthesize(self, truths):
         """Shift truths, reflecting them at the walls of the box, and simulate them.
 
         A few ten thousand pairs can be learnt by heart; these cannot. The forward
@@ -270,7 +270,7 @@ class DriftBatches:
             self.truths,
             (simulated - self.trajectories).nan_to_num(),
             coupling=self.coupling,
-            normalise=self.normalise,
+            normalize=self.normalize,
         )
         inputs = {
             "particles": self.particles,

@@ -1,9 +1,9 @@
-"""The network of the amortised drifting model: velocity, and posterior spread."""
+"""The network of the amortized drifting model: velocity, and posterior spread."""
 
 import torch
 from torch import Tensor, nn
 
-from sklearn_inverse.inverse._readings import Slots
+from sklearn_inverse.networks._slots import Slots
 
 __all__ = ["DriftLoss", "DriftNet", "precision_factor", "probit"]
 
@@ -29,10 +29,10 @@ class DriftNet(nn.Module):
         Time grid scaled to [0, 1].
 
     mean : Tensor of shape (n_times, n_channels)
-        Mean standardised trajectory; readings enter as deviations from it.
+        Mean standardized trajectory; readings enter as deviations from it.
 
     residual_scale : Tensor of shape (n_channels,)
-        A few times the noise, standardised.
+        A few times the noise, standardized.
 
     width, n_blocks : int
         Width and number of residual blocks.

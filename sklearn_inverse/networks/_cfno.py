@@ -24,7 +24,7 @@ sizes, and the grid may have any length.
 References
 ----------
 .. [1] "INO: Inverse neural operator for stiff ODE parameter recovery": C-FNO and
-   amortised drifting model, equations of Section 3.
+   amortized drifting model, equations of Section 3.
 """
 
 import math
@@ -165,8 +165,8 @@ class ParamEmbedding(nn.Module):
 
     def forward(self, params: Tensor, has_params: Tensor) -> Tensor:
         """Embed (n_samples, n_params), with 1 where known and 0 where not."""
-        centred = (2 * params - 1) * has_params
-        h = nn.functional.silu(self.first(torch.cat([centred, has_params], dim=-1)))
+        centerd = (2 * params - 1) * has_params
+        h = nn.functional.silu(self.first(torch.cat([centerd, has_params], dim=-1)))
         return nn.functional.silu(self.second(h))
 
 
@@ -176,7 +176,7 @@ class ParamSkip(nn.Module):
     Parameters
     ----------
     mean : Tensor of shape (n_times, n_channels)
-        Mean standardised trajectory.
+        Mean standardized trajectory.
 
     basis : Tensor of shape (n_basis, n_times * n_channels)
         Orthonormal rows.
@@ -205,10 +205,10 @@ class ParamSkip(nn.Module):
 
     def forward(self, params: Tensor) -> Tensor:
         """Return the coefficients (n_samples, n_basis) of the basis."""
-        centred = 2 * params - 1
-        h = nn.functional.silu(self.first(centred))
+        centerd = 2 * params - 1
+        h = nn.functional.silu(self.first(centerd))
         h = nn.functional.silu(self.second(h))
-        return self.spread * (self.third(h) + self.linear(centred))
+        return self.spread * (self.third(h) + self.linear(centerd))
 
     def trajectory(self, params: Tensor, has_params: Tensor) -> Tensor:
         """Return (n_samples, n_times, n_channels); the mean where params are unknown."""
@@ -246,7 +246,7 @@ class CFNO(nn.Module):
         Whether the params modulate every block, and whether cross-attention follows.
 
     norm : {"batch", None}, default=None
-        Normalisation inside the blocks.
+        Normalization inside the blocks.
     """
 
     def __init__(
@@ -290,7 +290,7 @@ class CFNO(nn.Module):
             nn.init.zeros_(self.project[-1].bias)
 
     def forward(self, params, has_params, readings=None, mask=None) -> Tensor:
-        """Predict standardised trajectories.
+        """Predict standardized trajectories.
 
         1. Lift time, params and readings to features. 2. Run the blocks. 3. Attend to
         their result from the features. 4. Project to channels. 5. Add the skip.
@@ -304,7 +304,7 @@ class CFNO(nn.Module):
             1 where the params are known, else 0.
 
         readings : Tensor of shape (n_samples, n_times, n_channels), default=None
-            Standardised readings, anything finite where ``mask`` is 0. None: no
+            Standardized readings, anything finite where ``mask`` is 0. None: no
             readings.
 
         mask : Tensor of the shape of ``readings``, default=None
@@ -313,7 +313,7 @@ class CFNO(nn.Module):
         Returns
         -------
         trajectories : Tensor of shape (n_samples, n_times, n_channels)
-            Standardised.
+            Standardized.
         """
         z_params = self.embed(params, has_params)
         z0 = self.lift_time(self.harmonics)[:, None] + self.lift_grid

@@ -68,7 +68,7 @@ def lotka_volterra(*, unknown_initial_state=False, bounds=None, times=None):
 
     Examples
     --------
-    >>> from sklearn_inverse.systems import lotka_volterra
+    >>> from sklearn_inverse.problems import lotka_volterra
     >>> lotka_volterra().param_names
     ['alpha', 'beta', 'gamma', 'delta']
     >>> lotka_volterra(unknown_initial_state=True, times=range(1900, 1921))

@@ -8,27 +8,16 @@ import copy
 import math
 import warnings
 
-import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.helper import predefined_split
-from torch.utils.data import TensorDataset
 
 from sklearn_inverse.exceptions import ConvergenceWarning
-from sklearn_inverse.utils._parallel import map_chunks, progress_bar
-from sklearn_inverse.utils._torch import fork_rng, generator
+from sklearn_inverse.utils._parallel import progress_bar
+from sklearn_inverse.utils._torch import fork_rng
 
-__all__ = [
-    "EstimatorNet",
-    "ReadingBatches",
-    "ShuffledBatches",
-    "draw_times",
-    "fit_net",
-    "in_chunks",
-    "split_held_out",
-    "tensor_dataset",
-]
+__all__ = ["EstimatorNet", "fit_net"]
 
 
 class EstimatorNet(NeuralNet):
@@ -223,176 +212,3 @@ def fit_net(
 
 def _silent(*args):
     """Swallow what skorch would print."""
-
-
-class ShuffledBatches:
-    """Batches of (unit params, targets) in an order drawn anew every epoch.
-
-    Parameters
-    ----------
-    dataset : TensorDataset of (unit params, targets)
-        On the device.
-
-    batch_size : int
-        Samples per batch.
-
-    training : bool
-        Whether to shuffle.
-
-    seed : int
-        Seed of the order.
-    """
-
-    def __init__(self, dataset, *, batch_size, training, seed):
-        self.params, self.targets = dataset.tensors
-        self.batch_size, self.training = batch_size, training
-        self.rng = generator(seed, self.params.device)
-
-    def __iter__(self):
-        order = torch.arange(len(self.params), device=self.params.device)
-        if self.training:
-            order = torch.randperm(
-                len(order), generator=self.rng, device=self.params.device
-            )
-        for index in order.split(self.batch_size):
-            yield {"params": self.params[index]}, self.targets[index]
-
-
-class ReadingBatches:
-    """Batches for the surrogate: trajectories, seen through masks drawn anew each time.
-
-    Each training batch is of one of three kinds: params known and no readings, both
-    known, readings only. Validation goes through the three kinds in turn with the same
-    masks every epoch, in the same proportions.
-
-    Parameters
-    ----------
-    dataset : TensorDataset of (unit params, standardised trajectories)
-        On the device; NaN in a trajectory where nothing is known.
-
-    batch_size : int
-        Samples per batch.
-
-    training : bool
-        Whether to shuffle and draw anew in every epoch.
-
-    n_observed : (int, int)
-        Fewest and most observed times.
-
-    noise : Tensor broadcastable to (n_times, n_channels)
-        Noise of the readings, standardised.
-
-    observation_dropout, params_dropout : float
-        Shares of batches without readings and without params.
-
-    seed : int
-        Seed of order, masks and noise.
-    """
-
-    def __init__(
-        self,
-        dataset,
-        *,
-        batch_size,
-        training,
-        n_observed,
-        noise,
-        observation_dropout,
-        params_dropout,
-        seed,
-    ):
-        self.params, self.trajectories = dataset.tensors
-        self.batch_size, self.training = batch_size, training
-        self.n_observed, self.noise = n_observed, noise
-        self.observation_dropout = observation_dropout
-        self.params_dropout = params_dropout
-        self.seed = seed
-        self.device = self.params.device
-        self.has_gaps = bool(self.trajectories.isnan().any())
-        self.rng = generator(seed, self.device)
-        self.kind_rng = np.random.default_rng(seed)
-
-    def __len__(self):
-        return math.ceil(len(self.params) / self.batch_size)
-
-    def __iter__(self):
-        n_samples = len(self.params)
-        if self.training:
-            order = torch.randperm(n_samples, generator=self.rng, device=self.device)
-            kinds = self.kind_rng.random(len(self))
-        else:
-            self.rng = generator(self.seed, self.device)
-            order = torch.arange(n_samples, device=self.device)
-            kinds = (np.arange(len(self)) + 0.5) / len(self)
-        for b, kind in enumerate(kinds):
-            index = order[b * self.batch_size : (b + 1) * self.batch_size]
-            target = self.trajectories[index]
-            has_params = target.new_ones(len(index), 1)
-            inputs = {"params": self.params[index], "has_params": has_params}
-            if kind >= self.observation_dropout:
-                inputs |= self._observe(target)
-                if kind >= 1 - self.params_dropout:
-                    inputs["has_params"] = torch.zeros_like(has_params)
-            yield inputs, target
-
-    def _observe(self, target):
-        n_samples, n_times, _ = target.shape
-        mask = draw_times(n_samples, n_times, self.n_observed, self.rng)[..., None]
-        mask = mask.expand(target.shape)
-        readings = target
-        if self.has_gaps:
-            mask = mask * ~target.isnan()
-            readings = target.nan_to_num()
-        noise = torch.randn(target.shape, generator=self.rng, device=self.device)
-        return {"readings": readings + self.noise * noise, "mask": mask}
-
-
-def draw_times(n_samples, n_times, n_observed, rng):
-    """Draw which times are observed: a mask of floats (n_samples, n_times).
-
-    Each sample sees a number of times drawn evenly from ``n_observed = (fewest, most)``.
-    """
-    low, high = n_observed
-    device = rng.device
-    if low == n_times:
-        return torch.ones(n_samples, n_times, device=device)
-    n_seen = torch.randint(low, high + 1, (n_samples, 1), generator=rng, device=device)
-    scores = torch.rand(n_samples, n_times, generator=rng, device=device)
-    threshold = scores.topk(high, dim=1).values.gather(1, n_seen - 1)
-    return (scores >= threshold).float()
-
-
-def split_held_out(n_samples, fraction, seed):
-    """Return indices (train, held_out); at least one sample in each."""
-    order = np.random.default_rng(seed).permutation(n_samples)
-    n_held_out = min(max(round(fraction * n_samples), 1), n_samples - 1)
-    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
-
-
-def in_chunks(function, *tensors, chunk_size=128, verbose=0, desc=""):
-    """Apply a batched function to chunks of one fixed size, and join the results.
-
-    The last chunk is padded by repeating its last row. Matrix products round differently
-    at different sizes; at one fixed size a row's result does not depend on how many
-    companions it has.
-    """
-
-    def on_chunk(*chunk):
-        n_rows = len(chunk[0])
-        if n_rows < chunk_size:
-            pad = [a[-1:].expand(chunk_size - n_rows, *a.shape[1:]) for a in chunk]
-            chunk = [torch.cat([a, b]) for a, b in zip(chunk, pad)]
-        return function(*chunk)[:n_rows]
-
-    # Never in workers, whatever joblib backend is set: tensors live on their device.
-    outcomes = map_chunks(
-        on_chunk, *tensors, chunk_size=chunk_size, n_jobs=1, verbose=verbose, desc=desc
-    )
-    return torch.cat(outcomes)
-
-
-def tensor_dataset(*arrays, device):
-    """Return arrays as a float32 TensorDataset that lives on the device."""
-    return TensorDataset(
-        *(torch.as_tensor(a).to(device, torch.float32) for a in arrays)
-    )

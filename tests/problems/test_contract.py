@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from sklearn_inverse.systems import (
+from sklearn_inverse.problems import (
     grn,
     hires,
     lotka_volterra,

@@ -71,7 +71,7 @@ def hires():
 
     Examples
     --------
-    >>> from sklearn_inverse.systems import hires
+    >>> from sklearn_inverse.problems import hires
     >>> system = hires()
     >>> system
     ODESystem('hires', n_states=8, n_params=10, n_channels=8, n_times=101)

@@ -5,17 +5,17 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from sklearn_inverse.inverse._drift import (
+from sklearn_inverse.networks._drift_batches import (
     DriftBatches,
     ReadingSimulator,
     drift_targets,
 )
-from sklearn_inverse.inverse._readings import Slots, pick_slots
+from sklearn_inverse.networks._slots import Slots, pick_slots
 
 # --- drift targets
 
 
-def eq_8(particles, truths, residuals, normalise=False):
+def eq_8(particles, truths, residuals, normalize=False):
     """Eq. (8) as printed, entry by entry, with residuals divided by √dim first."""
     n = len(particles)
     flat = residuals.reshape(n, -1) / np.sqrt(residuals[0].size)
@@ -31,7 +31,7 @@ def eq_8(particles, truths, residuals, normalise=False):
             weight = kernel * np.linalg.norm(flat[j])
             drift[i] -= weight * (particles[i] - truths[j])
             total += weight
-        drift[i] /= total if normalise else n
+        drift[i] /= total if normalize else n
     return drift
 
 
@@ -48,25 +48,25 @@ def targets(particles, truths, residuals, dtype=torch.float64, **kwargs):
 
 # Numbers of particles with an odd number of pairs, so that the median is one of them.
 @pytest.mark.parametrize("n_particles", [1, 2, 3, 6, 7])
-@pytest.mark.parametrize("normalise", [False, True])
-def test_batch_coupling_is_eq_8(n_particles, normalise):
+@pytest.mark.parametrize("normalize", [False, True])
+def test_batch_coupling_is_eq_8(n_particles, normalize):
     pairs = draw_pairs(n_particles)
-    drift = targets(*pairs, coupling="batch", normalise=normalise)
-    np.testing.assert_allclose(drift, eq_8(*pairs, normalise), rtol=1e-6)
+    drift = targets(*pairs, coupling="batch", normalize=normalize)
+    np.testing.assert_allclose(drift, eq_8(*pairs, normalize), rtol=1e-6)
 
 
 @pytest.mark.parametrize("coupling", ["batch", "instance"])
 def test_kernel_of_a_particle_alone_is_one(coupling):
     particles, truths, residuals = draw_pairs(1)
-    drift = targets(particles, truths, residuals, coupling=coupling, normalise=False)
+    drift = targets(particles, truths, residuals, coupling=coupling, normalize=False)
     weight = np.sqrt((residuals**2).mean())
     np.testing.assert_allclose(drift, weight * (truths - particles))
 
 
 @pytest.mark.parametrize("n_particles", [1, 6])
-def test_instance_coupling_normalised_is_the_way_to_the_truth(n_particles):
+def test_instance_coupling_normalized_is_the_way_to_the_truth(n_particles):
     particles, truths, residuals = draw_pairs(n_particles)
-    drift = targets(particles, truths, residuals, coupling="instance", normalise=True)
+    drift = targets(particles, truths, residuals, coupling="instance", normalize=True)
     np.testing.assert_array_equal(drift, truths - particles)
 
 
@@ -78,7 +78,7 @@ def test_instance_coupling_as_printed_points_to_the_truth(
     particles, truths, residuals = draw_pairs(n_particles)
     truths = truths[: n_particles // n_coupled].repeat(n_coupled, axis=0)
     drift = targets(
-        particles, truths, residuals, dtype, coupling="instance", normalise=False
+        particles, truths, residuals, dtype, coupling="instance", normalize=False
     )
     gain = (drift * (truths - particles)).sum(1) / ((truths - particles) ** 2).sum(1)
     assert (gain > 0.01).all()
@@ -88,7 +88,7 @@ def test_instance_coupling_as_printed_points_to_the_truth(
 def test_instance_coupling_does_not_see_other_truths():
     particles, truths, residuals = draw_pairs(6)
     truths = truths[:2].repeat(3, axis=0)
-    kwargs = {"coupling": "instance", "normalise": False}
+    kwargs = {"coupling": "instance", "normalize": False}
     before = targets(particles, truths, residuals, **kwargs)
     # The other truth, as far away as before: the common bandwidth stays as it is.
     truths[3:] += 0.1
@@ -101,7 +101,7 @@ def test_instance_coupling_does_not_see_other_truths():
 def test_kernel_keeps_its_precision_in_large_batches(offset):
     particles, truths, residuals = draw_pairs(150)  # 11175 pairs
     residuals = residuals + offset
-    kwargs = {"coupling": "batch", "normalise": True}
+    kwargs = {"coupling": "batch", "normalize": True}
     single = targets(particles, truths, residuals, torch.float32, **kwargs)
     np.testing.assert_allclose(
         single, eq_8(particles, truths, residuals, True), atol=1e-3
@@ -109,11 +109,11 @@ def test_kernel_keeps_its_precision_in_large_batches(offset):
 
 
 @pytest.mark.parametrize("coupling", ["batch", "instance"])
-@pytest.mark.parametrize("normalise", [False, True])
-def test_drift_is_finite_where_all_residuals_vanish(coupling, normalise):
+@pytest.mark.parametrize("normalize", [False, True])
+def test_drift_is_finite_where_all_residuals_vanish(coupling, normalize):
     particles, truths, residuals = draw_pairs(5)
     drift = targets(
-        particles, truths, 0 * residuals, coupling=coupling, normalise=normalise
+        particles, truths, 0 * residuals, coupling=coupling, normalize=normalize
     )
     assert np.isfinite(drift).all()
 
@@ -240,7 +240,7 @@ def make_pool(**kwargs):
         "batch_size": 12,
         "n_batches": 20,
         "coupling": "instance",
-        "normalise": True,
+        "normalize": True,
         "n_coupled": 1,
         "synthetic": 0.0,
         "error": torch.zeros(1),
@@ -348,7 +348,7 @@ def test_held_out_truths_are_never_synthetic():
 
 @pytest.mark.parametrize("coupling", ["batch", "instance"])
 def test_field_as_printed_is_scaled_to_the_way_to_go(coupling):
-    pool = make_pool(coupling=coupling, normalise=False, batch_size=30)
+    pool = make_pool(coupling=coupling, normalize=False, batch_size=30)
     _, (target, truths, _) = pool._batch()
     way = (truths - pool.particles).abs().mean()
     assert float(target.abs().mean()) == pytest.approx(float(way), rel=0.01)

@@ -22,7 +22,7 @@ class Slots(NamedTuple):
         Which time each slot holds.
 
     readings : Tensor of shape (n_samples, n_slots, n_channels)
-        Standardised readings, zero where nothing was measured.
+        Standardized readings, zero where nothing was measured.
 
     mask : Tensor of shape (n_samples, n_slots, n_channels)
         1 at readings, else 0.
@@ -68,7 +68,7 @@ def pick_slots(readings: Tensor, mask: Tensor, n_slots: int) -> Slots:
     Parameters
     ----------
     readings, mask : Tensor of shape (n_samples, n_times, n_channels)
-        Standardised readings and 1 where they were made.
+        Standardized readings and 1 where they were made.
 
     n_slots : int
         Slots per sample. A sample with more observed times keeps evenly spread ones.

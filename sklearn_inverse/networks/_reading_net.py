@@ -1,4 +1,4 @@
-r"""The networks of joint optimisation and of the neural adjoint, and what they train on.
+r"""The networks of joint optimization and of the neural adjoint, and what they train on.
 
 :math:`N(y; \theta)` maps the readings of a sample to its unit params; the neural adjoint
 learns the other way, from unit params to readings.
@@ -54,7 +54,7 @@ class ReadingNet(nn.Module):
         Parameters
         ----------
         readings, mask : Tensor of shape (n_samples, n_times, n_channels)
-            Standardised readings, zero where there is none, and 1 where there is one.
+            Standardized readings, zero where there is none, and 1 where there is one.
         """
         inputs = torch.cat(
             [readings, mask], dim=2
@@ -84,7 +84,7 @@ def dense_block(n_inputs, width):
 
 
 class AdjointNet(nn.Module):
-    """Unit params to standardised readings: dense layers with batch norm.
+    """Unit params to standardized readings: dense layers with batch norm.
 
     They see the params through waves of ever shorter length (positional encoding):
     without, trajectories that oscillate as a param varies are not learned at all.
@@ -111,11 +111,11 @@ class AdjointNet(nn.Module):
         )
 
     def forward(self, params: Tensor) -> Tensor:
-        """Return standardised readings (n_samples, n_times, n_channels)."""
-        centred = 2 * params - 1
+        """Return standardized readings (n_samples, n_times, n_channels)."""
+        centerd = 2 * params - 1
         octaves = 2.0 ** torch.arange(OCTAVES, device=params.device)
-        angle = (math.pi * octaves * centred[..., None]).flatten(1)
-        return self.layers(torch.cat([centred, angle.sin(), angle.cos()], dim=1))
+        angle = (math.pi * octaves * centerd[..., None]).flatten(1)
+        return self.layers(torch.cat([centerd, angle.sin(), angle.cos()], dim=1))
 
 
 class KnownSquares(nn.Module):

@@ -93,7 +93,7 @@ def pollu():
 
     Examples
     --------
-    >>> from sklearn_inverse.systems import pollu
+    >>> from sklearn_inverse.problems import pollu
     >>> system = pollu()
     >>> system
     ReactionSystem('pollu', n_states=20, n_params=25, n_channels=20, n_times=100)

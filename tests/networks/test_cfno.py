@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_inverse.forward._cfno import (
+from sklearn_inverse.networks._cfno import (
     CFNO,
     Block,
     CrossAttention,

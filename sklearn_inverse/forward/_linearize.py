@@ -5,16 +5,16 @@ from torch import Tensor
 
 from sklearn_inverse.ode._rhs import push_tangents
 
-__all__ = ["differentiate", "linearise"]
+__all__ = ["differentiate", "linearize"]
 
 
-def linearise(model, unit: Tensor) -> tuple[Tensor, Tensor]:
+def linearize(model, unit: Tensor) -> tuple[Tensor, Tensor]:
     """Return trajectories and their Jacobian, by the model's own way if it has one.
 
     Parameters
     ----------
     model : forward model
-        Has ``forward(unit)``, differentiable, and maybe ``linearise(unit)``.
+        Has ``forward(unit)``, differentiable, and maybe ``linearize(unit)``.
 
     unit : Tensor of shape (n_samples, n_params)
         Unit params.
@@ -27,7 +27,7 @@ def linearise(model, unit: Tensor) -> tuple[Tensor, Tensor]:
     jacobian : Tensor of shape (n_samples, n_times, n_channels, n_params)
         Derivative of each reading by each unit param.
     """
-    own = getattr(model, "linearise", None)
+    own = getattr(model, "linearize", None)
     return differentiate(model.forward, unit) if own is None else own(unit)
 
 

@@ -1,16 +1,14 @@
-"""Each row is minimised as if it were alone, and as SciPy does it."""
+"""Each row is minimized as if it were alone, and as SciPy does it."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
 
-from sklearn_inverse.inverse._optimizers import (
-    InversionStatus,
-    descend,
-    lbfgs,
-    levenberg_marquardt,
-)
+from sklearn_inverse.optim._descent import descend
+from sklearn_inverse.optim._lbfgs import lbfgs
+from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
+from sklearn_inverse.optim._status import InversionStatus
 
 
 class Curved:
@@ -30,7 +28,7 @@ class Curved:
             value = torch.where(self.fails(unit), torch.inf, value)
         return value
 
-    def linearise(self, unit, sample):
+    def linearize(self, unit, sample):
         jacobian = torch.stack(
             [
                 torch.autograd.functional.jacobian(
@@ -107,7 +105,7 @@ def test_lbfgs_finds_the_minima_in_about_as_many_calls_as_scipy():
 
 
 @pytest.mark.parametrize(
-    "optimise",
+    "optimize",
     [
         lambda f, x, r: levenberg_marquardt(f, x, r, max_iter=7, tol=0),
         lambda f, x, r: lbfgs(lambda z, i: f(z, r[i]), x, max_iter=7, tol=0),
@@ -117,11 +115,11 @@ def test_lbfgs_finds_the_minima_in_about_as_many_calls_as_scipy():
     ],
     ids=["levenberg_marquardt", "lbfgs", "adam"],
 )
-def test_a_row_does_not_see_the_others(optimise):
+def test_a_row_does_not_see_the_others(optimize):
     curved = Curved(MINIMA)
-    together = optimise(curved, START, ROWS)
+    together = optimize(curved, START, ROWS)
     for i in range(3):
-        alone = optimise(curved, START[i : i + 1], ROWS[i : i + 1])
+        alone = optimize(curved, START[i : i + 1], ROWS[i : i + 1])
         torch.testing.assert_close(alone.unit[0], together.unit[i], rtol=1e-9, atol=0)
 
 

@@ -1,4 +1,4 @@
-"""GRN: a ring of twenty genes that each regulate themselves and a neighbour."""
+"""GRN: a ring of twenty genes that each regulate themselves and a neighbor."""
 
 from functools import partial
 
@@ -53,7 +53,7 @@ def grn(*, activation="tanh"):
     system : ODESystem
         Expressions ``x1`` to ``x20`` at 100 times up to 5. Params ``K1_1`` to
         ``K20_20``, how each gene acts on itself, then ``K1_2`` to ``K20_1``, how its
-        neighbour acts on it; all within -3 and 3. Genes start at different levels, 0.1
+        neighbor acts on it; all within -3 and 3. Genes start at different levels, 0.1
         to 2: equal ones make the params far harder to tell apart.
 
     Raises
@@ -82,7 +82,7 @@ def grn(*, activation="tanh"):
 
     Examples
     --------
-    >>> from sklearn_inverse.systems import grn
+    >>> from sklearn_inverse.problems import grn
     >>> grn(activation="sigmoid")
     ODESystem('grn', n_states=20, n_params=40, n_channels=20, n_times=100)
     """
@@ -113,19 +113,19 @@ def grn(*, activation="tanh"):
 
 def rhs(activation, t, x, params):
     """Right-hand side."""
-    own, neighbour = params.split(N_GENES, dim=-1)
+    own, neighbor = params.split(N_GENES, dim=-1)
     g, _ = ACTIVATIONS[activation]
-    regulation = own * g(x) + neighbour * g(x).roll(-1, dims=-1)
+    regulation = own * g(x) + neighbor * g(x).roll(-1, dims=-1)
     return BASAL + regulation - DECAY * x
 
 
 def jac(activation, t, x, params):
     """Jacobian by the states."""
-    own, neighbour = params.split(N_GENES, dim=-1)
+    own, neighbor = params.split(N_GENES, dim=-1)
     _, slope = ACTIVATIONS[activation]
     by_own = torch.diag_embed(own * slope(x) - DECAY)
-    by_neighbour = torch.diag_embed(neighbour * slope(x).roll(-1, dims=-1))
-    return by_own + by_neighbour.roll(1, dims=-1)
+    by_neighbor = torch.diag_embed(neighbor * slope(x).roll(-1, dims=-1))
+    return by_own + by_neighbor.roll(1, dims=-1)
 
 
 def _tanh_slope(x):

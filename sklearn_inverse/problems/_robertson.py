@@ -35,7 +35,7 @@ def robertson():
 
     Examples
     --------
-    >>> from sklearn_inverse.systems import robertson
+    >>> from sklearn_inverse.problems import robertson
     >>> system = robertson()
     >>> system.reactions
     ['A -> B', 'B + B -> C + B', 'B + C -> A + C']

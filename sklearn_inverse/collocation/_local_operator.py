@@ -11,7 +11,7 @@ residual's derivative by θ vanishes as well, at all params nearby:
 
 (Zhang, Liu and Lowengrub, "BiLO: bilevel local operator learning for PDE inverse
 problems", J. Comput. Phys., 2026), and the same for the errors that r leads to, see
-:class:`LocalOperator`. Nothing here optimises: see ``_bilo_training``.
+:class:`LocalOperator`. Nothing here optimizes: see ``_bilevel``.
 
 One network per sample, all of them evaluated at once. Every loss is one number per
 sample and depends on that sample alone.
@@ -28,32 +28,14 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from sklearn_inverse.networks._stacked_mlp import StackedMLP
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._scaling import ParamScaler
-from sklearn_inverse.utils._torch import generator
 
-__all__ = ["Jet", "LocalOperator", "Solution", "StackedMLP", "TimeScale"]
+__all__ = ["LocalOperator", "Solution"]
 
 
 one_at_a_time = threading.RLock()  # torch has one dual level, for all threads
-
-
-class Jet(NamedTuple):
-    """A function of normalised time and unit params, with its exact derivatives.
-
-    Attributes
-    ----------
-    value, by_time : Tensor of shape (n_samples, n_points, n_outputs)
-        The function, and its derivative by time.
-
-    by_params, mixed : Tensor of shape (n_samples, n_params, n_points, n_outputs)
-        Derivatives of the two above by each param.
-    """
-
-    value: Tensor
-    by_time: Tensor
-    by_params: Tensor
-    mixed: Tensor
 
 
 class Solution(NamedTuple):
@@ -74,184 +56,6 @@ class Solution(NamedTuple):
     params: np.ndarray
     times: np.ndarray
     states: np.ndarray
-
-
-class TimeScale:
-    r"""Map time to :math:`\tau \in [0, 1]`, evenly or stretched where it starts.
-
-    Parameters
-    ----------
-    times : ndarray of shape (n_times,)
-        Output times; the map covers them.
-
-    kind : {"linear", "log"}
-        ``"log"`` is :math:`\tau = \log(1 + (t - t_0) / c) / \log(1 + T / c)`.
-
-    onset : float, default=None
-        Time :math:`c` up to which a logarithmic scale is about linear. If None, a
-        hundredth of the first interval between output times.
-    """
-
-    def __init__(self, times, kind, onset=None):
-        self.start, self.duration = times[0], times[-1] - times[0]
-        self.kind = kind
-        self.onset = 0.01 * (times[1] - times[0]) if onset is None else onset
-
-    def to_unit(self, t):
-        """Return τ at times t."""
-        if self.kind == "linear":
-            return (t - self.start) / self.duration
-        return np.log1p((t - self.start) / self.onset) / self._log_ratio()
-
-    def to_time(self, tau):
-        """Return the times at τ."""
-        if self.kind == "linear":
-            return self.start + self.duration * tau
-        return self.start + self.onset * np.expm1(tau * self._log_ratio())
-
-    def rate(self, t):
-        """Return dτ/dt at times t."""
-        if self.kind == "linear":
-            return np.full_like(t, 1 / self.duration)
-        return 1 / ((self.onset + t - self.start) * self._log_ratio())
-
-    def _log_ratio(self):
-        return math.log1p(self.duration / self.onset)
-
-
-class StackedMLP:
-    r"""Independent tanh networks N(τ, θ; W), one per sample, as batched products.
-
-    The first layer is :math:`\tanh(W \tau + R \theta + b)`. All networks share the
-    random embedding R of the params, which is not trained unless asked for. Here
-    ``layers`` are the weights of all networks: matrix and bias of each layer in turn,
-    each of shape (n_samples, n_rows, n_columns).
-
-    Parameters
-    ----------
-    n_params, n_outputs : int
-        Sizes.
-
-    width : int
-        Neurons per layer.
-
-    n_layers : int
-        Layers of tanh neurons.
-
-    train_embedding : bool
-        Whether R is among the weights.
-
-    seed : int
-        Of the random start.
-
-    dtype, device : torch.dtype, torch.device
-        Of the weights.
-    """
-
-    def __init__(
-        self,
-        n_params,
-        n_outputs,
-        *,
-        width,
-        n_layers,
-        train_embedding,
-        seed,
-        dtype,
-        device,
-    ):
-        self.n_params = n_params
-        self.train_embedding = train_embedding
-        hidden = [(width, width), (1, width)] * (n_layers - 1)
-        embedding = [(n_params, width)] * train_embedding
-        self.shapes = [
-            *embedding,
-            *((1, width), (1, width)),
-            *hidden,
-            *((width, n_outputs), (1, n_outputs)),
-        ]
-        self._generator = generator(seed)
-        self._options = {"dtype": dtype, "device": device}
-        self.embedding = self._uniform((n_params, width), n_params)
-
-    def initial_layers(self) -> list[Tensor]:
-        """Draw the weights of one network, each of shape (1, n_rows, n_columns)."""
-        fan_ins = [self.n_params] * self.train_embedding
-        for n_inputs, _ in self.shapes[self.train_embedding :: 2]:
-            fan_ins += [n_inputs, n_inputs]  # a bias like the matrix before it
-        return [self._uniform((1, *s), n) for s, n in zip(self.shapes, fan_ins)]
-
-    def value(self, layers, tau: Tensor, theta: Tensor) -> Tensor:
-        """Return N of shape (n_samples, n_points, n_outputs)."""
-        embedding, (w, b), *rest = self._pairs(layers)
-        h = (
-            (2 * tau - 1)[:, None] * w + b + (2 * theta - 1)[:, None] @ embedding
-        ).tanh()
-        for w, b in rest[:-1]:
-            h = torch.baddbmm(b, h, w).tanh()
-        w, b = rest[-1]
-        return torch.baddbmm(b, h, w)
-
-    def linearise(self, layers, tau: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return N and its derivatives by each θ, (n_samples, n_params, n_points, …)."""
-        embedding, (w, b), *rest = self._pairs(layers)
-        n_rows, n_points = 1 + self.n_params, len(tau)
-        z = (2 * tau - 1)[:, None] * w + b + (2 * theta - 1)[:, None] @ embedding
-        h = z.tanh()[:, None]
-        h = torch.cat([h, (1 - h * h) * 2 * embedding.unsqueeze(-2)], dim=1)
-        for i, (w, b) in enumerate(rest):
-            z = torch.bmm(h.flatten(1, 2), w).unflatten(1, (n_rows, n_points))
-            value, by_params = z[:, :1] + b[:, None], z[:, 1:]
-            if i < len(rest) - 1:
-                value = value.tanh()
-                by_params = (1 - value * value) * by_params
-            h = torch.cat([value, by_params], dim=1)
-        return h[:, 0], h[:, 1:]
-
-    def jet(self, layers, tau: Tensor, theta: Tensor) -> Jet:
-        """Return N and its derivatives by τ, by each θ, and by both.
-
-        They are pushed through the layers together: four kinds of rows in one product.
-        """
-        embedding, (w, b), *rest = self._pairs(layers)
-        p, n_points = self.n_params, len(tau)
-        z = (2 * tau - 1)[:, None] * w + b + (2 * theta - 1)[:, None] @ embedding
-        h = self._first_tanh(z[:, None], 2 * w[:, None], 2 * embedding.unsqueeze(-2))
-        for i, (w, b) in enumerate(rest):
-            z = torch.bmm(h.flatten(1, 2), w).unflatten(1, (2 + 2 * p, n_points))
-            z[:, 0] += b
-            h = self._tanh(z) if i < len(rest) - 1 else z
-        return Jet(h[:, 0], h[:, 1], h[:, 2 : 2 + p], h[:, 2 + p :])
-
-    def _pairs(self, layers):
-        """Return the embedding, then weight and bias of each layer."""
-        embedding = self.embedding
-        if self.train_embedding:
-            embedding, *layers = layers
-        return embedding, *zip(layers[::2], layers[1::2])
-
-    @staticmethod
-    def _first_tanh(z, z_time, z_params):
-        """Push z, which is linear in time and params, through tanh."""
-        h = z.tanh()
-        slope = 1 - h * h
-        by_time = slope * z_time
-        mixed = -2 * h * by_time * z_params
-        return torch.cat([h, by_time, slope * z_params, mixed], dim=1)
-
-    def _tanh(self, z):
-        """Push the rows (value, by time, by params, mixed) through tanh."""
-        p = self.n_params
-        z, z_time, z_params, z_mixed = z.split([1, 1, p, p], dim=1)
-        h = z.tanh()
-        slope = 1 - h * h
-        by_time = slope * z_time
-        mixed = slope * z_mixed - 2 * h * by_time * z_params
-        return torch.cat([h, by_time, slope * z_params, mixed], dim=1)
-
-    def _uniform(self, shape, n_inputs):
-        draw = torch.rand(shape, generator=self._generator, dtype=torch.float64)
-        return ((2 * draw - 1) / math.sqrt(n_inputs)).to(**self._options)
 
 
 class LocalOperator:
@@ -350,7 +154,7 @@ class LocalOperator:
         self._tau_out = self._tensor(time_scale.to_unit(system.times))
 
     def states(self, layers, tau: Tensor, theta: Tensor) -> Tensor:
-        """Return u at normalised times, (n_samples, n_points, n_states)."""
+        """Return u at normalized times, (n_samples, n_points, n_states)."""
         start = self.system.initial_state(self.scaler.to_physical_tensor(theta))
         growth = tau[:, None] * self.net.value(layers, tau, theta)
         return start[:, None] + self.scale * growth
@@ -360,7 +164,7 @@ class LocalOperator:
         u = self.states(layers, self._tau_out, theta)
         return self.system.channels(u, self.scaler.to_physical_tensor(theta))
 
-    def linearise(self, layers, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def linearize(self, layers, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is measured and its derivative by the unit params, W held fixed.
 
         Returns
@@ -371,7 +175,7 @@ class LocalOperator:
         jacobian : Tensor of shape (n_samples, n_params, n_times, n_channels)
             Derivative by each param.
         """
-        net, net_by_params = self.net.linearise(layers, self._tau_out, theta)
+        net, net_by_params = self.net.linearize(layers, self._tau_out, theta)
         params, directions, start, start_by_params = self._at(theta)
         growth = self.scale * self._tau_out[:, None]
         u = start[:, None] + growth * net

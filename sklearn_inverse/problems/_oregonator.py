@@ -35,7 +35,7 @@ def oregonator():
 
     Examples
     --------
-    >>> from sklearn_inverse.systems import oregonator
+    >>> from sklearn_inverse.problems import oregonator
     >>> system = oregonator()
     >>> dict(zip(system.param_names, system.nominal.tolist()))
     {'s': 77.27, 'q': 8.375e-06, 'w': 0.161}

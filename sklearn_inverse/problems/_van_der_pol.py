@@ -34,7 +34,7 @@ def van_der_pol():
 
     Examples
     --------
-    >>> from sklearn_inverse.systems import van_der_pol
+    >>> from sklearn_inverse.problems import van_der_pol
     >>> system = van_der_pol()
     >>> system.param_names, system.nominal
     (['mu'], array([1000.]))

@@ -1,0 +1,1 @@
+"""Methods of the papers as printed, to be compared with."""

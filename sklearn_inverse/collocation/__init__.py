@@ -1,0 +1,1 @@
+"""Residuals of differential equations at points: what local operators learn."""

@@ -1,0 +1,1 @@
+"""What is believed beforehand, how readings scatter, and what is believed after."""
