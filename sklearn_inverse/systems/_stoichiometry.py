@@ -1,100 +1,179 @@
 """Reaction strings to numbers: who takes part in a reaction, and what is conserved."""
 
 import re
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["left_null_space", "read_reactions", "read_sum", "to_row"]
+__all__ = [
+    "Reaction",
+    "left_null_space",
+    "read_reaction",
+    "read_reactions",
+    "read_sum",
+    "to_row",
+]
 
 # "NO2", "2 NO2", "0.5 O(1D)": maybe a coefficient, then a name, beginning in a letter.
 TERM = re.compile(r"(\d+(?:\.\d*)?)?\s*([^\W\d][\w()*']*)")
+# Whatever looks like an arrow, and of these the ones that are read.
+ARROW = re.compile(r"[-=<>~]*[=<>~][-=<>~]*|[\u2190-\u21ff\u27f0-\u27ff\u2900-\u297f]")
+ONE_WAY = ("->", "→", "-->", "=>")
+BOTH_WAYS = ("<->", "⇌", "<-->", "<=>")
+NOTHING = ("", "0", "∅")
 
 
-def read_reactions(reactions, state_names=None):
-    """Read reactions such as ``"2 A -> B"``.
+class Reaction(NamedTuple):
+    """One direction of a reaction.
 
     Parameters
     ----------
-    reactions : list of str
-        The reactions.
+    text : str
+        Such as ``"A + B -> 2 C"``.
 
-    state_names : list of str, default=None
-        Species in the order of the rows. If None, in order of appearance.
+    used, made : dict
+        How many of each species it uses up and makes.
+
+    arrow : str
+        The arrow that it was given with.
+    """
+
+    text: str
+    used: dict[str, float]
+    made: dict[str, float]
+    arrow: str = "->"
+
+    def why_ambiguous(self, is_law: bool) -> str | None:
+        """Return what else this arrow may mean with such a rate, None if nothing."""
+        if self.arrow == "=>" and self.used and not is_law:
+            return "mass action in Cantera, and in Catalyst a rate that is constant"
+        if "--" in self.arrow and is_law:
+            return "in Catalyst a law that the reactants multiply once more"
+        if "--" in self.arrow and max(self.used.values(), default=0) > 1:
+            return "in Catalyst a rate divided by the factorials of the coefficients"
+        return None
+
+
+def read_reaction(text: str) -> list[Reaction]:
+    """Read ``"A -> B"`` as one reaction, and ``"A <-> B"`` as two.
+
+    Parameters
+    ----------
+    text : str
+        Sums of species, with coefficients, on both sides of one of the arrows
+        ``-> → --> =>``, or ``<-> ⇌ <=> <-->`` for both directions. Nothing at all is
+        written as such, as ``0`` or as ``∅``.
+
+    Returns
+    -------
+    reactions : list of Reaction
+        Forward and, where reversible, backward.
+
+    Raises
+    ------
+    ValueError
+        If there is no single such arrow, nothing on both sides, or a term that is not a
+        species after its coefficient.
+    """
+    where = f"Reaction {text!r}"
+    arrows = ARROW.findall(text)
+    sides = [side.strip() for side in ARROW.split(text)]
+    if len(arrows) != 1 or all(side in NOTHING for side in sides):
+        raise ValueError(
+            f"{where} cannot be read: it must look like 'A + 2 B -> C', with exactly "
+            "one '->', or one '<->' if it is reversible. A source is '-> A' and a sink "
+            "'A ->'."
+        )
+    if arrows[0] not in ONE_WAY + BOTH_WAYS:
+        raise ValueError(
+            f"{where} has the arrow {arrows[0]!r}, which is not read: write '->', or "
+            "'<->' if it is reversible."
+        )
+    if "(+" in text.replace(" ", ""):
+        raise ValueError(
+            f"{where} has a third body with a falloff, which is not read: write its "
+            "rate as a law."
+        )
+    left, right = (read_sum(side, where) for side in sides)
+    if arrows[0] in ONE_WAY:
+        return [Reaction(text, left, right, arrows[0])]
+    return [
+        Reaction(f"{sides[0]} -> {sides[1]}", left, right, arrows[0]),
+        Reaction(f"{sides[1]} -> {sides[0]}", right, left, arrows[0]),
+    ]
+
+
+def read_reactions(
+    reactions: Sequence[str], species: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Read reactions such as ``"2 A -> B"`` as arrays.
+
+    Parameters
+    ----------
+    reactions : sequence of str
+        The reactions; reversible ones count as two.
+
+    species : sequence of str, default=None
+        In the order of the rows. If None, in order of appearance.
 
     Returns
     -------
     used, made : ndarray of shape (n_states, n_reactions)
         How many of each species each reaction uses up and makes.
 
-    state_names : list of str
-        Species in the order of the rows.
+    species : list of str
+        In the order of the rows.
 
     Raises
     ------
     ValueError
-        If a reaction has no single arrow, is empty on both sides, holds a term that
-        cannot be read or an unknown species, or uses up a fraction of a molecule.
+        If a reaction cannot be read or holds a species that is not among them.
     """
-    where = [f"Reaction {text!r}" for text in reactions]
-    sides = [_split(text, w) for text, w in zip(reactions, where)]
-    if state_names is None:
-        # A dict keeps the order and drops repetitions.
-        state_names = list(dict.fromkeys(s for r in sides for side in r for s in side))
+    read = [reaction for text in reactions for reaction in read_reaction(text)]
+    if species is None:  # a dict keeps the order and drops repetitions
+        species = list(dict.fromkeys(s for r in read for s in [*r.used, *r.made]))
     used, made = (
-        np.array([to_row(r[i], state_names, w) for r, w in zip(sides, where)]).T
-        for i in (0, 1)
+        np.array([to_row(side, species, f"Reaction {r.text!r}") for r, side in sides]).T
+        for sides in ([(r, r.used) for r in read], [(r, r.made) for r in read])
     )
-    fractional = (used % 1).any(axis=0)
-    if fractional.any():
-        raise ValueError(
-            f"{where[np.argmax(fractional)]} must have whole coefficients on its left, "
-            "since they set the order of the reaction."
-        )
-    return used, made, state_names
+    return used, made, list(species)
 
 
-def _split(text, where):
-    """Read ``"2 A -> B"`` as ``{"A": 2}, {"B": 1}``."""
-    sides = text.split("->")
-    if len(sides) != 2 or not "".join(sides).strip():
-        raise ValueError(
-            f"{where} cannot be read: it must look like 'A + 2 B -> C', with exactly "
-            "one '->'. A source is '-> A' and a sink 'A ->'."
-        )
-    return [read_sum(side, where) for side in sides]
-
-
-def read_sum(text, where):
+def read_sum(text: str, where: str) -> dict[str, float]:
     """Read ``"A + 2 B + A"`` as ``{"A": 2, "B": 2}``, and nothing as ``{}``.
 
     ``where`` names the culprit in error messages.
     """
-    total = {}
-    for term in text.split("+") if text.strip() else []:
+    total: dict[str, float] = {}
+    for term in [] if text.strip() in NOTHING else text.split("+"):
         match = TERM.fullmatch(term.strip())
-        if match is None:
+        if match is None or float(match[1] or 1) == 0:
             raise ValueError(
                 f"{where} cannot be read at {term.strip()!r}: a term must be a species "
-                "such as 'NO2', after a coefficient if need be, as in '2 NO2'."
+                "such as 'NO2', after a coefficient if need be, as in '2 NO2'. Rates "
+                "stand beside their reaction, not in it."
             )
         coefficient, species = match.groups(default="1")
         total[species] = total.get(species, 0.0) + float(coefficient)
     return total
 
 
-def to_row(total, state_names, where):
+def to_row(
+    total: Mapping[str, float], species: Sequence[str], where: str
+) -> np.ndarray:
     """Lay ``{species: number}`` out as an array with one entry per state."""
-    unknown = [species for species in total if species not in state_names]
+    unknown = [name for name in total if name not in species]
     if unknown:
         raise ValueError(
             f"{where} names the species {unknown[0]!r}, which is not among the states: "
-            f"{list(state_names)}."
+            f"{list(species)}."
         )
-    return np.array([total.get(species, 0.0) for species in state_names], dtype=float)
+    return np.array([total.get(name, 0.0) for name in species], dtype=float)
 
 
-def left_null_space(matrix):
+def left_null_space(matrix: np.ndarray) -> np.ndarray:
     """Return a basis of ``{c : c @ matrix = 0}`` as rows, by exact elimination.
 
     Parameters

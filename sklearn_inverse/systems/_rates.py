@@ -1,0 +1,282 @@
+"""Rate expressions: text that is checked piece by piece before any of it is run."""
+
+import ast
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import reduce
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+__all__ = ["Rates", "monomials", "names_in", "parse_rate", "plain"]
+
+Monomial = tuple[ast.expr, Counter[str]]
+MAX_TERMS = 20  # of a polynomial that is multiplied out
+
+
+def _lifted(function):
+    """Let a torch function take numbers among the tensors."""
+    return lambda *args: function(
+        *(
+            a if isinstance(a, Tensor) else torch.tensor(a, dtype=torch.float64)
+            for a in args
+        )
+    )
+
+
+FUNCTIONS = {
+    name: _lifted(getattr(torch, name))
+    for name in ("exp", "log", "sqrt", "tanh", "sin", "cos", "abs")
+} | {
+    "min": _lifted(lambda *args: reduce(torch.minimum, args)),
+    "max": _lifted(lambda *args: reduce(torch.maximum, args)),
+}
+# Nothing but what `parse_rate` lets pass is ever run, and this is all within its reach.
+SPACE = {"__builtins__": {}, **FUNCTIONS}
+
+
+class Rates:
+    """Evaluate checked expressions on batches.
+
+    Parameters
+    ----------
+    expressions : sequence of str
+        Texts that :func:`parse_rate` takes.
+
+    groups : sequence of sequence of str
+        Names of the columns of each tensor that will be handed over.
+
+    constants : dict, default=None
+        Numbers that the expressions may use by name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_inverse.systems._rates import Rates
+    >>> rates = Rates(["2 * k", "k * A / (km + A)"], [["A"], ["k"]], {"km": 1.0})
+    >>> rates(torch.tensor([[3.0]]), torch.tensor([[4.0]]))
+    tensor([[8., 3.]])
+    """
+
+    def __init__(
+        self,
+        expressions: Sequence[str],
+        groups: Sequence[Sequence[str]],
+        constants: dict[str, float] | None = None,
+    ):
+        self._made_of = (
+            list(expressions),
+            [list(g) for g in groups],
+            dict(constants or {}),
+        )
+        columns = [name for group in groups for name in group]
+        trees = [parse_rate(text, f"Rate {text!r}") for text in expressions]
+        values: dict[str, ast.expr] = {
+            plain(name): ast.Constant(float(value))
+            for name, value in self._made_of[2].items()
+        }
+        values |= {
+            plain(c): ast.Name(f"v{i}", ast.Load()) for i, c in enumerate(columns)
+        }
+        arguments = ast.arguments(
+            posonlyargs=[ast.arg(f"v{i}") for i in range(len(columns))],
+            args=[],
+            kwonlyargs=[],
+            kw_defaults=[],
+            defaults=[],
+        )
+        body = ast.Tuple([_Substitute(values).visit(t) for t in trees], ast.Load())
+        tree = ast.fix_missing_locations(ast.Expression(ast.Lambda(arguments, body)))
+        self._evaluate = eval(compile(tree, "<rates>", "eval"), SPACE)
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """Return the rates.
+
+        Parameters
+        ----------
+        *tensors : Tensor of shape (n_samples, n_names)
+            One for each group of names.
+
+        Returns
+        -------
+        rates : Tensor of shape (n_samples, n_expressions)
+            In the precision of the tensors.
+        """
+        columns = [column for tensor in tensors for column in tensor.unbind(-1)]
+        zero = tensors[-1].new_zeros(tensors[-1].shape[:-1])
+        return torch.stack([zero + rate for rate in self._evaluate(*columns)], dim=-1)
+
+    def __reduce__(self):
+        return Rates, self._made_of
+
+
+def plain(name: str) -> str:
+    """Return a name as Python's parser spells it: µ for one is written in two ways."""
+    return unicodedata.normalize("NFKC", name)
+
+
+class _Substitute(ast.NodeTransformer):
+    """Put columns and numbers in the place of names."""
+
+    def __init__(self, values: dict[str, ast.expr]):
+        self.values = values
+
+    def visit_Name(self, node):
+        """Return what stands for a name."""
+        return self.values[node.id]
+
+    def visit_Call(self, node):
+        """Keep the name of the function."""
+        return ast.Call(node.func, [self.visit(a) for a in node.args], [])
+
+
+def parse_rate(rate, where: str) -> ast.expr:
+    """Read a number, a name or an expression, and refuse all else.
+
+    Parameters
+    ----------
+    rate : str or float
+        Such as ``"vmax * S / (km + S)"``: numbers, names, ``+ - * / **``, parentheses
+        and the functions abs, cos, exp, log, max, min, sin, sqrt and tanh.
+
+    where : str
+        Names the culprit in error messages.
+
+    Returns
+    -------
+    tree : ast.expr
+        The checked expression.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything else.
+    """
+    if isinstance(rate, str):
+        try:
+            tree = ast.parse(rate.strip(), mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise ValueError(
+                f"{where} cannot be read: {rate!r} is not an expression such as "
+                "'vmax*S/(km+S)'. Names in it must consist of letters, digits and _."
+            ) from error
+    elif isinstance(rate, Real) and not isinstance(rate, bool):
+        tree = ast.Constant(float(rate))
+    else:
+        raise ValueError(
+            f"{where} must be a number, the name of a param, or an expression in text "
+            f"such as 'vmax*S/(km+S)'. Got {rate!r} instead."
+        )
+    _check(tree, where)
+    return tree
+
+
+def names_in(tree: ast.expr) -> list[str]:
+    """Return the names of species, params and constants, in order of appearance."""
+    if isinstance(tree, ast.Name):
+        return [tree.id]
+    parts = tree.args if isinstance(tree, ast.Call) else ast.iter_child_nodes(tree)
+    inner = [names_in(part) for part in parts if isinstance(part, ast.expr)]
+    return list(dict.fromkeys(name for names in inner for name in names))
+
+
+def _check(node: ast.expr, where: str) -> None:
+    """Raise ValueError unless the expression is made of what is allowed."""
+    match node:
+        case ast.Name():
+            return
+        case ast.Constant(value=int() | float() as value) if type(value) is not bool:
+            with suppress(OverflowError):
+                node.value = float(value)  # whole powers would take their time
+            parts = []
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd()):
+            parts = [node.operand]
+        case ast.BinOp(op=ast.Add() | ast.Sub() | ast.Mult() | ast.Div() | ast.Pow()):
+            parts = [node.left, node.right]
+        case ast.Call(func=ast.Name(id=name), keywords=[]) if name in FUNCTIONS:
+            parts = node.args
+            if (len(parts) < 2) if name in ("min", "max") else (len(parts) != 1):
+                raise ValueError(
+                    f"{where} calls {ast.unparse(node)!r}: min and max take two values "
+                    "or more, every other function one."
+                )
+        case ast.BinOp(op=ast.BitXor()):
+            raise ValueError(f"{where} uses '^': a power is written '**'.")
+        case _:
+            raise ValueError(
+                f"{where} holds {ast.unparse(node)!r}. A rate may consist of numbers, "
+                "names of species and params, + - * / **, parentheses, and the functions "
+                f"{', '.join(sorted(FUNCTIONS))}."
+            )
+    for part in parts:
+        _check(part, where)
+    if not names_in(node):
+        try:
+            tree = ast.fix_missing_locations(ast.Expression(node))
+            value = float(eval(compile(tree, "<rate>", "eval"), SPACE))
+        except (ArithmeticError, TypeError):  # 1/0, (-1)**0.5
+            value = math.nan
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{where} holds {ast.unparse(node)!r}, not a finite number."
+            )
+
+
+def monomials(tree: ast.expr, species: set[str]) -> list[Monomial] | None:
+    """Multiply a polynomial of the species out.
+
+    Parameters
+    ----------
+    tree : ast.expr
+        Checked expression.
+
+    species : set of str
+        Names of the variables; all others belong to the coefficients.
+
+    Returns
+    -------
+    terms : list of (coefficient, orders) or None
+        The coefficient as an expression without species, and how often each species
+        multiplies it. None where the expression is no polynomial, or a long one.
+    """
+    if not species & set(names_in(tree)):
+        return [(tree, Counter())]
+    terms: list[Monomial] | None = None
+    match tree:
+        case ast.Name(id=name):
+            terms = [(ast.Constant(1.0), Counter([name]))]
+        case ast.UnaryOp(op=ast.UAdd(), operand=x):
+            terms = monomials(x, species)
+        case ast.UnaryOp(op=ast.USub(), operand=x):
+            terms = _product([(ast.Constant(-1.0), Counter())], monomials(x, species))
+        case ast.BinOp(left=a, op=ast.Add() | ast.Sub() as op, right=b):
+            if isinstance(op, ast.Sub):
+                b = ast.UnaryOp(ast.USub(), b)
+            left, right = monomials(a, species), monomials(b, species)
+            terms = None if left is None or right is None else left + right
+        case ast.BinOp(left=a, op=ast.Mult(), right=b):
+            terms = _product(monomials(a, species), monomials(b, species))
+        case ast.BinOp(left=a, op=ast.Div(), right=b) if not species & set(names_in(b)):
+            inverse: ast.expr = ast.BinOp(ast.Constant(1.0), ast.Div(), b)
+            terms = _product([(inverse, Counter())], monomials(a, species))
+        case ast.BinOp(left=a, op=ast.Pow(), right=ast.Constant(value=n)):
+            factor = monomials(a, species)
+            if isinstance(n, float) and n in (1, 2, 3, 4):
+                terms = reduce(_product, [factor] * int(n))
+    return None if terms is None or len(terms) > MAX_TERMS else terms
+
+
+def _product(left, right):
+    """Multiply two sums of monomials."""
+    if left is None or right is None:
+        return None
+    return [(_times(a, b), m + n) for a, m in left for b, n in right]
+
+
+def _times(a: ast.expr, b: ast.expr) -> ast.expr:
+    one = [isinstance(x, ast.Constant) and x.value == 1 for x in (a, b)]
+    return b if one[0] else a if one[1] else ast.BinOp(a, ast.Mult(), b)
