@@ -73,25 +73,18 @@ class Rates:
             [list(g) for g in groups],
             dict(constants or {}),
         )
-        columns = [name for group in groups for name in group]
         trees = [parse_rate(text, f"Rate {text!r}") for text in expressions]
-        values: dict[str, ast.expr] = {
-            plain(name): ast.Constant(float(value))
+        used = {name for tree in trees for name in names_in(tree)}
+        self._columns = [
+            [(plain(name), i) for i, name in enumerate(group) if plain(name) in used]
+            for group in groups
+        ]
+        self._constants = {
+            plain(name): torch.tensor(value, dtype=torch.float64)
             for name, value in self._made_of[2].items()
         }
-        values |= {
-            plain(c): ast.Name(f"v{i}", ast.Load()) for i, c in enumerate(columns)
-        }
-        arguments = ast.arguments(
-            posonlyargs=[ast.arg(f"v{i}") for i in range(len(columns))],
-            args=[],
-            kwonlyargs=[],
-            kw_defaults=[],
-            defaults=[],
-        )
-        body = ast.Tuple([_Substitute(values).visit(t) for t in trees], ast.Load())
-        tree = ast.fix_missing_locations(ast.Expression(ast.Lambda(arguments, body)))
-        self._evaluate = eval(compile(tree, "<rates>", "eval"), SPACE)
+        tree = ast.fix_missing_locations(ast.Expression(ast.Tuple(trees, ast.Load())))
+        self._code = compile(tree, "<rates>", "eval")
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         """Return the rates.
@@ -106,9 +99,13 @@ class Rates:
         rates : Tensor of shape (n_samples, n_expressions)
             In the precision of the tensors.
         """
-        columns = [column for tensor in tensors for column in tensor.unbind(-1)]
+        values = dict(self._constants)
+        for columns, tensor in zip(self._columns, tensors):
+            parts = tensor.unbind(-1)
+            values |= {name: parts[i] for name, i in columns}
         zero = tensors[-1].new_zeros(tensors[-1].shape[:-1])
-        return torch.stack([zero + rate for rate in self._evaluate(*columns)], dim=-1)
+        rates = eval(self._code, SPACE, values)
+        return torch.stack([zero + rate for rate in rates], dim=-1)
 
     def __reduce__(self):
         return Rates, self._made_of
@@ -117,21 +114,6 @@ class Rates:
 def plain(name: str) -> str:
     """Return a name as Python's parser spells it: µ for one is written in two ways."""
     return unicodedata.normalize("NFKC", name)
-
-
-class _Substitute(ast.NodeTransformer):
-    """Put columns and numbers in the place of names."""
-
-    def __init__(self, values: dict[str, ast.expr]):
-        self.values = values
-
-    def visit_Name(self, node):
-        """Return what stands for a name."""
-        return self.values[node.id]
-
-    def visit_Call(self, node):
-        """Keep the name of the function."""
-        return ast.Call(node.func, [self.visit(a) for a in node.args], [])
 
 
 def parse_rate(rate, where: str) -> ast.expr:
@@ -187,7 +169,7 @@ def names_in(tree: ast.expr) -> list[str]:
 def _check(node: ast.expr, where: str) -> None:
     """Raise ValueError unless the expression is made of what is allowed."""
     match node:
-        case ast.Name():
+        case ast.Name(id=name) if name not in FUNCTIONS:
             return
         case ast.Constant(value=int() | float() as value) if type(value) is not bool:
             with suppress(OverflowError):
