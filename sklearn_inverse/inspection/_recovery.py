@@ -310,7 +310,7 @@ class RecoveryDisplay:
     def _draw_param(self, ax, j, scaler):
         """Draw one panel: the diagonal, the samples, and what they amount to."""
         true, predicted = self.true[:, j], self.predicted[:, j]
-        low, high = scaler.to_physical(
+        low, high = scaler.from_scaled(
             np.array([[-MARGIN], [1 + MARGIN]]) + np.zeros(len(scaler.bounds))
         )[:, j]
         if scaler.is_log[j]:

@@ -137,4 +137,4 @@ def _unit_differences(true, predicted, *, bounds, scale):
                 "A param on a log10 scale must be positive. Got "
                 f"{params[i, j]:g} for param {j} of sample {i} in `{name}`."
             )
-    return scaler.to_unit(predicted) - scaler.to_unit(true)
+    return scaler.to_scaled(predicted) - scaler.to_scaled(true)

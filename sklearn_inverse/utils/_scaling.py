@@ -1,4 +1,4 @@
-"""ParamScaler: physical params to the unit box and back; ChannelScaler for readings.
+"""ParamScaler: params in their units to scaled ones and back; ChannelScaler for readings.
 
 Tensors are handled by their own methods, so that nothing here imports torch and
 ``metrics`` can share these maps.
@@ -14,15 +14,15 @@ __all__ = ["ChannelScaler", "ParamScaler"]
 
 
 class ParamScaler:
-    r"""Map params between their own units and the unit box, linearly or by log10.
+    r"""Map params between their own units and scaled ones, linearly or by log10.
 
-    .. math:: u = \frac{g(k) - g(k_{lo})}{g(k_{hi}) - g(k_{lo})}, \qquad
+    .. math:: x = \frac{g(k) - g(k_{lo})}{g(k_{hi}) - g(k_{lo})}, \qquad
               g(k) = k \text{ or } \log_{10} k
 
     Parameters
     ----------
     bounds : array-like of shape (n_params, 2)
-        Lower and upper bound of each param, in its own unit.
+        Values of each param, in its own unit, that x = 0 and x = 1 stand for.
 
     scale : {"linear", "log10"} or list of them, default="linear"
         Scale of each param.
@@ -32,6 +32,7 @@ class ParamScaler:
         self.bounds = check_bounds(bounds, scale=scale)
         self.scale = check_scale(scale, n_params=len(self.bounds))
         self.is_log = self.scale == "log10"
+        self.has_log = bool(self.is_log.any())
         low, high = self._g(self.bounds.T)
         self.low, self.width = low, high - low
 
@@ -86,32 +87,34 @@ class ParamScaler:
                 "params inside them."
             )
 
-    def to_unit(self, params):
-        """Map params (n_samples, n_params) to the unit box, in double precision."""
+    def to_scaled(self, params):
+        """Map params (…, n_params) to scaled ones, in double precision."""
         return (self._g(params) - self.low) / self.width
 
-    def to_physical(self, unit):
-        """Map unit params (…, n_params) back to their units, in double precision."""
-        g = self.low + self.width * unit
+    def from_scaled(self, scaled):
+        """Map scaled params (…, n_params) back to their units, in double precision."""
+        g = self.low + self.width * scaled
+        if not self.has_log:
+            return g
         return np.where(self.is_log, 10.0 ** np.where(self.is_log, g, 0.0), g)
 
-    def to_physical_tensor(self, unit):
-        """Map a tensor of unit params (…, n_params) back, differentiably."""
-        low, width = (unit.new_tensor(a) for a in (self.low, self.width))
-        is_log = unit.new_tensor(self.is_log) > 0
-        g = low + width * unit
+    def from_scaled_tensor(self, scaled):
+        """Map a tensor of scaled params (…, n_params) back, differentiably."""
+        low, width = (scaled.new_tensor(a) for a in (self.low, self.width))
+        is_log = scaled.new_tensor(self.is_log) > 0
+        g = low + width * scaled
         # The inner where keeps 10**g finite, and so its gradient, for linear params.
         return (10.0 ** g.where(is_log, g.new_zeros(()))).where(is_log, g)
 
-    def to_unit_tensor(self, params):
-        """Map a tensor of physical params to the unit box, differentiably."""
+    def to_scaled_tensor(self, params):
+        """Map a tensor of params in their units to scaled ones, differentiably."""
         low, width = (params.new_tensor(a) for a in (self.low, self.width))
         is_log = params.new_tensor(self.is_log) > 0
         one = params.new_ones(())
         return (params.where(is_log, one).log10().where(is_log, params) - low) / width
 
-    def stretch_tensor(self, params):
-        """Return the derivative of physical params (…, n_params) by the unit ones."""
+    def slope_tensor(self, params):
+        """Return the derivative of params (…, n_params) by their scaled ones."""
         width = params.new_tensor(self.width)
         is_log = params.new_tensor(self.is_log) > 0
         return (math.log(10) * params * width).where(is_log, width)
@@ -124,6 +127,8 @@ class ParamScaler:
     __hash__ = None  # type: ignore[assignment]  # compared by value, mutable
 
     def _g(self, params):
+        if not self.has_log:
+            return np.asarray(params, dtype=float)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.is_log, np.log10(params), params)
 

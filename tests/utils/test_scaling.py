@@ -22,38 +22,38 @@ def unit():
 
 def test_bounds_are_the_corners_of_the_unit_box(scaler):
     corners = np.array([[0.0, 0, 0], [1, 1, 1]])
-    np.testing.assert_allclose(scaler.to_unit(BOUNDS.T), corners, atol=1e-15)
+    np.testing.assert_allclose(scaler.to_scaled(BOUNDS.T), corners, atol=1e-15)
 
 
 def test_middle_of_a_log10_box_is_the_geometric_mean(scaler):
-    middle = scaler.to_physical(np.full((1, 3), 0.5))
+    middle = scaler.from_scaled(np.full((1, 3), 0.5))
     np.testing.assert_allclose(middle, [[0.5, 1e-2, 1.0]])
 
 
 def test_params_come_back_from_the_unit_box(scaler, unit):
-    params = scaler.to_physical(unit)
+    params = scaler.from_scaled(unit)
     assert (params >= BOUNDS[:, 0]).all()
     assert (params <= BOUNDS[:, 1]).all()
-    np.testing.assert_allclose(scaler.to_unit(params), unit, rtol=1e-12)
+    np.testing.assert_allclose(scaler.to_scaled(params), unit, rtol=1e-12)
 
 
 def test_any_number_of_leading_dimensions_is_mapped(scaler, unit):
-    many = scaler.to_physical(unit.reshape(5, 10, 3))
-    np.testing.assert_array_equal(many.reshape(50, 3), scaler.to_physical(unit))
+    many = scaler.from_scaled(unit.reshape(5, 10, 3))
+    np.testing.assert_array_equal(many.reshape(50, 3), scaler.from_scaled(unit))
 
 
 def test_tensors_are_mapped_as_arrays_are(scaler, unit):
-    params = scaler.to_physical_tensor(torch.from_numpy(unit))
-    np.testing.assert_allclose(params.numpy(), scaler.to_physical(unit), rtol=1e-12)
-    back = scaler.to_unit_tensor(params)
+    params = scaler.from_scaled_tensor(torch.from_numpy(unit))
+    np.testing.assert_allclose(params.numpy(), scaler.from_scaled(unit), rtol=1e-12)
+    back = scaler.to_scaled_tensor(params)
     np.testing.assert_allclose(back.numpy(), unit, rtol=1e-12)
 
 
 def test_gradient_of_the_map_equals_finite_differences(scaler, unit):
     u = torch.from_numpy(unit[:4]).requires_grad_()
-    assert torch.autograd.gradcheck(scaler.to_physical_tensor, u, rtol=1e-5)
+    assert torch.autograd.gradcheck(scaler.from_scaled_tensor, u, rtol=1e-5)
     k = (1 + u).detach().requires_grad_()
-    assert torch.autograd.gradcheck(scaler.to_unit_tensor, k, rtol=1e-5)
+    assert torch.autograd.gradcheck(scaler.to_scaled_tensor, k, rtol=1e-5)
 
 
 def test_box_of_the_training_params_is_the_default():
@@ -66,7 +66,7 @@ def test_box_of_the_training_params_is_the_default():
 
 def test_a_param_that_is_always_zero_has_a_box():
     scaler = ParamScaler.from_data(np.zeros((3, 1)))
-    np.testing.assert_allclose(scaler.to_unit(np.zeros((1, 1))), [[0.5]])
+    np.testing.assert_allclose(scaler.to_scaled(np.zeros((1, 1))), [[0.5]])
 
 
 def test_params_outside_their_bounds_are_named():

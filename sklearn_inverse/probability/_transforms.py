@@ -1,0 +1,456 @@
+r"""The prior of all params together, and its coordinates.
+
+.. math:: w = A z, \qquad \Phi(w_j) = F_j(k_j),
+
+where z is standard normal, A the Cholesky factor of the correlation R of groups, the
+identity elsewhere, and F_j the distribution function of param j: a Gaussian copula.
+Scaled params x are affine in k, or in log10 k.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import block_diag
+from scipy.special import ndtr, ndtri
+from scipy.stats import qmc
+
+from sklearn_inverse.probability._families import Columns
+from sklearn_inverse.probability._groups import Group
+from sklearn_inverse.probability._prior import LN_10, Prior
+from sklearn_inverse.probability._priors import Uniform, as_prior
+from sklearn_inverse.utils._scaling import ParamScaler
+
+__all__ = ["JointPrior"]
+
+
+class JointPrior:
+    """Prior of all params of a system.
+
+    Arrays of params have shape (..., n_params), in the order of ``names``. Immutable,
+    equal by value.
+
+    Parameters
+    ----------
+    priors : dict
+        Maps a param's name to its prior, or to a pair (low, high), or to a frozen SciPy
+        distribution. A group of params has a tuple of names as its key; with a single
+        name for key, its params are called ``name[0]``, ``name[1]``, ...
+
+    Attributes
+    ----------
+    names : list of str
+        Names of the params.
+
+    n_params : int
+        Their number.
+
+    marginals : list of Prior
+        Priors of the params one by one.
+
+    groups : dict
+        Slice of the params of each group that goes by a single name.
+
+    scaler : ParamScaler
+        Map between params and scaled params.
+
+    scaled_low, scaled_high : ndarray of shape (n_params,)
+        Ends of the support in scaled params, perhaps infinite.
+
+    is_quantile_scaled : bool
+        Whether quantiles and scaled params are the same.
+
+    median : ndarray of shape (n_params,)
+        Medians of the params one by one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_inverse.probability import JointPrior, LogNormal
+    >>> prior = JointPrior({"rate": (1, 3), "seed": LogNormal(1e-3, 1)})
+    >>> prior.from_standard(np.zeros(2))
+    array([2.   , 0.001])
+    """
+
+    def __init__(self, priors: dict[Any, Any]):
+        if not isinstance(priors, dict) or not priors:
+            raise TypeError(
+                "`priors` must be a dict of at least one param's name and prior. Got "
+                f"{priors!r}."
+            )
+        self.priors = {
+            key: prior if isinstance(prior, Group) else as_prior(prior)
+            for key, prior in priors.items()
+        }
+        self.names: list[str] = []
+        self.marginals: list[Prior] = []
+        self.groups: dict[str, slice] = {}
+        blocks = [self._add(key, prior) for key, prior in self.priors.items()]
+        self.n_params = len(self.names)
+        if len(set(self.names)) < self.n_params:
+            raise ValueError(f"Names of params must differ. Got {self.names}.")
+
+        self.scaler = ParamScaler(
+            [prior.bounds for prior in self.marginals],
+            scale=["log10" if prior.is_log else "linear" for prior in self.marginals],
+        )
+        support = np.array([prior.support for prior in self.marginals]).T
+        self._low, self._high = support
+        with np.errstate(divide="ignore"):
+            self.scaled_low, self.scaled_high = self.scaler.to_scaled(support)
+        self.median = np.array([prior.median for prior in self.marginals])
+        self._families = self._stack()
+        self._factor: np.ndarray | None = None
+        if any(len(block) > 1 for block in blocks):
+            self._factor = np.linalg.cholesky(block_diag(*blocks))
+            self._inverse = np.linalg.inv(self._factor)
+            self._precision = self._inverse.T @ self._inverse
+            self._log_volume = np.log(np.diag(self._factor)).sum()
+        self.is_quantile_scaled = self._factor is None and all(
+            isinstance(prior, Uniform) for prior in self.marginals
+        )
+
+    def _add(self, key, prior) -> np.ndarray:
+        """Take in a prior, and return its correlation."""
+        names = list(key) if isinstance(key, tuple) else [key]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(
+                f"Keys of `priors` must be names, or tuples of names. Got {key!r}."
+            )
+        if isinstance(prior, Prior):
+            if isinstance(key, tuple):
+                raise TypeError(
+                    "Several params need a prior for groups, such as MultivariateNormal. "
+                    f"Got {prior!r} for {key!r}."
+                )
+            self.names += names
+            self.marginals.append(prior)
+            return np.ones((1, 1))
+        if not isinstance(key, tuple):
+            start = len(self.names)
+            self.groups[key] = slice(start, start + prior.size)
+            names = [f"{key}[{i}]" for i in range(prior.size)]
+        elif len(key) != prior.size:
+            raise ValueError(
+                f"A group must have a name for each of its params. Got {len(key)} names "
+                f"{key!r} for {prior.size} params of {prior!r}."
+            )
+        self.names += names
+        self.marginals += prior.marginals
+        return prior.correlation
+
+    def _stack(self) -> list[tuple[Any, Columns]]:
+        """Join the scaled params' distributions, one entry per family."""
+        stacks: list[list[tuple[int, Columns]]] = []
+        scales = zip(self.scaler.low.tolist(), self.scaler.width.tolist())
+        for j, (prior, scale) in enumerate(zip(self.marginals, scales)):
+            columns = prior.columns.rescaled(*scale)
+            for stack in stacks:
+                if stack[0][1].can_join(columns):
+                    stack.append((j, columns))
+                    break
+            else:
+                stacks.append([(j, columns)])
+        return [
+            (np.array([j for j, _ in stack]), Columns.stack([c for _, c in stack]))
+            for stack in stacks
+        ]
+
+    @classmethod
+    def from_range(cls, params, names=None) -> JointPrior:
+        """Take uniform priors on the range of training params.
+
+        Parameters
+        ----------
+        params : array-like of shape (n_samples, n_params)
+            Training params. One that never varies gets a width of 1 %.
+
+        names : list of str, default=None
+            Names of the params. If None, ``param_0``, ``param_1``, ...
+
+        Returns
+        -------
+        prior : JointPrior
+            Of the params in the order of the columns.
+        """
+        params = np.asarray(params, dtype=float)
+        low, high = params.min(axis=0), params.max(axis=0)
+        pad = np.where(high > low, 0.0, 0.005 * np.abs(low) + (low == 0))
+        if names is None:
+            names = [f"param_{j}" for j in range(len(low))]
+        return cls(dict(zip(names, zip(low - pad, high + pad))))
+
+    def from_standard(self, z):
+        """Map standard coordinates to params.
+
+        Parameters
+        ----------
+        z : array-like of shape (..., n_params)
+            Independent and standard normal under the prior.
+
+        Returns
+        -------
+        params : ndarray of shape (..., n_params)
+            In their own units.
+        """
+        z = np.asarray(z, dtype=float)
+        w = z if self._factor is None else z @ self._factor.T
+        return self._from_scaled(self._each(Columns.from_standard, w))
+
+    def to_standard(self, params):
+        """Map params to standard coordinates.
+
+        Parameters
+        ----------
+        params : array-like of shape (..., n_params)
+            In their own units.
+
+        Returns
+        -------
+        z : ndarray of shape (..., n_params)
+            Independent and standard normal under the prior.
+        """
+        return self._standard_of(self._to_scaled(params))
+
+    def from_quantile(self, u):
+        """Map quantiles to params.
+
+        Parameters
+        ----------
+        u : array-like of shape (..., n_params)
+            Independent and uniform on (0, 1) under the prior.
+
+        Returns
+        -------
+        params : ndarray of shape (..., n_params)
+            In their own units.
+        """
+        if self.is_quantile_scaled:
+            return self._from_scaled(np.asarray(u, dtype=float))
+        return self.from_standard(ndtri(np.asarray(u, dtype=float)))
+
+    def to_quantile(self, params):
+        """Map params to quantiles.
+
+        Parameters
+        ----------
+        params : array-like of shape (..., n_params)
+            In their own units.
+
+        Returns
+        -------
+        u : ndarray of shape (..., n_params)
+            Independent and uniform on (0, 1) under the prior.
+        """
+        return self.scaled_to_quantile(self._to_scaled(params))
+
+    def quantile_to_scaled(self, u):
+        """Map quantiles to scaled params.
+
+        Parameters
+        ----------
+        u : array-like of shape (..., n_params)
+            Independent and uniform on (0, 1) under the prior.
+
+        Returns
+        -------
+        x : ndarray of shape (..., n_params)
+            Scaled params.
+        """
+        u = np.asarray(u, dtype=float)
+        if self.is_quantile_scaled:
+            return u
+        w = ndtri(u) if self._factor is None else ndtri(u) @ self._factor.T
+        return self._each(Columns.from_standard, w)
+
+    def scaled_to_quantile(self, x):
+        """Map scaled params to quantiles.
+
+        Parameters
+        ----------
+        x : array-like of shape (..., n_params)
+            Scaled params.
+
+        Returns
+        -------
+        u : ndarray of shape (..., n_params)
+            Independent and uniform on (0, 1) under the prior.
+        """
+        x = np.asarray(x, dtype=float)
+        return x if self.is_quantile_scaled else ndtr(self._standard_of(x))
+
+    def quantile_to_scaled_tensor(self, u):
+        """Map a tensor of quantiles to scaled params.
+
+        Parameters
+        ----------
+        u : Tensor of shape (..., n_params)
+            Independent and uniform on (0, 1) under the prior.
+
+        Returns
+        -------
+        x : Tensor of shape (..., n_params)
+            Scaled params: u itself if ``is_quantile_scaled``, else without gradient.
+        """
+        if self.is_quantile_scaled:
+            return u
+        return u.new_tensor(self.quantile_to_scaled(u.detach().double().cpu().numpy()))
+
+    def log_prob(self, params):
+        """Return the natural logarithm of the prior's density.
+
+        Parameters
+        ----------
+        params : array-like of shape (..., n_params)
+            In their own units.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (...,)
+            Minus infinity outside the support.
+        """
+        params = np.asarray(params, dtype=float)
+        x = self._to_scaled(params)
+        by_param = self._each(Columns.log_density, x) - np.log(self.scaler.width)
+        inside = (params >= self._low) & (params <= self._high)
+        stretch = np.where(self.scaler.is_log & inside, LN_10 * params, 1.0)
+        with np.errstate(divide="ignore"):
+            by_param = by_param - np.log(stretch)
+        log_prob = by_param.sum(axis=-1)
+        if self._factor is not None:
+            w = self._each(Columns.to_standard, x)
+            copula = (w * w).sum(axis=-1) - (w @ self._precision * w).sum(axis=-1)
+            log_prob = log_prob + 0.5 * copula - self._log_volume
+        return np.where(inside.all(axis=-1), log_prob, -np.inf)
+
+    def draw(self, n_draws, rng, method="random"):
+        """Draw params from the prior.
+
+        Parameters
+        ----------
+        n_draws : int
+            Number of draws.
+
+        rng : RandomState
+            Source of randomness.
+
+        method : {"random", "lhs", "sobol"}, default="random"
+            Independent draws, a Latin hypercube, or a scrambled Sobol' sequence.
+
+        Returns
+        -------
+        params : ndarray of shape (n_draws, n_params)
+            In their own units.
+        """
+        if method == "random":
+            return self.from_standard(rng.standard_normal((n_draws, self.n_params)))
+        seed = rng.randint(2**31 - 1)
+        if method == "lhs":
+            u = qmc.LatinHypercube(self.n_params, seed=seed).random(n_draws)
+        elif method == "sobol":
+            # Sobol' sequences come in powers of two; SciPy warns of any other length.
+            n_bits = int(n_draws - 1).bit_length()
+            u = qmc.Sobol(self.n_params, seed=seed).random_base2(n_bits)[:n_draws]
+        else:
+            raise ValueError(
+                f"`method` must be 'random', 'lhs' or 'sobol'. Got {method!r}."
+            )
+        return self.from_quantile(np.clip(u, 1e-16, 1 - 1e-16))
+
+    def scaled_penalty(self, x):
+        r"""Return :math:`|z|^2 / 2`, minus the log prior of z, and its derivatives by x.
+
+        Parameters
+        ----------
+        x : array-like of shape (..., n_params)
+            Scaled params.
+
+        Returns
+        -------
+        value : ndarray of shape (...,)
+            The penalty.
+
+        gradient : ndarray of shape (..., n_params)
+            Its first derivatives.
+
+        curvature : ndarray of shape (..., n_params, n_params)
+            Its second derivatives without the terms that would lower the diagonal:
+            positive semidefinite.
+        """
+        w, slope, bend = self._derivatives(np.asarray(x, dtype=float))
+        if self._factor is None:
+            force = w
+            curvature = np.zeros((*w.shape, self.n_params))
+            diagonal = slope * slope
+        else:
+            force = w @ self._precision
+            curvature = slope[..., None] * self._precision * slope[..., None, :]
+            diagonal = np.einsum("...jj->...j", curvature)
+        value = 0.5 * np.einsum("...j,...j->...", w, force)
+        diagonal = diagonal + np.maximum(force * bend, 0.0)
+        np.einsum("...jj->...j", curvature)[...] = diagonal
+        return value, slope * force, curvature
+
+    def standard_slope(self, x):
+        """Return the derivatives of standard coordinates by scaled params.
+
+        Parameters
+        ----------
+        x : array-like of shape (..., n_params)
+            Scaled params.
+
+        Returns
+        -------
+        slope : ndarray of shape (..., n_params, n_params)
+            Row i: derivatives of standard coordinate i.
+        """
+        _, slope, _ = self._derivatives(np.asarray(x, dtype=float))
+        inverse = np.eye(self.n_params) if self._factor is None else self._inverse
+        return inverse * slope[..., None, :]
+
+    def _standard_of(self, x):
+        w = self._each(Columns.to_standard, x)
+        return w if self._factor is None else w @ self._inverse.T
+
+    def _to_scaled(self, params):
+        low = np.where(self.scaler.is_log, np.maximum(self._low, 1e-300), self._low)
+        params = np.maximum(np.asarray(params, dtype=float), low)
+        return self.scaler.to_scaled(np.minimum(params, self._high))
+
+    def _from_scaled(self, x):
+        params = self.scaler.from_scaled(x)
+        return np.minimum(np.maximum(params, self._low), self._high)
+
+    def _each(self, method, values):
+        """Apply a method of Columns to the params of each family."""
+        if len(self._families) == 1:
+            return method(self._families[0][1], values) + np.zeros_like(values)
+        out = np.empty_like(values)
+        for index, family in self._families:
+            out[..., index] = method(family, values[..., index])
+        return out
+
+    def _derivatives(self, x):
+        """Return w, dw/dx and d²w/dx²."""
+        if len(self._families) == 1:
+            return self._families[0][1].derivatives(x)
+        out = np.empty((3, *x.shape))
+        for index, family in self._families:
+            for part, values in zip(out, family.derivatives(x[..., index])):
+                part[..., index] = values
+        return out
+
+    def __repr__(self):
+        return f"JointPrior({self.priors!r})"
+
+    def __eq__(self, other):
+        if not isinstance(other, JointPrior):
+            return NotImplemented
+        return list(self.priors.items()) == list(other.priors.items())
+
+    def __hash__(self):
+        return hash(tuple(self.priors.items()))
+
+    def __reduce__(self):
+        return JointPrior, (self.priors,)
