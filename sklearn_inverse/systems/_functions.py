@@ -1,0 +1,291 @@
+"""Functions written for one sample: run on batches of tensors, and checked once."""
+
+import inspect
+import itertools
+import linecache
+import re
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_inverse.ode._rhs import push_tangents
+from sklearn_inverse.systems._named import Named, Names
+from sklearn_inverse.systems._values import OneSampleError, Value, as_semantic
+
+__all__ = ["OneSample", "check_derivatives", "check_rows", "unused"]
+
+FIRST, LAST = ("t", "y", "p"), ("p",)
+TIMES = ("t", "time", "tau", "ts")
+FILLING = (
+    "values are put into an array of numbers. Return a list of the values, as in [a, b], "
+    "or fill np.zeros_like(y) or np.empty(n, dtype=object)"
+)
+
+
+class OneSample:
+    """A function of one sample, run on many.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(t, y, p)``, or ``function(p)``, of named values.
+
+    what : str
+        What it is to the user, for error messages, such as "`rhs`".
+
+    states, params : Names
+        Names of the entries of y and p.
+
+    shape : tuple of int
+        Shape of what it must return for one sample.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        what: str,
+        states: Names | None,
+        params: Names,
+        shape: tuple[int, ...],
+    ):
+        self.function, self.what, self.shape = function, what, shape
+        self.states, self.params = states, params
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """Run the function.
+
+        Parameters
+        ----------
+        *tensors : Tensor
+            ``t`` of shape (n_samples,), ``y`` (n_samples, n_states) and ``params``
+            (n_samples, n_params), or the last alone.
+
+        Returns
+        -------
+        result : Tensor of shape (n_samples, *shape)
+            In the precision of the params.
+        """
+        return self._rows(self.function(*self._arguments(tensors)), tensors[-1])
+
+    def check(self, *tensors: Tensor) -> Tensor:
+        """Run the function for the first time; say in words what is wrong with it."""
+        if not callable(self.function):
+            raise TypeError(
+                f"{self.what} must be a function {self._call(FIRST)}. Got "
+                f"{self.function!r} instead."
+            )
+        names = self._check_signature(len(tensors))
+        try:
+            result = self(*tensors)
+        except Exception as error:
+            self._check_order(tensors, names, must_be_named=False)
+            if isinstance(error, (ImportError, NotImplementedError)):
+                raise
+            raise ValueError(
+                f"{self.what} cannot be run: {self._explain(error)}"
+            ) from error
+        self._check_order(tensors, names, must_be_named=True)
+        return result
+
+    def _arguments(self, tensors: Sequence[Tensor]) -> list[Value]:
+        if self.states is None:
+            return [Named(tensors[0], self.params)]
+        t, y, params = tensors
+        return [Value(t), Named(y, self.states), Named(params, self.params)]
+
+    def _rows(self, result: Any, like: Tensor) -> Tensor:
+        """Bring what was returned to one row per sample."""
+        n, shape = len(like), self.shape
+        kind = type(result)
+        if (kind is tuple or kind is list) and len(shape) == 1:
+            columns = [x._tensor for x in result if type(x) is Value]
+            same = len(columns) == len(result) == shape[0]
+            if same and all(x.shape == (n,) and x.dtype == like.dtype for x in columns):
+                return torch.stack(columns, dim=1)
+        if result is None:
+            raise ValueError("it returns None: is a `return` missing?")
+        if isinstance(result, (dict, set, str)) or (
+            not isinstance(result, (Value, Tensor, np.ndarray))
+            and inspect.isgenerator(result)
+        ):
+            raise ValueError(f"it must return a list or an array. Got {result!r}.")
+        tensor = as_semantic(result, like)
+        got = tuple(tensor.shape[:-1])
+        if got != shape:
+            if int(np.prod(got)) != 1 or int(np.prod(shape)) != 1:
+                raise ValueError(self._wrong_shape(got))
+            tensor = tensor.reshape(*shape, tensor.shape[-1])
+        tensor = tensor.expand(*shape, n).movedim(-1, 0)
+        return tensor if tensor.dtype == like.dtype else tensor.to(like.dtype)
+
+    def _wrong_shape(self, got: tuple[int, ...]) -> str:
+        if not self.shape:
+            return f"it must return one number. Got an array of shape {got}"
+        names = list(self.states.places)[: self.shape[0]] if self.states else []
+        if len(self.shape) == 1:
+            text = f"it must return {self.shape[0]} values, one per state {names}. Got "
+            return text + (f"{got[0]}" if len(got) == 1 else f"an array of shape {got}")
+        return f"it must return an array of shape {self.shape}. Got shape {got}"
+
+    def _call(self, order: Sequence[str]) -> str:
+        order = order if self.states is not None else LAST
+        return f"{self.what.strip('`').split('[')[0]}({', '.join(order)})"
+
+    def _check_signature(self, n_arguments: int) -> list[str]:
+        """Return the names of the arguments; refuse another number of them."""
+        try:
+            signature = inspect.signature(self.function)
+        except (TypeError, ValueError):  # not known of functions written in C
+            return []
+        try:
+            return list(signature.bind(*range(n_arguments)).arguments)
+        except TypeError:
+            raise ValueError(
+                f"{self.what} is called as {self._call(FIRST)}, with one sample's time, "
+                f"states and params: it must take {n_arguments} argument(s). Got "
+                f"{signature}. Params are taken from p: p.a, or p[0]."
+            ) from None
+
+    def _check_order(
+        self, tensors: Sequence[Tensor], names: list[str], must_be_named: bool
+    ) -> None:
+        """Refuse arguments in another order, if the function runs with them in it."""
+        if len(tensors) != 3 or (must_be_named and names[1:2] == []):
+            return
+        if must_be_named and (names[0] in TIMES or names[1] not in TIMES):
+            return
+        arguments = self._arguments(tensors)
+        swapped = {(1, 0, 2): "first two", (0, 2, 1): "last two"}
+        for order in [(1, 0, 2), *itertools.permutations(range(3))]:
+            if order == (0, 1, 2):
+                continue
+            try:
+                self._rows(self.function(*(arguments[i] for i in order)), tensors[-1])
+            except Exception:
+                continue
+            where = swapped.get(order)
+            given = (
+                f"With the {where} exchanged"
+                if where
+                else (f"As {self._call([FIRST[i] for i in order])}")
+            )
+            odeint = ": is it written for odeint?" if order == (1, 0, 2) else "."
+            raise ValueError(
+                f"{self.what} is called as {self._call(FIRST)}. {given} it would run on "
+                f"these states{odeint}"
+            )
+
+    def _explain(self, error: BaseException) -> str:
+        """Say what went wrong, where, and what to write instead."""
+        where, line = self._line(error)
+        chain, seen = [], error
+        while seen is not None and len(chain) < 10:
+            chain.append(seen)
+            seen = seen.__cause__ or seen.__context__  # type: ignore[assignment]
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, ValueError) and str(error).startswith("it "):
+            text = str(error)
+        elif isinstance(error, (OneSampleError, AttributeError, IndexError, KeyError)):
+            text = str(error.args[0]) if error.args else repr(error)
+        if "setting an array element" in text or "can't assign a" in text:
+            text = FILLING
+        called = re.search(r"\bmath\.(\w+)", line)
+        if called and any(isinstance(e, OneSampleError) for e in chain):
+            name = called[1]
+            text = (
+                f"`math.{name}` needs a number, but a model's values stand for many "
+                f"samples at once. Write `np.{name}` or `torch.{name}`"
+            )
+        return f"{text.rstrip('.')}{where}."
+
+    def _line(self, error: BaseException) -> tuple[str, str]:
+        """Return where in the user's code an error arose, in words and as text."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        for frame, number in reversed(list(traceback.walk_tb(error.__traceback__))):
+            if code is not None and frame.f_code.co_filename == code.co_filename:
+                line = linecache.getline(code.co_filename, number).strip()
+                return f" (line {number}{f': `{line}`' if line else ''})", line
+        return "", ""
+
+
+def check_rows(
+    what: str, function: Callable[..., Tensor], tensors: Sequence[Tensor]
+) -> None:
+    """Refuse a function whose rows depend on each other, or on chance."""
+    together, again = function(*tensors), function(*tensors)
+    apart = [function(*(x[i : i + 1] for x in tensors)) for i in range(len(together))]
+    size = together.abs().nan_to_num(0, 0, 0).amax()
+    for other in (again, torch.cat(apart)):
+        if not torch.allclose(
+            together, other, 1e-8, 1e-10 * float(size), equal_nan=True
+        ):
+            raise ValueError(
+                f"{what} must give the same each time, and for each sample whatever stands "
+                "beside it. Got different values for the same arguments: is something "
+                "random in it, or kept from one call to the next? Randomness in the "
+                "readings is what `noise` is for."
+            )
+
+
+def check_derivatives(
+    what: str,
+    names: Sequence[str],
+    function: Callable[..., Tensor],
+    points: Sequence[Tensor],
+) -> None:
+    """Refuse a function that is cut off from automatic differentiation.
+
+    Its derivative along a random direction is compared with differences: where those of
+    two steps agree on one number, automatic differentiation must give that too.
+    """
+    rng = np.random.RandomState(0)
+    points = [x.detach() for x in points]
+    along = [
+        x * torch.as_tensor(rng.uniform(0.5, 1.5, x.shape), dtype=x.dtype)
+        for x in points
+    ]
+    pushed = push_tangents(lambda *xs: function(*xs), points, [d[None] for d in along])[
+        0
+    ]
+    with torch.no_grad():
+        differences = [
+            function(*(x + h * d for x, d in zip(points, along)))
+            - function(*(x - h * d for x, d in zip(points, along)))
+            for h in (1e-5, 1e-4)
+        ]
+        size = function(*points).abs()
+    small, large = differences[0] / 2e-5, differences[1] / 2e-4
+    sure = (small - large).abs() <= 1e-3 * small.abs()
+    sure &= small.abs() > 1e-6 * size
+    wrong = sure & ((pushed - small).abs() > 0.02 * small.abs())
+    for j in range(wrong.shape[1]):
+        if wrong[:, j].sum() >= max(2, sure[:, j].sum() / 2):
+            raise ValueError(
+                f"{what} is cut off from differentiation: {names[j]} changes with the "
+                "states and params, but automatic differentiation finds "
+                f"{'no' if not pushed[:, j].any() else 'another'} derivative. Compute with "
+                "y and p themselves: no .detach() or .numpy(), no torch.tensor(…) or "
+                "torch.no_grad() on the way."
+            )
+
+
+def unused(functions: Sequence[Callable[[Tensor], Tensor]], params: Tensor) -> Tensor:
+    """Return which params change none of the results, of shape (n_params,)."""
+    used = torch.zeros(params.shape[1], dtype=torch.bool)
+    for function in functions:
+        with torch.enable_grad():
+            x = params.detach().clone().requires_grad_()
+            f = function(x)
+            weights = torch.linspace(0.5, 1.5, f[0].numel(), dtype=f.dtype).view(
+                f[0].shape
+            )
+            if not f.requires_grad:
+                continue
+            (slope,) = torch.autograd.grad((weights * f).sum(), x, allow_unused=True)
+        if slope is not None:
+            used |= (slope != 0).any(0)
+    return ~used

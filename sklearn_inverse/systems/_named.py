@@ -1,0 +1,122 @@
+"""States and params by name, as a user's functions see them."""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from sklearn_inverse.systems._values import IN_PLACE, OneSampleError, Value
+
+__all__ = ["Named", "Names"]
+
+
+class Names:
+    """Which name stands where in a vector.
+
+    Parameters
+    ----------
+    kind : str
+        What is named: "state" or "param".
+
+    names : sequence of str
+        One for each entry.
+
+    more : mapping, default=None
+        Further names: a slice for a group of entries, a number for a known constant.
+
+    hints : mapping, default=None
+        What to say of names that stand elsewhere.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        names: Sequence[str],
+        more: Mapping[str, slice | float] | None = None,
+        hints: Mapping[str, str] | None = None,
+    ):
+        self.kind, self.hints = kind, dict(hints or {})
+        self.places: dict[str, int | slice | float] = {
+            n: i for i, n in enumerate(names)
+        }
+        self.constants: dict[str, float] = {}
+        for name, place in (more or {}).items():
+            if isinstance(place, slice):
+                self.places[name] = place
+            else:
+                self.constants[name] = place
+
+    def unknown(self, name: str) -> str:
+        """Say that there is no such name, and which was meant."""
+        known = [*self.places, *self.constants]
+        text = f"there is no {self.kind} {name!r}"
+        if name in self.hints:
+            return f"{text}: {self.hints[name]}"
+        close = difflib.get_close_matches(name, known, 1)
+        return (
+            f"{text}; did you mean {close[0]!r}?" if close else f"{text} among {known}"
+        )
+
+
+class Named(Value):
+    """The states, or the params, of one sample: by name, by position, or as a whole.
+
+    Parameters
+    ----------
+    tensor : Tensor of shape (n_samples, n_entries)
+        Rows of all samples.
+
+    names : Names
+        Which name stands where.
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, tensor: Tensor, names: Names):
+        _put(self, tensor.mT)
+        attributes = self.__dict__  # found first: what was asked for once is here
+        attributes.update(names.constants)
+        attributes["_names"] = names
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name == "_columns":
+            found: Any = tuple(map(Value, self._tensor.unbind(0)))
+        else:
+            place = self._names.places.get(name)
+            if type(place) is int:
+                found = self._columns[place]
+            elif place is not None:
+                found = Value(self._tensor[place])
+            elif hasattr(Tensor, name) or name in ("copy", "astype"):
+                return Value.__getattr__(self, name)
+            else:
+                raise AttributeError(self._names.unknown(name))
+        self.__dict__[name] = found
+        return found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise OneSampleError(IN_PLACE)
+
+    def __getitem__(self, key: Any) -> Any:
+        if type(key) is int:
+            columns = self._columns
+            if -len(columns) <= key < len(columns):
+                return columns[key]
+            kind, n = self._names.kind, len(columns)
+            raise IndexError(
+                f"there are {n} {kind}s, counted from 0; index {key} is not among them"
+            )
+        if isinstance(key, str):
+            if key not in self._names.places and key not in self._names.constants:
+                raise KeyError(self._names.unknown(key))
+            return getattr(self, key)
+        return super().__getitem__(key)
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter(self._columns)
+
+
+_put: Callable[[Value, Tensor], None] = vars(Value)["_tensor"].__set__

@@ -1,0 +1,489 @@
+"""Values of one sample that stand for many: what a user's functions compute with.
+
+A function written for one sample is run on all of them at once. Its ``t`` is a number,
+``y`` and ``p`` are vectors, and each holds a tensor whose *last* axis runs
+over samples: numbers and vectors then broadcast as they do for one sample, at the speed
+of plain torch. NumPy's and torch's functions are taken over by their protocols; one that
+is not known here to work element by element, or along an axis, runs by
+``torch.func.vmap``.
+"""
+
+import operator
+from collections.abc import Callable, Iterator
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+__all__ = ["OneSampleError", "Value", "as_semantic"]
+
+NUMBER = (
+    "a plain number is asked for (by math.…, float(), int(), or by putting values into an "
+    "array of numbers), but a model's values stand for many samples at once. Write np.… "
+    "or torch.… in place of math.…, and return a list of the values, as in [a, b], "
+    "rather than filling np.zeros(n)"
+)
+CHOICE = (
+    "a choice by `if`, `and`, `or`, `min()` or `max()` is asked for, but a model's values "
+    "stand for many samples at once, of which each may choose otherwise. Write "
+    "np.where(condition, a, b), np.maximum(a, b) or np.minimum(a, b), and & for `and`"
+)
+IN_PLACE = (
+    "values of a model cannot be changed in place (as by `y[0] = …`): build what you need "
+    "as a new list, as in [a, b], or with np.concatenate, and return that"
+)
+CUT_OFF = (
+    "`.{}` would cut the model off from differentiation. NumPy's and torch's functions "
+    "take the model's values as they are: np.exp(y[0])"
+)
+
+
+class OneSampleError(TypeError):
+    """Something that cannot be done with a value that stands for many samples."""
+
+
+class Value:
+    """A number or an array of one sample, holding those of all samples.
+
+    Parameters
+    ----------
+    tensor : Tensor of shape (*shape, n_samples)
+        The values.
+    """
+
+    __slots__ = ("_tensor",)
+    __hash__ = None  # type: ignore[assignment]  # == compares element by element
+
+    def __init__(self, tensor: Tensor):
+        self._tensor = tensor
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in PROPERTIES:
+            return PROPERTIES[name](self._tensor)
+        if name in ("numpy", "detach", "item", "tolist", "data", "cpu"):
+            raise OneSampleError(CUT_OFF.format(name))
+        method = getattr(torch.Tensor, name, None)
+        if method is None or not callable(method):
+            raise AttributeError(
+                f"a {_words(self._tensor)} of one sample has no attribute {name!r}"
+            )
+        if name.endswith("_"):
+            raise OneSampleError(IN_PLACE)
+        return lambda *args, **kwargs: _call(name, method, (self, *args), kwargs)
+
+    def __getitem__(self, key: Any) -> "Value":
+        tensor = self._tensor
+        keys = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(k, Value) for k in keys):
+            raise OneSampleError(NUMBER)
+        open_ended = any(k is Ellipsis for k in keys)
+        n_indices = sum(k is not None and k is not Ellipsis for k in keys)
+        if n_indices > tensor.ndim - 1:
+            raise IndexError(
+                f"a {_words(tensor)} is indexed by [{', '.join(map(_spell, keys))}]. A "
+                "model's functions are for one sample: t is a number, y[0] the first "
+                "state, p[0] the first param"
+            )
+        if isinstance(key, slice) and (key.step or 1) < 0:  # not so in torch
+            return Value(tensor[list(range(*key.indices(len(tensor))))])
+        return Value(tensor[(*keys, slice(None))] if open_ended else tensor[key])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise OneSampleError(IN_PLACE)
+
+    def __len__(self) -> int:
+        if self._tensor.ndim < 2:
+            raise OneSampleError("a number of one sample has no length")
+        return len(self._tensor)
+
+    def __iter__(self) -> Iterator["Value"]:
+        if self._tensor.ndim < 2:
+            raise OneSampleError("a number of one sample cannot be iterated over")
+        return map(Value, self._tensor.unbind(0))
+
+    def __float__(self) -> float:
+        raise OneSampleError(NUMBER)
+
+    __int__ = __index__ = __complex__ = __round__ = __trunc__ = __float__  # type: ignore
+    __floor__ = __ceil__ = __float__
+
+    def __bool__(self) -> bool:
+        raise OneSampleError(CHOICE)
+
+    def __contains__(self, item: Any) -> bool:
+        raise OneSampleError(CHOICE)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._tensor})"
+
+    def __matmul__(self, other: Any) -> "Value":
+        return Value(_matmul(self, other))
+
+    def __rmatmul__(self, other: Any) -> "Value":
+        return Value(_matmul(other, self))
+
+    def __array_ufunc__(
+        self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any
+    ) -> Any:
+        name = UFUNCS.get(ufunc.__name__, ufunc.__name__)
+        if kwargs.get("out") is not None:
+            raise OneSampleError(IN_PLACE)
+        function = getattr(torch, name, None) or getattr(torch.special, name, None)
+        if method != "__call__" or kwargs or function is None:
+            raise OneSampleError(_unknown(f"np.{ufunc.__name__}"))
+        if name == "matmul":
+            return Value(_matmul(*inputs))
+        like = _first(inputs)
+        return Value(function(*(_lift(x, like) for x in inputs)))
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        name = NUMPY.get(func.__name__, func.__name__)
+        if name in FILLED:
+            # An array that may be filled with values.
+            fill = args[1] if name == "full_like" else FILLED[name]
+            return np.full(args[0].shape, fill, dtype=object)
+        if name in DIRECT or name in SAME_IN_BOTH:
+            return _call(name, getattr(torch, name, None), args, kwargs)
+        raise OneSampleError(_unknown(f"np.{func.__name__}"))
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ):
+        """Take over torch's functions."""
+        return _call(func.__name__, func, args, kwargs or {})
+
+
+def as_semantic(result: Any, like: Tensor) -> Tensor:
+    """Return what a function gave as one tensor, the samples on its last axis.
+
+    Parameters
+    ----------
+    result : Value, number, array, or lists of them
+        As returned.
+
+    like : Tensor
+        Gives precision and device.
+    """
+    if isinstance(result, (list, tuple)) or (
+        isinstance(result, np.ndarray) and result.dtype == object
+    ):
+        parts = [as_semantic(part, like) for part in result]
+        return (
+            torch.stack(torch.broadcast_tensors(*parts))
+            if parts
+            else like.new_zeros(0, 1)
+        )
+    tensor = _lift(result, like)
+    return tensor if tensor.ndim else tensor[None]
+
+
+def _operator(operation: Callable[..., Any], *, reflected: bool = False) -> Any:
+    def method(self: Value, other: Any) -> Any:
+        kind = type(other)
+        if kind is not float and kind is not int:
+            other = (
+                other._tensor
+                if isinstance(other, Value)
+                else _lift(other, self._tensor)
+            )
+        tensor = self._tensor
+        if kind is float and not tensor.is_floating_point():
+            tensor = tensor.double()  # torch would take single precision
+        return Value(
+            operation(other, tensor) if reflected else operation(tensor, other)
+        )
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow", "floordiv", "mod", "and", "or"):
+    _operation = getattr(operator, f"__{_name}__")
+    setattr(Value, f"__{_name}__", _operator(_operation))
+    setattr(Value, f"__r{_name}__", _operator(_operation, reflected=True))
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(Value, f"__{_name}__", _operator(getattr(operator, _name)))
+for _name in ("neg", "pos", "abs", "invert"):
+    _operation = getattr(operator, f"__{_name}__")
+    setattr(Value, f"__{_name}__", lambda self, do=_operation: Value(do(self._tensor)))
+Value.__hash__ = None  # type: ignore[assignment]
+
+
+def _lift(x: Any, like: Tensor) -> Tensor:
+    """Return anything as a tensor that broadcasts against those of values."""
+    if isinstance(x, Value):
+        return x._tensor
+    if isinstance(x, (list, tuple)) or (
+        isinstance(x, np.ndarray) and x.dtype == object
+    ):
+        return as_semantic(x, like)
+    if isinstance(x, (bool, np.bool_)):
+        return torch.tensor(bool(x), device=like.device)
+    if isinstance(x, Real):
+        dtype = like.dtype if like.is_floating_point() else torch.float64
+        return torch.tensor(float(x), dtype=dtype, device=like.device)
+    constant = _constant(x, like)
+    return constant[..., None] if constant.ndim else constant
+
+
+def _constant(x: Any, like: Tensor) -> Tensor:
+    """Return an array or a tensor in the precision and on the device of values."""
+    if isinstance(x, np.ndarray) and x.dtype.kind in "biuf":
+        x = torch.as_tensor(np.ascontiguousarray(x))
+    if not isinstance(x, Tensor):
+        raise OneSampleError(
+            f"a model's functions compute with numbers, arrays and tensors. Got {x!r}"
+        )
+    same = x.is_floating_point() and like.is_floating_point()
+    return x.to(like) if same else x.to(like.device)
+
+
+def _call(name: str, function: Any, args: Any, kwargs: Any) -> Any:
+    """Run a function of NumPy or torch on values: directly if known, else by vmap."""
+    if name in DIRECT:
+        kwargs = {KEYWORDS.get(key, key): value for key, value in kwargs.items()}
+        return Value(DIRECT[name](*args, **kwargs))
+    if name in ELEMENTWISE:
+        like = _first((args, kwargs))
+        args, kwargs = tree_map(lambda x: _lift_arrays(x, like), (args, kwargs))
+        return Value(function(*args, **kwargs))
+    return _by_vmap(function, args, kwargs)
+
+
+def _lift_arrays(x: Any, like: Tensor) -> Any:
+    return _lift(x, like) if isinstance(x, (Value, Tensor, np.ndarray)) else x
+
+
+def _by_vmap(function: Any, args: Any, kwargs: Any) -> Any:
+    """Run a function sample by sample."""
+    leaves, spec = tree_flatten((args, kwargs))
+    like = _first(leaves)
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Value)]
+    tensors = [leaves[i]._tensor for i in places]
+    leaves = [_constant(x, like) if isinstance(x, np.ndarray) else x for x in leaves]
+
+    def one_sample(*columns: Tensor) -> Any:
+        filled = list(leaves)
+        for i, column in zip(places, columns):
+            filled[i] = column
+        args, kwargs = tree_unflatten(filled, spec)
+        return function(*args, **kwargs)
+
+    out = torch.func.vmap(one_sample, in_dims=-1, out_dims=-1)(*tensors)
+    return tree_map(lambda x: Value(x) if isinstance(x, Tensor) else x, out)
+
+
+def _first(arguments: Any) -> Tensor:
+    """Return the first of the values' tensors, which others are made like."""
+    leaves = tree_flatten(arguments)[0]
+    tensors = [leaf._tensor for leaf in leaves if isinstance(leaf, Value)]
+    floating = [tensor for tensor in tensors if tensor.is_floating_point()]
+    return (floating or tensors)[0]
+
+
+def _axis(axis: Any, tensor: Tensor) -> Any:
+    """Return axes of one sample as axes of the tensor; None means all."""
+    if axis is None:
+        return tuple(range(tensor.ndim - 1))
+    if isinstance(axis, (tuple, list)):
+        return tuple(_axis(a, tensor) for a in axis)
+    if not -tensor.ndim < axis < tensor.ndim - 1:
+        raise IndexError(f"a {_words(tensor)} of one sample has no axis {axis}")
+    return axis if axis >= 0 else axis - 1
+
+
+def _along(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let a function of torch run along axes of one sample."""
+
+    def run(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
+        tensor = _lift(x, _first(x))
+        axes = _axis(axis, tensor)
+        if function is torch.prod or function is torch.cumsum:
+            if axis is None:
+                tensor, axes = tensor.flatten(0, -2), 0
+            return function(tensor, dim=axes)
+        return (
+            function(tensor, dim=axes, keepdim=bool(keepdims)) if axes != () else tensor
+        )
+
+    return run
+
+
+def _stack(parts: Any, axis: int = 0) -> Tensor:
+    tensors = _level(parts)
+    n_dims = tensors[0].ndim
+    return torch.stack(tensors, dim=axis if axis >= 0 else n_dims + axis)
+
+
+def _concatenate(parts: Any, axis: int = 0) -> Tensor:
+    like = _first(parts)
+    n = like.shape[-1]
+    tensors = [as_semantic(part, like) for part in parts]
+    tensors = [x[None] if x.ndim == 1 else x for x in tensors]
+    tensors = [x.expand(*x.shape[:-1], n) for x in tensors]
+    return torch.cat(tensors, dim=_axis(axis, tensors[0]))
+
+
+def _level(parts: Any) -> tuple[Tensor, ...]:
+    """Lift the parts and bring them to one shape."""
+    like = _first(parts)
+    return torch.broadcast_tensors(*(as_semantic(part, like) for part in parts))
+
+
+def _roll(x: Value, shift: Any, axis: Any = None) -> Tensor:
+    tensor = x._tensor
+    if axis is None and tensor.ndim > 2:
+        return tensor.flatten(0, -2).roll(shift, 0).view_as(tensor)
+    return tensor.roll(shift, _axis(0 if axis is None else axis, tensor))
+
+
+def _diff(x: Value, n: int = 1, axis: int = -1) -> Tensor:
+    return x._tensor.diff(n, dim=_axis(axis, x._tensor))
+
+
+def _clip(x: Any, low: Any = None, high: Any = None) -> Tensor:
+    like = _first((x, low, high))
+    bounds = [None if b is None else _lift(b, like) for b in (low, high)]
+    return torch.clamp(_lift(x, like), *bounds)
+
+
+def _where(condition: Any, *choices: Any) -> Tensor:
+    if len(choices) != 2:
+        raise OneSampleError(_unknown("np.where(condition) without (…, a, b)"))
+    like = _first((condition, choices))
+    like = like if like.is_floating_point() else like.new_zeros((), dtype=torch.float64)
+    return torch.where(
+        _lift(condition, like).bool(), *(_lift(c, like) for c in choices)
+    )
+
+
+def _select(conditions: Any, choices: Any, default: Any = 0.0) -> Tensor:
+    chosen = default
+    for condition, choice in reversed(list(zip(conditions, choices))):
+        chosen = Value(_where(condition, choice, chosen))
+    return chosen._tensor
+
+
+def _matmul(a: Any, b: Any) -> Tensor:
+    """Multiply vectors and matrices of one sample, or known ones with them."""
+    like = _first((a, b))
+    a, b = (np.asarray(x) if isinstance(x, (list, tuple)) else x for x in (a, b))
+    if isinstance(b, Value) and not isinstance(a, Value) and b._tensor.ndim == 2:
+        return _constant(a, like) @ b._tensor
+    if isinstance(a, Value) and not isinstance(b, Value) and a._tensor.ndim == 2:
+        return _constant(b, like).mT @ a._tensor
+    a, b = (x._tensor if isinstance(x, Value) else _lift(x, like) for x in (a, b))
+    if a.ndim <= 1 or b.ndim <= 1:
+        return a * b
+    if a.ndim == b.ndim == 2:
+        return (a * b).sum(0)
+    a, b = a.movedim(-1, 0), b.movedim(-1, 0)
+    if b.ndim == 2:
+        return (a @ b[..., None])[..., 0].movedim(0, -1)
+    if a.ndim == 2:
+        return (a[:, None] @ b)[:, 0].movedim(0, -1)
+    return (a @ b).movedim(0, -1)
+
+
+def _interp(x: Value, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Tensor:
+    """Interpolate a table of numbers linearly, constant beyond its ends, as NumPy does."""
+    at, (nodes, table) = (
+        x._tensor,
+        (_constant(np.asarray(a), x._tensor) for a in (xp, fp)),
+    )
+    i = torch.searchsorted(nodes, at.detach().contiguous(), right=True)
+    i = i.clamp(1, len(nodes) - 1)
+    slope = (table[i] - table[i - 1]) / (nodes[i] - nodes[i - 1])
+    inside = table[i - 1] + slope * (at - nodes[i - 1])
+    inside = torch.where(at < nodes[0], table[0] if left is None else left, inside)
+    return torch.where(at > nodes[-1], table[-1] if right is None else right, inside)
+
+
+def _words(tensor: Tensor) -> str:
+    return (
+        ("number", "vector", "matrix")[tensor.ndim - 1] if tensor.ndim < 4 else "array"
+    )
+
+
+def _spell(key: Any) -> str:
+    if isinstance(key, slice):
+        return ":".join("" if x is None else str(x) for x in (key.start, key.stop))
+    return "..." if key is Ellipsis else repr(key)
+
+
+def _unknown(function: str) -> str:
+    return (
+        f"{function} does not take a model's values. Write it with arithmetic, with a "
+        "function of torch, or with one of NumPy's that do: those that work element by "
+        f"element, and {', '.join(sorted(DIRECT | FILLED))}"
+    )
+
+
+PROPERTIES: dict[str, Callable[[Tensor], Any]] = {
+    "shape": lambda x: tuple(x.shape[:-1]),
+    "ndim": lambda x: x.ndim - 1,
+    "size": lambda x: x[..., 0].numel(),
+    "dtype": lambda x: x.dtype,
+    "device": lambda x: x.device,
+    "T": lambda x: Value(x.permute(*reversed(range(x.ndim - 1)), x.ndim - 1)),
+    "copy": lambda x: lambda: Value(x),
+    "astype": lambda x: lambda dtype, **_: Value(x),
+}
+# What is known to work along axes of one sample, under NumPy's and torch's names.
+DIRECT: dict[str, Callable[..., Tensor]] = {
+    "sum": _along(torch.sum),
+    "mean": _along(torch.mean),
+    "prod": _along(torch.prod),
+    "cumsum": _along(torch.cumsum),
+    "amax": _along(torch.amax),
+    "amin": _along(torch.amin),
+    "flip": lambda x, axis=None: x._tensor.flip(_axis(axis, x._tensor)),
+    "stack": _stack,
+    "cat": _concatenate,
+    "concatenate": _concatenate,
+    "append": lambda x, more: _concatenate((x, more)),
+    "roll": _roll,
+    "diff": _diff,
+    "clamp": _clip,
+    "clip": _clip,
+    "where": _where,
+    "select": _select,
+    "matmul": _matmul,
+    "dot": _matmul,
+    "interp": _interp,
+}
+KEYWORDS = {"dim": "axis", "dims": "axis", "keepdim": "keepdims", "shifts": "shift"}
+KEYWORDS |= {"min": "low", "max": "high", "a_min": "low", "a_max": "high"}
+NUMPY = {"hstack": "cat", "max": "amax", "min": "amin", "inner": "dot"}
+FILLED = {"zeros_like": 0.0, "ones_like": 1.0, "empty_like": 0.0, "full_like": 0.0}
+SAME_IN_BOTH = {
+    "outer",
+    "einsum",
+    "norm",
+    "cross",
+    "kron",
+    "trapezoid",
+    "ravel",
+    "nan_to_num",
+}
+UFUNCS = {"power": "pow", "fabs": "abs", "rint": "round", "invert": "bitwise_not"}
+UFUNCS |= {"equal": "eq", "degrees": "rad2deg", "radians": "deg2rad"}
+ELEMENTWISE = frozenset(
+    """
+    abs absolute neg negative positive exp exp2 expm1 log log2 log10 log1p sqrt rsqrt
+    square reciprocal sin cos tan asin acos atan arcsin arccos arctan atan2 arctan2 sinh
+    cosh tanh asinh acosh atanh sigmoid relu softplus silu expit logit erf erfc erfinv
+    lgamma gammaln digamma floor ceil round trunc frac sign heaviside maximum minimum
+    fmax fmin hypot logaddexp xlogy remainder fmod pow float_power add sub subtract rsub
+    mul multiply div divide true_divide floor_divide lerp clamp_min clamp_max gt ge lt
+    le eq ne greater greater_equal less less_equal not_equal logical_and logical_or
+    logical_not isnan isfinite isinf nan_to_num clone double __add__ __radd__ __sub__
+    __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __pow__ __rpow__ __div__ __rdiv__
+    __gt__ __ge__ __lt__ __le__ __eq__ __ne__ __and__ __or__
+    """.split()
+)
