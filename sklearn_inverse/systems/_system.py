@@ -173,6 +173,7 @@ class ODESystem:
     """
 
     kinetics: Any = None  # MassAction, where the compiled solver takes that
+    jac: Any = None  # jac(t, y, params) of shape (n_samples, n_states, n_states)
 
     def __init__(
         self,
@@ -198,11 +199,15 @@ class ODESystem:
         p_names = Names("param", self.param_names, more, self._hints("state", "y"))
         self._names = y_names, p_names
         self._read_states(states)
-        self._rhs = OneSample(rhs, "`rhs`", y_names, p_names, (self.n_states,))
-        self.jac: Any = None
+        # A subclass may have the methods `rhs` and `jac` instead, for batches.
+        shape = (self.n_states,)
+        self._functions = []
+        if type(self).rhs is ODESystem.rhs:
+            self._rhs = OneSample(rhs, "`rhs`", y_names, p_names, shape)
+            self._functions.append(self._rhs)
         if jac is not None:
-            shape = (self.n_states, self.n_states)
-            self.jac = OneSample(jac, "`jac`", y_names, p_names, shape)
+            self.jac = OneSample(jac, "`jac`", y_names, p_names, 2 * shape)
+            self._functions.append(self.jac)
         self._read_observe(observe)
         self.noise = as_noise(
             noise,
@@ -530,7 +535,8 @@ class ODESystem:
         y0 = self.initial_state(params)
         start = torch.as_tensor(self.times[:1])
         self._check_finite("The initial state", y0, "nominal params")
-        self._rhs.check(start, y0, params)
+        for function in self._functions:
+            function.check(start, y0, params)
         self._check_finite("`rhs`", self.rhs(start, y0, params), "first time")
         functions = [source for source in self._observe if not isinstance(source, int)]
         for function in functions:
@@ -583,7 +589,7 @@ class ODESystem:
             )
 
     def _check_jac(self, t: Tensor, y: Tensor, params: Tensor) -> None:
-        given = self.jac.check(t, y, params)
+        given = self.jac(t, y, params)
         found = rowwise_jacobian(lambda y: self.rhs(t, y, params), y)
         size = found.abs().amax()
         wrong = ((given - found).abs() > 1e-6 * (size + found.abs())).any(0)
