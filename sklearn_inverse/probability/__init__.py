@@ -2,6 +2,15 @@
 
 from sklearn_inverse.probability._groups import GaussianProcess, MultivariateNormal
 from sklearn_inverse.probability._names import LogNormal, Normal
+from sklearn_inverse.probability._noise import (
+    Binomial,
+    Laplace,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+)
+from sklearn_inverse.probability._noise_model import NoiseModel, as_noise
+from sklearn_inverse.probability._posterior import Estimate, Posterior
 from sklearn_inverse.probability._priors import (
     Beta,
     Gamma,
@@ -10,18 +19,29 @@ from sklearn_inverse.probability._priors import (
     Uniform,
     as_prior,
 )
+from sklearn_inverse.probability._status import InversionStatus
 from sklearn_inverse.probability._transforms import JointPrior
 
 __all__ = [
     "Beta",
+    "Binomial",
+    "Estimate",
     "Gamma",
     "GaussianProcess",
     "HalfNormal",
+    "InversionStatus",
     "JointPrior",
+    "Laplace",
     "LogNormal",
     "LogUniform",
     "MultivariateNormal",
+    "NegativeBinomial",
+    "NoiseModel",
     "Normal",
+    "Poisson",
+    "Posterior",
+    "StudentT",
     "Uniform",
+    "as_noise",
     "as_prior",
 ]

@@ -140,7 +140,7 @@ def frozen_shape(distribution) -> Shape:
     return Shape(low, high, d.cdf, d.sf, d.ppf, d.isf, d.logpdf, log_density_slope)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Columns:
     """Params of one family: y = loc + scale * t, one entry of each array per column.
 
@@ -155,7 +155,7 @@ class Columns:
     args : tuple of float or ndarray of shape (n_columns,)
         The shape's own arguments.
 
-    window : pair of float or ndarray of shape (n_columns,), default=None
+    window : pair of float or of ndarray of shape (n_columns,), default=None
         Range of the shape's standard coordinate that is left after truncation.
     """
 
@@ -163,15 +163,17 @@ class Columns:
     loc: Any
     scale: Any
     args: tuple[Any, ...] = ()
-    window: tuple[Any, Any] | None = None
+    window: tuple[Any, ...] | None = None
     _t_ends: tuple[Any, Any] = field(init=False)
     _w_ends: tuple[Any, Any] = field(init=False)
     mass: Any = field(init=False)
+    is_unit: bool = field(init=False)
     _log_norm: Any = field(init=False)
 
     def __post_init__(self):
-        shape, w_ends, mass = self.shape, (-W_MAX, W_MAX), 1.0
-        t_ends = [shape.low, shape.high]
+        shape, mass = self.shape, 1.0
+        w_ends: tuple[Any, Any] = (-W_MAX, W_MAX)
+        t_ends: list[Any] = [shape.low, shape.high]
         if np.isfinite(shape.low):
             t_ends[0] = np.maximum(shape.from_standard(-W_END, *self.args), shape.low)
             tiny = 1e-300 if shape.low == 0 else np.spacing(abs(shape.low))
@@ -182,33 +184,17 @@ class Columns:
         if self.window is not None:
             a, b = self.window
             mass = _mass(a, b)
-            w_ends = (  # type: ignore[assignment]  # arrays where columns are stacked
+            w_ends = (
                 np.where(np.isfinite(a), -W_END, -W_MAX),
                 np.where(np.isfinite(b), W_END, W_MAX),
             )
         object.__setattr__(self, "_t_ends", tuple(t_ends))
         object.__setattr__(self, "_w_ends", w_ends)
         object.__setattr__(self, "mass", mass)
-        object.__setattr__(self, "_log_norm", np.log(self.scale) + np.log(mass))
-
-    def can_join(self, other: Columns) -> bool:
-        """Whether the two are one family, so that one call can serve both."""
-        return self.shape is other.shape and (self.window is None) == (
-            other.window is None
-        )
-
-    @classmethod
-    def stack(cls, columns: list[Columns]) -> Columns:
-        """Join columns of one family."""
-        first = columns[0]
-        args = tuple(np.array(a) for a in zip(*(c.args for c in columns)))
-        window = None
-        if first.window is not None:
-            a, b = zip(*(c.window for c in columns if c.window is not None))
-            window = np.array(a), np.array(b)
-        loc = np.array([c.loc for c in columns])
-        scale = np.array([c.scale for c in columns])
-        return cls(first.shape, loc, scale, args, window)
+        is_unit = bool(np.all(self.loc == 0) and np.all(self.scale == 1))
+        object.__setattr__(self, "is_unit", is_unit)
+        with np.errstate(divide="ignore"):  # no mass: an error where truncated
+            object.__setattr__(self, "_log_norm", np.log(self.scale * mass))
 
     def rescaled(self, low: float, width: float) -> Columns:
         """Return the distribution of ``(y - low) / width``."""
@@ -228,7 +214,7 @@ class Columns:
 
     def to_standard(self, y):
         """Return w; finite also at and beyond the ends of the support."""
-        return self._w_of(self._inside((y - self.loc) / self.scale))
+        return self._w_of(self._inside(self._shape_of(y)))
 
     def slope(self, w):
         """Return dy/dw."""
@@ -238,18 +224,20 @@ class Columns:
 
     def log_density(self, y):
         """Return the log density of y, which must lie in the support."""
-        t = (y - self.loc) / self.scale
-        t = np.minimum(np.maximum(t, self.shape.low), self.shape.high)
+        t = np.minimum(np.maximum(self._shape_of(y), self.shape.low), self.shape.high)
         return self.shape.log_density(t, *self.args) - self._log_norm
 
     def derivatives(self, y):
         """Return w, dw/dy and d²w/dy²."""
-        t = self._inside((y - self.loc) / self.scale)
+        t = self._inside(self._shape_of(y))
         w = self._w_of(t)
         log_density = self.shape.log_density(t, *self.args) - self._log_norm
         slope = np.exp(0.5 * w * w + (log_density + LOG_SQRT_2PI))
         bend = self.shape.log_density_slope(t, *self.args) / self.scale + w * slope
         return w, slope, slope * bend
+
+    def _shape_of(self, y):
+        return y if self.is_unit else (y - self.loc) / self.scale
 
     def _inside(self, t):
         """Move t off the ends of the shape's support, where derivatives blow up."""
@@ -272,6 +260,24 @@ class Columns:
         mass = self.mass
         w = _two_sided(_mass(a, w) / mass, _mass(w, b) / mass)
         return np.minimum(np.maximum(w, self._w_ends[0]), self._w_ends[1])
+
+
+def by_family(columns: list[Columns]) -> list[tuple[np.ndarray, Columns]]:
+    """Join columns of one family: their places in the list, and all as one."""
+    families: dict[Any, list[int]] = {}
+    for j, column in enumerate(columns):
+        families.setdefault((column.shape, column.window is None), []).append(j)
+    joined = []
+    for (shape, is_whole), index in families.items():
+        members = [columns[j] for j in index]
+        args = tuple(np.array(a) for a in zip(*(c.args for c in members)))
+        ends = [c.window for c in members if c.window is not None]
+        window = None if is_whole else tuple(np.array(ends).T)
+        loc, scale = (
+            np.array([getattr(c, n) for c in members]) for n in ("loc", "scale")
+        )
+        joined.append((np.array(index), Columns(shape, loc, scale, args, window)))
+    return joined
 
 
 def _two_sided(lower, upper):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any
 
+from sklearn_inverse.probability._noise import LogNormalNoise, NormalNoise
 from sklearn_inverse.probability._priors import LogNormalPrior, NormalPrior
 
 __all__ = ["LogNormal", "Normal"]
@@ -37,8 +38,6 @@ def Normal(*args, **kwargs) -> Any:
     >>> Normal("sigma")
     Normal('sigma')
     """
-    from sklearn_inverse.probability._noise import NormalNoise
-
     return _dispatch("Normal", NormalPrior, ("mean", "std"), NormalNoise, args, kwargs)
 
 
@@ -69,8 +68,6 @@ def LogNormal(*args, **kwargs) -> Any:
     >>> LogNormal("sigma")
     LogNormal('sigma')
     """
-    from sklearn_inverse.probability._noise import LogNormalNoise
-
     names = ("median", "sigma")
     return _dispatch("LogNormal", LogNormalPrior, names, LogNormalNoise, args, kwargs)
 

@@ -255,7 +255,8 @@ def as_prior(value) -> Prior:
         value.dist, stats.rv_continuous
     ):
         return _from_scipy(value)
-    if isinstance(value, tuple | list | np.ndarray) and np.shape(value) == (2,):
+    is_array = isinstance(value, np.ndarray) and value.ndim == 1
+    if (is_array or isinstance(value, tuple | list)) and len(value) == 2:
         return Uniform(*value)
     raise TypeError(
         "A prior must be a pair (low, high), one of sklearn_inverse.probability such as "

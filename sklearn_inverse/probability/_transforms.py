@@ -16,7 +16,7 @@ from scipy.linalg import block_diag
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
-from sklearn_inverse.probability._families import Columns
+from sklearn_inverse.probability._families import Columns, by_family
 from sklearn_inverse.probability._groups import Group
 from sklearn_inverse.probability._prior import LN_10, Prior
 from sklearn_inverse.probability._priors import Uniform, as_prior
@@ -97,10 +97,15 @@ class JointPrior:
         )
         support = np.array([prior.support for prior in self.marginals]).T
         self._low, self._high = support
+        self._lowest = np.where(
+            self.scaler.is_log & (support[0] == 0), 1e-300, support[0]
+        )
+        self._log_width = np.log(self.scaler.width)
         with np.errstate(divide="ignore"):
             self.scaled_low, self.scaled_high = self.scaler.to_scaled(support)
         self.median = np.array([prior.median for prior in self.marginals])
-        self._families = self._stack()
+        scales = zip(self.marginals, self.scaler.low, self.scaler.width)
+        self._families = by_family([p.columns.rescaled(*s) for p, *s in scales])
         self._factor: np.ndarray | None = None
         if any(len(block) > 1 for block in blocks):
             self._factor = np.linalg.cholesky(block_diag(*blocks))
@@ -139,23 +144,6 @@ class JointPrior:
         self.names += names
         self.marginals += prior.marginals
         return prior.correlation
-
-    def _stack(self) -> list[tuple[Any, Columns]]:
-        """Join the scaled params' distributions, one entry per family."""
-        stacks: list[list[tuple[int, Columns]]] = []
-        scales = zip(self.scaler.low.tolist(), self.scaler.width.tolist())
-        for j, (prior, scale) in enumerate(zip(self.marginals, scales)):
-            columns = prior.columns.rescaled(*scale)
-            for stack in stacks:
-                if stack[0][1].can_join(columns):
-                    stack.append((j, columns))
-                    break
-            else:
-                stacks.append([(j, columns)])
-        return [
-            (np.array([j for j, _ in stack]), Columns.stack([c for _, c in stack]))
-            for stack in stacks
-        ]
 
     @classmethod
     def from_range(cls, params, names=None) -> JointPrior:
@@ -312,12 +300,12 @@ class JointPrior:
         """
         params = np.asarray(params, dtype=float)
         x = self._to_scaled(params)
-        by_param = self._each(Columns.log_density, x) - np.log(self.scaler.width)
         inside = (params >= self._low) & (params <= self._high)
-        stretch = np.where(self.scaler.is_log & inside, LN_10 * params, 1.0)
-        with np.errstate(divide="ignore"):
-            by_param = by_param - np.log(stretch)
-        log_prob = by_param.sum(axis=-1)
+        by_param = self._each(Columns.log_density, x) - self._log_width
+        if self.scaler.has_log:  # dk = ln(10) k width dx
+            slope = LN_10 * np.maximum(params, self._lowest)
+            by_param = by_param - np.log(np.where(self.scaler.is_log, slope, 1.0))
+        log_prob = (by_param + np.zeros(params.shape)).sum(axis=-1)
         if self._factor is not None:
             w = self._each(Columns.to_standard, x)
             copula = (w * w).sum(axis=-1) - (w @ self._precision * w).sum(axis=-1)
@@ -406,16 +394,42 @@ class JointPrior:
             Row i: derivatives of standard coordinate i.
         """
         _, slope, _ = self._derivatives(np.asarray(x, dtype=float))
-        inverse = np.eye(self.n_params) if self._factor is None else self._inverse
-        return inverse * slope[..., None, :]
+        if self._factor is not None:
+            return self._inverse * slope[..., None, :]
+        matrix = np.zeros((*slope.shape, self.n_params))
+        np.einsum("...jj->...j", matrix)[...] = slope
+        return matrix
+
+    @property
+    def mixing(self):
+        """Matrix A, which makes correlated coordinates of standard ones."""
+        return np.eye(self.n_params) if self._factor is None else self._factor
+
+    def to_coordinate(self, params):
+        """Map params to the correlated coordinates w, entry by entry."""
+        return self._each(Columns.to_standard, self._to_scaled(params))
+
+    def from_coordinate(self, w):
+        """Map correlated coordinates to params, entry by entry."""
+        return self._from_scaled(self._each(Columns.from_standard, np.asarray(w)))
+
+    def check_inside(self, params):
+        """Raise ValueError naming the first param outside its prior's support."""
+        outside = (params < self._low) | (params > self._high)
+        if outside.any():
+            i, j = np.argwhere(outside)[0]
+            raise ValueError(
+                f"Every param must lie within its prior's support. Got {params[i, j]:g} "
+                f"for {self.names[j]!r} of sample {i}, whose prior is "
+                f"{self.marginals[j]!r}."
+            )
 
     def _standard_of(self, x):
         w = self._each(Columns.to_standard, x)
         return w if self._factor is None else w @ self._inverse.T
 
     def _to_scaled(self, params):
-        low = np.where(self.scaler.is_log, np.maximum(self._low, 1e-300), self._low)
-        params = np.maximum(np.asarray(params, dtype=float), low)
+        params = np.maximum(np.asarray(params, dtype=float), self._lowest)
         return self.scaler.to_scaled(np.minimum(params, self._high))
 
     def _from_scaled(self, x):
@@ -425,7 +439,7 @@ class JointPrior:
     def _each(self, method, values):
         """Apply a method of Columns to the params of each family."""
         if len(self._families) == 1:
-            return method(self._families[0][1], values) + np.zeros_like(values)
+            return method(self._families[0][1], values)
         out = np.empty_like(values)
         for index, family in self._families:
             out[..., index] = method(family, values[..., index])
