@@ -300,3 +300,19 @@ def test_what_is_wrong_is_said(priors, error, message):
 def test_an_unknown_way_of_drawing_is_refused():
     with pytest.raises(ValueError, match=r"'lhs' or 'sobol'\. Got 'halton'"):
         UNIFORM.draw(3, rng(), method="halton")
+
+
+@each
+def test_correlated_coordinates_mix_standard_ones(prior):
+    z = rng().standard_normal((5, prior.n_params))
+    params = prior.from_standard(z)
+    w = prior.to_coordinate(params)
+    np.testing.assert_allclose(w, z @ prior.mixing.T, atol=1e-8)
+    np.testing.assert_allclose(prior.from_coordinate(w), params, rtol=1e-9)
+
+
+def test_params_outside_their_support_are_named():
+    UNIFORM.check_inside(UNIFORM.draw(3, rng()))
+    message = r"Got 3.5 for 'a' of sample 1, whose prior is Uniform\(1, 3\)"
+    with pytest.raises(ValueError, match=message):
+        UNIFORM.check_inside(np.array([[1, 1, -4.5], [3.5, 1, -4.5]]))
