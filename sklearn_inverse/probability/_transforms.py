@@ -62,9 +62,9 @@ class JointPrior(Coordinates):
     --------
     >>> import numpy as np
     >>> from sklearn_inverse.probability import JointPrior, LogNormal
-    >>> prior = JointPrior({"rate": (1, 3), "seed": LogNormal(1e-3, 1)})
+    >>> prior = JointPrior({"rate": (1, 3), "seed": LogNormal(0.1, 1)})
     >>> prior.from_standard(np.zeros(2))
-    array([2.   , 0.001])
+    array([2. , 0.1])
     """
 
     def __init__(self, priors: dict[Any, Any]):
