@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -53,6 +54,11 @@ class Noise:
 
     def _change(self, change: Callable[[Argument, str], Argument]) -> "Noise":
         return replace(self, **{n: change(v, n) for n, v in self._arguments().items()})
+
+    def _spread(self, n_channels: int) -> list["Noise"]:
+        """Return the noise of each observable, arguments taken apart."""
+        entry = partial(_entry, n_channels=n_channels)
+        return [self._change(partial(entry, channel=c)) for c in range(n_channels)]
 
     def _describe(self) -> str:
         """Say the noise in words."""
@@ -255,6 +261,21 @@ class Binomial(_Counts):
 def is_open(value: Argument) -> bool:
     """Whether an argument is no number yet."""
     return value is None or isinstance(value, str) or callable(value)
+
+
+def _entry(value: Argument, name: str, channel: int, n_channels: int) -> Argument:
+    if not isinstance(value, tuple):
+        return value
+    if n_channels == 1 and not any(is_open(v) or isinstance(v, tuple) for v in value):
+        value = tuple((v,) for v in value)  # over the times
+    rows = value if isinstance(value[0], tuple) else (value,)
+    if len(rows[0]) not in (1, n_channels):
+        raise ValueError(
+            f"The {name} of noise must have one entry for each of {n_channels} "
+            f"observables. Got {len(rows[0])}."
+        )
+    column = tuple(row[channel % len(row)] for row in rows)
+    return column if len(column) > 1 else column[0]
 
 
 def _as_tuple(values: Any) -> Any:

@@ -7,7 +7,7 @@ n_channels): ``mean`` is what the forward model gives, ``y`` the readings (NaN u
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -88,9 +88,9 @@ def as_noise(
                 f"`noise` must have one entry for each observable {list(names)}. Got "
                 f"entries for {list(value)}."
             )
-        kinds = [_spread(_as_kind(value[name]), 1)[0] for name in names]
+        kinds = [_as_kind(value[name])._spread(1)[0] for name in names]
     else:
-        kinds = _spread(_as_kind(value), len(names))
+        kinds = _as_kind(value)._spread(len(names))
 
     def settle(value: Argument, name: str) -> Argument:
         if isinstance(value, tuple) and n_times not in (None, len(value)):
@@ -99,7 +99,7 @@ def as_noise(
                 f"times. Got {len(value)}."
             )
         if callable(value):
-            return _Function(value, wrap(value) if wrap else None, tuple(known.items()))
+            return _function(value, wrap, known, param_names)
         if isinstance(value, str):
             if value in known:
                 return float(known[value])
@@ -143,14 +143,26 @@ class NoiseModel:
 
     @property
     def param_names(self) -> tuple[str, ...]:
-        """Params that are arguments by name; functions may use others."""
-        values = [v for kind in self.kinds for v in self._live(kind)]
-        return tuple(dict.fromkeys(v for v in values if isinstance(v, str)))
+        """Names of the params that the noise depends on, each once."""
+        used: list[str] = []
+        for value in self._live():
+            used += [value] if isinstance(value, str) else getattr(value, "names", ())
+        return tuple(dict.fromkeys(used))
+
+    @property
+    def has_unknowns(self) -> bool:
+        """Whether any argument is estimated."""
+        return any(map(is_open, self._live()))
 
     @property
     def has_unknown_scale(self) -> np.ndarray:
         """Whether the scale of each observable is unknown, of shape (n_channels,)."""
         return np.array([None in self._live(kind) for kind in self.kinds])
+
+    @property
+    def is_normal(self) -> np.ndarray:
+        """Whether the noise of each observable is normal, of shape (n_channels,)."""
+        return np.array([isinstance(kind, NormalNoise) for kind in self.kinds])
 
     def with_std(self, noise_std: ArrayLike | Tensor) -> "NoiseModel":
         """Replace all scales by ``noise_std``, broadcastable to the means."""
@@ -216,7 +228,7 @@ class NoiseModel:
             if isinstance(value, str):
                 _check_name(value, columns)
                 return columns[value][:, None]
-            if isinstance(value, _Function):
+            if callable(value):
                 return value(params, columns)
             return params.new_tensor(value).reshape(1, -1)
 
@@ -301,10 +313,11 @@ class NoiseModel:
             groups.setdefault(type(kind), []).append(channel)
         return [(kind.law, channels) for kind, channels in groups.items()]
 
-    def _live(self, kind: Noise) -> list[Argument]:
-        """Return the arguments that `noise_std` does not replace."""
-        given = self.noise_std is not None
-        return [v for n, v in kind._arguments().items() if not (given and n == "scale")]
+    def _live(self, *kinds: Noise) -> list[Argument]:
+        """Return the arguments of kinds (or all) that `noise_std` does not replace."""
+        given = [] if self.noise_std is None else ["scale"]
+        pairs = [pair for k in kinds or self.kinds for pair in k._arguments().items()]
+        return [value for name, value in pairs if name not in given]
 
     def _positive(self, value: ArrayLike | Tensor, name: str) -> Tensor:
         tensor = torch.as_tensor(value)
@@ -353,6 +366,7 @@ class _Function:
     function: Callable
     wrapped: Callable[[Tensor], Tensor] | None = field(compare=False)
     constants: tuple[tuple[str, float], ...]
+    names: tuple[str, ...] = ()  # of the params it depends on
 
     def __repr__(self) -> str:
         return getattr(self.function, "__qualname__", repr(self.function))
@@ -364,6 +378,31 @@ class _Function:
             value = self.function(SimpleNamespace(**dict(self.constants), **columns))
             value = torch.as_tensor(value).to(params)
         return value if value.ndim == 2 else value.reshape(-1, 1)
+
+
+def _function(
+    function: Callable,
+    wrap: Callable[[Callable], Callable[[Tensor], Tensor]] | None,
+    known: Mapping[str, float],
+    param_names: Sequence[str] | None,
+) -> _Function:
+    """Make an argument of a function, and find out what it depends on."""
+    made = _Function(function, wrap(function) if wrap else None, tuple(known.items()))
+    if param_names is None:
+        return made
+    positive = torch.linspace(0.5, 1.5, 7, dtype=torch.float64)
+    params = positive[:, None].repeat(1, len(param_names)).requires_grad_()
+    try:
+        value = made(params, dict(zip(param_names, params.unbind(1))))
+        (slope,) = torch.autograd.grad(value.sum() + 0 * params.sum(), params)
+    except Exception as error:
+        raise ValueError(
+            f"{made}, of which `noise` is a function, must make a positive number of the "
+            "params p of one sample, by arithmetic and torch functions of p.name. It "
+            f"failed: {error}"
+        ) from error
+    used = (slope != 0).any(0).nonzero()[:, 0].tolist()
+    return replace(made, names=tuple(param_names[j] for j in used))
 
 
 def _take(tensor: Tensor, channels: list[int]) -> Tensor:
@@ -382,30 +421,6 @@ def _as_kind(value: Any) -> Noise:
             "LogNormal('sigma') or Poisson(), or a list or dict of these by observable. "
             f"Got {value!r}."
         ) from error
-
-
-def _spread(noise: Noise, n_channels: int) -> list[Noise]:
-    """Return the noise of each channel, arguments over observables taken apart."""
-    channels = range(n_channels)
-    return [
-        noise._change(partial(_entry, channel=c, n_channels=n_channels))
-        for c in channels
-    ]
-
-
-def _entry(value: Argument, name: str, channel: int, n_channels: int) -> Argument:
-    if not isinstance(value, tuple):
-        return value
-    if n_channels == 1 and not any(is_open(v) or isinstance(v, tuple) for v in value):
-        value = tuple((v,) for v in value)  # over the times
-    rows = value if isinstance(value[0], tuple) else (value,)
-    if len(rows[0]) not in (1, n_channels):
-        raise ValueError(
-            f"The {name} of noise must have one entry for each of {n_channels} "
-            f"observables. Got {len(rows[0])}."
-        )
-    column = tuple(row[channel % len(row)] for row in rows)
-    return column if len(column) > 1 else column[0]
 
 
 def _check_name(name: str, param_names: Any) -> None:
