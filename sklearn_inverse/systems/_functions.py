@@ -12,18 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_inverse.ode._rhs import push_tangents
 from sklearn_inverse.systems._named import Named, Names
-from sklearn_inverse.systems._values import OneSampleError, Value, as_semantic
+from sklearn_inverse.systems._values import NUMBER, OneSampleError, Value, as_semantic
 
-__all__ = ["OneSample", "check_derivatives", "check_rows", "unused"]
+__all__ = ["OneSample"]
 
 FIRST, LAST = ("t", "y", "p"), ("p",)
 TIMES = ("t", "time", "tau", "ts")
-FILLING = (
-    "values are put into an array of numbers. Return a list of the values, as in [a, b], "
-    "or fill np.zeros_like(y) or np.empty(n, dtype=object)"
-)
 
 
 class OneSample:
@@ -100,12 +95,13 @@ class OneSample:
     def _rows(self, result: Any, like: Tensor) -> Tensor:
         """Bring what was returned to one row per sample."""
         n, shape = len(like), self.shape
-        kind = type(result)
-        if (kind is tuple or kind is list) and len(shape) == 1:
-            columns = [x._tensor for x in result if type(x) is Value]
-            same = len(columns) == len(result) == shape[0]
-            if same and all(x.shape == (n,) and x.dtype == like.dtype for x in columns):
-                return torch.stack(columns, dim=1)
+        if type(result) in (tuple, list) and (len(result),) == shape:
+            try:  # the usual case: numbers that all are values
+                stacked = torch.stack([x._tensor for x in result], dim=1)
+                if stacked.shape == (n, *shape) and stacked.dtype == like.dtype:
+                    return stacked
+            except (AttributeError, RuntimeError):
+                pass
         if result is None:
             raise ValueError("it returns None: is a `return` missing?")
         if isinstance(result, (dict, set, str)) or (
@@ -159,7 +155,7 @@ class OneSample:
         if must_be_named and (names[0] in TIMES or names[1] not in TIMES):
             return
         arguments = self._arguments(tensors)
-        swapped = {(1, 0, 2): "first two", (0, 2, 1): "last two"}
+        swapped: dict[Any, str] = {(1, 0, 2): "first two", (0, 2, 1): "last two"}
         for order in [(1, 0, 2), *itertools.permutations(range(3))]:
             if order == (0, 1, 2):
                 continue
@@ -182,17 +178,16 @@ class OneSample:
     def _explain(self, error: BaseException) -> str:
         """Say what went wrong, where, and what to write instead."""
         where, line = self._line(error)
-        chain, seen = [], error
-        while seen is not None and len(chain) < 10:
-            chain.append(seen)
-            seen = seen.__cause__ or seen.__context__  # type: ignore[assignment]
+        chain = [error]
+        while (cause := chain[-1].__cause__) is not None:
+            chain.append(cause)
         text = f"{type(error).__name__}: {error}"
         if isinstance(error, ValueError) and str(error).startswith("it "):
             text = str(error)
         elif isinstance(error, (OneSampleError, AttributeError, IndexError, KeyError)):
             text = str(error.args[0]) if error.args else repr(error)
-        if "setting an array element" in text or "can't assign a" in text:
-            text = FILLING
+        if any(isinstance(e, OneSampleError) for e in chain[1:]):
+            text = NUMBER  # NumPy's own words, of an array that was to be filled
         called = re.search(r"\bmath\.(\w+)", line)
         if called and any(isinstance(e, OneSampleError) for e in chain):
             name = called[1]
@@ -210,82 +205,3 @@ class OneSample:
                 line = linecache.getline(code.co_filename, number).strip()
                 return f" (line {number}{f': `{line}`' if line else ''})", line
         return "", ""
-
-
-def check_rows(
-    what: str, function: Callable[..., Tensor], tensors: Sequence[Tensor]
-) -> None:
-    """Refuse a function whose rows depend on each other, or on chance."""
-    together, again = function(*tensors), function(*tensors)
-    apart = [function(*(x[i : i + 1] for x in tensors)) for i in range(len(together))]
-    size = together.abs().nan_to_num(0, 0, 0).amax()
-    for other in (again, torch.cat(apart)):
-        if not torch.allclose(
-            together, other, 1e-8, 1e-10 * float(size), equal_nan=True
-        ):
-            raise ValueError(
-                f"{what} must give the same each time, and for each sample whatever stands "
-                "beside it. Got different values for the same arguments: is something "
-                "random in it, or kept from one call to the next? Randomness in the "
-                "readings is what `noise` is for."
-            )
-
-
-def check_derivatives(
-    what: str,
-    names: Sequence[str],
-    function: Callable[..., Tensor],
-    points: Sequence[Tensor],
-) -> None:
-    """Refuse a function that is cut off from automatic differentiation.
-
-    Its derivative along a random direction is compared with differences: where those of
-    two steps agree on one number, automatic differentiation must give that too.
-    """
-    rng = np.random.RandomState(0)
-    points = [x.detach() for x in points]
-    along = [
-        x * torch.as_tensor(rng.uniform(0.5, 1.5, x.shape), dtype=x.dtype)
-        for x in points
-    ]
-    pushed = push_tangents(lambda *xs: function(*xs), points, [d[None] for d in along])[
-        0
-    ]
-    with torch.no_grad():
-        differences = [
-            function(*(x + h * d for x, d in zip(points, along)))
-            - function(*(x - h * d for x, d in zip(points, along)))
-            for h in (1e-5, 1e-4)
-        ]
-        size = function(*points).abs()
-    small, large = differences[0] / 2e-5, differences[1] / 2e-4
-    sure = (small - large).abs() <= 1e-3 * small.abs()
-    sure &= small.abs() > 1e-6 * size
-    wrong = sure & ((pushed - small).abs() > 0.02 * small.abs())
-    for j in range(wrong.shape[1]):
-        if wrong[:, j].sum() >= max(2, sure[:, j].sum() / 2):
-            raise ValueError(
-                f"{what} is cut off from differentiation: {names[j]} changes with the "
-                "states and params, but automatic differentiation finds "
-                f"{'no' if not pushed[:, j].any() else 'another'} derivative. Compute with "
-                "y and p themselves: no .detach() or .numpy(), no torch.tensor(…) or "
-                "torch.no_grad() on the way."
-            )
-
-
-def unused(functions: Sequence[Callable[[Tensor], Tensor]], params: Tensor) -> Tensor:
-    """Return which params change none of the results, of shape (n_params,)."""
-    used = torch.zeros(params.shape[1], dtype=torch.bool)
-    for function in functions:
-        with torch.enable_grad():
-            x = params.detach().clone().requires_grad_()
-            f = function(x)
-            weights = torch.linspace(0.5, 1.5, f[0].numel(), dtype=f.dtype).view(
-                f[0].shape
-            )
-            if not f.requires_grad:
-                continue
-            (slope,) = torch.autograd.grad((weights * f).sum(), x, allow_unused=True)
-        if slope is not None:
-            used |= (slope != 0).any(0)
-    return ~used

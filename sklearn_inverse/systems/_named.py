@@ -10,6 +10,8 @@ from sklearn_inverse.systems._values import IN_PLACE, OneSampleError, Value
 
 __all__ = ["Named", "Names"]
 
+AT_ONCE = 64  # columns that are taken apart beforehand
+
 
 class Names:
     """Which name stands where in a vector.
@@ -64,26 +66,30 @@ class Named(Value):
 
     Parameters
     ----------
-    tensor : Tensor of shape (n_samples, n_entries)
-        Rows of all samples.
+    rows : Tensor of shape (n_samples, n_entries)
+        Entries of all samples.
 
     names : Names
         Which name stands where.
     """
 
-    __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self, tensor: Tensor, names: Names):
-        _put(self, tensor.mT)
-        attributes = self.__dict__  # found first: what was asked for once is here
+    def __init__(self, rows: Tensor, names: Names):
+        attributes = self.__dict__
+        attributes["_rows"], attributes["_names"] = rows, names
         attributes.update(names.constants)
-        attributes["_names"] = names
+        if rows.shape[1] <= AT_ONCE:  # then names are found without __getattr__
+            attributes["_columns"] = columns = [Value(x) for x in rows.unbind(1)]
+            attributes.update(zip(names.places, columns))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if name == "_tensor":
+            tensor = self._rows.mT
+            _put(self, tensor)
+            return tensor
         if name == "_columns":
-            found: Any = tuple(map(Value, self._tensor.unbind(0)))
+            found: Any = [Value(x) for x in self._rows.unbind(1)]
         else:
             place = self._names.places.get(name)
             if type(place) is int:

@@ -55,7 +55,7 @@ class Value:
     """
 
     __slots__ = ("_tensor",)
-    __hash__ = None  # type: ignore[assignment]  # == compares element by element
+    __hash__ = None  # type: ignore[assignment]  # == is element by element
 
     def __init__(self, tensor: Tensor):
         self._tensor = tensor
@@ -109,7 +109,7 @@ class Value:
     def __float__(self) -> float:
         raise OneSampleError(NUMBER)
 
-    __int__ = __index__ = __complex__ = __round__ = __trunc__ = __float__  # type: ignore
+    __int__ = __index__ = __complex__ = __round__ = __trunc__ = __float__
     __floor__ = __ceil__ = __float__
 
     def __bool__(self) -> bool:
@@ -135,7 +135,7 @@ class Value:
             raise OneSampleError(IN_PLACE)
         function = getattr(torch, name, None) or getattr(torch.special, name, None)
         if method != "__call__" or kwargs or function is None:
-            raise OneSampleError(_unknown(f"np.{ufunc.__name__}"))
+            raise OneSampleError(_unknown(f"numpy.{ufunc.__name__}"))
         if name == "matmul":
             return Value(_matmul(*inputs))
         like = _first(inputs)
@@ -149,13 +149,14 @@ class Value:
             return np.full(args[0].shape, fill, dtype=object)
         if name in DIRECT or name in SAME_IN_BOTH:
             return _call(name, getattr(torch, name, None), args, kwargs)
-        raise OneSampleError(_unknown(f"np.{func.__name__}"))
+        raise OneSampleError(_unknown(f"{func.__module__}.{func.__name__}"))
 
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ):
-        """Take over torch's functions."""
+        if func.__name__ in ("__setitem__", "copy_"):
+            raise OneSampleError(NUMBER)
         return _call(func.__name__, func, args, kwargs or {})
 
 
@@ -315,9 +316,9 @@ def _along(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _stack(parts: Any, axis: int = 0) -> Tensor:
-    tensors = _level(parts)
-    n_dims = tensors[0].ndim
-    return torch.stack(tensors, dim=axis if axis >= 0 else n_dims + axis)
+    like = _first(parts)
+    tensors = torch.broadcast_tensors(*(as_semantic(part, like) for part in parts))
+    return torch.stack(tensors, dim=axis if axis >= 0 else tensors[0].ndim + axis)
 
 
 def _concatenate(parts: Any, axis: int = 0) -> Tensor:
@@ -327,12 +328,6 @@ def _concatenate(parts: Any, axis: int = 0) -> Tensor:
     tensors = [x[None] if x.ndim == 1 else x for x in tensors]
     tensors = [x.expand(*x.shape[:-1], n) for x in tensors]
     return torch.cat(tensors, dim=_axis(axis, tensors[0]))
-
-
-def _level(parts: Any) -> tuple[Tensor, ...]:
-    """Lift the parts and bring them to one shape."""
-    like = _first(parts)
-    return torch.broadcast_tensors(*(as_semantic(part, like) for part in parts))
 
 
 def _roll(x: Value, shift: Any, axis: Any = None) -> Tensor:
@@ -357,9 +352,8 @@ def _where(condition: Any, *choices: Any) -> Tensor:
         raise OneSampleError(_unknown("np.where(condition) without (…, a, b)"))
     like = _first((condition, choices))
     like = like if like.is_floating_point() else like.new_zeros((), dtype=torch.float64)
-    return torch.where(
-        _lift(condition, like).bool(), *(_lift(c, like) for c in choices)
-    )
+    a, b = (_lift(choice, like) for choice in choices)
+    return torch.where(_lift(condition, like).bool(), a, b)
 
 
 def _select(conditions: Any, choices: Any, default: Any = 0.0) -> Tensor:
@@ -377,17 +371,12 @@ def _matmul(a: Any, b: Any) -> Tensor:
         return _constant(a, like) @ b._tensor
     if isinstance(a, Value) and not isinstance(b, Value) and a._tensor.ndim == 2:
         return _constant(b, like).mT @ a._tensor
-    a, b = (x._tensor if isinstance(x, Value) else _lift(x, like) for x in (a, b))
-    if a.ndim <= 1 or b.ndim <= 1:
-        return a * b
-    if a.ndim == b.ndim == 2:
-        return (a * b).sum(0)
-    a, b = a.movedim(-1, 0), b.movedim(-1, 0)
-    if b.ndim == 2:
-        return (a @ b[..., None])[..., 0].movedim(0, -1)
-    if a.ndim == 2:
-        return (a[:, None] @ b)[:, 0].movedim(0, -1)
-    return (a @ b).movedim(0, -1)
+    left, right = _lift(a, like), _lift(b, like)
+    if min(left.ndim, right.ndim) < 2:  # np.dot with a number
+        return left * right
+    if left.ndim == right.ndim == 2:
+        return (left * right).sum(0)
+    return _by_vmap(torch.matmul, (a, b), {})._tensor
 
 
 def _interp(x: Value, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Tensor:
@@ -473,17 +462,16 @@ SAME_IN_BOTH = {
 }
 UFUNCS = {"power": "pow", "fabs": "abs", "rint": "round", "invert": "bitwise_not"}
 UFUNCS |= {"equal": "eq", "degrees": "rad2deg", "radians": "deg2rad"}
-ELEMENTWISE = frozenset(
-    """
-    abs absolute neg negative positive exp exp2 expm1 log log2 log10 log1p sqrt rsqrt
-    square reciprocal sin cos tan asin acos atan arcsin arccos arctan atan2 arctan2 sinh
-    cosh tanh asinh acosh atanh sigmoid relu softplus silu expit logit erf erfc erfinv
-    lgamma gammaln digamma floor ceil round trunc frac sign heaviside maximum minimum
-    fmax fmin hypot logaddexp xlogy remainder fmod pow float_power add sub subtract rsub
-    mul multiply div divide true_divide floor_divide lerp clamp_min clamp_max gt ge lt
-    le eq ne greater greater_equal less less_equal not_equal logical_and logical_or
-    logical_not isnan isfinite isinf nan_to_num clone double __add__ __radd__ __sub__
-    __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __pow__ __rpow__ __div__ __rdiv__
-    __gt__ __ge__ __lt__ __le__ __eq__ __ne__ __and__ __or__
-    """.split()
-)
+_NAMES = """
+abs absolute acos acosh add arccos arcsin arctan arctan2 asin asinh atan atan2 atanh
+ceil clamp_max clamp_min clone cos cosh digamma div divide double eq erf erfc erfinv
+exp exp2 expit expm1 float_power floor floor_divide fmax fmin fmod frac gammaln ge
+greater greater_equal gt heaviside hypot isfinite isinf isnan le lerp less less_equal
+lgamma log log10 log1p log2 logaddexp logical_and logical_not logical_or logit lt
+maximum minimum mul multiply nan_to_num ne neg negative not_equal positive pow
+reciprocal relu remainder round rsqrt rsub sigmoid sign silu sin sinh softplus sqrt
+square sub subtract tan tanh true_divide trunc xlogy __add__ __and__ __div__ __eq__
+__ge__ __gt__ __le__ __lt__ __mul__ __ne__ __or__ __pow__ __radd__ __rdiv__ __rmul__
+__rpow__ __rsub__ __rtruediv__ __sub__ __truediv__
+"""
+ELEMENTWISE = frozenset(_NAMES.split())

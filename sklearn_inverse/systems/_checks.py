@@ -1,0 +1,180 @@
+"""What is looked at when a system is made, so that no search meets it first."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_inverse.ode._rhs import push_tangents, rowwise_jacobian
+from sklearn_inverse.systems._functions import OneSample
+from sklearn_inverse.utils._warnings import warn_user
+
+if TYPE_CHECKING:
+    from sklearn_inverse.systems._system import ODESystem
+
+__all__ = ["check_system"]
+
+N_POINTS = 6  # samples at which a system is checked
+
+
+def check_system(system: "ODESystem") -> None:
+    """Run all functions of a system, and see that they are what a search can rely on."""
+    params = torch.as_tensor(system.nominal)[None]
+    for function in system._initial_state.functions:
+        function.check(params)
+    y0 = system.initial_state(params)
+    t = torch.as_tensor(system.times[:1])
+    _check_finite("The initial state", y0, "nominal params", system)
+    observed = system._observables.functions
+    for function in [*system._functions, *observed]:
+        function.check(t, y0, params)
+    _check_finite("`rhs`", system.rhs(t, y0, params), "first time", system)
+
+    t, y, params = _points(system)
+    checked: list[tuple[str, list[str], Callable[..., Tensor]]]
+    checked = [("`rhs`", system.state_names, system.rhs)]
+    checked += [(f.what, ["its value"], partial(_as_column, f)) for f in observed]
+    for what, names, batched in checked:
+        _check_rows(what, batched, (t, y, params))
+        _check_derivatives(what, names, partial(batched, t), (y, params))
+    start = system.initial_state
+    _check_derivatives("`states`", system.state_names, start, (params,))
+    if isinstance(system.jac, OneSample):
+        _check_jac(system, t, y, params)
+    used: list[Callable[..., Tensor]] = [
+        start,
+        *(partial(f, t, y) for _, _, f in checked),
+    ]
+    idle = zip(system.param_names, _unused(used, params))
+    names = [n for n, i in idle if i and n not in system.noise.param_names]
+    if names:
+        warn_user(
+            f"Nothing depends on the param(s) {names}: neither `rhs`, `states`, `observe` "
+            "nor `noise`. They can only be returned as their prior has them; is a name "
+            "misspelled?",
+            UserWarning,
+        )
+
+
+def _points(system: "ODESystem") -> tuple[Tensor, Tensor, Tensor]:
+    """Return times, states and params at which to check: not too special ones."""
+    rng = np.random.RandomState(0)
+    drawn = system.prior.draw(N_POINTS - 1, rng)
+    params = torch.as_tensor(np.concatenate([system.nominal[None], drawn]))
+    y = system.initial_state(params).detach()
+    size = y.abs().amax(1, keepdim=True)
+    size = torch.where(size > 0, size, 1.0)
+    share = torch.as_tensor(rng.uniform(0.01, 0.1, tuple(y.shape)))
+    y = y + share * (y.abs() + 0.1 * size)
+    t = np.linspace(system.times[0], system.times[-1], N_POINTS)
+    return torch.as_tensor(t), y, params
+
+
+def _as_column(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    return function(*tensors)[:, None]
+
+
+def _check_finite(what: str, values: Tensor, where: str, system: "ODESystem") -> None:
+    for name, value in zip(system.state_names, values[0].tolist()):
+        if not np.isfinite(value):
+            params = dict(zip(system.param_names, system.nominal.tolist()))
+            raise ValueError(
+                f"{what} must be finite at the {where}. Got {value} for {name!r}, at the "
+                f"params {params}."
+            )
+
+
+def _check_rows(
+    what: str, function: Callable[..., Tensor], tensors: Sequence[Tensor]
+) -> None:
+    """Refuse a function whose rows depend on each other, or on chance."""
+    together, again = function(*tensors), function(*tensors)
+    apart = [function(*(x[i : i + 1] for x in tensors)) for i in range(len(together))]
+    size = together.abs().nan_to_num(0, 0, 0).amax()
+    for other in (again, torch.cat(apart)):
+        if not torch.allclose(
+            together, other, 1e-8, 1e-10 * float(size), equal_nan=True
+        ):
+            raise ValueError(
+                f"{what} must give the same each time, and for each sample whatever stands "
+                "beside it. Got different values for the same arguments: is something "
+                "random in it, or kept from one call to the next? Randomness in the "
+                "readings is what `noise` is for."
+            )
+
+
+def _check_derivatives(
+    what: str,
+    names: Sequence[str],
+    function: Callable[..., Tensor],
+    points: Sequence[Tensor],
+) -> None:
+    """Refuse a function that is cut off from automatic differentiation.
+
+    Its derivative along a random direction is compared with differences: where those of
+    two steps agree on one number, automatic differentiation must give that too.
+    """
+    rng = np.random.RandomState(0)
+    points = [x.detach() for x in points]
+    along = [
+        x * torch.as_tensor(rng.uniform(0.5, 1.5, x.shape), dtype=x.dtype)
+        for x in points
+    ]
+    pushed = push_tangents(lambda *xs: function(*xs), points, [d[None] for d in along])[
+        0
+    ]
+    with torch.no_grad():
+        differences = [
+            function(*(x + h * d for x, d in zip(points, along)))
+            - function(*(x - h * d for x, d in zip(points, along)))
+            for h in (1e-5, 1e-4)
+        ]
+        size = function(*points).abs()
+    small, large = differences[0] / 2e-5, differences[1] / 2e-4
+    sure = (small - large).abs() <= 1e-3 * small.abs()
+    sure &= small.abs() > 1e-6 * size
+    wrong = sure & ((pushed - small).abs() > 0.02 * small.abs())
+    for j in range(wrong.shape[1]):
+        if wrong[:, j].sum() >= max(2, sure[:, j].sum() / 2):
+            raise ValueError(
+                f"{what} is cut off from differentiation: {names[j]} changes with the "
+                "states and params, but automatic differentiation finds "
+                f"{'no' if not pushed[:, j].any() else 'another'} derivative. Compute with "
+                "y and p themselves: no .detach() or .numpy(), no torch.tensor(…) or "
+                "torch.no_grad() on the way."
+            )
+
+
+def _unused(functions: Sequence[Callable[[Tensor], Tensor]], params: Tensor) -> Tensor:
+    """Return which params change none of the results, of shape (n_params,)."""
+    used = torch.zeros(params.shape[1], dtype=torch.bool)
+    for function in functions:
+        with torch.enable_grad():
+            x = params.detach().clone().requires_grad_()
+            f = function(x)
+            weights = torch.linspace(0.5, 1.5, f[0].numel(), dtype=f.dtype).view(
+                f[0].shape
+            )
+            if not f.requires_grad:
+                continue
+            (slope,) = torch.autograd.grad((weights * f).sum(), x, allow_unused=True)
+        if slope is not None:
+            used |= (slope != 0).any(0)
+    return ~used
+
+
+def _check_jac(system: "ODESystem", t: Tensor, y: Tensor, params: Tensor) -> None:
+    """Compare a given Jacobian with automatic differentiation."""
+    given = system.jac(t, y, params)
+    found = rowwise_jacobian(lambda y: system.rhs(t, y, params), y)
+    size = found.abs().amax((1, 2), keepdim=True)
+    wrong = ((given - found).abs() > 1e-6 * (size + found.abs())).any(0)
+    if wrong.any():
+        i, j = wrong.nonzero()[0].tolist()
+        raise ValueError(
+            "`jac` must return df/dy, row by row. Automatic differentiation of `rhs` finds "
+            f"{found[0, i, j]:g} in row {i}, column {j}; `jac` has {given[0, i, j]:g}."
+        )

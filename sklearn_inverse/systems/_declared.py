@@ -1,0 +1,216 @@
+"""What the words of a system stand for: initial values, observables, times and names."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_inverse.systems._functions import OneSample
+from sklearn_inverse.systems._named import Names
+from sklearn_inverse.utils._validation import check_times as check_increasing
+
+__all__ = [
+    "InitialState",
+    "Observables",
+    "check_keys",
+    "check_times",
+    "find",
+    "read_nominal",
+    "split_params",
+]
+
+
+class InitialState:
+    """States at the first time, as a function of the params.
+
+    Parameters
+    ----------
+    states : dict
+        Each a number, the name of a param, or a function of p.
+
+    names : Names
+        Names of the params.
+    """
+
+    def __init__(self, states: Mapping[str, Any], names: Names):
+        self.numbers: list[float] = []
+        self.copied: list[int] = []
+        self.functions: list[OneSample] = []
+        places: list[list[int]] = [[], [], []]
+        for i, (name, value) in enumerate(states.items()):
+            if isinstance(value, str):
+                value = names.constants.get(value, value)
+            if isinstance(value, str):
+                single = {k: j for k, j in names.places.items() if isinstance(j, int)}
+                known = [*single, *names.constants]
+                self.copied.append(
+                    single[find(value, known, f"The state {name!r} starts at")]
+                )
+                places[1].append(i)
+            elif callable(value):
+                self.functions.append(
+                    OneSample(value, f"`states[{name!r}]`", None, names, ())
+                )
+                places[2].append(i)
+            elif _is_number(value) and np.isfinite(float(value)):
+                self.numbers.append(float(value))
+                places[0].append(i)
+            else:
+                raise ValueError(
+                    f"The state {name!r} must start at a finite number, a param's name, or "
+                    f"a function of p. Got {value!r}."
+                )
+        self.order = np.argsort(places[0] + places[1] + places[2]).tolist()
+
+    def __call__(self, params: Tensor) -> Tensor:
+        """Return states (n_samples, n_states) at params (n_samples, n_params)."""
+        numbers = params.new_tensor(self.numbers).expand(len(params), -1)
+        computed = [function(params)[:, None] for function in self.functions]
+        return torch.cat([numbers, params[:, self.copied], *computed], 1)[:, self.order]
+
+
+class Observables:
+    """What an instrument reports of the states.
+
+    Parameters
+    ----------
+    observe : None, list of str or dict
+        States by name; or names, each with a state or a function of (t, y, p).
+
+    states, params : Names
+        Names of the states and params.
+    """
+
+    def __init__(self, observe: Any, states: Names, params: Names):
+        known = list(states.places)
+        if observe is None:
+            observe = known
+        if isinstance(observe, Sequence):
+            observe = {
+                name: name
+                for name in ([observe] if isinstance(observe, str) else observe)
+            }
+        if not isinstance(observe, Mapping):
+            raise TypeError(
+                "`observe` must be a list of states or a dict of names with functions, as "
+                f"in {{'cases': lambda t, y, p: 763 * y[0]}}. Got {observe!r}."
+            )
+        self.names = check_keys("observe", observe)
+        self.sources: list[Any] = [
+            states.places[find(source, known, f"The observable {name!r} is")]
+            if isinstance(source, str)
+            else OneSample(source, f"`observe[{name!r}]`", states, params, ())
+            for name, source in observe.items()
+        ]
+        self.functions = [f for f in self.sources if isinstance(f, OneSample)]
+        self.are_states = self.sources == list(range(len(known)))
+
+    def __call__(self, times: np.ndarray, y: Tensor, params: Tensor) -> Tensor:
+        """Return observables (n_samples, n_times, n_channels) at states."""
+        if not self.functions:
+            return y if self.are_states else y[..., self.sources]
+        t = torch.as_tensor(times, dtype=y.dtype, device=y.device).repeat(len(y))
+        flat = t, y.flatten(0, 1), params.repeat_interleave(y.shape[1], dim=0)
+        columns = [
+            source(*flat).view(y.shape[:2])
+            if isinstance(source, OneSample)
+            else y[..., source]
+            for source in self.sources
+        ]
+        return torch.stack(columns, dim=-1)
+
+
+def split_params(
+    params: Mapping[Any, Any], state_names: list[str]
+) -> tuple[dict[Any, Any], dict[str, float]]:
+    """Return priors of what is estimated, and values of what is known."""
+    names = [*state_names, *check_keys("params", params)]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"States and params must have different names. Got {twice[0]!r} twice: "
+            "call an unknown initial value otherwise, as in states={'x': 'x0'}."
+        )
+    constants = {
+        key: float(value) for key, value in params.items() if _is_number(value)
+    }
+    priors = {key: prior for key, prior in params.items() if key not in constants}
+    if not priors:
+        raise ValueError(
+            "`params` must leave something to estimate: at least one with a prior, such "
+            f"as (low, high). Got {dict(params)!r}."
+        )
+    return priors, constants
+
+
+def read_nominal(nominal: Any, prior: Any) -> np.ndarray:
+    """Return nominal values of all params: medians of the prior where none are given."""
+    values = np.array(prior.median)
+    if nominal is not None and not isinstance(nominal, Mapping):
+        raise TypeError(
+            "`nominal` must be a dict of params by name, as in "
+            f"{{{prior.names[0]!r}: {values[0]:g}}}. Got {nominal!r}."
+        )
+    for name, value in (nominal or {}).items():
+        if name in prior.groups:
+            values[prior.groups[name]] = value
+        else:
+            find(name, prior.names, "`nominal` has")
+            values[prior.names.index(name)] = value
+    for name, value, one in zip(prior.names, values, prior.marginals):
+        low, high = one.support
+        if not low <= value <= high:
+            raise ValueError(
+                "Every nominal value must be possible under its prior. Got "
+                f"{name!r} = {value:g}, whose prior {one} allows [{low:g}, {high:g}]."
+            )
+    return values
+
+
+def find(name: str, known: Sequence[str], where: str) -> str:
+    """Return the name if it is known; else say which may be meant."""
+    if name in known:
+        return name
+    close = difflib.get_close_matches(str(name), known, 1)
+    meant = f"Did you mean {close[0]!r}?" if close else f"Known are {list(known)}."
+    raise ValueError(f"{where} {name!r}, which is not known here. {meant}")
+
+
+def check_keys(what: str, given: Any) -> list[str]:
+    """Return names; any text will do: y["2-PG"] where y.name cannot be written."""
+    if not isinstance(given, Mapping) or not given:
+        raise TypeError(
+            f"`{what}` must be a dict with at least one name, as in "
+            f"{{'x': {'(0, 1)' if what == 'params' else '1.0'}}}. Got {given!r}."
+        )
+    names = [n for key in given for n in (key if isinstance(key, tuple) else (key,))]
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"Names in `{what}` must be text. Got {name!r}.")
+    return names
+
+
+def check_times(times: Any) -> np.ndarray:
+    """Return output times as numbers, at least two of them, increasing."""
+    given = np.asarray(times)
+    if given.dtype.kind not in "iuf":
+        raise ValueError(
+            "`times` must be numbers, in the unit of time of the rates. Got "
+            f"{given.ravel()[:1].tolist()} ({given.dtype}). From dates, take "
+            "(dates - dates[0]) / np.timedelta64(1, 'D') for days."
+        )
+    given = np.array(check_increasing(times))
+    if len(given) < 2:
+        raise ValueError(
+            "`times` must hold at least two times: at the first, `states` hold. Got "
+            f"{given.tolist()}. Put the start before it."
+        )
+    return given
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
