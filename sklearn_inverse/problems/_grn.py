@@ -83,8 +83,9 @@ def grn(*, activation="tanh"):
     Examples
     --------
     >>> from sklearn_inverse.problems import grn
-    >>> grn(activation="sigmoid")
-    ODESystem('grn', n_states=20, n_params=40, n_channels=20, n_times=100)
+    >>> system = grn(activation="sigmoid")
+    >>> system.n_states, system.n_params, system.n_times
+    (20, 40, 100)
     """
     if activation not in ACTIVATIONS:
         raise ValueError(
@@ -92,40 +93,36 @@ def grn(*, activation="tanh"):
             "instead."
         )
     genes = range(1, N_GENES + 1)
-    j = np.arange(1, 2 * N_GENES + 1)
+    names = [f"K{i}_{(i + k - 1) % N_GENES + 1}" for k in (0, 1) for i in genes]
+    nominal = np.sqrt(2.0) * np.sin(np.arange(1, 2 * N_GENES + 1) ** 2)
     source = "computed with SciPy: DOP853 and Radau at rtol 1e-13 agree to 2e-13"
     return ODESystem(
         partial(rhs, activation),
         jac=partial(jac, activation),
-        initial_state=np.linspace(0.1, 2.0, N_GENES),
-        nominal=np.sqrt(2.0) * np.sin(j**2),
-        bounds=[[-3.0, 3.0]] * len(j),
+        states={f"x{i}": i / 10 for i in genes},
+        params=dict.fromkeys(names, (-3.0, 3.0)),
+        nominal=dict(zip(names, nominal)),
         times=np.linspace(0.0, 5.0, 100),
-        state_names=[f"x{i}" for i in genes],
-        param_names=[
-            f"K{i}_{(i + k - 1) % N_GENES + 1}" for k in (0, 1) for i in genes
-        ],
         units={"time": "1", "states": "1", "params": "1"},
         name="grn",
         reference=(5.0, STATES_AT_5, source) if activation == "tanh" else None,
     )
 
 
-def rhs(activation, t, x, params):
+def rhs(activation, t, y, p):
     """Right-hand side."""
-    own, neighbor = params.split(N_GENES, dim=-1)
-    g, _ = ACTIVATIONS[activation]
-    regulation = own * g(x) + neighbor * g(x).roll(-1, dims=-1)
-    return BASAL + regulation - DECAY * x
+    own, neighbor = p[:N_GENES], p[N_GENES:]
+    action = ACTIVATIONS[activation][0](y[:])
+    return BASAL + own * action + neighbor * np.roll(action, -1) - DECAY * y[:]
 
 
-def jac(activation, t, x, params):
+def jac(activation, t, y, p):
     """Jacobian by the states."""
-    own, neighbor = params.split(N_GENES, dim=-1)
-    _, slope = ACTIVATIONS[activation]
-    by_own = torch.diag_embed(own * slope(x) - DECAY)
-    by_neighbor = torch.diag_embed(neighbor * slope(x).roll(-1, dims=-1))
-    return by_own + by_neighbor.roll(1, dims=-1)
+    own, neighbor = p[:N_GENES], p[N_GENES:]
+    slope = ACTIVATIONS[activation][1](y[:])
+    diagonal = np.eye(N_GENES)
+    beside = np.roll(diagonal, 1, axis=1) * (np.roll(neighbor, 1) * slope)
+    return diagonal * (own * slope - DECAY) + beside
 
 
 def _tanh_slope(x):
@@ -137,12 +134,12 @@ def _sigmoid_slope(x):
 
 
 def _hill2(x):
-    square = x.clamp(min=0) ** 2
+    square = np.maximum(x, 0) ** 2
     return square / (1 + square)
 
 
 def _hill2_slope(x):
-    x = x.clamp(min=0)
+    x = np.maximum(x, 0)
     return 2 * x / (1 + x**2) ** 2
 
 

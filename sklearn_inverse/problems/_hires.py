@@ -1,9 +1,8 @@
 """HIRES: the high irradiance response of plants, by eight states of phytochrome."""
 
 import numpy as np
-import torch
 
-from sklearn_inverse.systems._system import ODESystem
+from sklearn_inverse.systems._reactions import ReactionSystem
 
 __all__ = ["hires"]
 
@@ -41,7 +40,7 @@ def hires():
 
     Returns
     -------
-    system : ODESystem
+    system : ReactionSystem
         Dimensionless concentrations at 101 times up to 321.8122. Params within half and
         one and a half times their published values. One invariant: the enzyme, E and
         PfrX'E together.
@@ -73,19 +72,29 @@ def hires():
     --------
     >>> from sklearn_inverse.problems import hires
     >>> system = hires()
-    >>> system
-    ODESystem('hires', n_states=8, n_params=10, n_channels=8, n_times=101)
+    >>> system.param_names
+    ['k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'k_plus', 'k_minus', 'k_star', 'o_ks']
+    >>> system.reactions[-1]
+    "PfrX'E -> E"
     """
-    nominal = list(NOMINAL.values())
-    return ODESystem(
-        rhs,
-        jac=jac,
-        initial_state=[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0057],
-        nominal=nominal,
-        bounds=np.outer(nominal, [0.5, 1.5]),
+    return ReactionSystem(
+        {
+            "-> Pr": "o_ks",
+            "Pr <-> Pfr": ("k1", "k2"),
+            "PrX <-> PfrX": ("k1", "k2"),
+            "PrX' <-> PfrX'": ("k1", "k2"),
+            "PrX -> Pr": "k6",
+            "Pfr -> PfrX": "k3",
+            "PrX' -> PrX": "k5",
+            "PfrX -> PfrX'": "k4",
+            "PfrX' + E <-> PfrX'E": ("k_plus", "k_minus"),
+            "PfrX'E -> PrX' + E": "k2",
+            "PfrX'E -> E": "k_star",
+        },
+        initial={"Pr": 1.0, "E": 0.0057},
+        nominal=NOMINAL,
         times=np.linspace(0.0, 321.8122, 101),
-        state_names=list(STATES_AT_END),
-        param_names=list(NOMINAL),
+        species=list(STATES_AT_END),
         units={"time": "1", "states": "1", "params": "1"},
         name="hires",
         reference=(
@@ -93,43 +102,5 @@ def hires():
             list(STATES_AT_END.values()),
             "Test Set for IVP Solvers, University of Bari",
         ),
-        invariants=[[0, 0, 0, 0, 0, 0, 1, 1]],
+        invariants=["PfrX'E + E"],
     )
-
-
-def rhs(t, y, params):
-    """Right-hand side."""
-    y1, y2, y3, y4, y5, y6, y7, y8 = y.unbind(-1)
-    k1, k2, k3, k4, k5, k6, k_plus, k_minus, k_star, o_ks = params.unbind(-1)
-    binding = k_plus * y6 * y8
-    dy7 = binding - (k2 + k_minus + k_star) * y7
-    dydt = [
-        -k1 * y1 + k2 * y2 + k6 * y3 + o_ks,
-        k1 * y1 - (k2 + k3) * y2,
-        -(k6 + k1) * y3 + k2 * y4 + k5 * y5,
-        k3 * y2 + k1 * y3 - (k4 + k2) * y4,
-        -(k1 + k5) * y5 + k2 * (y6 + y7),
-        -binding + k4 * y4 + k1 * y5 - k2 * y6 + k_minus * y7,
-        dy7,
-        -dy7,
-    ]
-    return torch.stack(dydt, dim=-1)
-
-
-def jac(t, y, params):
-    """Jacobian by the states."""
-    k1, k2, k3, k4, k5, k6, k_plus, k_minus, k_star, _ = params.unbind(-1)
-    o = torch.zeros_like(k1)
-    by6, by8 = k_plus * y[..., 7], k_plus * y[..., 5]  # of the binding k₊ y₆ y₈
-    decay = k2 + k_minus + k_star
-    rows = [
-        [-k1, k2, k6, o, o, o, o, o],
-        [k1, -(k2 + k3), o, o, o, o, o, o],
-        [o, o, -(k6 + k1), k2, k5, o, o, o],
-        [o, k3, k1, -(k4 + k2), o, o, o, o],
-        [o, o, o, o, -(k1 + k5), k2, k2, o],
-        [o, o, o, k4, k1, -by6 - k2, k_minus, -by8],
-        [o, o, o, o, o, by6, -decay, by8],
-        [o, o, o, o, o, -by6, decay, -by8],
-    ]
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)

@@ -1,9 +1,11 @@
 """Lotka-Volterra: hares, and the lynx that eat them."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from sklearn_inverse.ode import MassAction
-from sklearn_inverse.systems._system import ODESystem
+from sklearn_inverse.probability import LogUniform
+from sklearn_inverse.systems._reactions import ReactionSystem
 from sklearn_inverse.utils._validation import check_times
 
 __all__ = ["lotka_volterra"]
@@ -18,11 +20,21 @@ NOMINAL = {
     "lynx0": 5.95,
 }
 
-# Births, catches, deaths and growth as reactions, which have a compiled solver.
-EFFECTS = np.array([[1, -1, 0, 0], [0, 0, -1, 1]])
-ORDERS = np.array([[1, 1, 0, 1], [0, 1, 1, 1]])
+BOUNDS = {
+    "alpha": (0.2, 1.6),
+    "beta": (0.006, 0.15),
+    "gamma": (0.2, 1.6),
+    "delta": (0.006, 0.15),
+    "hare0": (10, 100),
+    "lynx0": (2, 20),
+}
 
-BOUNDS = [[0.2, 1.6], [0.006, 0.15], [0.2, 1.6], [0.006, 0.15], [10, 100], [2, 20]]
+REACTIONS = {
+    "hare -> 2 hare": "alpha",
+    "hare + lynx -> lynx": "beta",
+    "lynx ->": "gamma",
+    "hare + lynx -> hare + 2 lynx": "delta",
+}
 
 
 def lotka_volterra(*, unknown_initial_state=False, bounds=None, times=None):
@@ -34,17 +46,17 @@ def lotka_volterra(*, unknown_initial_state=False, bounds=None, times=None):
         Whether the first year's hares and lynx are params too, ``hare0`` and ``lynx0``.
         If False, they are 33.9 and 5.95.
 
-    bounds : array-like of shape (n_params, 2), default=None
-        Box of the params. If None, one that holds the estimates for Hudson's Bay with
-        room to spare.
+    bounds : dict or array-like of shape (n_params, 2), default=None
+        Lowest and highest values of the params, or of some of them by name. If None, a
+        box that holds the estimates for Hudson's Bay with room to spare.
 
     times : array-like of shape (n_times,), default=None
         Output times in years. If None, 0, 1, …, 20.
 
     Returns
     -------
-    system : ODESystem
-        Thousands of pelts of ``hare`` and ``lynx``. Params on a log10 scale.
+    system : ReactionSystem
+        Thousands of pelts of ``hare`` and ``lynx``. Params are log-uniform.
 
     Notes
     -----
@@ -71,40 +83,39 @@ def lotka_volterra(*, unknown_initial_state=False, bounds=None, times=None):
     >>> from sklearn_inverse.problems import lotka_volterra
     >>> lotka_volterra().param_names
     ['alpha', 'beta', 'gamma', 'delta']
-    >>> lotka_volterra(unknown_initial_state=True, times=range(1900, 1921))
-    ODESystem('lotka_volterra', n_states=2, n_params=6, n_channels=2, n_times=21)
+    >>> lotka_volterra(unknown_initial_state=True, bounds={"lynx0": (1, 30)}).bounds[5]
+    array([ 1., 30.])
     """
-    n_params = 6 if unknown_initial_state else 4
-    nominal = list(NOMINAL.values())
+    names = list(NOMINAL)[: 6 if unknown_initial_state else 4]
+    if bounds is not None and not isinstance(bounds, Mapping):
+        if np.shape(bounds) != (len(names), 2):
+            raise ValueError(
+                "`bounds` must be a dict or have one (lower, upper) row for each of "
+                f"{names}. Got shape {np.shape(bounds)} instead."
+            )
+        bounds = dict(zip(names, bounds))
+    bounds = {name: BOUNDS[name] for name in names} | dict(bounds or {})
+    if len(bounds) > len(names):
+        raise ValueError(
+            f"`bounds` may hold {names}. Got {list(bounds)[len(names) :]}."
+        )
+    # The published values, and the reference there, go with boxes that hold them.
+    holds = all(low <= NOMINAL[name] <= high for name, (low, high) in bounds.items())
     times = check_times(np.arange(21.0) if times is None else times)
     rates = ["1/year", "1/(year thousand pelts)"] * 2
-    # The initial states are params of reactions that neither use nor make anything.
-    silent = np.zeros((2, n_params - 4), dtype=int)
-    rhs = MassAction(np.hstack([EFFECTS, silent]), np.hstack([ORDERS, silent]))
-    return ODESystem(
-        rhs,
-        jac=rhs.jac,
-        initial_state=initial_state if unknown_initial_state else nominal[4:],
-        nominal=nominal[:n_params],
-        bounds=BOUNDS[:n_params] if bounds is None else bounds,
-        scale="log10",
-        times=times,
-        state_names=["hare", "lynx"],
-        param_names=list(NOMINAL)[:n_params],
-        units={
-            "time": "year",
-            "states": "thousand pelts",
-            "params": [*rates, "thousand pelts", "thousand pelts"][:n_params],
+    units = dict(zip(names, [*rates, "thousand pelts", "thousand pelts"]))
+    source = "computed with SciPy: DOP853 and Radau at rtol 1e-13 agree to 1e-13"
+    reference = times[0] + 20.0, [30.02134546327, 6.021080631407], source
+    return ReactionSystem(
+        REACTIONS,
+        initial={
+            "hare": "hare0" if unknown_initial_state else NOMINAL["hare0"],
+            "lynx": "lynx0" if unknown_initial_state else NOMINAL["lynx0"],
         },
+        params={name: LogUniform(*pair) for name, pair in bounds.items()},
+        nominal={name: NOMINAL[name] for name in names} if holds else None,
+        times=times,
+        units={"time": "year", "states": "thousand pelts", **units},
         name="lotka_volterra",
-        reference=(
-            times[0] + 20.0,
-            [30.02134546327, 6.021080631407],
-            "computed with SciPy: DOP853 and Radau at rtol 1e-13 agree to 1e-13",
-        ),
+        reference=reference if holds else None,
     )
-
-
-def initial_state(params):
-    """Hares and lynx at the first time, when they are params."""
-    return params[..., 4:]

@@ -1,9 +1,8 @@
 """Oregonator: the limit cycle of the Belousov-Zhabotinsky reaction."""
 
 import numpy as np
-import torch
 
-from sklearn_inverse.systems._system import ODESystem
+from sklearn_inverse.systems._reactions import ReactionSystem
 
 __all__ = ["oregonator"]
 
@@ -15,7 +14,7 @@ def oregonator():
 
     Returns
     -------
-    system : ODESystem
+    system : ReactionSystem
         Scaled concentrations of bromous acid, bromide and cerium(IV) at 101 times up to
         360. Params ``s``, ``q`` and ``w`` within half and one and a half times their
         published values.
@@ -27,6 +26,9 @@ def oregonator():
         y_1' &= s\,\bigl(y_2 + y_1 (1 - q\,y_1 - y_2)\bigr) \\
         y_2' &= \bigl(y_3 - (1 + y_1)\,y_2\bigr) / s \\
         y_3' &= w\,(y_1 - y_3)
+
+    Their terms stand as reactions, which have a compiled solver; as the concentrations
+    are scaled each in its own way, these are not those of the chemistry.
 
     References
     ----------
@@ -40,16 +42,22 @@ def oregonator():
     >>> dict(zip(system.param_names, system.nominal.tolist()))
     {'s': 77.27, 'q': 8.375e-06, 'w': 0.161}
     """
-    nominal = [77.27, 8.375e-6, 0.161]
-    return ODESystem(
-        rhs,
-        jac=jac,
-        initial_state=[1.0, 2.0, 3.0],
-        nominal=nominal,
-        bounds=np.outer(nominal, [0.5, 1.5]),
+    return ReactionSystem(
+        {
+            "Br -> Br + HBrO2": "s",
+            "HBrO2 -> 2 HBrO2": "s",
+            "2 HBrO2 -> HBrO2": "s*q",
+            "Br + HBrO2 -> Br": "s",
+            "Ce4 -> Ce4 + Br": "1/s",
+            "Br ->": "1/s",
+            "Br + HBrO2 -> HBrO2": "1/s",
+            "HBrO2 -> HBrO2 + Ce4": "w",
+            "Ce4 ->": "w",
+        },
+        initial={"HBrO2": 1.0, "Br": 2.0, "Ce4": 3.0},
+        nominal={"s": 77.27, "q": 8.375e-6, "w": 0.161},
         times=np.linspace(0.0, 360.0, 101),
-        state_names=["HBrO2", "Br", "Ce4"],
-        param_names=["s", "q", "w"],
+        species=["HBrO2", "Br", "Ce4"],
         units={"time": "1", "states": "1", "params": "1"},
         name="oregonator",
         reference=(
@@ -58,24 +66,3 @@ def oregonator():
             "Test Set for IVP Solvers, University of Bari",
         ),
     )
-
-
-def rhs(t, y, params):
-    """Right-hand side."""
-    y1, y2, y3 = y.unbind(-1)
-    s, q, w = params.unbind(-1)
-    dydt = [s * (y2 + y1 * (1 - q * y1 - y2)), (y3 - (1 + y1) * y2) / s, w * (y1 - y3)]
-    return torch.stack(dydt, dim=-1)
-
-
-def jac(t, y, params):
-    """Jacobian by the states."""
-    y1, y2, _ = y.unbind(-1)
-    s, q, w = params.unbind(-1)
-    zero = torch.zeros_like(y1)
-    rows = [
-        [s * (1 - 2 * q * y1 - y2), s * (1 - y1), zero],
-        [-y2 / s, -(1 + y1) / s, 1 / s],
-        [w, zero, -w],
-    ]
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)

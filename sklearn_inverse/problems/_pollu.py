@@ -95,15 +95,18 @@ def pollu():
     --------
     >>> from sklearn_inverse.problems import pollu
     >>> system = pollu()
-    >>> system
-    ReactionSystem('pollu', n_states=20, n_params=25, n_channels=20, n_times=100)
-    >>> system.reactions[3], system.nominal[3].item(), system.units["params"][3]
+    >>> system.n_states, system.n_params, system.n_times
+    (20, 25, 100)
+    >>> system.reactions[3], system.nominal[3].item(), system.units["k4"]
     ('HCHO -> 2 HO2 + CO', 0.00086, '1/min')
     """
-    is_first_order = ["+" not in text.split("->")[0] for text in RATE_CONSTANTS]
+    units = {
+        f"k{j}": "1/(ppm min)" if "+" in text.split("->")[0] else "1/min"
+        for j, text in enumerate(RATE_CONSTANTS, start=1)
+    }
     return ReactionSystem(
         list(RATE_CONSTANTS),
-        initial_state={
+        initial={
             "NO": 0.2,
             "O3": 0.04,
             "HCHO": 0.1,
@@ -113,12 +116,8 @@ def pollu():
         },
         nominal=list(RATE_CONSTANTS.values()),
         times=np.linspace(0.0, 60.0, 100),
-        state_names=list(STATES_AT_60),
-        units={
-            "time": "min",
-            "states": "ppm",
-            "params": ["1/min" if first else "1/(ppm min)" for first in is_first_order],
-        },
+        species=list(STATES_AT_60),
+        units={"time": "min", "states": "ppm", **units},
         name="pollu",
         reference=(
             60.0,

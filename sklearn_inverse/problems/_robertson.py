@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sklearn_inverse.probability import LogUniform
 from sklearn_inverse.systems._reactions import ReactionSystem
 
 __all__ = ["robertson"]
@@ -44,13 +45,12 @@ def robertson():
     >>> system.invariants
     array([[1., 1., 1.]])
     """
-    nominal = np.array([0.04, 3e7, 1e4])
+    nominal = {"k1": 0.04, "k2": 3e7, "k3": 1e4}
     return ReactionSystem(
         ["A -> B", "B + B -> C + B", "B + C -> A + C"],
-        initial_state={"A": 1.0},
+        initial={"A": 1.0},
+        params={k: LogUniform(0.1 * value, 10 * value) for k, value in nominal.items()},
         nominal=nominal,
-        bounds=np.outer(nominal, [0.1, 10.0]),
-        scale="log10",
         times=[0.0, *np.geomspace(1e-5, 1e5, 50)],
         units={"time": "s", "states": "fraction of the total", "params": "1/s"},
         name="robertson",

@@ -1,7 +1,6 @@
 """Van der Pol's oscillator: long creeping phases and sudden jumps."""
 
 import numpy as np
-import torch
 
 from sklearn_inverse.systems._system import ODESystem
 
@@ -42,12 +41,9 @@ def van_der_pol():
     return ODESystem(
         rhs,
         jac=jac,
-        initial_state=[2.0, 0.0],
-        nominal=[1000.0],
-        bounds=[[500.0, 1500.0]],
+        states={"y1": 2.0, "y2": 0.0},
+        params={"mu": (500.0, 1500.0)},
         times=np.linspace(0.0, 2000.0, 101),
-        state_names=["y1", "y2"],
-        param_names=["mu"],
         units={"time": "1", "states": "1", "params": "1"},
         name="van_der_pol",
         reference=(
@@ -58,17 +54,11 @@ def van_der_pol():
     )
 
 
-def rhs(t, y, params):
+def rhs(t, y, p):
     """Right-hand side."""
-    y1, y2 = y.unbind(-1)
-    mu = params[..., 0]
-    return torch.stack([y2, mu * (1 - y1**2) * y2 - y1], dim=-1)
+    return y.y2, p.mu * (1 - y.y1**2) * y.y2 - y.y1
 
 
-def jac(t, y, params):
+def jac(t, y, p):
     """Jacobian by the states."""
-    y1, y2 = y.unbind(-1)
-    mu = params[..., 0]
-    zero, one = torch.zeros_like(y1), torch.ones_like(y1)
-    entries = [zero, one, -2 * mu * y1 * y2 - 1, mu * (1 - y1**2)]
-    return torch.stack(entries, dim=-1).unflatten(-1, (2, 2))
+    return [[0, 1], [-2 * p.mu * y.y1 * y.y2 - 1, p.mu * (1 - y.y1**2)]]

@@ -100,12 +100,14 @@ class Rates:
             In the precision of the tensors.
         """
         values = dict(self._constants)
-        for columns, tensor in zip(self._columns, tensors):
+        for columns, tensor in zip(self._columns, tensors, strict=True):
             parts = tensor.unbind(-1)
             values |= {name: parts[i] for name, i in columns}
         zero = tensors[-1].new_zeros(tensors[-1].shape[:-1])
         rates = eval(self._code, SPACE, values)
-        return torch.stack([zero + rate for rate in rates], dim=-1)
+        return torch.stack(
+            [r if getattr(r, "ndim", 0) else zero + r for r in rates], dim=-1
+        )
 
     def __reduce__(self):
         return Rates, self._made_of

@@ -1,10 +1,21 @@
-"""ReactionSystem: mass-action kinetics written as reaction strings."""
+"""ReactionSystem: kinetics written as reactions with their rates."""
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from sklearn_inverse.ode import MassAction
+from sklearn_inverse.ode._rhs import rowwise_jacobian
+from sklearn_inverse.systems._rates import Rates, monomials, names_in, parse_rate, plain
 from sklearn_inverse.systems._stoichiometry import (
+    Reaction,
     left_null_space,
+    read_reaction,
     read_reactions,
     read_sum,
     to_row,
@@ -15,142 +26,251 @@ __all__ = ["ReactionSystem"]
 
 
 class ReactionSystem(ODESystem):
-    r"""Mass-action kinetics :math:`y' = S\,\mathrm{diag}(k)\,m(y)` from reactions.
+    r"""Kinetics :math:`y' = S\,r(y; p)` from reactions and their rates.
 
-    Reaction :math:`j` runs at the rate :math:`k_j m_j(y)`, where :math:`m_j` is the
-    product of its reactants' concentrations. The params are the rate constants, one per
-    reaction and in their order.
+    Where rates are mass action, or other polynomials of the species, the system is
+    solved by compiled code, far faster than any other.
 
     Parameters
     ----------
-    reactions : list of str
-        Such as ``"HO2 + NO -> NO2 + OH"``, ``"HCHO -> 2 HO2 + CO"``, ``"-> A"`` for a
-        source and ``"A ->"`` for a sink. Reactants have whole coefficients, which set
-        the order; those of products may be decimals.
+    reactions : dict, list of (str, rate) or list of str
+        Reactions such as ``"HO2 + NO -> NO2 + OH"``, ``"HCHO -> 2 HO2 + CO"``, ``"-> A"``
+        for a source and ``"A ->"`` for a sink, with their rates; a list where the same
+        reaction comes twice. A rate is one of
 
-    initial_state : dict, array-like of shape (n_states,) or callable
-        State at ``times[0]``. A dict names the species that are present; all others
-        start at zero. A callable is as for :class:`ODESystem`.
+        - a rate constant: a param's name, a number, or an expression of params, such as
+          ``"2*k1"``. Reaction j then runs at this times the product of its reactants, as
+          often as their whole coefficients say (2 A: :math:`k A^2`);
+        - a law, such as ``"vmax*S/(km + S)"``: an expression that holds a species. It is
+          the whole rate.
+
+        Expressions consist of numbers, names, ``+ - * / **``, parentheses, abs, cos, exp,
+        log, max, min, sin, sqrt and tanh. A reversible reaction ``"A + B <-> C"`` has a
+        pair of rates (forward, backward). A list of reactions alone has the rate
+        constants ``k1``, ``k2`` and so on.
+
+    initial : dict
+        Species with their values at ``times[0]``: a number, the name of a param, or a
+        function of p. All others start at zero.
+
+    params : dict, default=None
+        As for :class:`ODESystem`. If None, those that the rates name, each within half
+        and one and a half times ``nominal``.
 
     times : array-like of shape (n_times,)
         Output times, increasing.
 
-    nominal : array-like of shape (n_reactions,), default=None
-        Published or typical rate constants. If None, the middle of ``bounds``.
+    nominal : dict, default=None
+        As for :class:`ODESystem`. Without ``params``, values of all that the rates name;
+        a list will do, in order of appearance.
 
-    bounds : array-like of shape (n_reactions, 2), default=None
-        Lower and upper bound of each rate constant. If None, half and one and a half
-        times ``nominal``.
-
-    state_names : list of str, default=None
-        Species in the order of the states. If None, in order of appearance.
+    species : list of str, default=None
+        The states in their order; they may hold more than react. If None, in order of
+        appearance.
 
     invariants : list of str or array-like, default=None
         What the reactions conserve: sums such as ``"NO + NO2 + 2 N2O5"``, or rows of
         shape (n_invariants, n_states). If None, a basis of the left null space of the
         stoichiometric matrix.
 
-    scale, observe, param_names, channel_names, units, name, reference : object
+    observe, noise, units, name, reference : object
         As for :class:`ODESystem`.
 
     Attributes
     ----------
     reactions : list of str
-        The reactions, as given.
+        The reactions; a reversible one is there in both directions.
 
     stoichiometry : ndarray of shape (n_states, n_reactions)
         :math:`S`: what each reaction makes of each species, less what it uses up.
 
+    kinetics : MassAction or None
+        The same as mass action, for the compiled solver, where the rates are
+        polynomials: its params are :meth:`rates`.
+
     Raises
     ------
     ValueError
-        If a reaction cannot be read, names a species that ``state_names`` lacks, or if
-        the numbers of rate constants, bounds or initial values do not fit.
+        If a reaction or a rate cannot be read or can be read in two ways, or if it names
+        what is neither a species nor a param.
 
     See Also
     --------
     ODESystem : Any other system of equations.
 
+    Notes
+    -----
+    Of Catalyst and Cantera, ``→``, ``-->``, ``=>``, ``⇌``, ``<-->``, ``<=>`` and ``0`` or
+    ``∅`` for nothing are read where they mean the same there as here.
+
     Examples
     --------
     >>> from sklearn_inverse.systems import ReactionSystem
     >>> system = ReactionSystem(
-    ...     ["E + S -> ES", "ES -> E + S", "ES -> E + P"],
-    ...     initial_state={"E": 1.0, "S": 5.0},
+    ...     {"E + S <-> ES": ("on", "off"), "ES -> E + P": "2*off", "P ->": "v*P/(1 + P)"},
+    ...     initial={"E": 1.0, "S": "s0"},
+    ...     params={"on": (1, 3), "off": (0.5, 2), "v": 0.1, "s0": (4, 6)},
     ...     times=[0.0, 1.0, 2.0],
-    ...     nominal=[2.0, 1.0, 0.5],
     ... )
-    >>> system.state_names
-    ['E', 'S', 'ES', 'P']
+    >>> system.state_names, system.param_names
+    (['E', 'S', 'ES', 'P'], ['on', 'off', 's0'])
     >>> system.stoichiometry.astype(int)
-    array([[-1,  1,  1],
-           [-1,  1,  0],
-           [ 1, -1, -1],
-           [ 0,  0,  1]])
+    array([[-1,  1,  1,  0],
+           [-1,  1,  0,  0],
+           [ 1, -1, -1,  0],
+           [ 0,  0,  1, -1]])
 
-    Enzyme and substrate are conserved, whether free or bound:
+    The enzyme is conserved, whether free or bound:
 
-    >>> len(system.invariants), bool((system.invariants @ system.stoichiometry).any())
-    (2, False)
+    >>> system.invariants
+    array([[1., 0., 1., 0.]])
     """
+
+    _as_params: list[int] | None = None  # the rates, where each of them is a param
 
     def __init__(
         self,
-        reactions,
+        reactions: Mapping[str, Any] | Sequence[Any],
         *,
-        initial_state,
-        times,
-        nominal=None,
-        bounds=None,
-        state_names=None,
-        invariants=None,
-        scale="linear",
-        observe=None,
-        param_names=None,
-        channel_names=None,
-        units=None,
-        name=None,
-        reference=None,
+        initial: Mapping[str, Any],
+        times: Any,
+        params: Mapping[Any, Any] | None = None,
+        observe: Any = None,
+        noise: Any = None,
+        nominal: Any = None,
+        species: Sequence[str] | None = None,
+        units: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        reference: Any = None,
+        invariants: Any = None,
     ):
-        self.reactions = list(reactions)
-        used, made, state_names = read_reactions(self.reactions, state_names)
+        read = [pair for entry in _entries(reactions) for pair in _directions(*entry)]
+        self.reactions = [reaction.text for reaction, _ in read]
+        used, made, state_names = read_reactions(self.reactions, species)
+        if len(set(state_names)) < len(state_names):
+            raise ValueError(f"`species` must differ. Got {state_names} instead.")
         self.stoichiometry = made - used
-        mass_action = MassAction(self.stoichiometry, used)
+        self._laws = [rate for _, rate in read]
+        variables = {plain(s) for s in state_names}
+        for reaction, rate in read:
+            _check_meaning(reaction, not variables.isdisjoint(names_in(rate)))
+        self._initial = _check_initial(initial, state_names)
+        if params is None:
+            names = [
+                n for _, rate in read for n in names_in(rate) if n not in variables
+            ]
+            params, nominal = _around(nominal, list(dict.fromkeys(names)))
+        self._terms = _as_mass_action(self._laws, used, state_names)
         super().__init__(
-            mass_action,
-            jac=mass_action.jac,
-            initial_state=_check_initial_state(initial_state, state_names),
-            bounds=self._check_rate_constants(nominal, bounds),
+            self.rhs,
+            states=self._initial,
+            params=params,
             times=times,
-            nominal=nominal,
-            scale=scale,
             observe=observe,
-            state_names=state_names,
-            param_names=param_names,
-            channel_names=channel_names,
+            noise=noise,
+            nominal=nominal,
             units=units,
             name=name or "reactions",
             reference=reference,
-            invariants=self._check_invariants(invariants, state_names),
+            invariants=self._check_invariants(invariants),
         )
 
-    def _check_rate_constants(self, nominal, bounds):
-        """Return the bounds, from ``nominal`` if need be."""
-        if nominal is None and bounds is None:
-            raise ValueError(
-                "`nominal` and `bounds` cannot both be None: give the rate constants, "
-                "the bounds between which they lie, or both."
-            )
-        for what, values in (("nominal", nominal), ("bounds", bounds)):
-            n_reactions = len(self.reactions)
-            if values is not None and np.shape(values)[:1] != (n_reactions,):
-                raise ValueError(
-                    f"`{what}` must have one entry per reaction, {n_reactions} in all. "
-                    f"Got shape {np.shape(values)} instead."
-                )
-        return np.outer(nominal, [0.5, 1.5]) if bounds is None else bounds
+    def rates(self, params: Tensor) -> Tensor:
+        """Return the rate constants of ``kinetics``.
 
-    def _check_invariants(self, invariants, state_names):
+        Parameters
+        ----------
+        params : Tensor of shape (n_samples, n_params)
+            Params in their own units.
+
+        Returns
+        -------
+        rates : Tensor of shape (n_samples, n_rates)
+            Rate constants, then the initial values that depend on params: those are
+            rate constants of reactions in which nothing takes part. Where rate constants
+            and params are the same, ``params`` itself.
+        """
+        if self._as_params is not None:
+            is_all = self._as_params == list(range(self.n_params))
+            return params if is_all else params[:, self._as_params]
+        rates = self._rates(params)
+        if not self._unknown:
+            return rates
+        return torch.cat([rates, self.initial_state(params)[:, self._unknown]], dim=1)
+
+    def rates_initial(self, rates: Tensor) -> Tensor:
+        """Return the states at the first time.
+
+        Parameters
+        ----------
+        rates : Tensor of shape (n_samples, n_rates)
+            What :meth:`rates` returned.
+
+        Returns
+        -------
+        y0 : Tensor of shape (n_samples, n_states)
+            Differentiable by the rates.
+        """
+        y0 = rates.new_tensor(self._known).expand(len(rates), -1)
+        if not self._unknown:
+            return y0
+        index = torch.tensor(self._unknown, device=rates.device)
+        return y0.index_copy(1, index, rates[:, -len(self._unknown) :])
+
+    def rhs(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
+        """Return the derivatives of the states by time, as :class:`ODESystem` does."""
+        if self.kinetics is not None:
+            return self.kinetics(t, y, self.rates(params))
+        return self._rates(y, params) @ y.new_tensor(self.stoichiometry).T
+
+    def jac(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
+        """Return df/dy of shape (n_samples, n_states, n_states)."""
+        if self.kinetics is not None:
+            return self.kinetics.jac(t, y, self.rates(params))
+        return rowwise_jacobian(lambda y: self.rhs(t, y, params), y)
+
+    def _check(self) -> None:
+        """Make functions of the rates, now that all names are known."""
+        known = {
+            plain(n) for n in [*self.state_names, *self.param_names, *self.constants]
+        }
+        for reaction, rate in zip(self.reactions, self._laws):
+            for name in names_in(rate):
+                if name not in known:
+                    close = get_close_matches(name, known, 1)
+                    raise ValueError(
+                        f"The rate of {reaction!r} names {name!r}, which is neither a "
+                        "species nor a param"
+                        + (f"; did you mean {close[0]!r}?" if close else ".")
+                    )
+        starts = [
+            self.constants.get(value, value) if isinstance(value, str) else value
+            for value in self._initial.values()
+        ]
+        self._unknown = [
+            i
+            for i, value in enumerate(starts)
+            if callable(value) or isinstance(value, str)
+        ]
+        self._known = [0.0 if i in self._unknown else v for i, v in enumerate(starts)]
+        if self._terms is None:
+            groups, rates = [self.state_names, self.param_names], self._laws
+        else:
+            column, rates, orders = self._terms
+            silent = np.zeros((self.n_states, len(self._unknown)))
+            self.kinetics = MassAction(
+                np.hstack([self.stoichiometry[:, column], silent]),
+                np.hstack([orders, silent]),
+            )
+            groups = [self.param_names]
+        texts = [ast.unparse(rate) for rate in rates]
+        self._rates = Rates(texts, groups, self.constants)
+        names = [*texts, *(starts[i] for i in self._unknown)]
+        if all(value in self.param_names for value in names):
+            self._as_params = [self.param_names.index(name) for name in names]
+        super()._check()
+
+    def _check_invariants(self, invariants: Any) -> Any:
         """Return the invariants as an array, from sums or from the reactions."""
         if invariants is None:
             return left_null_space(self.stoichiometry)
@@ -158,20 +278,115 @@ class ReactionSystem(ODESystem):
             return invariants
         where = [f"Invariant {text!r}" for text in invariants]
         return [
-            to_row(read_sum(text, w), state_names, w)
+            to_row(read_sum(text, w), list(self._initial), w)
             for text, w in zip(invariants, where)
         ]
 
 
-def _check_initial_state(initial_state, state_names):
-    if callable(initial_state):
-        return initial_state
-    if isinstance(initial_state, dict):
-        return to_row(initial_state, state_names, "`initial_state`")
-    if np.shape(initial_state) != (len(state_names),):
+def _entries(reactions: Any) -> list[tuple[str, Any]]:
+    """Return reactions with their rates."""
+    if isinstance(reactions, Mapping):
+        return list(reactions.items())
+    entries = list(reactions) if isinstance(reactions, Iterable) else []
+    if isinstance(reactions, str) or not entries:
         raise ValueError(
-            "`initial_state` must be a dict, a function of the params, or have one "
-            f"entry per species, shape ({len(state_names)},). Got shape "
-            f"{np.shape(initial_state)} instead."
+            "`reactions` must be a dict such as {'A -> B': 'k'}, a list of such pairs, "
+            f"or a list of reactions, with one at least. Got {reactions!r} instead."
         )
-    return initial_state
+    if all(isinstance(entry, str) for entry in entries):
+        numbered, n = [], 1
+        for text in entries:
+            both = len(read_reaction(text)) == 2
+            numbered.append((text, (f"k{n}", f"k{n + 1}") if both else f"k{n}"))
+            n += 1 + both
+        return numbered
+    for entry in entries:
+        if not (isinstance(entry, (tuple, list)) and len(entry) == 2):
+            raise ValueError(
+                "Entries of `reactions` must be pairs of a reaction and its rate, or all "
+                f"of them reactions alone. Got {entry!r} instead."
+            )
+    return [(text, rate) for text, rate in entries]
+
+
+def _directions(text: Any, rate: Any) -> list[tuple[Reaction, ast.expr]]:
+    """Read a reaction with its rate, or both directions with theirs."""
+    if not isinstance(text, str):
+        raise ValueError(f"A reaction must be text such as 'A -> B'. Got {text!r}.")
+    found = read_reaction(text)
+    rates = list(rate) if isinstance(rate, (tuple, list)) else [rate]
+    if len(rates) != len(found):
+        want = "one rate" if len(found) == 1 else "a pair of rates (forward, backward)"
+        raise ValueError(f"Reaction {text!r} must have {want}. Got {rate!r} instead.")
+    where = f"The rate of {text!r}"
+    return [(reaction, parse_rate(r, where)) for reaction, r in zip(found, rates)]
+
+
+def _check_meaning(reaction: Reaction, is_law: bool) -> None:
+    """Raise ValueError where a reaction with such a rate can be read in two ways."""
+    other = reaction.why_ambiguous(is_law)
+    if other:
+        kind = "a law" if is_law else "a rate constant"
+        raise ValueError(
+            f"Reaction {reaction.text!r} has the arrow {reaction.arrow!r} and {kind}: "
+            f"{other}. Write '->' or '<->' for what `ReactionSystem` makes of it."
+        )
+    if not is_law and any(n % 1 for n in reaction.used.values()):
+        raise ValueError(
+            f"Reaction {reaction.text!r} must have whole coefficients on its left, since "
+            "they set the order of the reaction, or a law as its rate."
+        )
+
+
+def _check_initial(initial: Any, species: list[str]) -> dict[str, Any]:
+    """Return the initial values of all species."""
+    if not isinstance(initial, Mapping):
+        raise ValueError(
+            "`initial` must be a dict of species and what they start at, such as "
+            f"{{{species[0]!r}: 1.0}}. Got {initial!r} instead."
+        )
+    to_row(dict.fromkeys(initial, 0.0), species, "`initial`")
+    return {name: initial.get(name, 0.0) for name in species}
+
+
+def _around(nominal: Any, names: list[str]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return params within half and one and a half times their nominal values."""
+    if nominal is None:
+        raise ValueError(
+            f"`params` must say what is believed of {names}, as in "
+            f"{{{names[0] if names else 'k'!r}: (0.1, 10)}}, or `nominal` give values "
+            "around which they lie. Got neither."
+        )
+    if not isinstance(nominal, Mapping):
+        if np.shape(nominal) != (len(names),):
+            raise ValueError(
+                f"`nominal` must have one value for each of {names}. Got shape "
+                f"{np.shape(nominal)} instead."
+            )
+        nominal = dict(zip(names, nominal))
+    params = {k: tuple(sorted((0.5 * v, 1.5 * v))) for k, v in nominal.items()}
+    return params, {name: float(value) for name, value in nominal.items()}
+
+
+def _as_mass_action(
+    rates: list[ast.expr], used: np.ndarray, species: list[str]
+) -> tuple[list[int], list[ast.expr], np.ndarray] | None:
+    """Write the rates as a sum of mass-action terms, None where they are no polynomials.
+
+    Each term belongs to the reaction of that column, has this rate constant, and these
+    orders in the species.
+    """
+    variables = {plain(s) for s in species}
+    columns: list[int] = []
+    constants: list[ast.expr] = []
+    orders: list[Any] = []
+    for j, rate in enumerate(rates):
+        terms = monomials(rate, variables)
+        if terms is None:
+            return None
+        is_law = not variables.isdisjoint(names_in(rate))
+        for constant, powers in terms:
+            columns.append(j)
+            constants.append(constant)
+            orders.append([powers[plain(s)] for s in species] if is_law else used[:, j])
+    return columns, constants, np.array(orders).T
