@@ -6,7 +6,8 @@ import torch
 
 from sklearn_inverse import ODESimulator
 from sklearn_inverse.ode import MassAction, solve_ivp
-from sklearn_inverse.systems import ReactionSystem, oregonator, pollu
+from sklearn_inverse.problems import oregonator, pollu
+from sklearn_inverse.systems import ReactionSystem
 
 numba = pytest.importorskip("numba")
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from sklearn_inverse.ode import METHODS, Status, solve_ivp
 from sklearn_inverse.ode._interface import ADAPTIVE
-from sklearn_inverse.systems import hires, pollu, van_der_pol
+from sklearn_inverse.problems import hires, pollu, van_der_pol
 
 TIMES = [0.0, 0.1, 0.25, 0.4]
 

@@ -11,7 +11,7 @@ pytest.importorskip("numba")
 
 from sklearn_inverse.ode import Status, solve_ivp
 from sklearn_inverse.ode._kernel import LANES, MassActionKernel
-from sklearn_inverse.systems import pollu, robertson
+from sklearn_inverse.problems import pollu, robertson
 from sklearn_inverse.systems._stoichiometry import read_reactions
 
 N_SAMPLES = 3 * LANES + 5  # lanes are refilled, and some stay empty in the end
