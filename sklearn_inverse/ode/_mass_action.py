@@ -6,10 +6,10 @@ r"""Mass-action kinetics as a right-hand side with closed-form derivatives.
           \frac{\partial f_i}{\partial k_j} = S_{ij}\,m_j(y).
 """
 
-from functools import lru_cache
-
 import numpy as np
 import torch
+
+from sklearn_inverse.ode.compiled import compile_mass_action
 
 __all__ = ["MassAction"]
 
@@ -124,8 +124,7 @@ class MassAction:
         kernel : MassActionKernel
             Compiled once per process, however often the reactions are copied.
         """
-        n_states = len(self.orders)
-        return _compile(n_states, self.stoichiometry.tobytes(), self.orders.tobytes())
+        return compile_mass_action(self.stoichiometry, self.orders)
 
     def __reduce__(self):
         # The tables are far larger than what they are made from, and travel to workers.
@@ -153,18 +152,6 @@ class MassAction:
         self._slope_reaction = torch.tensor([j for j, _ in slopes], dtype=torch.long)
         self._slope_rest = _padded(rest, fill=n_states)
         self._slope_effect = torch.as_tensor(effect).flatten(1)
-
-
-@lru_cache(maxsize=32)
-def _compile(n_states, stoichiometry, orders):
-    """Return the kernel of the reactions whose arrays have these bytes."""
-    # Not above: numba is an extra, and takes a second to import.
-    from sklearn_inverse.ode._kernel import MassActionKernel
-
-    return MassActionKernel(
-        np.frombuffer(stoichiometry).reshape(n_states, -1),
-        np.frombuffer(orders, dtype=int).reshape(n_states, -1),
-    )
 
 
 def _net_reactions(stoichiometry):

@@ -1,7 +1,5 @@
 """What is solved and differentiated, in torch or by the compiled kernel."""
 
-from functools import cache
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +9,7 @@ from sklearn_inverse.ode._loop import integrate
 from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._rhs import rowwise_jacobian
 from sklearn_inverse.ode._solution import Solution
+from sklearn_inverse.ode.compiled import why_unavailable
 
 __all__ = ["CompiledProblem", "TorchProblem", "is_too_large", "why_not_compiled"]
 
@@ -27,21 +26,12 @@ def why_not_compiled(rhs, method, step_size, device) -> str | None:
         return "method='rodas5p' with step_size=None"
     if torch.device(device).type != "cpu":
         return "tensors on the CPU"
-    return _numba_missing()
+    return why_unavailable()
 
 
 def is_too_large(rhs) -> bool:
     """Whether the reactions are so many that "auto" leaves them to torch."""
     return bool(np.count_nonzero(rhs.stoichiometry) > MAX_EFFECTS)
-
-
-@cache
-def _numba_missing():
-    try:
-        import numba  # noqa: F401
-    except ImportError as error:  # not there, or at odds with NumPy
-        return f"numba: pip install sklearn-inverse[fast] ({error})"
-    return None
 
 
 class TorchProblem:

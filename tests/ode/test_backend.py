@@ -202,7 +202,7 @@ def test_other_right_hand_sides_are_refused_or_left_to_torch():
 
 def test_missing_numba_is_named_with_the_extra_that_brings_it(params, monkeypatch):
     monkeypatch.setattr(
-        "sklearn_inverse.ode._problem._numba_missing",
+        "sklearn_inverse.ode._problem.why_unavailable",
         lambda: "numba: pip install sklearn-inverse[fast]",
     )
     with pytest.raises(ValueError, match=r"sklearn-inverse\[fast\]"):

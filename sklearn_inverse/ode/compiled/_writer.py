@@ -13,7 +13,13 @@ from llvmlite import binding, ir
 from numba.core import cgutils
 
 from sklearn_inverse.ode._tableau import RODAS5P
-from sklearn_inverse.ode._vectors import ALIGNMENT, INT, LANES, VECTOR, call_llvm
+from sklearn_inverse.ode.compiled._vectors import (
+    ALIGNMENT,
+    INT,
+    LANES,
+    VECTOR,
+    call_llvm,
+)
 
 __all__ = ["N_STAGES", "ORDER", "Network", "Rows", "compile_network"]
 

@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("numba")
 
 from sklearn_inverse.ode import Status, solve_ivp
-from sklearn_inverse.ode._kernel import LANES, MassActionKernel
+from sklearn_inverse.ode.compiled._kernel import LANES, MassActionKernel
 from sklearn_inverse.problems import pollu, robertson
 from sklearn_inverse.systems._stoichiometry import read_reactions
 

@@ -1,6 +1,6 @@
 r"""Mass-action kinetics on the CPU: Rodas5P and its tangents, eight samples at a time.
 
-What depends on the reactions is straight-line code (:mod:`_network_code`). The loop over
+What depends on the reactions is straight-line code (:mod:`_writer`). The loop over
 the steps, here, depends on no reaction; numba compiles it once per machine.
 
 Both work on vectors (:mod:`_vectors`), one lane per sample. Each lane has its own time and
@@ -17,12 +17,6 @@ import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
-from sklearn_inverse.ode._network_code import (
-    N_STAGES,
-    ORDER,
-    Network,
-    compile_network,
-)
 from sklearn_inverse.ode._solution import Status
 from sklearn_inverse.ode._step_size import (
     EPS,
@@ -33,7 +27,7 @@ from sklearn_inverse.ode._step_size import (
     TRUST,
 )
 from sklearn_inverse.ode._tableau import RODAS5P
-from sklearn_inverse.ode._vectors import (
+from sklearn_inverse.ode.compiled._vectors import (
     ALIGNMENT,
     LANES,
     choose,
@@ -46,6 +40,12 @@ from sklearn_inverse.ode._vectors import (
     run,
     store,
 )
+from sklearn_inverse.ode.compiled._writer import (
+    N_STAGES,
+    ORDER,
+    Network,
+    compile_network,
+)
 
 __all__ = ["MassActionKernel"]
 
@@ -56,10 +56,11 @@ NON_FINITE = int(Status.NON_FINITE)
 RUNNING = -1
 MIN_NORM, MIN_NORM_OLD = 1e-10, 1e-2
 
+# Of all files of ode, so that no list of those whose constants are compiled in can fall
+# behind.
 FINGERPRINT = crc32(
     b"".join(
-        Path(__file__).with_name(f"{name}.py").read_bytes()
-        for name in ("_network_code", "_solution", "_step_size", "_tableau", "_vectors")
+        path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))
     )
 )
 
@@ -446,7 +447,7 @@ def integrate(code, at, task):
 
 @njit(cache=True)
 def cached_fingerprint():
-    """Return the fingerprint of the modules whose constants are in the cached code."""
+    """Return the fingerprint of the files that the cached code was made of."""
     return FINGERPRINT
 
 
@@ -486,8 +487,8 @@ class MassActionKernel:
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_inverse.ode._kernel import MassActionKernel
-    >>> kernel = MassActionKernel([[-1.0], [1.0]], [[1], [0]])  # A -> B
+    >>> from sklearn_inverse.ode.compiled import compile_mass_action
+    >>> kernel = compile_mass_action([[-1.0], [1.0]], [[1], [0]])  # A -> B
     >>> solution = kernel.solve(
     ...     np.array([0.0, 0.5, 1.0]),
     ...     np.array([[1.0, 0.0]]),
