@@ -1,4 +1,16 @@
-"""Solvers in machine code. Numba, an extra, waits until there is something to compile."""
+"""Solvers in machine code on the CPU: Rodas5P and its tangents, eight samples at a time.
+
+What depends on the reactions is straight-line code (``_network``, ``_writer``). The loop
+over the steps (``_loop``, ``_step``, ``_outputs``) depends on none; numba compiles it once
+per machine.
+
+Both work on vectors (``_vectors``), one lane per sample. Each lane has its own time and
+step, and takes the next sample as soon as it is done with one, so that no lane waits.
+Nothing crosses lanes: a sample's result is the same to the last bit whichever its lane and
+its companions.
+
+Numba, an extra, is imported when there is something to compile.
+"""
 
 from sklearn_inverse.ode.compiled._compile import compile_mass_action, why_unavailable
 

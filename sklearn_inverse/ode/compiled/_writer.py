@@ -8,7 +8,6 @@ writes are rows of a workspace, each a vector of one number per lane.
 from inspect import signature
 from typing import NamedTuple
 
-import numpy as np
 from llvmlite import binding, ir
 from numba.core import cgutils
 
@@ -20,173 +19,64 @@ from sklearn_inverse.ode.compiled._vectors import (
     VECTOR,
     call_llvm,
 )
+from sklearn_inverse.ode.compiled._workspace import N_STAGES
 
-__all__ = ["N_STAGES", "ORDER", "Network", "Rows", "compile_network"]
-
-N_STAGES = len(RODAS5P.a)
-ORDER = len(RODAS5P.dense)  # degree of the dense output
+__all__ = ["compile_network"]
 
 
-class Rows(NamedTuple):
-    """How many rows there are of a kind, and the first row of each kind."""
-
-    n_states: int
-    n_reactions: int
-    n_slopes: int
-    n_curves: int
-    # One row each.
-    t: int
-    t_end: int
-    t_new: int
-    step: int
-    step_next: int
-    step_old: int
-    growth_old: int  # norm_old ** 0.2
-    norm: int  # sum of squares of error / tolerance
-    invalid: int  # zero, or NaN where something is not finite
-    accepted: int  # one or zero
-    inv_step: int
-    # One row per state, or per reaction, stage, ...
-    k: int
-    y: int
-    f: int
-    peak: int
-    stage: int  # argument of the right-hand side
-    y_new: int
-    coupled: int  # sum of C_ij u_j / step
-    factors: int  # of W, its inverse pivots on the diagonal
-    u: int  # stage by stage
-    slope: int  # k dm/dy of each reactant, stage by stage
-    # What one lane needs for its outputs, in vectors over states or over stages.
-    dense: int
-    weight: int
-    lane_y: int
-    lane_u: int
-    lane_out: int
-    # Tangents.
-    curve: int  # k d²m/dy² u of each reactant, stage by stage
-    source: int  # what depends on k directly, stage by stage
-    forcing: int  # of one tangent: zero but for its own reaction
-    tangent: int  # dy/dk, reaction by reaction
-    v: int  # tangents of u
-    n_rows: int
-
-
-class Network:
-    """The reactions, with the states in the order of their elimination.
+def compile_network(network, rows):
+    """Compile the code of a network.
 
     Parameters
     ----------
-    stoichiometry : ndarray of shape (n_states, n_reactions)
-        What each reaction makes of each state, less what it uses up.
+    network : Network
+        The reactions.
 
-    used : ndarray of shape (n_states, n_reactions)
-        Order of each reaction in each state.
-
-    Attributes
-    ----------
-    order : ndarray of shape (n_states,)
-        The states as given, in the order of their elimination.
-
-    reactants : list of list of int
-        Reactants of each reaction, as often as its order says.
-
-    slopes : list of tuple (reaction, state, rest)
-        The product rule: each reactant and the rest of its reaction's.
-
-    curved : list of int
-        Slopes that depend on the states, for there is a rest.
-
-    slopes_of : list of list of tuple (slope, reaction)
-        Slopes by each state.
-
-    effects : list of dict of int to float
-        Non-zero stoichiometry of each state, by reaction.
-
-    factors : dict of (int, int) to int
-        Number of each non-zero of the factors of W, row by row.
-    """
-
-    def __init__(self, stoichiometry, used):
-        reactants = [
-            np.repeat(np.arange(len(used)), orders) for orders in np.transpose(used)
-        ]
-        pattern = np.eye(len(used), dtype=bool)
-        for column, states in zip(stoichiometry.T, reactants):
-            pattern[np.ix_(column != 0, states)] = True
-        self.order, filled = eliminate(pattern)
-        place = np.argsort(self.order)
-        self.reactants = [place[states].tolist() for states in reactants]
-        self.slopes = [
-            (j, state, states[:p] + states[p + 1 :])
-            for j, states in enumerate(self.reactants)
-            for p, state in enumerate(states)
-        ]
-        self.curved = [s for s, (*_, rest) in enumerate(self.slopes) if rest]
-        self.slopes_of = [
-            [(s, j) for s, (j, by, _) in enumerate(self.slopes) if by == state]
-            for state in range(len(used))
-        ]
-        self.effects = [
-            {int(j): float(row[j]) for j in np.flatnonzero(row)}
-            for row in stoichiometry[self.order]
-        ]
-        self.factors = {
-            (i, j): number for number, (i, j) in enumerate(np.argwhere(filled).tolist())
-        }
-
-    def lay_out(self):
-        """Return the :class:`Rows` of the workspace."""
-        n_states, n_reactions = len(self.effects), len(self.reactants)
-        n_slopes, n_curves = len(self.slopes), len(self.curved)
-        blocks = -(-n_states // LANES)
-        counts = dict.fromkeys(Rows._fields[4:-1], 1) | {
-            "k": n_reactions,
-            **dict.fromkeys(("y", "f", "peak", "stage", "y_new", "coupled"), n_states),
-            "factors": len(self.factors),
-            "u": N_STAGES * n_states,
-            "slope": N_STAGES * n_slopes,
-            "dense": ORDER,
-            "lane_y": blocks,
-            "lane_u": N_STAGES * blocks,
-            "lane_out": blocks,
-            "curve": N_STAGES * n_curves,
-            "source": N_STAGES * n_reactions,
-            "forcing": n_reactions,
-            "tangent": n_reactions * n_states,
-            "v": N_STAGES * n_states,
-        }
-        starts = np.cumsum([0, *counts.values()]).tolist()
-        return Rows(n_states, n_reactions, n_slopes, n_curves, *starts)
-
-
-def eliminate(pattern):
-    """Order pivots on the diagonal so that elimination fills in little (Markowitz).
-
-    Parameters
-    ----------
-    pattern : ndarray of bool of shape (n, n)
-        Where the matrix may differ from zero.
+    rows : Rows
+        Where everything lies.
 
     Returns
     -------
-    order : ndarray of shape (n,)
-        Pivots in their order.
+    engine : ExecutionEngine
+        Owner of the code.
 
-    filled : ndarray of bool of shape (n, n)
-        Where the factors may differ from zero, in that order.
+    code : Code
+        Its addresses.
     """
-    filled = pattern.copy()
-    order, left = [], list(range(len(pattern)))
-    while left:
-        rest = filled[np.ix_(left, left)]
-        cost = (rest.sum(0) - 1) * (rest.sum(1) - 1)
-        pivot = left.pop(int(np.argmin(cost)))
-        order.append(pivot)
-        rows = [i for i in left if filled[i, pivot]]
-        columns = [j for j in left if filled[pivot, j]]
-        filled[np.ix_(rows, columns)] = True
-    return np.array(order, dtype=np.int64), filled[np.ix_(order, order)]
+    writer = Writer(network, rows)
+    for i in range(N_STAGES):
+        writer.write(f"combine{i}", writer.combine, i)
+    for name in Code._fields[1:]:
+        writer.write(name, getattr(writer, name))
+    module = binding.parse_assembly(str(writer.module))
+    module.verify()
+    machine = binding.Target.from_triple(module.triple).create_target_machine(
+        cpu=binding.get_host_cpu_name(),
+        features=binding.get_host_cpu_features().flatten(),
+        opt=2 if len(network.factors) < 400 else 1,  # much code takes LLVM many seconds
+        jit=True,
+    )
+    engine = binding.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    address = engine.get_function_address
+    code = Code(
+        tuple(address(f"combine{i}") for i in range(N_STAGES)),
+        *map(address, Code._fields[1:]),
+    )
+    return engine, code
+
+
+class Code(NamedTuple):
+    """Addresses of the functions that a :class:`Writer` writes."""
+
+    combine: tuple[int, ...]  # stage by stage
+    rhs: int
+    slopes: int
+    factorise: int
+    solve: int
+    curves: int
+    sources: int
+    tangent_solve: int
 
 
 class Writer:
@@ -393,58 +283,3 @@ class Writer:
             start = self.load(tangent, state)
             rates[j] = self.add(rates[j], self.load(curve, c), start)
         self.solve_for(rates, v)
-
-
-class Code(NamedTuple):
-    """Addresses of the functions that a :class:`Writer` writes."""
-
-    combine: tuple[int, ...]  # stage by stage
-    rhs: int
-    slopes: int
-    factorise: int
-    solve: int
-    curves: int
-    sources: int
-    tangent_solve: int
-
-
-def compile_network(network, rows):
-    """Compile the code of a network.
-
-    Parameters
-    ----------
-    network : Network
-        The reactions.
-
-    rows : Rows
-        Where everything lies.
-
-    Returns
-    -------
-    engine : ExecutionEngine
-        Owner of the code.
-
-    code : Code
-        Its addresses.
-    """
-    writer = Writer(network, rows)
-    for i in range(N_STAGES):
-        writer.write(f"combine{i}", writer.combine, i)
-    for name in Code._fields[1:]:
-        writer.write(name, getattr(writer, name))
-    module = binding.parse_assembly(str(writer.module))
-    module.verify()
-    machine = binding.Target.from_triple(module.triple).create_target_machine(
-        cpu=binding.get_host_cpu_name(),
-        features=binding.get_host_cpu_features().flatten(),
-        opt=2 if len(network.factors) < 400 else 1,  # much code takes LLVM many seconds
-        jit=True,
-    )
-    engine = binding.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    address = engine.get_function_address
-    code = Code(
-        tuple(address(f"combine{i}") for i in range(N_STAGES)),
-        *map(address, Code._fields[1:]),
-    )
-    return engine, code

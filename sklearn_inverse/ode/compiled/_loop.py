@@ -1,0 +1,194 @@
+"""The loop over the steps: samples on lanes, each with its own time, step and status."""
+
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+from numba import njit
+from numba.extending import register_jitable
+
+from sklearn_inverse.ode._solution import Status
+from sklearn_inverse.ode._step_size import EPS
+from sklearn_inverse.ode.compiled._outputs import find_outputs, write_outputs
+from sklearn_inverse.ode.compiled._step import (
+    advance,
+    advance_tangents,
+    attempt,
+    evaluate,
+    judge,
+    measure,
+    set_step,
+)
+from sklearn_inverse.ode.compiled._vectors import LANES, doubles, ints
+from sklearn_inverse.ode.compiled._workspace import (
+    ACCEPTED,
+    NEW,
+    NO_SAMPLE,
+    OUTPUT,
+    OUTPUT_END,
+    PHASE,
+    SAMPLE,
+    STEPS,
+    get,
+    put,
+)
+
+__all__ = ["integrate"]
+
+RUNNING = -1
+SUCCESS = int(Status.SUCCESS)
+MAX_STEPS = int(Status.MAX_STEPS)
+STEP_UNDERFLOW = int(Status.STEP_UNDERFLOW)
+NON_FINITE = int(Status.NON_FINITE)
+
+# Of all files of ode: a list of those whose constants are compiled in would fall behind.
+FINGERPRINT = crc32(
+    b"".join(
+        path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))
+    )
+)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def integrate(code, at, task):
+    """Integrate all samples."""
+    work, lanes, y = doubles(task.work), ints(task.lanes), doubles(task.y)
+    next_sample = n_running = 0
+    while True:
+        for lane in range(LANES):
+            is_free = get(lanes, SAMPLE, lane) == NO_SAMPLE
+            if is_free and next_sample < task.n_samples:
+                enter(task, at, lane, next_sample)
+                next_sample += 1
+                n_running += 1
+        if n_running == 0:
+            return
+
+        evaluate(code, at, work)
+        n_left = 0
+        for lane in range(LANES):
+            if get(lanes, SAMPLE, lane) == NO_SAMPLE:
+                continue
+            status = find_status(task, at, lane)
+            if status != RUNNING:
+                leave(task, at, lane, status)
+                n_left += 1
+        if n_left > 0:
+            n_running -= n_left
+            continue
+
+        for lane in range(LANES):
+            if get(lanes, SAMPLE, lane) != NO_SAMPLE:
+                set_step(task, at, work, lanes, lane)
+        attempt(code, at, work)
+        measure(task, at, work)
+        any_accepted = False
+        for lane in range(LANES):
+            if get(lanes, SAMPLE, lane) == NO_SAMPLE:
+                put(0.0, work, at.accepted, lane)
+                continue
+            judge(at, work, lanes, lane)
+            any_accepted |= get(work, at.accepted, lane) > 0
+            if find_outputs(task, at, lane):
+                write_outputs(task, at, lane, at.y, at.u, at.y_new, y, 1)
+        if any_accepted and task.with_tangents:
+            advance_tangents(code, task, at)
+        for lane in range(LANES):
+            put(get(lanes, OUTPUT_END, lane), lanes, OUTPUT, lane)
+        advance(at, work)
+
+
+@register_jitable
+def enter(task, at, lane, sample):
+    """Put a sample on a lane."""
+    work, lanes, order = doubles(task.work), ints(task.lanes), ints(task.order)
+    t_eval, y0, y = doubles(task.t_eval), doubles(task.y0), doubles(task.y)
+    params = doubles(task.params)
+    n_states, n_reactions, n_times = at.n_states, at.n_reactions, task.n_times
+    first = sample * n_times
+    put(sample, lanes, SAMPLE, lane)
+    put(NEW, lanes, PHASE, lane)
+    put(0, lanes, STEPS, lane)
+    put(0, lanes, ACCEPTED, lane)
+    put(t_eval[first], work, at.t, lane)
+    put(t_eval[first + n_times - 1], work, at.t_end, lane)
+    put(0.0, work, at.step_old, lane)
+    for i in range(n_states):
+        value = y0[sample * n_states + order[i]]
+        put(value, work, at.y + i, lane)
+        put(abs(value), work, at.peak + i, lane)
+    for j in range(n_reactions):
+        put(params[sample * n_reactions + j], work, at.k + j, lane)
+
+    n_tangents = n_states * n_reactions if task.with_tangents else 0
+    y0_tangents = doubles(task.y0_tangents)
+    sensitivities = doubles(task.sensitivities)
+    if task.with_tangents:
+        for i in range(n_states):
+            source = (sample * n_states + order[i]) * n_reactions
+            for j in range(n_reactions):
+                put(y0_tangents[source + j], work, at.tangent + j * n_states + i, lane)
+
+    output = 0
+    while output < n_times and t_eval[first + output] == t_eval[first]:
+        for i in range(n_states):
+            y[(first + output) * n_states + i] = y0[sample * n_states + i]
+        for i in range(n_tangents):
+            value = y0_tangents[sample * n_tangents + i]
+            sensitivities[(first + output) * n_tangents + i] = value
+        output += 1
+    put(output, lanes, OUTPUT, lane)
+    put(output, lanes, OUTPUT_END, lane)
+
+
+@register_jitable
+def leave(task, at, lane, status):
+    """Take a sample off its lane; what it did not reach is NaN."""
+    lanes = ints(task.lanes)
+    sample = get(lanes, SAMPLE, lane)
+    ints(task.status)[sample] = status
+    ints(task.n_steps)[sample] = get(lanes, STEPS, lane)
+    ints(task.n_accepted)[sample] = get(lanes, ACCEPTED, lane)
+    put(NO_SAMPLE, lanes, SAMPLE, lane)
+    start = sample * task.n_times + get(lanes, OUTPUT, lane)
+    end = (sample + 1) * task.n_times
+    y, sensitivities = doubles(task.y), doubles(task.sensitivities)
+    for i in range(start * at.n_states, end * at.n_states):
+        y[i] = np.nan
+    if task.with_tangents:
+        n_tangents = at.n_states * at.n_reactions
+        for i in range(start * n_tangents, end * n_tangents):
+            sensitivities[i] = np.nan
+
+
+@register_jitable
+def find_status(task, at, lane):
+    """Status of the sample on a lane, RUNNING where there is more to do."""
+    work, lanes = doubles(task.work), ints(task.lanes)
+    t, t_end = get(work, at.t, lane), get(work, at.t_end, lane)
+    finite = get(work, at.invalid, lane) == 0
+    if get(lanes, PHASE, lane) == NEW and not finite:
+        return NON_FINITE
+    if t >= t_end:
+        return SUCCESS
+    if not finite:
+        return NON_FINITE
+    if get(lanes, PHASE, lane) == NEW:
+        return RUNNING
+    if get(work, at.step, lane) <= 16 * EPS * abs(t) + 1e-300:
+        return STEP_UNDERFLOW
+    if get(lanes, STEPS, lane) >= task.max_steps:
+        return MAX_STEPS
+    return RUNNING
+
+
+@njit(cache=True)
+def cached_fingerprint():
+    """Return the fingerprint of the files that the cached code was made of."""
+    return FINGERPRINT
+
+
+if cached_fingerprint() != FINGERPRINT:
+    # Numba asks only whether this file has changed, not what it takes from others.
+    integrate._cache.flush()
+    cached_fingerprint.recompile()

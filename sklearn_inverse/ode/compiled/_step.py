@@ -1,0 +1,205 @@
+"""One step of all lanes: attempted, judged, taken, and differentiated."""
+
+import numpy as np
+from numba.extending import register_jitable
+
+from sklearn_inverse.ode._step_size import (
+    EPS,
+    FIRST_FACTOR,
+    MAX_FACTOR,
+    MIN_FACTOR,
+    SAFETY,
+    TRUST,
+)
+from sklearn_inverse.ode.compiled._outputs import write_outputs
+from sklearn_inverse.ode.compiled._vectors import (
+    LANES,
+    choose,
+    doubles,
+    fill,
+    ints,
+    larger_magnitude,
+    load,
+    multiply_add,
+    run,
+    store,
+)
+from sklearn_inverse.ode.compiled._workspace import (
+    ACCEPTED,
+    N_STAGES,
+    NEW,
+    OUTPUT,
+    OUTPUT_END,
+    PHASE,
+    STEADY,
+    STEPS,
+    STRICT,
+    get,
+    put,
+)
+
+__all__ = [
+    "advance",
+    "advance_tangents",
+    "attempt",
+    "evaluate",
+    "judge",
+    "measure",
+    "set_step",
+]
+
+MIN_NORM, MIN_NORM_OLD = 1e-10, 1e-2
+
+
+@register_jitable
+def evaluate(code, at, work):
+    """Right-hand side at y, and whether both are finite."""
+    run(code.rhs, work, (at.y,))
+    zero = fill(0.0)
+    invalid = zero
+    for i in range(at.n_states):
+        invalid = multiply_add(zero, load(work, at.y + i), invalid)
+        invalid = multiply_add(zero, load(work, at.f + i), invalid)
+    store(invalid, work, at.invalid)
+
+
+@register_jitable
+def set_step(task, at, work, lanes, lane):
+    """Step to attempt, clipped to end where it must."""
+    atol = doubles(task.atol)
+    t, t_end = get(work, at.t, lane), get(work, at.t_end, lane)
+    step = get(work, at.step, lane)
+    if get(lanes, PHASE, lane) == NEW:
+        # Until the states that are not zero have changed by about one per cent.
+        change = 0.0
+        for i in range(at.n_states):
+            y = get(work, at.y + i, lane)
+            if y != 0:
+                f = abs(get(work, at.f + i, lane))
+                change = max(change, f / max(abs(y), atol[i]))
+        step = 1e-2 / change if change > 0 else 1e-6 * (t_end - t)
+        step = min(max(step, 1e-290, 1e3 * EPS * abs(t)), t_end - t)
+        put(STRICT, lanes, PHASE, lane)
+    last = t + step * (1 + 1e-10) >= t_end
+    put(t_end - t if last else step, work, at.step, lane)
+    put(t_end if last else t + step, work, at.t_new, lane)
+
+
+@register_jitable
+def attempt(code, at, work):
+    """Attempt a step on all lanes."""
+    store(fill(1.0) / load(work, at.step), work, at.inv_step)
+    run(code.slopes, work, (at.y, at.slope))
+    run(code.factorise, work, ())
+    for i in range(N_STAGES):
+        run(code.combine[i], work, (at.y, at.u))
+        run(code.solve, work, (at.u + i * at.n_states,))
+
+
+@register_jitable
+def measure(task, at, work):
+    """Measure the new states by their errors; NaN or infinite if any of them is."""
+    atol = doubles(task.atol)
+    zero, tiny = fill(0.0), fill(1e-290)
+    rtol, round_off = fill(task.rtol), fill(10 * EPS)
+    norm = zero
+    for i in range(at.n_states):
+        y = load(work, at.y + i)
+        error = load(work, at.u + (N_STAGES - 1) * at.n_states + i)
+        y_new = load(work, at.stage + i) + error
+        store(y_new, work, at.y_new + i)
+        tolerance = multiply_add(round_off, load(work, at.peak + i), fill(atol[i]))
+        tolerance = multiply_add(rtol, larger_magnitude(y, y_new), tolerance)
+        ratio = error / (tolerance + tiny)
+        norm = multiply_add(ratio, ratio, norm)
+        norm = multiply_add(zero, y_new, norm)
+    store(norm, work, at.norm)
+
+
+@register_jitable
+def judge(at, work, lanes, lane):
+    """Accept or reject the step of a lane, and choose the next one.
+
+    The controller is Gustafsson's (Hairer & Wanner II, Section IV.8) for an error of
+    order 5. His factor is the smaller of a plain and a predictive one. Here the latter may
+    exceed the former a little: where errors fall from step to step, as in all transients,
+    that takes a tenth off the steps.
+    """
+    step, step_old = get(work, at.step, lane), get(work, at.step_old, lane)
+    square = get(work, at.norm, lane) / at.n_states
+    accepted = square <= 1
+    put(1.0 if accepted else 0.0, work, at.accepted, lane)
+    put(get(lanes, STEPS, lane) + 1, lanes, STEPS, lane)
+    if not square < np.inf:
+        put(STRICT, lanes, PHASE, lane)
+        put(0.25 * step, work, at.step_next, lane)
+        return
+    factor = max(square, MIN_NORM**2) ** -0.1
+    if not accepted:
+        put(STRICT, lanes, PHASE, lane)
+        factor = max(SAFETY * factor, MIN_FACTOR)
+        factor *= FIRST_FACTOR if step_old == 0 else 1.0
+        put(factor * step, work, at.step_next, lane)
+        return
+    growth = max(1 / factor, MIN_NORM_OLD**0.2)
+    if step_old > 0:
+        predictive = factor**2 * (step / step_old) * get(work, at.growth_old, lane)
+        factor = min(TRUST * factor, predictive)
+    factor = min(max(SAFETY * factor, MIN_FACTOR), MAX_FACTOR)
+    if get(lanes, PHASE, lane) == STRICT and step_old > 0:
+        factor = min(factor, 1.0)
+    put(factor * step, work, at.step_next, lane)
+    put(step, work, at.step_old, lane)
+    put(growth, work, at.growth_old, lane)
+    put(STEADY, lanes, PHASE, lane)
+    put(get(lanes, ACCEPTED, lane) + 1, lanes, ACCEPTED, lane)
+
+
+@register_jitable
+def advance(at, work):
+    """Move the lanes whose step was accepted."""
+    accepted = load(work, at.accepted)
+    for i in range(at.n_states):
+        y = choose(accepted, load(work, at.y_new + i), load(work, at.y + i))
+        store(y, work, at.y + i)
+        store(larger_magnitude(load(work, at.peak + i), y), work, at.peak + i)
+    store(choose(accepted, load(work, at.t_new), load(work, at.t)), work, at.t)
+    store(load(work, at.step_next), work, at.step)
+
+
+@register_jitable
+def advance_tangents(code, task, at):
+    """Differentiate the step of all lanes by each rate constant, its size held fixed.
+
+    The factors of W serve again. What the stages of y contribute is the same for all
+    tangents and tabulated first.
+    """
+    work, lanes = doubles(task.work), ints(task.lanes)
+    n_states, n_reactions = at.n_states, at.n_reactions
+    for i in range(N_STAGES):
+        u = at.u + i * n_states
+        run(code.combine[i], work, (at.y, at.u))
+        run(code.slopes, work, (at.stage, at.slope + i * at.n_slopes))
+        run(code.curves, work, (u, at.curve + i * at.n_curves))
+        run(code.sources, work, (u, at.source + i * n_reactions))
+
+    accepted = load(work, at.accepted)
+    for j in range(n_reactions):
+        tangent = at.tangent + j * n_states
+        for i in range(N_STAGES):
+            slope, curve = at.slope + i * at.n_slopes, at.curve + i * at.n_curves
+            v = at.v + i * n_states
+            store(load(work, at.source + i * n_reactions + j), work, at.forcing + j)
+            run(code.combine[i], work, (tangent, at.v))
+            run(code.tangent_solve, work, (slope, curve, tangent, v))
+        store(fill(0.0), work, at.forcing + j)
+        last = at.v + (N_STAGES - 1) * n_states
+        for i in range(n_states):
+            store(load(work, at.stage + i) + load(work, last + i), work, at.stage + i)
+        out = doubles(task.sensitivities + 8 * j)
+        for lane in range(LANES):
+            if get(lanes, OUTPUT_END, lane) > get(lanes, OUTPUT, lane):
+                write_outputs(task, at, lane, tangent, at.v, at.stage, out, n_reactions)
+        for i in range(n_states):
+            old = load(work, tangent + i)
+            store(choose(accepted, load(work, at.stage + i), old), work, tangent + i)

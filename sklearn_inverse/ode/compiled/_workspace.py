@@ -1,0 +1,119 @@
+"""Where everything lies, and what is asked for: what Python and compiled code agree on.
+
+Most numbers lie in a workspace of rows, one number per lane and row. What a lane knows in
+integers lies in rows of its own.
+"""
+
+from typing import NamedTuple
+
+from numba.extending import register_jitable
+
+from sklearn_inverse.ode._tableau import RODAS5P
+from sklearn_inverse.ode.compiled._vectors import LANES
+
+__all__ = [
+    "ACCEPTED",
+    "NEW",
+    "NO_SAMPLE",
+    "N_INT_ROWS",
+    "N_STAGES",
+    "ORDER",
+    "OUTPUT",
+    "OUTPUT_END",
+    "PHASE",
+    "SAMPLE",
+    "STEADY",
+    "STEPS",
+    "STRICT",
+    "Rows",
+    "Task",
+    "get",
+    "put",
+]
+
+N_STAGES = len(RODAS5P.a)
+ORDER = len(RODAS5P.dense)  # degree of the dense output
+
+SAMPLE, PHASE, OUTPUT, OUTPUT_END, STEPS, ACCEPTED, N_INT_ROWS = range(7)
+NO_SAMPLE = -1
+NEW, STRICT, STEADY = range(3)  # phases: before the first step, no growth yet, underway
+
+
+class Rows(NamedTuple):
+    """How many rows there are of a kind, and the first row of each kind."""
+
+    n_states: int
+    n_reactions: int
+    n_slopes: int
+    n_curves: int
+    # One row each.
+    t: int
+    t_end: int
+    t_new: int
+    step: int
+    step_next: int
+    step_old: int
+    growth_old: int  # norm_old ** 0.2
+    norm: int  # sum of squares of error / tolerance
+    invalid: int  # zero, or NaN where something is not finite
+    accepted: int  # one or zero
+    inv_step: int
+    # One row per state, or per reaction, stage, ...
+    k: int
+    y: int
+    f: int
+    peak: int
+    stage: int  # argument of the right-hand side
+    y_new: int
+    coupled: int  # sum of C_ij u_j / step
+    factors: int  # of W, its inverse pivots on the diagonal
+    u: int  # stage by stage
+    slope: int  # k dm/dy of each reactant, stage by stage
+    # What one lane needs for its outputs, in vectors over states or over stages.
+    dense: int
+    weight: int
+    lane_y: int
+    lane_u: int
+    lane_out: int
+    # Tangents.
+    curve: int  # k d²m/dy² u of each reactant, stage by stage
+    source: int  # what depends on k directly, stage by stage
+    forcing: int  # of one tangent: zero but for its own reaction
+    tangent: int  # dy/dk, reaction by reaction
+    v: int  # tangents of u
+    n_rows: int
+
+
+class Task(NamedTuple):
+    """What is asked for, and the addresses of all arrays."""
+
+    n_samples: int
+    n_times: int
+    max_steps: int
+    with_tangents: bool
+    rtol: float
+    work: int
+    lanes: int  # integers of each lane
+    order: int
+    t_eval: int
+    y0: int
+    params: int
+    y0_tangents: int
+    atol: int
+    y: int
+    sensitivities: int
+    status: int
+    n_steps: int
+    n_accepted: int
+
+
+@register_jitable
+def get(work, row, lane):
+    """Return one number of a row."""
+    return work[row * LANES + lane]
+
+
+@register_jitable
+def put(value, work, row, lane):
+    """Set one number of a row."""
+    work[row * LANES + lane] = value
