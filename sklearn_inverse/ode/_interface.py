@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from sklearn_inverse.ode import _tableau
+from sklearn_inverse.ode import _coefficients
 from sklearn_inverse.ode._explicit import ExplicitRungeKutta
 from sklearn_inverse.ode._implicit import ImplicitRungeKutta
 from sklearn_inverse.ode._mass_action import MassAction
@@ -28,17 +28,17 @@ from sklearn_inverse.ode._stepper import Stepper
 __all__ = ["METHODS", "solve_ivp"]
 
 ADAPTIVE: dict[str, Callable[..., Stepper]] = {
-    "radau5": partial(Radau5, _tableau.RADAU5),
-    "rodas5p": partial(Rosenbrock, _tableau.RODAS5P),
-    "tsit5": partial(ExplicitRungeKutta, _tableau.TSIT5),
+    "radau5": partial(Radau5, _coefficients.RADAU5),
+    "rodas5p": partial(Rosenbrock, _coefficients.RODAS5P),
+    "tsit5": partial(ExplicitRungeKutta, _coefficients.TSIT5),
 }
 FIXED = ADAPTIVE | {
-    "radau5": partial(ImplicitRungeKutta, _tableau.RADAU5),
-    "radau3": partial(ImplicitRungeKutta, _tableau.RADAU3),
-    "trapezoid": partial(ImplicitRungeKutta, _tableau.TRAPEZOID),
-    "backward_euler": partial(ImplicitRungeKutta, _tableau.BACKWARD_EULER),
-    "rk4": partial(ExplicitRungeKutta, _tableau.RK4),
-    "euler": partial(ExplicitRungeKutta, _tableau.EULER),
+    "radau5": partial(ImplicitRungeKutta, _coefficients.RADAU5),
+    "radau3": partial(ImplicitRungeKutta, _coefficients.RADAU3),
+    "trapezoid": partial(ImplicitRungeKutta, _coefficients.TRAPEZOID),
+    "backward_euler": partial(ImplicitRungeKutta, _coefficients.BACKWARD_EULER),
+    "rk4": partial(ExplicitRungeKutta, _coefficients.RK4),
+    "euler": partial(ExplicitRungeKutta, _coefficients.EULER),
 }
 METHODS = ["auto", *FIXED]
 

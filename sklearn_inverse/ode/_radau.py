@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sklearn_inverse.ode._coefficients import RADAU5_TRANSFORM
 from sklearn_inverse.ode._newton import Factors, factorise, solve_stages
 from sklearn_inverse.ode._step_size import EPS, SAFETY, error_norm, tolerance
 from sklearn_inverse.ode._stepper import Attempt, Stepper
-from sklearn_inverse.ode._tableau import RADAU5_TRANSFORM
 
 __all__ = ["Radau5"]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklearn_inverse.ode._tableau import RODAS5P
+from sklearn_inverse.ode._coefficients import RODAS5P
 from sklearn_inverse.ode.compiled._loop import integrate
 from sklearn_inverse.ode.compiled._network import Network
 from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, LANES

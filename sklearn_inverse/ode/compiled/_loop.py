@@ -190,5 +190,5 @@ def cached_fingerprint():
 
 if cached_fingerprint() != FINGERPRINT:
     # Numba asks only whether this file has changed, not what it takes from others.
-    integrate._cache.flush()
+    integrate.recompile()  # only empties its cache: none of it is loaded yet
     cached_fingerprint.recompile()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from numba.extending import register_jitable
 
-from sklearn_inverse.ode._tableau import RODAS5P
+from sklearn_inverse.ode._coefficients import RODAS5P
 from sklearn_inverse.ode.compiled._vectors import LANES
 
 __all__ = [

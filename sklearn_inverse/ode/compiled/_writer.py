@@ -11,7 +11,7 @@ from typing import NamedTuple
 from llvmlite import binding, ir
 from numba.core import cgutils
 
-from sklearn_inverse.ode._tableau import RODAS5P
+from sklearn_inverse.ode._coefficients import RODAS5P
 from sklearn_inverse.ode.compiled._vectors import (
     ALIGNMENT,
     INT,
