@@ -24,7 +24,7 @@ from sklearn_inverse.ode._rhs import push_tangents
 
 __all__ = ["Tape", "pull_back", "push_forward"]
 
-MAX_NUMBERS = 8_000_000  # in the factors of the steps linearised together
+MAX_NUMBERS = 8_000_000  # in the factors of the steps linearized together
 
 
 @dataclass
@@ -115,7 +115,7 @@ def pull_back(method, tape, t_eval, params, weights, grad):
     params_bar = torch.zeros_like(params)
     weights_bar = [torch.zeros_like(weight) for weight in weights]
     for block in reversed(list(tape.blocks())):
-        linear = _linearise(method, block, params, weights)
+        linear = _linearize(method, block, params, weights)
         for i in reversed(range(len(block))):
             s = block[i]
             value_bar = grad[s.index[s.row], s.column]
@@ -163,7 +163,7 @@ def push_forward(method, tape, t_eval, params, y0_tangents):
     at_start = t_eval == t_eval[:, :1]
     out = torch.where(at_start[..., None, None], tangents[:, None], out)
     for block in tape.blocks():
-        linear = _linearise(method, block, params, ())
+        linear = _linearize(method, block, params, ())
         for i, s in enumerate(block):
             old = tangents[s.index]
             new, stages = linear.push(i, old)
@@ -179,14 +179,14 @@ def push_forward(method, tape, t_eval, params, y0_tangents):
     return out
 
 
-def _linearise(method, block, params, weights):
+def _linearize(method, block, params, weights):
     if hasattr(method, "replay"):
         return ReplayedSteps(method, block, params, weights)
     return ImplicitSteps(method, block, params, weights)
 
 
 class ImplicitSteps:
-    """Derivatives of a block of implicit Runge–Kutta steps, factorised together."""
+    """Derivatives of a block of implicit Runge–Kutta steps, factorized together."""
 
     def __init__(self, method, block, params, weights):
         self.method, self.block, self.weights = method, block, weights

@@ -32,11 +32,11 @@ class MassAction:
     --------
     >>> import torch
     >>> from sklearn_inverse.ode import MassAction
-    >>> dimerise = MassAction([[-2.0], [1.0]], [[2], [0]])  # 2 A -> B
+    >>> dimerize = MassAction([[-2.0], [1.0]], [[2], [0]])  # 2 A -> B
     >>> y, k = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.5]])
-    >>> dimerise(None, y, k)
+    >>> dimerize(None, y, k)
     tensor([[-9.0000,  4.5000]])
-    >>> dimerise.jac(None, y, k)
+    >>> dimerize.jac(None, y, k)
     tensor([[[-6.,  0.],
              [ 3.,  0.]]])
     """

@@ -1,7 +1,7 @@
 """Simplified Newton iteration for the stage equations, batched with a mask per sample.
 
 Hairer & Wanner II, Section IV.8: the transformed system splits into a real and a
-complex linear system per sample, whose factorisations are kept over steps.
+complex linear system per sample, whose factorizations are kept over steps.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sklearn_inverse.ode._step_size import error_norm
 
-__all__ = ["Factors", "NewtonResult", "factorise", "solve_stages"]
+__all__ = ["Factors", "NewtonResult", "factorize", "solve_stages"]
 
 MAX_ITER = 7
 
@@ -49,7 +49,7 @@ class NewtonResult(NamedTuple):
     rate: Tensor
 
 
-def factorise(jacobian: Tensor, step: Tensor, scheme) -> Factors:
+def factorize(jacobian: Tensor, step: Tensor, scheme) -> Factors:
     """LU factors for the given Jacobians and steps."""
     eye = torch.eye(jacobian.shape[-1], dtype=jacobian.dtype, device=jacobian.device)
     inv = (1 / step)[:, None, None]

@@ -1,7 +1,7 @@
 """One attempted step of Radau IIA, order 5, with error control, for every sample at once.
 
 Hairer & Wanner II, Section IV.8. What a sample keeps between steps (its Jacobian, its
-factorisations, the stages of its last step) lives in :class:`RadauMemory`.
+factorizations, the stages of its last step) lives in :class:`RadauMemory`.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._coefficients import RADAU5_TRANSFORM
-from sklearn_inverse.ode._newton import Factors, factorise, solve_stages
+from sklearn_inverse.ode._newton import Factors, factorize, solve_stages
 from sklearn_inverse.ode._step_size import EPS, SAFETY, error_norm, tolerance
 from sklearn_inverse.ode._stepper import Attempt, Stepper
 
@@ -130,7 +130,7 @@ class Radau5(Stepper):
         return factor
 
     def _prepare(self, w):
-        """Bring Jacobians and factorisations up to date where that is needed."""
+        """Bring Jacobians and factorizations up to date where that is needed."""
         memory = w.memory
         if memory.needs_jacobian.any():
             i = torch.nonzero(memory.needs_jacobian)[:, 0]
@@ -141,7 +141,7 @@ class Radau5(Stepper):
             memory.factored_step[i] = 0
         i = torch.nonzero(memory.factored_step != w.step)[:, 0]
         if len(i):
-            new = factorise(memory.jacobian[i], w.step[i], self.scheme)
+            new = factorize(memory.jacobian[i], w.step[i], self.scheme)
             for part, value in zip(memory.factors, new):
                 part[i] = value
             memory.factored_step[i] = w.step[i]

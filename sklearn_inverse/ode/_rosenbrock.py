@@ -1,6 +1,6 @@
 """One attempted step of a Rosenbrock method, for every sample at once.
 
-Linearly implicit: one factorisation and one linear system per stage, no Newton iteration.
+Linearly implicit: one factorization and one linear system per stage, no Newton iteration.
 Hairer & Wanner II, Section IV.7.
 """
 

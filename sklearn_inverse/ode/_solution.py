@@ -66,7 +66,7 @@ class Solution(NamedTuple):
 
     stats : dict of str to Tensor of shape (n_samples,)
         ``n_steps`` attempted, ``n_accepted``, ``n_jac`` Jacobians and ``n_lu``
-        factorisations, per sample.
+        factorizations, per sample.
 
     sensitivities : Tensor of shape (n_samples, n_times, n_states, n_params) or None
         Derivatives of the states by the params, where they were asked for.

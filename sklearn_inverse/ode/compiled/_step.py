@@ -90,7 +90,7 @@ def attempt(code, at, work):
     """Attempt a step on all lanes."""
     store(fill(1.0) / load(work, at.step), work, at.inv_step)
     run(code.slopes, work, (at.y, at.slope))
-    run(code.factorise, work, ())
+    run(code.factorize, work, ())
     for i in range(N_STAGES):
         run(code.combine[i], work, (at.y, at.u))
         run(code.solve, work, (at.u + i * at.n_states,))

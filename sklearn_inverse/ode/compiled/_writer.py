@@ -72,7 +72,7 @@ class Code(NamedTuple):
     combine: tuple[int, ...]  # stage by stage
     rhs: int
     slopes: int
-    factorise: int
+    factorize: int
     solve: int
     curves: int
     sources: int
@@ -221,7 +221,7 @@ class Writer:
             factors = self.load(self.at.k, j), *self.load_all(y, rest)
             self.store(self.product(*factors), slope, s)
 
-    def factorise(self):
+    def factorize(self):
         """Write W = 1 / (h gamma) - J = L U, row by row and without pivoting."""
         at, network = self.at, self.network
         shift = self.product(self.load(at.inv_step), self.number(1 / RODAS5P.gamma))
