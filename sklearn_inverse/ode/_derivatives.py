@@ -231,17 +231,11 @@ class ImplicitSteps:
         with torch.enable_grad():
             params = params.detach().requires_grad_()
             f = self.method.rhs(times, states, params)
-            grads = [None] * (1 + len(self.weights))
-            if f.requires_grad:
-                grads = torch.autograd.grad(
-                    f, (params, *self.weights), nu.flatten(0, 1), allow_unused=True
-                )
-        grads = [
-            torch.zeros_like(x) if g is None else g
-            for x, g in zip((params, *self.weights), grads)
-        ]
-        by_step = grads[0].view(len(nu), self.z_shape[0], -1).sum(1)
-        return by_step.split(self.sizes), grads[1:]
+        params_bar, *weights_bar = _gradients(
+            [f], [params, *self.weights], [nu.flatten(0, 1)]
+        )
+        by_step = params_bar.view(len(nu), self.z_shape[0], -1).sum(1)
+        return by_step.split(self.sizes), weights_bar
 
     def push(self, i, tangents):
         """Tangents at the end of step ``i``, and of its stage increments."""
@@ -272,17 +266,16 @@ class ReplayedSteps:
         params = self.params[s.index].detach().requires_grad_()
         with torch.enable_grad():
             y_new, stages = self.method.replay(s.t, y, s.step, params)
-            inputs = (y, params)
-            outputs, bars = [y_new], [new_bar]
-            if stages_bar is not None:
-                outputs, bars = [y_new, stages], [new_bar, stages_bar]
-            inputs = (*inputs, *self.weights)
-            grads = torch.autograd.grad(outputs, inputs, bars, allow_unused=True)
-        grads = [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, grads)]
-        self.params_bar.append(grads[1])
-        for total, bar in zip(self.weights_bar, grads[2:]):
+        outputs, bars = [y_new], [new_bar]
+        if stages_bar is not None:
+            outputs, bars = [y_new, stages], [new_bar, stages_bar]
+        y_bar, params_bar, *weights_bar = _gradients(
+            outputs, [y, params, *self.weights], bars
+        )
+        self.params_bar.append(params_bar)
+        for total, bar in zip(self.weights_bar, weights_bar):
             total += bar
-        return grads[0]
+        return y_bar
 
     def collect(self):
         """Gradients by params (one tensor per step) and weights of the whole block."""
@@ -302,3 +295,13 @@ class ReplayedSteps:
         pushed = push_tangents(replay, (s.y, self.params[s.index]), directions)
         pushed = pushed.movedim(0, -1)
         return pushed[:, 0], pushed[:, 1:]
+
+
+def _gradients(outputs, inputs, bars) -> list[Tensor]:
+    """Gradients by all inputs, zero by those that no output depends on."""
+    tracked = [(f, bar) for f, bar in zip(outputs, bars) if f.requires_grad]
+    if not tracked:
+        return [torch.zeros_like(x) for x in inputs]
+    outputs, bars = zip(*tracked)
+    grads = torch.autograd.grad(outputs, inputs, bars, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, grads)]

@@ -371,6 +371,7 @@ def _check_rhs(rhs, jac, t_eval, y0, params):
 
 def _check_output(name, value, what, shape):
     """Raise ValueError unless ``value`` is a tensor of doubles of that shape."""
+    got: object
     if not isinstance(value, Tensor):
         got = type(value).__name__
     elif value.shape != shape:

@@ -58,19 +58,24 @@ class TorchProblem:
     def __init__(self, method, t_eval, y0_of, step_size, max_steps):
         self.method, self.t_eval, self.y0_of = method, t_eval, y0_of
         self.step_size, self.max_steps = step_size, max_steps
-        self.tape = None
+        self.tape = Tape()
 
     def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
         """Integrate; keep the steps if gradients will be pulled back (``tracked``)."""
-        tape = Tape() if sensitivities or tracked else None
+        self.tape = Tape()
         solution = integrate(
-            self.method, self.t_eval, y0, params, self.step_size, self.max_steps, tape
+            self.method,
+            self.t_eval,
+            y0,
+            params,
+            self.step_size,
+            self.max_steps,
+            self.tape if sensitivities or tracked else None,
         )
         if sensitivities:
             tangents = rowwise_jacobian(self.y0_of, params)
-            pushed = push_forward(self.method, tape, self.t_eval, params, tangents)
+            pushed = push_forward(self.method, self.tape, self.t_eval, params, tangents)
             solution = solution._replace(sensitivities=pushed)
-        self.tape = tape
         return solution
 
     def pull_back(self, grad, y0, params, *weights):
@@ -99,18 +104,19 @@ class CompiledProblem:
         Tolerances.
     """
 
+    y0: Tensor  # of the last solve
+    y0_tangents: Tensor | None
+
     def __init__(self, rhs, t_eval, y0_of, rtol, atol, max_steps):
         self.kernel = rhs.kernel()
         self.t_eval, self.y0_of = t_eval, y0_of
         self.options = {"rtol": rtol, "atol": atol.numpy(), "max_steps": max_steps}
-        self.y0 = self.y0_tangents = None
 
     def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
         """Integrate; keep the start if gradients will be pulled back (``tracked``)."""
-        tangents = None
+        self.y0, self.y0_tangents = y0, None
         if sensitivities or tracked:
-            tangents = rowwise_jacobian(self.y0_of, params)
-        self.y0, self.y0_tangents = y0, tangents
+            self.y0_tangents = rowwise_jacobian(self.y0_of, params)
         return self._run(slice(None), params, with_tangents=sensitivities)
 
     def pull_back(self, grad, params):
@@ -130,11 +136,12 @@ class CompiledProblem:
 
     def _run(self, rows, params, with_tangents):
         """Solve the samples at ``rows``."""
+        tangents = self.y0_tangents if with_tangents else None
         result = self.kernel.solve(
             _array(self.t_eval[rows]),
             _array(self.y0[rows]),
             _array(params[rows]),
-            y0_tangents=_array(self.y0_tangents[rows]) if with_tangents else None,
+            y0_tangents=None if tangents is None else _array(tangents[rows]),
             **self.options,
         )
         tensors = {k: torch.as_tensor(v) for k, v in result.items() if v is not None}

@@ -5,6 +5,7 @@ Hairer & Wanner II, Section IV.7.
 """
 
 import torch
+from torch import Tensor
 
 from sklearn_inverse.ode._explicit import combine
 from sklearn_inverse.ode._step_size import error_norm, tolerance
@@ -46,7 +47,7 @@ class Rosenbrock(Stepper):
         by_time = None
         if not self.rhs.is_autonomous:
             by_time = h * self.rhs.time_derivative(t, y, params)
-        stages = []
+        stages: list[Tensor] = []
         coefficients = zip(tableau.a, tableau.coupling, tableau.c, tableau.d)
         for i, (a, coupling, c, d) in enumerate(coefficients):
             b = f

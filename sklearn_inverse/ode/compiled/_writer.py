@@ -227,7 +227,7 @@ class Writer:
         shift = self.product(self.load(at.inv_step), self.number(1 / RODAS5P.gamma))
         # Stored at the end: between loads and stores LLVM would have to ask of each
         # whether it meets another, which takes it minutes for large networks.
-        factors = {}
+        factors: dict[tuple[int, int], ir.Value] = {}
         for i, j in network.factors:
             value = shift if i == j else self.number(0)
             for s, reaction in network.slopes_of[j]:
