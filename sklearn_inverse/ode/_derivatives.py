@@ -14,76 +14,28 @@ All other steps are replayed under automatic differentiation, one at a time, so 
 graph outlives a step.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._implicit import stage_matrix, stage_rows
 from sklearn_inverse.ode._rhs import push_tangents
+from sklearn_inverse.ode._stepper import Stepper
+from sklearn_inverse.ode._tape import Step, Tape
 
-__all__ = ["Tape", "pull_back", "push_forward"]
-
-MAX_NUMBERS = 8_000_000  # in the factors of the steps linearized together
-
-
-@dataclass
-class Step:
-    """One step of some samples, and the outputs inside it."""
-
-    index: Tensor  # which samples of the batch
-    t: Tensor
-    step: Tensor
-    y: Tensor  # at the start
-    stages: Tensor
-    row: Tensor  # position of each output's sample within ``index``
-    column: Tensor  # number of its time
-    theta: Tensor  # where that is within the step
-    at_end: Tensor
+__all__ = ["pull_back", "push_forward"]
 
 
-class Tape:
-    """The accepted steps of a batch, in the order in which they were taken."""
-
-    def __init__(self):
-        self.steps: list[Step] = []
-
-    def record(self, w, attempt, accepted, row, column, theta, at_end):
-        """Append the accepted steps of one pass of the loop."""
-        i = torch.nonzero(accepted)[:, 0]
-        if len(i) == 0:
-            return
-        position = torch.full_like(w.index, -1)
-        position[i] = torch.arange(len(i), device=i.device)
-        self.steps.append(
-            Step(
-                index=w.index[i],
-                t=w.t[i],
-                step=w.step[i],
-                y=w.y[i],
-                stages=attempt.stages[i],
-                row=position[row],
-                column=column,
-                theta=theta,
-                at_end=at_end,
-            )
-        )
-
-    def blocks(self):
-        """Yield lists of consecutive steps, of bounded memory together."""
-        block: list[Step] = []
-        n_numbers = 0
-        for step in self.steps:
-            block.append(step)
-            n_numbers += len(step.index) * step.stages[0].numel() ** 2
-            if n_numbers >= MAX_NUMBERS:
-                yield block
-                block, n_numbers = [], 0
-        if block:
-            yield block
-
-
-def pull_back(method, tape, t_eval, params, weights, grad):
+def pull_back(
+    method: Stepper,
+    tape: Tape,
+    t_eval: Tensor,
+    params: Tensor,
+    weights: Sequence[Tensor],
+    grad: Tensor,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Gradient of a loss by the initial states, params and weights.
 
     Parameters
@@ -100,7 +52,7 @@ def pull_back(method, tape, t_eval, params, weights, grad):
     params : Tensor of shape (n_samples, n_params)
         Params.
 
-    weights : tuple of Tensor
+    weights : sequence of Tensor
         Further tensors that the right-hand side depends on (those of a network).
 
     grad : Tensor of shape (n_samples, n_times, n_states)
@@ -142,7 +94,9 @@ def pull_back(method, tape, t_eval, params, weights, grad):
     return y_bar, params_bar, weights_bar
 
 
-def push_forward(method, tape, t_eval, params, y0_tangents):
+def push_forward(
+    method: Stepper, tape: Tape, t_eval: Tensor, params: Tensor, y0_tangents: Tensor
+) -> Tensor:
     """Sensitivities of the outputs to the params.
 
     Parameters
@@ -188,7 +142,9 @@ def _linearize(method, block, params, weights):
 class ImplicitSteps:
     """Derivatives of a block of implicit Runge–Kutta steps, factorized together."""
 
-    def __init__(self, method, block, params, weights):
+    def __init__(
+        self, method, block: list[Step], params: Tensor, weights: Sequence[Tensor]
+    ):
         self.method, self.block, self.weights = method, block, weights
         self.sizes = [len(s.index) for s in block]
         t, y, step, z = (
@@ -205,9 +161,8 @@ class ImplicitSteps:
         self.factors = list(zip(*(x.split(self.sizes) for x in factors[:2])))
         self.nu: list[Tensor] = []  # of the steps pulled so far, last to first
         self._h_a_split = self.h_a.split(self.sizes)
-        self._forcing = None
 
-    def pull(self, i, new_bar, stages_bar):
+    def pull(self, i: int, new_bar: Tensor, stages_bar: Tensor | None) -> Tensor:
         """Gradient by the state at the start of step ``i``."""
         n_stages, n_states = self.z_shape
         z_bar = new_bar.new_zeros(len(new_bar), n_stages, n_states)
@@ -224,7 +179,7 @@ class ImplicitSteps:
         y_bar = mu.sum(1)
         return y_bar if stages_bar is None else y_bar - stages_bar.sum(1)
 
-    def collect(self):
+    def collect(self) -> tuple[Sequence[Tensor], list[Tensor]]:
         """Gradients by params (one tensor per step) and weights of the whole block."""
         nu = torch.cat(self.nu[::-1])
         times, states, params = self.rows
@@ -237,29 +192,33 @@ class ImplicitSteps:
         by_step = params_bar.view(len(nu), self.z_shape[0], -1).sum(1)
         return by_step.split(self.sizes), weights_bar
 
-    def push(self, i, tangents):
+    def push(self, i: int, tangents: Tensor) -> tuple[Tensor, Tensor]:
         """Tangents at the end of step ``i``, and of its stage increments."""
-        if self._forcing is None:
-            f_k = self.method.rhs.jac_params(*self.rows)
-            f_k = f_k.unflatten(0, (len(self.h_a), self.z_shape[0]))
-            forcing = torch.einsum("bij,bjnp->binp", self.h_a, f_k)
-            self._forcing = forcing.split(self.sizes)
         # dY = dy + dz solves M dY = 1⊗dy + h (A⊗I) f_k dk, since M = I − h (A⊗I) J.
         b = tangents[:, None] + self._forcing[i]
         stages = torch.linalg.lu_solve(*self.factors[i], b.flatten(1, 2)).view_as(b)
         return stages[:, -1], stages - tangents[:, None]
 
+    @cached_property
+    def _forcing(self) -> Sequence[Tensor]:
+        """Return h (A⊗I) f_k of each step, (n_samples, n_stages, n_states, n_params)."""
+        f_k = self.method.rhs.jac_params(*self.rows)
+        f_k = f_k.unflatten(0, (len(self.h_a), self.z_shape[0]))
+        return torch.einsum("bij,bjnp->binp", self.h_a, f_k).split(self.sizes)
+
 
 class ReplayedSteps:
     """Derivatives of explicit and Rosenbrock steps, replayed one at a time."""
 
-    def __init__(self, method, block, params, weights):
+    def __init__(
+        self, method, block: list[Step], params: Tensor, weights: Sequence[Tensor]
+    ):
         self.method, self.block = method, block
         self.params, self.weights = params, weights
         self.params_bar: list[Tensor] = []
         self.weights_bar = [torch.zeros_like(weight) for weight in weights]
 
-    def pull(self, i, new_bar, stages_bar):
+    def pull(self, i: int, new_bar: Tensor, stages_bar: Tensor | None) -> Tensor:
         """Gradient by the state at the start of step ``i``."""
         s = self.block[i]
         y = s.y.detach().requires_grad_()
@@ -277,15 +236,15 @@ class ReplayedSteps:
             total += bar
         return y_bar
 
-    def collect(self):
+    def collect(self) -> tuple[Sequence[Tensor], list[Tensor]]:
         """Gradients by params (one tensor per step) and weights of the whole block."""
         return self.params_bar[::-1], self.weights_bar
 
-    def push(self, i, tangents):
+    def push(self, i: int, tangents: Tensor) -> tuple[Tensor, Tensor]:
         """Tangents at the end of step ``i``, and of its stages."""
         s = self.block[i]
 
-        def replay(y, params):
+        def replay(y: Tensor, params: Tensor) -> Tensor:
             y_new, stages = self.method.replay(s.t, y, s.step, params)
             return torch.cat([y_new[:, None], stages], dim=1)
 

@@ -9,9 +9,12 @@ of size ``n_stages * n_states``.
 """
 
 import torch
+from torch import Tensor
 
+from sklearn_inverse.ode._rhs import RightHandSide
 from sklearn_inverse.ode._step_size import error_norm, tolerance
-from sklearn_inverse.ode._stepper import Attempt, Stepper
+from sklearn_inverse.ode._stepper import Attempt, Stepper, Walkers
+from sklearn_inverse.ode._tableau import RungeKuttaTableau
 
 __all__ = ["ImplicitRungeKutta", "stage_matrix", "stage_rows"]
 
@@ -28,7 +31,7 @@ class ImplicitRungeKutta(Stepper):
     Section 3.3): the step size is the user's, so all depends on convergence.
     """
 
-    def attempt(self, w):
+    def attempt(self, w: Walkers) -> Attempt:
         """Take one step of every sample."""
         z, converged, finite = self._solve_stages(w)
         return Attempt(
@@ -39,7 +42,7 @@ class ImplicitRungeKutta(Stepper):
             finite=finite,
         )
 
-    def _solve_stages(self, w):
+    def _solve_stages(self, w: Walkers) -> tuple[Tensor, Tensor, Tensor]:
         """Newton's method from z = 0, rows leaving as they converge."""
         z_out = w.y.new_zeros(len(w.t), len(self.tableau.c), w.y.shape[1])
         converged = torch.zeros_like(w.t, dtype=torch.bool)
@@ -55,7 +58,7 @@ class ImplicitRungeKutta(Stepper):
             w.n_lu[rows] += 1
             lu, pivots, _ = torch.linalg.lu_factor_ex(matrix)
 
-            def correction(residual, lu=lu, pivots=pivots):
+            def correction(residual: Tensor, lu=lu, pivots=pivots) -> Tensor:
                 flat = residual.flatten(1)[..., None]
                 dz = torch.linalg.lu_solve(lu, pivots, flat)[..., 0]
                 return -dz.view_as(residual)
@@ -90,13 +93,22 @@ class ImplicitRungeKutta(Stepper):
             params, peak = params[keep], peak[keep]
         return z_out, converged, finite
 
-    def _residual(self, t, y, step, params, z):
+    def _residual(
+        self, t: Tensor, y: Tensor, step: Tensor, params: Tensor, z: Tensor
+    ) -> Tensor:
         """Return z_i − h Σ_j a_ij f(y + z_j)."""
         f = self.rhs(*stage_rows(self.tableau, t, y, step, params, z)).view_as(z)
         return z - step[:, None, None] * (z.new_tensor(self.tableau.a) @ f)
 
 
-def stage_rows(tableau, t, y, step, params, z):
+def stage_rows(
+    tableau: RungeKuttaTableau,
+    t: Tensor,
+    y: Tensor,
+    step: Tensor,
+    params: Tensor,
+    z: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return times, states and params of all stages, one row each."""
     times = t[:, None] + step[:, None] * z.new_tensor(tableau.c)
     states = y[:, None] + z
@@ -107,7 +119,15 @@ def stage_rows(tableau, t, y, step, params, z):
     )
 
 
-def stage_matrix(rhs, tableau, t, y, step, params, z):
+def stage_matrix(
+    rhs: RightHandSide,
+    tableau: RungeKuttaTableau,
+    t: Tensor,
+    y: Tensor,
+    step: Tensor,
+    params: Tensor,
+    z: Tensor,
+) -> Tensor:
     """Return M of shape (n_samples, n_stages * n_states, n_stages * n_states)."""
     n_samples, n_stages, n_states = z.shape
     jacobian = rhs.jac(*stage_rows(tableau, t, y, step, params, z))

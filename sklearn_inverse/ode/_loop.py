@@ -4,9 +4,6 @@ Samples do not wait for each other's steps and do not see each other's errors, s
 sample's result does not depend on its companions. Finished samples leave the batch.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -18,35 +15,12 @@ from sklearn_inverse.ode._step_size import (
     first_step,
     step_factor,
 )
-from sklearn_inverse.ode._stepper import take
+from sklearn_inverse.ode._stepper import Attempt, Stepper, Walkers, take
+from sklearn_inverse.ode._tape import Tape
 
-__all__ = ["Walkers", "integrate"]
+__all__ = ["integrate"]
 
 RUNNING = -1
-
-
-@dataclass
-class Walkers:
-    """The samples still under way: where each is, and what decides its next step."""
-
-    index: Tensor  # which sample of the batch this is
-    t: Tensor
-    t_end: Tensor  # last output time
-    n_written: Tensor  # number of output times reached
-    y: Tensor
-    f: Tensor  # rhs(t, y)
-    params: Tensor
-    peak: Tensor  # largest magnitude of each state so far
-    step: Tensor
-    norm_old: Tensor  # error norm and size of the last accepted step
-    step_old: Tensor
-    has_old: Tensor
-    strict: Tensor  # first step, or just rejected
-    n_steps: Tensor
-    n_accepted: Tensor
-    n_jac: Tensor
-    n_lu: Tensor
-    memory: Any  # what the method keeps
 
 
 class Outputs:
@@ -60,17 +34,25 @@ class Outputs:
         at_start = t_eval == t_eval[:, :1]
         self.y = torch.where(at_start[..., None], y0[:, None], self.y)
 
-    def count_until(self, index, t):
+    def count_until(self, index: Tensor, t: Tensor) -> Tensor:
         """Count the output times of the samples at ``index`` up to ``t``."""
         if self.shared is not None:
             return torch.searchsorted(self.shared, t, right=True)
         return torch.searchsorted(self.t_eval[index], t[:, None], right=True)[:, 0]
 
-    def time(self, index, column):
+    def time(self, index: Tensor, column: Tensor) -> Tensor:
         """Output times of some samples."""
         return self.t_eval[index, column]
 
-    def write(self, method, w, accepted, t_new, attempt, tape):
+    def write(
+        self,
+        method: Stepper,
+        w: Walkers,
+        accepted: Tensor,
+        t_new: Tensor,
+        attempt: Attempt,
+        tape: Tape | None,
+    ) -> None:
         """Write the outputs inside accepted steps, and record these steps."""
         reached = self.count_until(w.index, t_new)
         reached = torch.where(accepted, reached, w.n_written)
@@ -93,8 +75,14 @@ class Outputs:
 
 
 def integrate(
-    method, t_eval: Tensor, y0: Tensor, params: Tensor, step_size, max_steps, tape=None
-):
+    method: Stepper,
+    t_eval: Tensor,
+    y0: Tensor,
+    params: Tensor,
+    step_size: float | None,
+    max_steps: int,
+    tape: Tape | None = None,
+) -> Solution:
     """Integrate every sample from its first to its last output time.
 
     Parameters
@@ -161,7 +149,7 @@ def integrate(
         status[walkers.index] = _status(walkers, attempt, accepted, given_up, max_steps)
 
 
-def _start(method, outputs, y0, params) -> Walkers:
+def _start(method: Stepper, outputs: Outputs, y0: Tensor, params: Tensor) -> Walkers:
     """Put every sample at its start."""
     t, t_end = outputs.t_eval[:, 0].clone(), outputs.t_eval[:, -1].clone()
     index = torch.arange(len(t), device=t.device)
@@ -190,7 +178,7 @@ def _start(method, outputs, y0, params) -> Walkers:
     )
 
 
-def _adaptive_attempt(method, walkers):
+def _adaptive_attempt(method: Stepper, walkers: Walkers):
     """Attempt a step of every sample, the last one clipped to end where it must."""
     w = walkers
     last = w.t + w.step * (1 + 1e-10) >= w.t_end
@@ -212,7 +200,9 @@ def _adaptive_attempt(method, walkers):
     return t_new, attempt, accepted, method.settle(w, attempt, accepted, factor)
 
 
-def _fixed_attempt(method, walkers, outputs, step_size):
+def _fixed_attempt(
+    method: Stepper, walkers: Walkers, outputs: Outputs, step_size: float
+):
     """Step towards the next output time, which equal steps reach exactly."""
     w = walkers
     target = outputs.time(w.index, w.n_written)
@@ -224,7 +214,9 @@ def _fixed_attempt(method, walkers, outputs, step_size):
     return t_new, attempt, attempt.converged & attempt.finite, 1.0
 
 
-def _advance(method, walkers, attempt, accepted, t_new):
+def _advance(
+    method: Stepper, walkers: Walkers, attempt: Attempt, accepted: Tensor, t_new: Tensor
+) -> None:
     """Move the samples whose step was accepted; the others stay where they are."""
     w = walkers
     rows = accepted[:, None]
@@ -241,12 +233,18 @@ def _advance(method, walkers, attempt, accepted, t_new):
     w.f = torch.where(rows, f, w.f)
 
 
-def _is_tiny(walkers):
+def _is_tiny(walkers: Walkers) -> Tensor:
     """Whether the next step would vanish beside the time."""
     return walkers.step <= 16 * EPS * walkers.t.abs() + 1e-300
 
 
-def _status(walkers, attempt, accepted, given_up, max_steps):
+def _status(
+    walkers: Walkers,
+    attempt: Attempt,
+    accepted: Tensor,
+    given_up: Tensor,
+    max_steps: int,
+) -> Tensor:
     """Status of each sample after this attempt; RUNNING where there is more to do."""
     w = walkers
     status = torch.full_like(w.index, RUNNING)

@@ -4,12 +4,15 @@ Hairer & Wanner II, Section IV.8: the transformed system splits into a real and 
 complex linear system per sample, whose factorizations are kept over steps.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from sklearn_inverse.ode._rhs import Rhs
 from sklearn_inverse.ode._step_size import error_norm
+from sklearn_inverse.ode._tableau import StageTransform
 
 __all__ = ["Factors", "NewtonResult", "factorize", "solve_stages"]
 
@@ -49,7 +52,7 @@ class NewtonResult(NamedTuple):
     rate: Tensor
 
 
-def factorize(jacobian: Tensor, step: Tensor, scheme) -> Factors:
+def factorize(jacobian: Tensor, step: Tensor, scheme: StageTransform) -> Factors:
     """LU factors for the given Jacobians and steps."""
     eye = torch.eye(jacobian.shape[-1], dtype=jacobian.dtype, device=jacobian.device)
     inv = (1 / step)[:, None, None]
@@ -60,7 +63,16 @@ def factorize(jacobian: Tensor, step: Tensor, scheme) -> Factors:
 
 
 def solve_stages(
-    rhs, scheme, t, y, step, params, z, factors, scale_of, tol: float
+    rhs: Rhs,
+    scheme: StageTransform,
+    t: Tensor,
+    y: Tensor,
+    step: Tensor,
+    params: Tensor,
+    z: Tensor,
+    factors: Factors,
+    scale_of: Callable[[Tensor], Tensor],
+    tol: float,
 ) -> NewtonResult:
     """Solve for the stages of one step of every sample.
 

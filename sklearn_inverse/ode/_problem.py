@@ -4,11 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_inverse.ode._derivatives import Tape, pull_back, push_forward
+from sklearn_inverse.ode._derivatives import pull_back, push_forward
 from sklearn_inverse.ode._loop import integrate
 from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._rhs import rowwise_jacobian
 from sklearn_inverse.ode._solution import Solution
+from sklearn_inverse.ode._tape import Tape
 from sklearn_inverse.ode.compiled import why_unavailable
 
 __all__ = ["CompiledProblem", "TorchProblem", "is_too_large", "why_not_compiled"]

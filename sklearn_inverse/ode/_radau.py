@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sklearn_inverse.ode._coefficients import RADAU5_TRANSFORM
 from sklearn_inverse.ode._newton import Factors, factorize, solve_stages
+from sklearn_inverse.ode._rhs import RightHandSide
 from sklearn_inverse.ode._step_size import EPS, SAFETY, error_norm, tolerance
-from sklearn_inverse.ode._stepper import Attempt, Stepper
+from sklearn_inverse.ode._stepper import Attempt, Stepper, Walkers
 
 __all__ = ["Radau5"]
 
@@ -28,6 +29,7 @@ class RadauMemory:
     y_old: Tensor  # where it started
     jacobian_is_current: Tensor  # evaluated at the present state
     needs_jacobian: Tensor
+    slow_newton: Tensor  # in the last attempt: worth a new Jacobian
 
 
 class Radau5(Stepper):
@@ -36,7 +38,7 @@ class Radau5(Stepper):
     error_order = 3
     scheme = RADAU5_TRANSFORM
 
-    def __init__(self, tableau, rhs, rtol, atol):
+    def __init__(self, tableau, rhs: RightHandSide, rtol: float, atol: Tensor):
         # The error estimate is of order 3, the solution of order 5: RADAU5 asks the
         # estimate for rtol^(2/3), which makes the solution meet rtol.
         strict_rtol = 0.1 * rtol ** (2 / 3)
@@ -60,9 +62,10 @@ class Radau5(Stepper):
             y_old=y,
             jacobian_is_current=~yes,
             needs_jacobian=yes,
+            slow_newton=~yes,
         )
 
-    def attempt(self, w) -> Attempt:
+    def attempt(self, w: Walkers) -> Attempt:
         """Attempt one step of every sample.
 
         The error estimate of first steps and of steps after a rejection is filtered
@@ -71,7 +74,7 @@ class Radau5(Stepper):
         memory, t, y, step = w.memory, w.t, w.y, w.step
         self._prepare(w)
 
-        def scale_of(y_end):
+        def scale_of(y_end: Tensor) -> Tensor:
             return tolerance(y, y_end, peak=w.peak, rtol=self.rtol, atol=self.atol)
 
         newton = solve_stages(
@@ -86,6 +89,7 @@ class Radau5(Stepper):
             scale_of,
             self.newton_tol,
         )
+        memory.slow_newton = (newton.n_iter > 2) & (newton.rate > 1e-3)
         y_new = y + newton.z[:, -1]
         scale = scale_of(y_new)
         weights = y.new_tensor(self.scheme.error_weights)
@@ -107,10 +111,11 @@ class Radau5(Stepper):
             finite=newton.finite,
             # Fewer Newton iterations earn a bolder step (there, after Eq. IV.8.21).
             safety=SAFETY * 15 / (14 + newton.n_iter),
-            slow_newton=(newton.n_iter > 2) & (newton.rate > 1e-3),
         )
 
-    def settle(self, w, attempt, accepted, factor):
+    def settle(
+        self, w: Walkers, attempt: Attempt, accepted: Tensor, factor: Tensor
+    ) -> Tensor:
         """Factor on the step of each sample, and what must be computed anew for it.
 
         Halve where Newton failed with a fresh Jacobian, refresh an old Jacobian first,
@@ -120,16 +125,16 @@ class Radau5(Stepper):
         failed = ~attempt.converged
         stale = failed & ~memory.jacobian_is_current
         factor = torch.where(failed, torch.where(stale, 1.0, 0.5), factor)
-        steady = accepted & ~attempt.slow_newton & (factor >= 1) & (factor < 1.2)
+        steady = accepted & ~memory.slow_newton & (factor >= 1) & (factor < 1.2)
         factor = torch.where(steady, 1.0, factor)
-        memory.needs_jacobian |= stale | (accepted & attempt.slow_newton)
+        memory.needs_jacobian |= stale | (accepted & memory.slow_newton)
         memory.jacobian_is_current &= ~accepted
         rows = accepted[:, None]
         memory.stages = torch.where(rows[..., None], attempt.stages, memory.stages)
         memory.y_old = torch.where(rows, w.y, memory.y_old)
         return factor
 
-    def _prepare(self, w):
+    def _prepare(self, w: Walkers) -> None:
         """Bring Jacobians and factorizations up to date where that is needed."""
         memory = w.memory
         if memory.needs_jacobian.any():
@@ -147,7 +152,7 @@ class Radau5(Stepper):
             memory.factored_step[i] = w.step[i]
             w.n_lu[i] += 1
 
-    def _extrapolate(self, w):
+    def _extrapolate(self, w: Walkers) -> Tensor:
         """Stage increments predicted by the last step's polynomial, else zero."""
         memory = w.memory
         c = w.y.new_tensor(self.tableau.c)

@@ -1,11 +1,14 @@
 """Derivatives of a right-hand side, in closed form where it has one."""
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-__all__ = ["RightHandSide", "push_tangents", "rowwise_jacobian"]
+__all__ = ["Rhs", "RightHandSide", "push_tangents", "rowwise_jacobian"]
+
+Rhs = Callable[[Tensor, Tensor, Tensor], Tensor]  # of time, states and params
 
 
 class RightHandSide:
@@ -24,7 +27,7 @@ class RightHandSide:
         Initial values, to find out what f depends on.
     """
 
-    def __init__(self, rhs, jac, t: Tensor, y: Tensor, params: Tensor):
+    def __init__(self, rhs: Rhs, jac: Rhs | None, t: Tensor, y: Tensor, params: Tensor):
         self.rhs = rhs
         self._jac = getattr(rhs, "jac", None) if jac is None else jac
         self._jac_params = getattr(rhs, "jac_params", None)
@@ -44,30 +47,30 @@ class RightHandSide:
                 return True
             return torch.autograd.grad(f.sum(), t, allow_unused=True)[0] is None
 
-    def __call__(self, t, y, params):
+    def __call__(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
         """Return f of shape (n_samples, n_states)."""
         return self.rhs(t, y, params)
 
-    def jac(self, t, y, params):
+    def jac(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
         """Return ∂f/∂y of shape (n_samples, n_states, n_states)."""
         if self._jac is not None:
             return self._jac(t, y, params)
         return self._differentiate(t, y, params, by=1)
 
-    def jac_params(self, t, y, params):
+    def jac_params(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
         """Return ∂f/∂k of shape (n_samples, n_states, n_params)."""
         if self._jac_params is not None:
             return self._jac_params(t, y, params)
         return self._differentiate(t, y, params, by=2)
 
-    def time_derivative(self, t, y, params):
+    def time_derivative(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
         """Return ∂f/∂t of shape (n_samples, n_states)."""
         return self._differentiate(t, y, params, by=0)
 
-    def _differentiate(self, t, y, params, by):
+    def _differentiate(self, t: Tensor, y: Tensor, params: Tensor, by: int) -> Tensor:
         """Differentiate f by its ``by``-th argument."""
 
-        def f_of(variable):
+        def f_of(variable: Tensor) -> Tensor:
             arguments = [t, y, params]
             arguments[by] = variable
             return self.rhs(*arguments)
@@ -75,7 +78,7 @@ class RightHandSide:
         return rowwise_jacobian(f_of, (t, y, params)[by])
 
 
-def rowwise_jacobian(function, x: Tensor) -> Tensor:
+def rowwise_jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Differentiate ``function(x)`` of shape (n_samples, n_outputs), row by row.
 
     Row ``i`` of the result depends on row ``i`` of x only, so one backward pass through
@@ -102,7 +105,11 @@ def rowwise_jacobian(function, x: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(x) if r is None else r for r in rows], dim=1)
 
 
-def push_tangents(function, inputs, tangents):
+def push_tangents(
+    function: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    tangents: Sequence[Tensor],
+) -> Tensor:
     """Differentiate ``function(*inputs)`` along tangents, all of them at once.
 
     The derivative of a pulled-back v by v is the tangent, for any function that automatic

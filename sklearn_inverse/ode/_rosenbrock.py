@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._explicit import combine
+from sklearn_inverse.ode._rhs import RightHandSide
 from sklearn_inverse.ode._step_size import error_norm, tolerance
-from sklearn_inverse.ode._stepper import Attempt, Stepper
+from sklearn_inverse.ode._stepper import Attempt, Stepper, Walkers
 
 __all__ = ["Rosenbrock"]
 
@@ -17,11 +18,11 @@ __all__ = ["Rosenbrock"]
 class Rosenbrock(Stepper):
     """Rodas5P, in Hairer's transformed form (see :class:`RosenbrockTableau`)."""
 
-    def __init__(self, tableau, rhs, rtol, atol):
+    def __init__(self, tableau, rhs: RightHandSide, rtol: float, atol: Tensor):
         super().__init__(tableau, rhs, rtol, atol)
         self.error_order = tableau.order - 1
 
-    def attempt(self, w):
+    def attempt(self, w: Walkers) -> Attempt:
         """Attempt one step of every sample."""
         y, stages = self._step(w.t, w.y, w.f, w.step, w.params)
         scale = tolerance(w.y, y, peak=w.peak, rtol=self.rtol, atol=self.atol)
@@ -37,7 +38,9 @@ class Rosenbrock(Stepper):
             finite=finite,
         )
 
-    def _step(self, t, y, f, step, params):
+    def _step(
+        self, t: Tensor, y: Tensor, f: Tensor, step: Tensor, params: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
         """Return the state at the end and the list of stages u_i."""
         tableau, h = self.tableau, step[:, None]
         n_states = y.shape[1]
@@ -60,7 +63,9 @@ class Rosenbrock(Stepper):
             stages.append(u)
         return y + combine(tableau.m, stages), stages
 
-    def replay(self, t, y, step, params):
+    def replay(
+        self, t: Tensor, y: Tensor, step: Tensor, params: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return (state at the end, stages u_i), differentiably."""
         y_new, stages = self._step(t, y, self.rhs(t, y, params), step, params)
         return y_new, torch.stack(stages, dim=1)

@@ -1,13 +1,39 @@
-"""What every method hands to the loop: one attempted step of every sample."""
+"""What loop and methods hand each other: samples, and an attempted step of each."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sklearn_inverse.ode._rhs import RightHandSide
 from sklearn_inverse.ode._step_size import SAFETY
 
-__all__ = ["Attempt", "Stepper", "take"]
+__all__ = ["Attempt", "Stepper", "Walkers", "take"]
+
+
+@dataclass
+class Walkers:
+    """The samples still under way: where each is, and what decides its next step."""
+
+    index: Tensor  # which sample of the batch this is
+    t: Tensor
+    t_end: Tensor  # last output time
+    n_written: Tensor  # number of output times reached
+    y: Tensor
+    f: Tensor  # rhs(t, y)
+    params: Tensor
+    peak: Tensor  # largest magnitude of each state so far
+    step: Tensor
+    norm_old: Tensor  # error norm and size of the last accepted step
+    step_old: Tensor
+    has_old: Tensor
+    strict: Tensor  # first step, or just rejected
+    n_steps: Tensor
+    n_accepted: Tensor
+    n_jac: Tensor
+    n_lu: Tensor
+    memory: Any  # what the method keeps
 
 
 @dataclass
@@ -20,7 +46,6 @@ class Attempt:
     converged: Tensor  # False where Newton's method failed
     finite: Tensor  # False where the right-hand side was not
     safety: Tensor | float = SAFETY
-    slow_newton: Tensor | None = None  # worth a new Jacobian next time
     f: Tensor | None = None  # rhs at the end, where the method knows it
 
 
@@ -52,26 +77,28 @@ class Stepper:
 
     error_order = 0
 
-    def __init__(self, tableau, rhs, rtol, atol):
+    def __init__(self, tableau, rhs: RightHandSide, rtol: float, atol: Tensor):
         self.tableau = tableau
         self.rhs = rhs
         self.rtol, self.atol = rtol, atol
         self.dense = tableau.dense
 
-    def start(self, y):
+    def start(self, y: Tensor) -> Any:
         """Memory of samples that have not taken a step yet; None if none is kept."""
 
-    def attempt(self, walkers) -> Attempt:
-        """Attempt a step of size ``walkers.step`` of every sample."""
+    def attempt(self, w: Walkers) -> Attempt:
+        """Attempt a step of size ``w.step`` of every sample."""
         raise NotImplementedError
 
-    def stage_weights(self, theta) -> Tensor:
+    def stage_weights(self, theta: Tensor) -> Tensor:
         """Weights of the stages in the output at ``t + θ h``, (n_outputs, n_stages)."""
         dense = theta.new_tensor(self.dense)
         q = torch.arange(1, len(dense) + 1, device=theta.device)
         return theta[:, None] ** q @ dense
 
-    def settle(self, walkers, attempt, accepted, factor) -> Tensor:
+    def settle(
+        self, w: Walkers, attempt: Attempt, accepted: Tensor, factor: Tensor
+    ) -> Tensor:
         """Note in the memory what comes next; return the factor on the step."""
         return factor
 
