@@ -207,6 +207,16 @@ def test_what_has_no_derivative_has_sensitivity_zero(method, rhs):
     assert without.sensitivities.shape == (2, 2, 1, 0)
 
 
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_gradient_through_outputs_within_steps_where_nothing_has_a_derivative(method):
+    y0 = torch.ones(1, 1, dtype=torch.float64, requires_grad=True)
+    t = np.linspace(0, 1, 21)
+    solve_ivp(
+        lambda t, y, p: torch.ones_like(y), t, y0, method=method
+    ).y.sum().backward()
+    assert y0.grad.item() == pytest.approx(21)
+
+
 def test_weights_that_would_get_no_gradient_are_refused():
     layer = nn.Linear(1, 1).double()
     with pytest.raises(ValueError, match=r"make `rhs` a torch.nn.Module"):
