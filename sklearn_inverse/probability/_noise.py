@@ -249,8 +249,11 @@ class Binomial(_Counts):
 
     def _checked(self, value: Any, name: str) -> Argument:
         value = super()._checked(value, name)
-        if isinstance(value, float) and not value.is_integer():
-            raise ValueError(f"The total of Binomial noise must be whole. Got {value}.")
+        for total in np.ravel(np.asarray(value, dtype=object)):
+            if isinstance(total, float) and not total.is_integer():
+                raise ValueError(
+                    f"The total of Binomial noise must be whole. Got {total}."
+                )
         return value
 
     def _refused(self, y: np.ndarray) -> np.ndarray:

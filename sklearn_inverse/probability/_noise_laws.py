@@ -93,7 +93,7 @@ class Law:
             inside = inside & (mean > 0)
         if self.capped:
             inside = inside & (mean < args[0])
-        at = _harmless(at, inside)
+        at = at._replace(mean=torch.where(inside, at.mean, 0.5))
         return torch.where(inside, self.information(self, at), 0.0)
 
     def std(self, mean: Tensor, args: Arguments, error: Any) -> Tensor:
@@ -119,19 +119,23 @@ class Law:
         at, inside = self._inside(mean, args, error)
         if self.possible is not None:
             inside = inside & self.possible(y, at)
+        # Double where: what is not used is made harmless, so that gradients stay finite.
         used = inside & read
-        return torch.where(used, y, 1.0), _harmless(at, used), inside, read
+        at = at._replace(mean=torch.where(used, at.mean, 0.5))
+        return torch.where(used, y, 1.0), at, inside, read
 
     def _inside(self, mean: Tensor, args: Arguments, error: Any) -> tuple[At, Tensor]:
         """Clamp means that round-off puts outside; return where all can be used."""
         inside = torch.isfinite(mean)
         mean = torch.where(inside, mean, 0.0)
+        valid = [(value > 0) & torch.isfinite(value) for value in args]
+        for ok in valid:
+            inside = inside & ok
+        args = tuple(torch.where(ok, value, 1.0) for ok, value in zip(valid, args))
         if error is not None and self.located is not None:
             # Information c / scale² becomes 1 / (scale² / c + error²).
             added = self.located(*args) * error.square()
             args, error = (*args[:-1], (args[-1].square() + added).sqrt()), None
-        for value in args:
-            inside = inside & (value > 0) & torch.isfinite(value)
         if self.nonnegative:
             largest = mean.detach().amax(dim=1, keepdim=True).clamp(min=0)
             slack = floor = ROUND_OFF * (args[0].detach() if self.capped else largest)
@@ -146,12 +150,6 @@ class Law:
                 mean = torch.where(mean > args[0], args[0], mean)
             mean = torch.where(low, floor, mean)
         return At(mean, args, error), inside
-
-
-def _harmless(at: At, used: Tensor) -> At:
-    """Replace what is not used, so that its gradients stay finite (double where)."""
-    args = tuple(torch.where(used, value, 1.0) for value in at.args)
-    return At(torch.where(used, at.mean, 0.5), args, at.error)
 
 
 def _relative(at: At) -> Tensor | float:

@@ -172,7 +172,8 @@ class NoiseModel:
                     f"`noise_std` must be left out: observable {name!r} has {kind} noise, "
                     "which has no scale."
                 )
-        return replace(self, noise_std=self._positive(noise_std, "noise_std"))
+        std = self._positive(noise_std, "noise_std")
+        return replace(self, noise_std=std.clamp(min=1e-100))  # its square is above 0
 
     def with_error(self, error: ArrayLike | Tensor) -> "NoiseModel":
         """Add the square of the model's own ``error`` to the variance of readings.
