@@ -138,7 +138,7 @@ def _check_derivatives(
     sure &= small.abs() > 1e-6 * size
     wrong = sure & ((pushed - small).abs() > 0.02 * small.abs())
     for j in range(wrong.shape[1]):
-        if wrong[:, j].sum() >= max(2, sure[:, j].sum() / 2):
+        if int(wrong[:, j].sum()) >= max(2, int(sure[:, j].sum()) / 2):
             raise ValueError(
                 f"{what} is cut off from differentiation: {names[j]} changes with the "
                 "states and params, but automatic differentiation finds "

@@ -6,6 +6,7 @@ import linecache
 import re
 import traceback
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.systems._named import Named, Names
-from sklearn_inverse.systems._values import NUMBER, OneSampleError, Value, as_semantic
+from sklearn_inverse.systems._values import Value, as_semantic
+from sklearn_inverse.systems._vocabulary import NUMBER, OneSampleError
 
 __all__ = ["OneSample"]
 
@@ -104,10 +106,7 @@ class OneSample:
                 pass
         if result is None:
             raise ValueError("it returns None: is a `return` missing?")
-        if isinstance(result, (dict, set, str)) or (
-            not isinstance(result, (Value, Tensor, np.ndarray))
-            and inspect.isgenerator(result)
-        ):
+        if not isinstance(result, (list, tuple, Value, Tensor, np.ndarray, Real)):
             raise ValueError(f"it must return a list or an array. Got {result!r}.")
         tensor = as_semantic(result, like)
         got = tuple(tensor.shape[:-1])
@@ -121,11 +120,14 @@ class OneSample:
     def _wrong_shape(self, got: tuple[int, ...]) -> str:
         if not self.shape:
             return f"it must return one number. Got an array of shape {got}"
-        names = list(self.states.places)[: self.shape[0]] if self.states else []
-        if len(self.shape) == 1:
-            text = f"it must return {self.shape[0]} values, one per state {names}. Got "
-            return text + (f"{got[0]}" if len(got) == 1 else f"an array of shape {got}")
-        return f"it must return an array of shape {self.shape}. Got shape {got}"
+        array = f"an array of shape {got}" if got else "one number"
+        if len(self.shape) > 1 or self.states is None:
+            return f"it must return an array of shape {self.shape}. Got {array}"
+        names = list(self.states.places)
+        return (
+            f"it must return {len(names)} value(s), one per state {names}. Got "
+            f"{got[0] if len(got) == 1 else array}"
+        )
 
     def _call(self, order: Sequence[str]) -> str:
         order = order if self.states is not None else LAST
@@ -150,9 +152,8 @@ class OneSample:
         self, tensors: Sequence[Tensor], names: list[str], must_be_named: bool
     ) -> None:
         """Refuse arguments in another order, if the function runs with them in it."""
-        if len(tensors) != 3 or (must_be_named and names[1:2] == []):
-            return
-        if must_be_named and (names[0] in TIMES or names[1] not in TIMES):
+        named = len(names) == 3 and names[1] in TIMES and names[0] not in TIMES
+        if len(tensors) != 3 or (must_be_named and not named):
             return
         arguments = self._arguments(tensors)
         swapped: dict[Any, str] = {(1, 0, 2): "first two", (0, 2, 1): "last two"}
@@ -163,12 +164,9 @@ class OneSample:
                 self._rows(self.function(*(arguments[i] for i in order)), tensors[-1])
             except Exception:
                 continue
-            where = swapped.get(order)
-            given = (
-                f"With the {where} exchanged"
-                if where
-                else (f"As {self._call([FIRST[i] for i in order])}")
-            )
+            given = f"As {self._call([FIRST[i] for i in order])}"
+            if order in swapped:
+                given = f"With the {swapped[order]} exchanged"
             odeint = ": is it written for odeint?" if order == (1, 0, 2) else "."
             raise ValueError(
                 f"{self.what} is called as {self._call(FIRST)}. {given} it would run on "

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sklearn_inverse.systems._values import IN_PLACE, OneSampleError, Value
+from sklearn_inverse.systems._values import Value
+from sklearn_inverse.systems._vocabulary import IN_PLACE, OneSampleError
 
 __all__ = ["Named", "Names"]
 

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._rhs import push_tangents
-from sklearn_inverse.probability import JointPrior
-from sklearn_inverse.probability._noise_model import as_noise
+from sklearn_inverse.probability import JointPrior, as_noise
 from sklearn_inverse.systems._checks import check_system
 from sklearn_inverse.systems._declared import (
     InitialState,

@@ -1,11 +1,10 @@
 """Values of one sample that stand for many: what a user's functions compute with.
 
 A function written for one sample is run on all of them at once. Its ``t`` is a number,
-``y`` and ``p`` are vectors, and each holds a tensor whose *last* axis runs
-over samples: numbers and vectors then broadcast as they do for one sample, at the speed
-of plain torch. NumPy's and torch's functions are taken over by their protocols; one that
-is not known here to work element by element, or along an axis, runs by
-``torch.func.vmap``.
+``y`` and ``p`` are vectors, and each holds a tensor whose *last* axis runs over samples:
+numbers and vectors then broadcast as they do for one sample, at the speed of plain torch.
+NumPy's and torch's functions are taken over by their protocols; one that is not known
+here to work element by element, or along an axis, runs by ``torch.func.vmap``.
 """
 
 import operator
@@ -18,31 +17,22 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-__all__ = ["OneSampleError", "Value", "as_semantic"]
-
-NUMBER = (
-    "a plain number is asked for (by math.…, float(), int(), or by putting values into an "
-    "array of numbers), but a model's values stand for many samples at once. Write np.… "
-    "or torch.… in place of math.…, and return a list of the values, as in [a, b], "
-    "rather than filling np.zeros(n)"
-)
-CHOICE = (
-    "a choice by `if`, `and`, `or`, `min()` or `max()` is asked for, but a model's values "
-    "stand for many samples at once, of which each may choose otherwise. Write "
-    "np.where(condition, a, b), np.maximum(a, b) or np.minimum(a, b), and & for `and`"
-)
-IN_PLACE = (
-    "values of a model cannot be changed in place (as by `y[0] = …`): build what you need "
-    "as a new list, as in [a, b], or with np.concatenate, and return that"
-)
-CUT_OFF = (
-    "`.{}` would cut the model off from differentiation. NumPy's and torch's functions "
-    "take the model's values as they are: np.exp(y[0])"
+from sklearn_inverse.systems._vocabulary import (
+    CHOICE,
+    CUT_OFF,
+    ELEMENTWISE,
+    FILLED,
+    IN_PLACE,
+    KEYWORDS,
+    NUMBER,
+    NUMPY,
+    SAME_IN_BOTH,
+    UFUNCS,
+    UNKNOWN,
+    OneSampleError,
 )
 
-
-class OneSampleError(TypeError):
-    """Something that cannot be done with a value that stands for many samples."""
+__all__ = ["Value", "as_semantic"]
 
 
 class Value:
@@ -135,7 +125,7 @@ class Value:
             raise OneSampleError(IN_PLACE)
         function = getattr(torch, name, None) or getattr(torch.special, name, None)
         if method != "__call__" or kwargs or function is None:
-            raise OneSampleError(_unknown(f"numpy.{ufunc.__name__}"))
+            raise OneSampleError(UNKNOWN.format(f"numpy.{ufunc.__name__}"))
         if name == "matmul":
             return Value(_matmul(*inputs))
         like = _first(inputs)
@@ -149,13 +139,18 @@ class Value:
             return np.full(args[0].shape, fill, dtype=object)
         if name in DIRECT or name in SAME_IN_BOTH:
             return _call(name, getattr(torch, name, None), args, kwargs)
-        raise OneSampleError(_unknown(f"{func.__module__}.{func.__name__}"))
+        raise OneSampleError(UNKNOWN.format(f"{func.__module__}.{func.__name__}"))
 
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ):
-        if func.__name__ in ("__setitem__", "copy_"):
+        name = func.__name__
+        if (
+            name == "__setitem__"
+            or name.startswith("__i")
+            or name[-2:-1] != "_" == name[-1]
+        ):
             raise OneSampleError(NUMBER)
         return _call(func.__name__, func, args, kwargs or {})
 
@@ -175,36 +170,37 @@ def as_semantic(result: Any, like: Tensor) -> Tensor:
         isinstance(result, np.ndarray) and result.dtype == object
     ):
         parts = [as_semantic(part, like) for part in result]
-        return (
-            torch.stack(torch.broadcast_tensors(*parts))
-            if parts
-            else like.new_zeros(0, 1)
-        )
+        if not parts:
+            return like.new_zeros(0, 1)
+        return torch.stack(torch.broadcast_tensors(*parts))
     tensor = _lift(result, like)
     return tensor if tensor.ndim else tensor[None]
 
 
 def _operator(operation: Callable[..., Any], *, reflected: bool = False) -> Any:
     def method(self: Value, other: Any) -> Any:
-        kind = type(other)
-        if kind is not float and kind is not int:
-            other = (
-                other._tensor
-                if isinstance(other, Value)
-                else _lift(other, self._tensor)
-            )
-        tensor = self._tensor
-        if kind is float and not tensor.is_floating_point():
-            tensor = tensor.double()  # torch would take single precision
-        return Value(
-            operation(other, tensor) if reflected else operation(tensor, other)
-        )
+        tensor, kind = self._tensor, type(other)
+        if kind is float or kind is int:
+            if not tensor.is_floating_point():  # torch would take single precision
+                tensor = tensor.double()
+        elif isinstance(other, Value):
+            other = other._tensor
+        else:
+            other = _lift(other, tensor)
+        a, b = (other, tensor) if reflected else (tensor, other)
+        return Value(operation(a, b))
 
     return method
 
 
+def _subtract(a: Any, b: Any) -> Any:
+    """Subtract; a condition counts as 0 or 1, as in NumPy."""
+    a, b = (x.double() if getattr(x, "dtype", 0) == torch.bool else x for x in (a, b))
+    return a - b
+
+
 for _name in ("add", "sub", "mul", "truediv", "pow", "floordiv", "mod", "and", "or"):
-    _operation = getattr(operator, f"__{_name}__")
+    _operation = _subtract if _name == "sub" else getattr(operator, f"__{_name}__")
     setattr(Value, f"__{_name}__", _operator(_operation))
     setattr(Value, f"__r{_name}__", _operator(_operation, reflected=True))
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
@@ -308,9 +304,9 @@ def _along(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
             if axis is None:
                 tensor, axes = tensor.flatten(0, -2), 0
             return function(tensor, dim=axes)
-        return (
-            function(tensor, dim=axes, keepdim=bool(keepdims)) if axes != () else tensor
-        )
+        if axes == ():
+            return tensor
+        return function(tensor, dim=axes, keepdim=bool(keepdims))
 
     return run
 
@@ -337,8 +333,12 @@ def _roll(x: Value, shift: Any, axis: Any = None) -> Tensor:
     return tensor.roll(shift, _axis(0 if axis is None else axis, tensor))
 
 
-def _diff(x: Value, n: int = 1, axis: int = -1) -> Tensor:
-    return x._tensor.diff(n, dim=_axis(axis, x._tensor))
+def _diff(
+    x: Value, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None
+) -> Tensor:
+    parts = [part for part in (prepend, x, append) if part is not None]
+    tensor = _concatenate(parts, axis) if len(parts) > 1 else x._tensor
+    return tensor.diff(n, dim=_axis(axis, tensor))
 
 
 def _clip(x: Any, low: Any = None, high: Any = None) -> Tensor:
@@ -349,7 +349,7 @@ def _clip(x: Any, low: Any = None, high: Any = None) -> Tensor:
 
 def _where(condition: Any, *choices: Any) -> Tensor:
     if len(choices) != 2:
-        raise OneSampleError(_unknown("np.where(condition) without (…, a, b)"))
+        raise OneSampleError(UNKNOWN.format("np.where(condition) without (…, a, b)"))
     like = _first((condition, choices))
     like = like if like.is_floating_point() else like.new_zeros((), dtype=torch.float64)
     a, b = (_lift(choice, like) for choice in choices)
@@ -370,7 +370,8 @@ def _matmul(a: Any, b: Any) -> Tensor:
     if isinstance(b, Value) and not isinstance(a, Value) and b._tensor.ndim == 2:
         return _constant(a, like) @ b._tensor
     if isinstance(a, Value) and not isinstance(b, Value) and a._tensor.ndim == 2:
-        return _constant(b, like).mT @ a._tensor
+        known = _constant(b, like)
+        return (known if known.ndim == 1 else known.mT) @ a._tensor
     left, right = _lift(a, like), _lift(b, like)
     if min(left.ndim, right.ndim) < 2:  # np.dot with a number
         return left * right
@@ -381,10 +382,8 @@ def _matmul(a: Any, b: Any) -> Tensor:
 
 def _interp(x: Value, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Tensor:
     """Interpolate a table of numbers linearly, constant beyond its ends, as NumPy does."""
-    at, (nodes, table) = (
-        x._tensor,
-        (_constant(np.asarray(a), x._tensor) for a in (xp, fp)),
-    )
+    at = x._tensor
+    nodes, table = (_constant(np.asarray(a), at) for a in (xp, fp))
     i = torch.searchsorted(nodes, at.detach().contiguous(), right=True)
     i = i.clamp(1, len(nodes) - 1)
     slope = (table[i] - table[i - 1]) / (nodes[i] - nodes[i - 1])
@@ -394,23 +393,13 @@ def _interp(x: Value, xp: Any, fp: Any, left: Any = None, right: Any = None) -> 
 
 
 def _words(tensor: Tensor) -> str:
-    return (
-        ("number", "vector", "matrix")[tensor.ndim - 1] if tensor.ndim < 4 else "array"
-    )
+    return ("number", "vector", "matrix", "array")[min(tensor.ndim - 1, 3)]
 
 
 def _spell(key: Any) -> str:
     if isinstance(key, slice):
         return ":".join("" if x is None else str(x) for x in (key.start, key.stop))
     return "..." if key is Ellipsis else repr(key)
-
-
-def _unknown(function: str) -> str:
-    return (
-        f"{function} does not take a model's values. Write it with arithmetic, with a "
-        "function of torch, or with one of NumPy's that do: those that work element by "
-        f"element, and {', '.join(sorted(DIRECT | FILLED))}"
-    )
 
 
 PROPERTIES: dict[str, Callable[[Tensor], Any]] = {
@@ -446,32 +435,3 @@ DIRECT: dict[str, Callable[..., Tensor]] = {
     "dot": _matmul,
     "interp": _interp,
 }
-KEYWORDS = {"dim": "axis", "dims": "axis", "keepdim": "keepdims", "shifts": "shift"}
-KEYWORDS |= {"min": "low", "max": "high", "a_min": "low", "a_max": "high"}
-NUMPY = {"hstack": "cat", "max": "amax", "min": "amin", "inner": "dot"}
-FILLED = {"zeros_like": 0.0, "ones_like": 1.0, "empty_like": 0.0, "full_like": 0.0}
-SAME_IN_BOTH = {
-    "outer",
-    "einsum",
-    "norm",
-    "cross",
-    "kron",
-    "trapezoid",
-    "ravel",
-    "nan_to_num",
-}
-UFUNCS = {"power": "pow", "fabs": "abs", "rint": "round", "invert": "bitwise_not"}
-UFUNCS |= {"equal": "eq", "degrees": "rad2deg", "radians": "deg2rad"}
-_NAMES = """
-abs absolute acos acosh add arccos arcsin arctan arctan2 asin asinh atan atan2 atanh
-ceil clamp_max clamp_min clone cos cosh digamma div divide double eq erf erfc erfinv
-exp exp2 expit expm1 float_power floor floor_divide fmax fmin fmod frac gammaln ge
-greater greater_equal gt heaviside hypot isfinite isinf isnan le lerp less less_equal
-lgamma log log10 log1p log2 logaddexp logical_and logical_not logical_or logit lt
-maximum minimum mul multiply nan_to_num ne neg negative not_equal positive pow
-reciprocal relu remainder round rsqrt rsub sigmoid sign silu sin sinh softplus sqrt
-square sub subtract tan tanh true_divide trunc xlogy __add__ __and__ __div__ __eq__
-__ge__ __gt__ __le__ __lt__ __mul__ __ne__ __or__ __pow__ __radd__ __rdiv__ __rmul__
-__rpow__ __rsub__ __rtruediv__ __sub__ __truediv__
-"""
-ELEMENTWISE = frozenset(_NAMES.split())
