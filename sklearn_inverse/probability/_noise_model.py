@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 
 from sklearn_inverse.probability._noise import Argument, Noise, NormalNoise, is_open
 from sklearn_inverse.probability._noise_laws import Arguments, Law
+from sklearn_inverse.probability._prior import Prior
 
 __all__ = ["NoiseModel", "as_noise"]
 
@@ -420,7 +421,7 @@ def _as_kind(value: Any) -> Noise:
         raise TypeError(
             "`noise` must be a number, an array, a param's name, or noise as Normal(0.1), "
             "LogNormal('sigma') or Poisson(), or a list or dict of these by observable. "
-            f"Got {value!r}."
+            f"Got {value!r}{', a prior.' if isinstance(value, Prior) else '.'}"
         ) from error
 
 

@@ -18,6 +18,7 @@ from sklearn_inverse.probability._noise import (
     StudentT,
 )
 from sklearn_inverse.probability._noise_model import as_noise
+from sklearn_inverse.probability._priors import NormalPrior
 
 INF = np.inf
 REFERENCE = {  # frozen SciPy distribution of readings, by mean
@@ -588,6 +589,13 @@ def test_what_is_no_noise_is_refused(value):
     if value:
         with pytest.raises(TypeError, match="`noise` must be a number, an array"):
             as_noise({"a": value}, ["a"])
+
+
+def test_a_prior_is_no_noise():
+    with pytest.raises(
+        TypeError, match=r"or noise as Normal\(0.1\).*Got .*, a prior\."
+    ):
+        as_noise(NormalPrior(0, 1), ["a"])
 
 
 def test_arguments_without_default_must_be_given():
