@@ -4,7 +4,7 @@ import ast
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
 from numbers import Real
@@ -12,7 +12,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-__all__ = ["Rates", "monomials", "names_in", "parse_rate", "plain"]
+__all__ = ["Rates", "monomials", "names_in", "parse_rate", "plain", "times_names"]
 
 Monomial = tuple[ast.expr, Counter[str]]
 MAX_TERMS = 20  # of a polynomial that is multiplied out
@@ -44,8 +44,8 @@ class Rates:
 
     Parameters
     ----------
-    expressions : sequence of str
-        Texts that :func:`parse_rate` takes.
+    expressions : sequence of ast.expr
+        From :func:`parse_rate`.
 
     groups : sequence of sequence of str
         Names of the columns of each tensor that will be handed over.
@@ -56,34 +56,31 @@ class Rates:
     Examples
     --------
     >>> import torch
-    >>> from sklearn_inverse.systems._rates import Rates
-    >>> rates = Rates(["2 * k", "k * A / (km + A)"], [["A"], ["k"]], {"km": 1.0})
+    >>> from sklearn_inverse.systems._rates import Rates, parse_rate
+    >>> law = parse_rate("k * A / (km + A)", "The law")
+    >>> rates = Rates([law, parse_rate(7, "The rate")], [["A"], ["k"]], {"km": 1.0})
     >>> rates(torch.tensor([[3.0]]), torch.tensor([[4.0]]))
-    tensor([[8., 3.]])
+    tensor([[3., 7.]])
     """
 
     def __init__(
         self,
-        expressions: Sequence[str],
+        expressions: Sequence[ast.expr],
         groups: Sequence[Sequence[str]],
-        constants: dict[str, float] | None = None,
+        constants: Mapping[str, float] | None = None,
     ):
-        self._made_of = (
-            list(expressions),
-            [list(g) for g in groups],
-            dict(constants or {}),
-        )
-        trees = [parse_rate(text, f"Rate {text!r}") for text in expressions]
-        used = {name for tree in trees for name in names_in(tree)}
+        self._made_of = expressions, groups, constants
+        used = {name for tree in expressions for name in names_in(tree)}
         self._columns = [
             [(plain(name), i) for i, name in enumerate(group) if plain(name) in used]
             for group in groups
         ]
         self._constants = {
             plain(name): torch.tensor(value, dtype=torch.float64)
-            for name, value in self._made_of[2].items()
+            for name, value in (constants or {}).items()
         }
-        tree = ast.fix_missing_locations(ast.Expression(ast.Tuple(trees, ast.Load())))
+        body = ast.Tuple(list(expressions), ast.Load())
+        tree = ast.fix_missing_locations(ast.Expression(body))
         self._code = compile(tree, "<rates>", "eval")
 
     def __call__(self, *tensors: Tensor) -> Tensor:
@@ -252,6 +249,14 @@ def monomials(tree: ast.expr, species: set[str]) -> list[Monomial] | None:
             if isinstance(n, float) and n in (1, 2, 3, 4):
                 terms = reduce(_product, [factor] * int(n))
     return None if terms is None or len(terms) > MAX_TERMS else terms
+
+
+def times_names(tree: ast.expr, numbers: Mapping[str, float]) -> ast.expr:
+    """Multiply an expression by each of the names as often as its number says."""
+    for name, n in numbers.items():
+        for _ in range(int(n)):
+            tree = _times(tree, ast.Name(plain(name), ast.Load()))
+    return tree
 
 
 def _product(left, right):

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from sklearn_inverse.ode import MassAction
 from sklearn_inverse.ode._rhs import rowwise_jacobian
-from sklearn_inverse.systems._rates import Rates, monomials, names_in, parse_rate, plain
+from sklearn_inverse.systems._rates import (
+    Rates,
+    monomials,
+    names_in,
+    parse_rate,
+    plain,
+    times_names,
+)
 from sklearn_inverse.systems._stoichiometry import (
     Reaction,
     left_null_space,
@@ -150,17 +157,19 @@ class ReactionSystem(ODESystem):
         if len(set(state_names)) < len(state_names):
             raise ValueError(f"`species` must differ. Got {state_names} instead.")
         self.stoichiometry = made - used
-        self._laws = [rate for _, rate in read]
         variables = {plain(s) for s in state_names}
+        self._laws = []  # whole rates, rate constants times reactants
         for reaction, rate in read:
-            _check_meaning(reaction, not variables.isdisjoint(names_in(rate)))
+            is_law = not variables.isdisjoint(names_in(rate))
+            _check_meaning(reaction, is_law)
+            self._laws.append(rate if is_law else times_names(rate, reaction.used))
         self._initial = _check_initial(initial, state_names)
         if params is None:
             names = [
                 n for _, rate in read for n in names_in(rate) if n not in variables
             ]
             params, nominal = _around(nominal, list(dict.fromkeys(names)))
-        self._terms = _as_mass_action(self._laws, used, state_names)
+        self._terms = _as_mass_action(self._laws, state_names)
         super().__init__(
             self.rhs,
             states=self._initial,
@@ -243,7 +252,7 @@ class ReactionSystem(ODESystem):
                         "species nor a param"
                         + (f"; did you mean {close[0]!r}?" if close else ".")
                     )
-        starts = [
+        starts: list[Any] = [
             self.constants.get(value, value) if isinstance(value, str) else value
             for value in self._initial.values()
         ]
@@ -263,10 +272,10 @@ class ReactionSystem(ODESystem):
                 np.hstack([orders, silent]),
             )
             groups = [self.param_names]
-        texts = [ast.unparse(rate) for rate in rates]
-        self._rates = Rates(texts, groups, self.constants)
-        names = [*texts, *(starts[i] for i in self._unknown)]
-        if all(value in self.param_names for value in names):
+        self._rates = Rates(rates, groups, self.constants)
+        names = [r.id if isinstance(r, ast.Name) else "" for r in rates]
+        names += [starts[i] for i in self._unknown]
+        if all(name in self.param_names for name in names):
             self._as_params = [self.param_names.index(name) for name in names]
         super()._check()
 
@@ -369,24 +378,23 @@ def _around(nominal: Any, names: list[str]) -> tuple[dict[str, Any], dict[str, f
 
 
 def _as_mass_action(
-    rates: list[ast.expr], used: np.ndarray, species: list[str]
+    laws: list[ast.expr], species: list[str]
 ) -> tuple[list[int], list[ast.expr], np.ndarray] | None:
-    """Write the rates as a sum of mass-action terms, None where they are no polynomials.
+    """Write the rates as sums of mass-action terms, None where they are no polynomials.
 
     Each term belongs to the reaction of that column, has this rate constant, and these
     orders in the species.
     """
-    variables = {plain(s) for s in species}
+    names = [plain(name) for name in species]
     columns: list[int] = []
     constants: list[ast.expr] = []
-    orders: list[Any] = []
-    for j, rate in enumerate(rates):
-        terms = monomials(rate, variables)
+    orders: list[list[int]] = []
+    for j, law in enumerate(laws):
+        terms = monomials(law, set(names))
         if terms is None:
             return None
-        is_law = not variables.isdisjoint(names_in(rate))
         for constant, powers in terms:
             columns.append(j)
             constants.append(constant)
-            orders.append([powers[plain(s)] for s in species] if is_law else used[:, j])
+            orders.append([powers[name] for name in names])
     return columns, constants, np.array(orders).T

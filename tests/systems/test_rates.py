@@ -14,7 +14,7 @@ VALUES = {"A": 0.7, "S": 2.5, "k": 3.0, "vmax": 1.5, "km": 0.4, "µ": 1.1}
 
 def evaluate(text, dtype=torch.float64, **options):
     columns = [torch.tensor([[VALUES[n]] * 2], dtype=dtype).T for n in VALUES]
-    rates = Rates([text], [list(VALUES)], **options)
+    rates = Rates([parse_rate(text, "R")], [list(VALUES)], **options)
     return rates(torch.cat(columns, dim=1))
 
 
@@ -45,7 +45,8 @@ def test_an_expression_has_the_value_that_numpy_gives_it(text):
 
 
 def test_rates_take_several_tensors_constants_and_gradients():
-    rates = Rates(["k * A", "g", "2"], [["A"], ["k"]], {"g": 9.81})
+    trees = [parse_rate(rate, "R") for rate in ("k * A", "g", 2)]
+    rates = Rates(trees, [["A"], ["k"]], {"g": 9.81})
     A = torch.tensor([[2.0], [3.0]], requires_grad=True)
     k = torch.tensor([[5.0], [7.0]], requires_grad=True)
     values = rates(A, k)
