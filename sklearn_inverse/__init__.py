@@ -1,28 +1,16 @@
 """Hidden parameters of ODE models from sparse, noisy measurements."""
 
-from sklearn_inverse.forward import ODESimulator, ODESurrogate
-from sklearn_inverse.inverse import (
-    ADMInverter,
-    BiLOInverter,
-    CMAESInverter,
-    GradientInverter,
-    RefinedInverter,
-    ReparamJointInverter,
-)
-from sklearn_inverse.systems import ODESystem, ReactionSystem
+# Under construction on this branch: whoever finishes a class adds its line back here.
+from sklearn_inverse.forward import ForwardFunction, ODESimulator
+from sklearn_inverse.inverse import GradientInverter
+from sklearn_inverse.systems import ODESystem
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ADMInverter",
-    "BiLOInverter",
-    "CMAESInverter",
+    "ForwardFunction",
     "GradientInverter",
     "ODESimulator",
-    "ODESurrogate",
     "ODESystem",
-    "ReactionSystem",
-    "RefinedInverter",
-    "ReparamJointInverter",
     "__version__",
 ]

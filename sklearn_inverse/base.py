@@ -1,141 +1,205 @@
 """BaseInverter: what every inverter shares, whatever its method."""
 
-import warnings
-
 import numpy as np
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_inverse.exceptions import ExtrapolationWarning
-from sklearn_inverse.utils._scaling import ChannelScaler, ParamScaler
+from sklearn_inverse.exceptions import MisfitWarning
+from sklearn_inverse.forward._base import as_forward_model
+from sklearn_inverse.probability import Estimate, Posterior
 from sklearn_inverse.utils._validation import (
-    check_bounds,
     check_noise_std,
     check_observations,
     check_params,
 )
+from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["BaseInverter", "PosteriorInverter"]
 
+N_CHECKED = 16  # training pairs that are compared with an exact model
+
 
 class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
-    """Recover params from observations: input, forward model, box and noise.
+    """Recover params from observations by inverting a forward model.
 
-    A subclass stores ``surrogate``, ``n_channels``, ``bounds``, ``scale`` and
-    ``noise_std`` in its constructor, says in ``_default_surrogate`` which forward model
-    stands in when none is given, calls ``_start_fit`` first thing in ``fit``, and
-    implements ``_estimate``. Those with an uncertainty are a :class:`PosteriorInverter`.
+    A subclass stores ``model``, ``device``, ``random_state`` and ``verbose`` in its
+    constructor, calls ``_start_fit`` first thing in ``fit``, and implements ``_answer``.
+    Those with an uncertainty are a :class:`PosteriorInverter`.
+
+    Attributes
+    ----------
+    model_ : ForwardModel
+        The fitted forward model; its ``prior_`` and ``noise_`` are the inverter's.
+
+    n_features_in_ : int
+        ``n_times * n_channels``.
     """
 
-    def _default_surrogate(self):
-        """Return the unfitted forward model used when ``surrogate`` is None."""
-        raise AssertionError("every inverter names its default forward model")
+    _needs_pairs = True  # whether `fit` learns from params
 
     def _start_fit(self, observations, params):
-        """Check the training pairs, fit the forward model, settle box and scales.
+        """Check the data, fit the forward model.
 
         Returns
         -------
         trajectories : ndarray of shape (n_samples, n_times, n_channels)
-            The training observations.
+            The observations.
 
-        unit_params : ndarray of shape (n_samples, n_params)
-            The training params in the unit box.
+        params : ndarray of shape (n_samples, n_params) or None
+            The params in their own units.
         """
-        model, n_channels = self._forward_model, self.n_channels
-        if n_channels is None and not isinstance(model, type):
-            n_channels = getattr(model, "n_channels_", None)  # if it is ready
+        model = as_forward_model(self._given_model(), **self._model_options())
+        pairs = params is not None
+        if not pairs and (self._needs_pairs or not model.is_ready):
+            check_params(None)  # raises
+        if model.is_exact:
+            model = model.fit(None, params)
         trajectories = check_observations(
             self,
             observations,
-            n_channels=n_channels,
+            n_channels=model.known_n_channels,
             reset=True,
-            ensure_min_samples=2,
+            ensure_min_samples=2 if self._needs_pairs else 1,
         )
-        self._params_are_1d = np.asarray(params).ndim == 1
-        params = check_params(params, n_samples=len(trajectories))
+        self._params_are_1d = np.ndim(params) == 1
+        if pairs:
+            names = model.known_param_names
+            params = check_params(params, n_samples=len(trajectories), names=names)
+        self.model_ = model if model.is_ready else model.fit(trajectories, params)
+        self._check_sizes(trajectories, params)
+        self.n_params_ = self.model_.n_params_
         _, self.n_times_, self.n_channels_ = trajectories.shape
-        self.n_params_ = params.shape[1]
-        self._mean_params = self._shape_params(params.mean(axis=0))
-        check_noise_std(self.noise_std, shape=trajectories[:1].shape)
-        self._check_options()
+        self.model_.noise_.check_observations(trajectories)
+        self._mean_params = self.model_.prior_.from_standard(np.zeros(self.n_params_))
+        if pairs:
+            self._mean_params = params.mean(axis=0)
+            self._check_pairs(trajectories, params)
+        return trajectories, params
 
-        self.surrogate_ = self._fit_surrogate(trajectories, params)
-        self.scaler_ = self._settle_box(params)
-        self.channel_scaler_ = ChannelScaler(trajectories)
-        self._warn_of_wider_box()
-        return trajectories, self.scaler_.to_unit(params)
+    def _given_model(self):
+        """Return the forward model as the user gave it."""
+        return self.model
 
-    def _check_options(self):
-        """Refuse what can be refused before the forward model is trained."""
+    def _model_options(self):
+        """Return options of a forward model that must be made."""
+        names = ("device", "random_state", "verbose")
+        return {name: getattr(self, name) for name in names}
 
-    def _warn_of_wider_box(self):
-        """Say so when params are sought where the forward model was never trained."""
-        learned = self.surrogate_.scaler_.bounds
-        slack = 0.05 * (learned[:, 1] - learned[:, 0])
-        low, high = self.scaler_.bounds.T
-        wider = (low < learned[:, 0] - slack) | (high > learned[:, 1] + slack)
-        if hasattr(self.surrogate_, "error_") and wider.any():
-            j = int(np.argmax(wider))
-            warnings.warn(
-                f"Params are sought in a box wider than the surrogate's in {wider.sum()} "
-                f"of {len(wider)} params: param {j} in {self.scaler_.bounds[j]}, trained "
-                f"in {learned[j]}. Its error there is unknown; train it on the wider "
-                "box, or narrow `bounds`.",
-                ExtrapolationWarning,
-                stacklevel=5,
-            )
-
-    @property
-    def _forward_model(self):
-        """The forward model as the user gave it."""
-        return self.surrogate
-
-    def _settle_box(self, params):
-        """Return the box that the user gave, or that of the forward model."""
-        forward_box = self.surrogate_.scaler_
-        bounds = forward_box.bounds if self.bounds is None else self.bounds
-        scale = forward_box.scale if self.scale is None else self.scale
-        return ParamScaler.from_data(params, bounds=bounds, scale=scale)
-
-    def _fit_surrogate(self, trajectories, params):
-        """Return a forward model that fits the training pairs, trained if it must be."""
-        surrogate = self._forward_model
-        if self.bounds is not None:
-            check_bounds(self.bounds, n_params=self.n_params_)
-        surrogate = self._default_surrogate() if surrogate is None else clone(surrogate)
-        if hasattr(surrogate, "fit"):
-            surrogate = surrogate.fit(trajectories, params)
-        expected = (self.n_times_, self.n_channels_, self.n_params_)
-        sizes = (surrogate.n_times_, surrogate.n_channels_, surrogate.n_params_)
+    def _check_sizes(self, trajectories, params):
+        model = self.model_
+        expected = (model.n_times_, model.n_channels_, model.n_params_)
+        n_params = model.n_params_ if params is None else params.shape[1]
+        sizes = (*trajectories.shape[1:], n_params)
         if sizes != expected:
             raise ValueError(
-                "The forward model and the training pairs must agree in (n_times, "
-                f"n_channels, n_params). The forward model has {sizes}, the pairs have "
-                f"{expected}. Check `n_channels`, or refit the forward model on these "
-                "pairs."
+                "The forward model and the data must agree in (n_times, n_channels, "
+                f"n_params). The forward model has {expected}, the data have {sizes}. "
+                "Observations are time-major: all observables of the first time, of the "
+                "second, …."
             )
-        return surrogate
+
+    def _check_pairs(self, trajectories, params):
+        """Say so where an exact model does not make the observations from the params."""
+        if not self.model_.is_exact:
+            return
+        some = slice(N_CHECKED)
+        simulated = self.model_.simulate(params[some])
+        seen = np.isfinite(simulated) & np.isfinite(trajectories[some])
+        off = np.where(seen, simulated - trajectories[some], 0.0)
+        size = np.where(seen, trajectories[some], 0.0)
+        size = size - size.mean(axis=(0, 1))
+        if len(params) > 1 and (off**2).sum() > 4 * (size**2).sum() > 0:
+            warn_user(
+                "The model does not make these observations from these params. It works "
+                "in the units of the observations: were they rescaled (a StandardScaler "
+                "in front?), or are observables or params in another order?",
+                MisfitWarning,
+            )
 
     def _check_readings(self, observations):
         """Return observations to invert, of shape (n_samples, n_times, n_channels)."""
         check_is_fitted(self)
-        return check_observations(self, observations, n_channels=self.n_channels_)
+        readings = check_observations(self, observations, n_channels=self.n_channels_)
+        self.model_.noise_.check_observations(readings)
+        return readings
 
-    def _to_forward_box(self, unit_params):
-        """Map a tensor from this inverter's unit box to the forward model's."""
-        forward_box = self.surrogate_.scaler_
-        if self.scaler_ == forward_box:
-            return unit_params
-        physical = self.scaler_.to_physical_tensor(unit_params.double())
-        return forward_box.to_unit_tensor(physical).to(unit_params.dtype)
+    def _check_noise_std(self, noise_std, readings):
+        """Return the noise of each reading, 1 where nothing was read, or None."""
+        if noise_std is None:
+            return None
+        unread = np.isnan(readings)
+        for mask in (unread, unread.reshape(len(readings), -1)):
+            if np.shape(noise_std) == mask.shape:  # nobody knows the noise of nothing
+                noise_std = np.where(mask, 1.0, noise_std)
+        return check_noise_std(noise_std, shape=readings.shape) + np.zeros_like(readings)
 
     def _shape_params(self, params):
         """Give (n_samples, …, n_params) the shape of the params seen in ``fit``."""
         return params[..., 0] if self._params_are_1d else params
 
-    def predict(self, observations):
+    def _answer(self, readings, noise_std) -> Estimate:
+        """Return what the method finds for readings (n_samples, n_times, n_channels).
+
+        Without warnings, which ``_warn_of`` issues: it may be no more than a start.
+        """
+        raise AssertionError("every inverter answers")
+
+    def _warn_of(self, answer):
+        """Warn of what is wrong with an answer."""
+
+    def _about(self, *, noise_is_estimated=False):
+        """Return what a report says of the model."""
+        model = self.model_
+        system = getattr(model, "system", None)
+        noise = "given with the readings" if noise_is_estimated is None else ""
+        return {
+            "model": type(model).__name__ if system is None else system.name,
+            "observables": list(model.observable_names_),
+            "noise": noise or model.noise_.describe(),
+            "noise_is_estimated": bool(noise_is_estimated),
+            "prior": "as stated",
+        }
+
+    def invert(self, observations, *, noise_std=None):
+        """Estimate params, and say how it went.
+
+        Parameters
+        ----------
+        observations : array-like of shape (n_samples, n_times * n_channels) or \
+(n_samples, n_times, n_channels)
+            Readings, NaN where nothing was measured.
+
+        noise_std : float or array-like, default=None
+            Noise of these readings: one number, one per observable, or one per reading,
+            shaped like the observations. If None, the model's own noise.
+
+        Returns
+        -------
+        estimate : Estimate
+            One row per sample; print one of them for a report.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If samples did not converge, or Ctrl-C ended the search early; what was
+            found is kept, and samples not begun are NaN.
+
+        IntegrationWarning
+            If the forward model failed at some starts.
+
+        MisfitWarning
+            If some readings cannot be explained by the params found.
+
+        BoundsWarning
+            If readings push some params against their bounds.
+        """
+        readings = self._check_readings(observations)
+        answer = self._answer(readings, self._check_noise_std(noise_std, readings))
+        self._warn_of(answer)
+        return answer
+
+    def predict(self, observations, *, noise_std=None):
         """Estimate the params behind each sample of observations.
 
         Parameters
@@ -144,14 +208,22 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
 (n_samples, n_times, n_channels)
             Readings, NaN where nothing was measured.
 
+        noise_std : float or array-like, default=None
+            Noise of these readings; see :meth:`invert`.
+
         Returns
         -------
         params : ndarray of shape (n_samples, n_params) or (n_samples,)
-            In the params' own units, shaped as the params seen in ``fit``.
+            In the params' own units; one-dimensional if the params seen in ``fit`` were.
         """
-        return self._shape_params(self._estimate(self._check_readings(observations)))
+        return self._shape_params(self._point(self.invert(observations, noise_std=noise_std)))
 
-    def reconstruct(self, observations):
+    @staticmethod
+    def _point(answer):
+        """Return the one estimate of an answer."""
+        return answer.params
+
+    def reconstruct(self, observations, *, noise_std=None):
         """Return the trajectories that the forward model gives at the estimate.
 
         Parameters
@@ -159,20 +231,22 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         observations : array-like as in :meth:`predict`
             Readings, NaN where nothing was measured.
 
+        noise_std : float or array-like, default=None
+            Noise of these readings; see :meth:`invert`.
+
         Returns
         -------
         trajectories : ndarray of shape (n_samples, n_times, n_channels)
-            In units of the channels; NaN for samples without an estimate.
+            In units of the observables; NaN for samples without an estimate.
         """
-        readings = self._check_readings(observations)
-        estimate = self._estimate(readings)
+        estimate = self.invert(observations, noise_std=noise_std).params
         known = np.isfinite(estimate).all(axis=1)
-        trajectories = np.full(readings.shape, np.nan)
+        trajectories = np.full((len(known), self.n_times_, self.n_channels_), np.nan)
         if known.any():
-            trajectories[known] = self.surrogate_.simulate(estimate[known])
+            trajectories[known] = self.model_.simulate(estimate[known])
         return trajectories
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X, y, sample_weight=None, *, noise_std=None):
         """Return R², averaged over params, of the estimates.
 
         Parameters
@@ -186,33 +260,56 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples.
 
+        noise_std : float or array-like, default=None
+            Noise of these readings; see :meth:`invert`.
+
         Returns
         -------
         score : float
             One is perfect; zero is what the mean of the training params scores, which a
             sample without an estimate is given too.
         """
-        estimate = self.predict(X)
-        estimate = np.where(np.isnan(estimate), self._mean_params, estimate)
+        estimate = self.predict(X, noise_std=noise_std)
+        mean = self._shape_params(self._mean_params)
+        estimate = np.where(np.isnan(estimate), mean, estimate)
         return r2_score(y, estimate, sample_weight=sample_weight)
-
-    def _estimate(self, readings):
-        """Return params in their own units, of shape (n_samples, n_params)."""
-        raise AssertionError("every inverter gives an estimate")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.target_tags.required = self._needs_pairs
         return tags
 
 
 class PosteriorInverter(BaseInverter):
-    """An inverter that also says how sure to be.
+    """An inverter that also says how sure to be: its answers are posteriors."""
 
-    A subclass implements ``_posterior_mean_std(readings)`` and ``sample``.
-    """
+    def posterior(self, observations, *, noise_std=None) -> Posterior:
+        """Return what is believed of the params behind each sample.
 
-    def predict(self, observations, return_std=False):
+        Parameters
+        ----------
+        observations : array-like of shape (n_samples, n_times * n_channels) or \
+(n_samples, n_times, n_channels)
+            Readings, NaN where nothing was measured.
+
+        noise_std : float or array-like, default=None
+            Noise of these readings: one number, one per observable, or one per reading,
+            shaped like the observations. If None, the model's own noise.
+
+        Returns
+        -------
+        posterior : Posterior
+            One row per sample; print one of them for a report.
+
+        Warns
+        -----
+        ConvergenceWarning, IntegrationWarning, MisfitWarning, BoundsWarning
+            As :meth:`invert`.
+        """
+        return self.invert(observations, noise_std=noise_std)
+
+    def predict(self, observations, return_std=False, *, noise_std=None):
         """Estimate the params behind each sample of observations.
 
         Parameters
@@ -224,22 +321,47 @@ class PosteriorInverter(BaseInverter):
         return_std : bool, default=False
             Whether to return the posterior standard deviation too.
 
+        noise_std : float or array-like, default=None
+            Noise of these readings; see :meth:`posterior`.
+
         Returns
         -------
         params : ndarray of shape (n_samples, n_params) or (n_samples,)
-            Posterior mean as the method sees it, in the params' own units; shaped as
-            the params seen in ``fit``.
+            Posterior mean, in the params' own units; one-dimensional if the params seen
+            in ``fit`` were.
 
         std : ndarray of the same shape
             Posterior standard deviation. Only if ``return_std``.
         """
-        mean, std = self._posterior_mean_std(self._check_readings(observations))
-        mean, std = self._shape_params(mean), self._shape_params(std)
-        return (mean, std) if return_std else mean
+        posterior = self.invert(observations, noise_std=noise_std)
+        mean = self._shape_params(posterior.mean)
+        return (mean, self._shape_params(posterior.std)) if return_std else mean
 
-    def _estimate(self, readings):
-        return self._posterior_mean_std(readings)[0]
+    def sample(self, observations, n_draws=100, *, noise_std=None):
+        """Draw params from the posterior of each sample.
 
-    def _posterior_mean_std(self, readings):
-        """Return mean and standard deviation in the params' own units."""
-        raise AssertionError("every inverter of this kind has a posterior")
+        Parameters
+        ----------
+        observations : array-like as in :meth:`predict`
+            Readings, NaN where nothing was measured.
+
+        n_draws : int, default=100
+            Draws per sample. All samples share their random numbers, so that a sample's
+            draws do not depend on its companions.
+
+        noise_std : float or array-like, default=None
+            Noise of these readings; see :meth:`posterior`.
+
+        Returns
+        -------
+        params : ndarray of shape (n_samples, n_draws, n_params) or (n_samples, n_draws)
+            Draws in the params' own units, within the prior's support.
+        """
+        posterior = self.invert(observations, noise_std=noise_std)
+        draws = posterior.sample(n_draws, random_state=self._draw_seed)
+        return self._shape_params(draws)
+
+    @property
+    def _draw_seed(self):
+        """Seed of the draws, settled in ``fit``."""
+        raise AssertionError("every inverter of this kind seeds its draws")

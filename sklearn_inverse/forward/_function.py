@@ -4,53 +4,162 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_inverse.forward._base import (
+    ForwardModel,
+    even_times,
+    prior_of_pairs,
+    unnamed,
+)
+from sklearn_inverse.probability import JointPrior, as_noise
+from sklearn_inverse.utils._sklearn import _fit_context
+from sklearn_inverse.utils._torch import resolve_device
+from sklearn_inverse.utils._validation import check_params
+
 __all__ = ["ForwardFunction"]
 
 
-class ForwardFunction:
-    """A function of physical params, with what inverters ask of a forward model.
+class ForwardFunction(ForwardModel):
+    """A differentiable torch function of params as a forward model.
 
     Parameters
     ----------
     function : callable
         ``function(params) -> trajectories``: a float64 tensor of shape (n_samples,
         n_params) in the params' own units to one of shape (n_samples, n_times,
-        n_channels), or (n_samples, n_times) where there is one channel. Differentiable;
-        a sample that cannot be simulated is NaN.
+        n_channels), or (n_samples, n_times) where there is one observable. A sample
+        that cannot be simulated is NaN.
 
-    scaler : ParamScaler
-        The box of the params.
+    params : dict, default=None
+        Priors as for :class:`ODESystem`. If None, uniform on the range of the training
+        params.
 
-    n_times, n_channels : int
-        Shape of a trajectory.
+    observables : list of str, default=None
+        Names of what it reports. If None, c1, c2, ….
 
-    device : torch.device
-        Where :meth:`simulate` runs.
+    times : array-like of shape (n_times,), default=None
+        If None, 0, 1, 2, ….
+
+    noise : object, default=None
+        As for :class:`ODESystem`.
+
+    device : {"auto", "cpu", "cuda", …}, default="auto"
+        Where it runs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_inverse import ForwardFunction
+    >>> t = torch.linspace(0.0, 2.0, 5, dtype=torch.float64)
+    >>> decay = ForwardFunction(lambda k: torch.exp(-k * t), params={"rate": (0.5, 2.0)})
+    >>> decay.simulate([[1.0]]).shape
+    (1, 5, 1)
     """
 
-    def __init__(self, function, scaler, n_times, n_channels, device):
-        self.function, self.scaler_, self.device = function, scaler, device
-        self.n_times_, self.n_channels_ = n_times, n_channels
-        self.n_params_ = len(scaler.bounds)
+    _parameter_constraints: dict = {
+        "function": [callable],
+        "params": [dict, None],
+        "observables": [list, None],
+        "times": ["array-like", None],
+        "noise": "no_validation",
+        "device": [str, torch.device],
+    }
+    is_exact = True
 
-    def check(self):
-        """Run the function at the center of the box; raise if it cannot be used."""
-        unit = torch.full((2, self.n_params_), 0.5, device=self.device)
-        if not self.forward(unit.requires_grad_()).requires_grad:
+    def __init__(
+        self,
+        function,
+        params=None,
+        *,
+        observables=None,
+        times=None,
+        noise=None,
+        device="auto",
+    ):
+        self.function = function
+        self.params = params
+        self.observables = observables
+        self.times = times
+        self.noise = noise
+        self.device = device
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, observations, params=None):
+        """Take the prior from the pairs if none was given, and try the function out.
+
+        Parameters
+        ----------
+        observations : array-like
+            Not used: their number and size are what the function says.
+
+        params : array-like of shape (n_samples, n_params), default=None
+            Training params.
+
+        Returns
+        -------
+        self : ForwardFunction
+            The model, ready to run.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the function does not return differentiable trajectories.
+        """
+        if self.params is None and params is None:
             raise ValueError(
-                "`forward` must be differentiable: gradients must flow from the "
+                "A function as `model` needs a prior: give `params` to ForwardFunction, "
+                "or fit with training params."
+            )
+        if self.params is None:
+            self._range = check_params(params)
+        self._settle()
+        return self
+
+    @property
+    def is_ready(self):
+        """Whether its prior is known: by the user, or from pairs."""
+        return self.params is not None or hasattr(self, "prior_")
+
+    def _settle(self):
+        """Find out what the function returns, in the middle of its prior."""
+        self.prior_ = (
+            prior_of_pairs(self._range)
+            if self.params is None
+            else JointPrior(self.params)
+        )
+        middle = self.prior_.from_standard(np.zeros((2, self.prior_.n_params)))
+        params = torch.as_tensor(middle, device=resolve_device(self.device))
+        trajectories = self._trajectories(params.requires_grad_())
+        if not trajectories.requires_grad:
+            raise ValueError(
+                "The function must be differentiable: gradients must flow from the "
                 "trajectories back to the params. Got a tensor without gradient instead. "
                 "Use torch operations throughout, without detach() or NumPy."
             )
+        n_times, n_channels = trajectories.shape[1:]
+        self.times_ = even_times(n_times) if self.times is None else self.times
+        self.observable_names_ = self.observables or unnamed("c", n_channels)
+        self.noise_ = as_noise(self.noise, self.observable_names_)
+        self.error_ = np.zeros(n_channels)
 
-    def forward(self, unit_params: Tensor) -> Tensor:
-        """Return trajectories (n_samples, n_times, n_channels) at unit params."""
-        params = self.scaler_.to_physical_tensor(unit_params.double())
-        return self._trajectories(params)
+    def forward(self, scaled_params: Tensor) -> Tensor:
+        """Return trajectories (n_samples, n_times, n_channels) at scaled params."""
+        scaled = scaled_params.double()
+        return self._trajectories(self.param_scaler_.from_scaled_tensor(scaled))
 
     def simulate(self, params):
-        """Return trajectories at physical params, as an ndarray."""
-        params = torch.as_tensor(np.array(params, dtype=float), device=self.device)
+        """Return trajectories at params in their own units, as an ndarray.
+
+        Parameters
+        ----------
+        params : array-like of shape (n_samples, n_params)
+            Params in their own units.
+
+        Returns
+        -------
+        trajectories : ndarray of shape (n_samples, n_times, n_channels)
+            What the function returns.
+        """
+        params = torch.tensor(check_params(params), device=resolve_device(self.device))
         with torch.no_grad():
             return self._trajectories(params).double().cpu().numpy()
 
@@ -59,19 +168,16 @@ class ForwardFunction:
         trajectories = self.function(params)
         if not isinstance(trajectories, Tensor):
             raise TypeError(
-                "`forward` must return a torch.Tensor. Got "
+                "The function must return a torch.Tensor. Got "
                 f"{type(trajectories).__name__} instead. Compute with torch operations "
                 "throughout, so that gradients flow back to the params."
             )
-        expected = (len(params), self.n_times_, self.n_channels_)
-        if expected[2] == 1 and trajectories.shape == expected[:2]:
+        if trajectories.ndim == 2:
             trajectories = trajectories[..., None]
-        if trajectories.shape != expected:
+        if trajectories.ndim != 3 or len(trajectories) != len(params):
             raise ValueError(
-                "`forward` must map params of shape (n_samples, n_params) = "
+                "The function must map params of shape (n_samples, n_params) = "
                 f"{tuple(params.shape)} to trajectories of shape (n_samples, n_times, "
-                f"n_channels) = {expected}, as in the training pairs. Got shape "
-                f"{tuple(trajectories.shape)} instead. Check the function and "
-                "`n_channels`."
+                f"n_channels). Got shape {tuple(trajectories.shape)} instead."
             )
         return trajectories

@@ -1,27 +1,30 @@
 """ODESimulator: the exact forward model, params to trajectories by solving the ODE."""
 
-import warnings
 from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 
 from sklearn_inverse.exceptions import IntegrationWarning
+from sklearn_inverse.forward._base import ForwardModel
 from sklearn_inverse.ode import METHODS, solve_ivp
 from sklearn_inverse.ode._problem import why_not_compiled
+from sklearn_inverse.ode._rhs import push_tangents
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._parallel import iter_chunks
-from sklearn_inverse.utils._scaling import ParamScaler
 from sklearn_inverse.utils._sklearn import Interval, StrOptions
 from sklearn_inverse.utils._torch import resolve_device
 from sklearn_inverse.utils._validation import check_params
+from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["ODESimulator"]
 
+SOLVED = 100  # times rtol: what trajectories are good for
 
-class ODESimulator(BaseEstimator):
+
+class ODESimulator(ForwardModel):
     """Simulate an ODE system exactly, in batches, over cores or on a GPU.
 
     Needs no fitting: it stands wherever a forward model is asked for, as the learned
@@ -123,25 +126,42 @@ class ODESimulator(BaseEstimator):
         self.device = device
         self.verbose = verbose
 
-    @property
-    def scaler_(self):
-        """ParamScaler: the system's box and scale."""
-        return ParamScaler(self.system.bounds, scale=self.system.scale)
+    is_exact = True
 
     @property
-    def n_times_(self):
-        """Number of output times."""
-        return self.system.n_times
+    def prior_(self):
+        """JointPrior: the system's."""
+        return self.system.prior
 
     @property
-    def n_channels_(self):
-        """Number of channels."""
-        return self.system.n_channels
+    def noise_(self):
+        """NoiseModel: the system's."""
+        return self.system.noise
 
     @property
-    def n_params_(self):
-        """Number of params."""
-        return self.system.n_params
+    def observable_names_(self):
+        """List of str: what the system's instrument reports."""
+        return self.system.observable_names
+
+    @property
+    def times_(self):
+        """Output times."""
+        return self.system.times
+
+    @property
+    def error_(self):
+        """Zeros: the model is exact."""
+        return np.zeros(self.system.n_channels)
+
+    @property
+    def precision(self):
+        """What the trajectories are good for, relative to their size."""
+        return SOLVED * self.rtol
+
+    @property
+    def may_thread(self):
+        """Whether it lets other threads run: the compiled kernel does."""
+        return self._is_compiled()
 
     def simulate(self, params):
         """Solve the system for every row of params.
@@ -177,51 +197,46 @@ class ODESimulator(BaseEstimator):
         """
         return self._map(_sensitivities_chunk, params, "Differentiating")
 
-    def forward(self, unit_params):
-        """Simulate from params scaled to the system's unit box.
+    def forward(self, scaled_params):
+        """Simulate from scaled params, differentiably.
 
         Parameters
         ----------
-        unit_params : Tensor of shape (n_samples, n_params)
-            Params in the unit box of ``system.bounds`` on ``system.scale``.
+        scaled_params : Tensor of shape (n_samples, n_params)
+            Params as scaled by the system's prior.
 
         Returns
         -------
         trajectories : Tensor of shape (n_samples, n_times, n_channels)
-            In units of the channels and in double precision, on the device of
-            ``unit_params``, to which gradients flow back.
+            In units of the observables and in double precision, on the device of
+            ``scaled_params``, to which gradients flow back.
         """
-        params = self._to_physical(unit_params)
-        solution = self._solve(params)
-        return self.system.channels(solution.y, params)
+        params = self._from_scaled(scaled_params)
+        return self.system.observables(self._solve(params).y, params)
 
-    def linearize(self, unit_params):
-        """Simulate from unit params, with the derivatives by them.
+    def linearize(self, scaled_params):
+        """Simulate from scaled params, with the derivatives by them.
 
         Parameters
         ----------
-        unit_params : Tensor of shape (n_samples, n_params)
-            Params in the unit box of ``system.bounds`` on ``system.scale``.
+        scaled_params : Tensor of shape (n_samples, n_params)
+            Params as scaled by the system's prior.
 
         Returns
         -------
         trajectories : Tensor of shape (n_samples, n_times, n_channels)
-            In units of the channels and in double precision.
+            In units of the observables and in double precision.
 
         jacobian : Tensor of shape (n_samples, n_times, n_channels, n_params)
-            Derivative of each reading by each unit param. Both are NaN from the failure
-            of a sample on.
+            Derivative of each reading by each scaled param. Both are NaN from the
+            failure of a sample on.
         """
-        params = self._to_physical(unit_params).detach()
-        solution = self._solve(params, sensitivities=True)
-        by_params = self.system.channel_sensitivities(
-            solution.y, params, solution.sensitivities
-        )
-        stretch = self.scaler_.stretch_tensor(params)
-        trajectories = self.system.channels(solution.y, params)
-        return trajectories, by_params * stretch[:, None, None]
+        params = self._from_scaled(scaled_params).detach()
+        trajectories, by_params, _ = self._differentiate(params)
+        slope = self.param_scaler_.slope_tensor(params)
+        return trajectories, by_params * slope[:, None, None]
 
-    def until(self, n_times):
+    def truncate(self, n_times):
         """Return a simulator that stops at the ``n_times``-th output time.
 
         Parameters
@@ -234,17 +249,32 @@ class ODESimulator(BaseEstimator):
         simulator : ODESimulator
             A copy with the shorter time span.
         """
-        return clone(self).set_params(system=self.system.until(n_times))
+        if n_times == self.system.n_times:
+            return self
+        return clone(self).set_params(system=self.system.truncate(n_times))
 
-    def _to_physical(self, unit_params):
+    def _from_scaled(self, scaled_params):
         """Return params in their own units, and double precision."""
-        unit_params = torch.as_tensor(unit_params)
-        if unit_params.ndim != 2 or unit_params.shape[1] != self.n_params_:
+        scaled = torch.as_tensor(scaled_params)
+        if scaled.ndim != 2 or scaled.shape[1] != self.n_params_:
             raise ValueError(
-                "`unit_params` must have shape (n_samples, n_params) with n_params="
-                f"{self.n_params_}. Got {tuple(unit_params.shape)} instead."
+                "`scaled_params` must have shape (n_samples, n_params) with n_params="
+                f"{self.n_params_}. Got {tuple(scaled.shape)} instead."
             )
-        return self.scaler_.to_physical_tensor(unit_params.double())
+        return self.param_scaler_.from_scaled_tensor(scaled.double())
+
+    def _differentiate(self, params):
+        """Return observables, their derivatives by params in own units, the solution."""
+        system = self.system
+        solution = self._solve(params, sensitivities=True)
+        by_params = solution.sensitivities
+        if system.kinetics is not None:  # so far by rate constants
+            eye = torch.eye(params.shape[1], dtype=params.dtype, device=params.device)
+            axes = eye[:, None].expand(-1, len(params), -1)
+            rates = push_tangents(system.rates, (params,), (axes,)).movedim(0, -1)
+            by_params = torch.einsum("ntsr,nrp->ntsp", by_params, rates)
+        by_params = system.observable_sensitivities(solution.y, params, by_params)
+        return system.observables(solution.y, params), by_params, solution
 
     def _map(self, function, params, desc):
         """Run ``function`` over chunks of params; warn if samples failed."""
@@ -269,53 +299,51 @@ class ODESimulator(BaseEstimator):
                 failures[part.start] = failure
                 n_failed += int(np.isnan(values).reshape(len(values), -1).any(1).sum())
         if n_failed:
-            warnings.warn(
+            warn_user(
                 f"{n_failed} of {len(params)} samples have no complete trajectory; they "
                 "are NaN where it is missing. First chunk concerned: "
                 f"{failures[min(failures)]}",
                 IntegrationWarning,
-                stacklevel=3,
             )
         return array
 
     def _is_compiled(self):
         """Whether the compiled kernel will be at work."""
         return self.backend != "torch" and not why_not_compiled(
-            self.system.rhs, self.method, self.step_size, resolve_device(self.device)
+            self.system.kinetics or self.system.rhs,
+            self.method,
+            self.step_size,
+            resolve_device(self.device),
         )
 
     def _solve(self, params, sensitivities=False):
-        """Return the Solution for a tensor of physical params."""
+        """Return the Solution for a tensor of params, by rate constants if kinetics."""
         system = self.system
+        options = {
+            name: getattr(self, name)
+            for name in ("method", "step_size", "rtol", "atol", "max_steps", "backend")
+        }
+        options["sensitivities"] = sensitivities
+        if system.kinetics is not None:
+            rates = system.rates(params)
+            start = system.rates_initial
+            return solve_ivp(system.kinetics, system.times, start, rates, **options)
+        start = system.initial_state
         return solve_ivp(
-            system.rhs,
-            system.times,
-            system.initial_state,
-            params,
-            method=self.method,
-            step_size=self.step_size,
-            rtol=self.rtol,
-            atol=self.atol,
-            jac=system.jac,
-            sensitivities=sensitivities,
-            max_steps=self.max_steps,
-            backend=self.backend,
+            system.rhs, system.times, start, params, jac=system.jac, **options
         )
 
 
 def _simulate_chunk(simulator, params):
-    """Return (channels, what failed) for a chunk of params."""
+    """Return (observables, what failed) for a chunk of params."""
     params = torch.tensor(params, device=resolve_device(simulator.device))
     solution = simulator._solve(params)
-    channels = simulator.system.channels(solution.y, params)
-    return channels.cpu().numpy(), solution.failure_summary()
+    observables = simulator.system.observables(solution.y, params)
+    return observables.cpu().numpy(), solution.failure_summary()
 
 
 def _sensitivities_chunk(simulator, params):
-    """Return (derivatives of the channels by the params, what failed) for a chunk."""
+    """Return (derivatives of the observables by the params, what failed) for a chunk."""
     params = torch.tensor(params, device=resolve_device(simulator.device))
-    solution = simulator._solve(params, sensitivities=True)
-    by_params = simulator.system.channel_sensitivities(
-        solution.y, params, solution.sensitivities
-    )
+    _, by_params, solution = simulator._differentiate(params)
     return by_params.cpu().numpy(), solution.failure_summary()

@@ -1,43 +1,52 @@
 """ODESurrogate: the learned forward model, a C-FNO behind scikit-learn's interface."""
 
-import copy
-import math
-import warnings
-from functools import partial
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.decomposition import PCA
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_inverse.exceptions import ExtrapolationWarning
-from sklearn_inverse.forward._linearize import differentiate
+from sklearn_inverse.exceptions import ExtrapolationWarning, MisfitWarning
+from sklearn_inverse.forward._base import (
+    ForwardModel,
+    differentiate,
+    prior_of_pairs,
+)
+from sklearn_inverse.forward._stated import (
+    stated_noise,
+    stated_prior,
+    stated_times,
+)
 from sklearn_inverse.networks._batches import (
-    ReadingBatches,
-    ShuffledBatches,
     in_chunks,
     split_held_out,
     tensor_dataset,
 )
-from sklearn_inverse.networks._cfno import CFNO, ParamSkip, plain_attention
-from sklearn_inverse.networks._training import fit_net
-from sklearn_inverse.utils._scaling import ChannelScaler, ParamScaler
-from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
-from sklearn_inverse.utils._torch import as_tensor, resolve_device, spawn_seeds
-from sklearn_inverse.utils._validation import (
-    check_n_observed,
-    check_noise_std,
-    check_observations,
-    check_params,
-    check_times,
+from sklearn_inverse.networks._cfno import plain_attention
+from sklearn_inverse.networks._operator import Operator, fit_operator, fit_pod
+from sklearn_inverse.networks._options import Design, Training
+from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
+from sklearn_inverse.systems import ODESystem
+from sklearn_inverse.utils._docs import LEARNING, shared_docs
+from sklearn_inverse.utils._options import NestedOptions
+from sklearn_inverse.utils._sklearn import Interval, _fit_context
+from sklearn_inverse.utils._torch import (
+    as_tensor,
+    generator,
+    resolve_device,
+    spawn_seeds,
 )
+from sklearn_inverse.utils._validation import check_observations, check_params
+from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["ODESurrogate"]
 
+LINEARIZED = 32  # samples at a time: tangents are n_params times as large
 
-class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+
+@shared_docs
+class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, ForwardModel):
     """Learn a forward model from simulated pairs: params and readings to trajectories.
 
     One conditional Fourier neural operator (C-FNO [1]_) serves three uses, because it is
@@ -48,36 +57,27 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
+    system : ODESystem, default=None
+        What is emulated: params, noise, observables and times are its own. Without, the
+        next four parameters say what is known of them.
+
+    params : dict, default=None
+        Priors as for :class:`ODESystem`. If None, uniform on the range of the training
+        params.
+
     n_channels : int, default=None
-        Channels of the observations. If None, taken from 3-D observations, else 1.
-
-    bounds : array-like of shape (n_params, 2), default=None
-        Box of the params, in their own units. If None, the range of the training params.
-
-    scale : {"linear", "log10"} or list of them, default="linear"
-        Scale on which the params enter. Take "log10" for those that span decades.
+        Number of observables. If None, taken from 3-D observations, else 1.
 
     times : array-like of shape (n_times,), default=None
-        Times of the observations; the grid may be uneven. If None, evenly spaced.
+        Times of the observations; the grid may be uneven. If None, 0, 1, 2, ….
 
-    noise_std : float or array-like of shape (n_channels,), default=None
-        Noise of the readings that :meth:`transform` will see, in units of the channels.
-        None means noise-free.
+    noise : object, default=None
+        Noise of the readings, as for :class:`ODESystem`.
 
-    n_observed : int or (int, int), default=None
-        Times at which the readings are made, or fewest and most. If None, one to all.
+    %(design)s
 
-    width : int, default=16
-        Features of the operator per time.
-
-    n_layers : int, default=2
-        Operator blocks.
-
-    n_modes : int, default=16
-        Fourier modes kept; more resolve faster changes.
-
-    embedding : int, default=64
-        Width of the embedding of the params.
+    network : Operator, default=None
+        Size and switches of the operator; ``network__width=32`` sets one of them.
 
     n_basis : int, default=64
         Principal components of the training trajectories that the params drive
@@ -88,64 +88,30 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Passes over the training pairs for that direct part, each a fiftieth of the cost
         of an epoch of the operator.
 
-    film : bool, default=True
-        Whether the params modulate every block. Without it and without attention this
-        is a plain FNO.
-
-    attention : bool, default=True
-        Whether a cross-attention over time follows the blocks.
-
-    norm : {"batch"} or None, default=None
-        Normalization inside the blocks. "batch" is the paper's; it raises the error.
-
-    observation_dropout : float, default=0.3
-        Share of the training batches without readings: the emulator's share.
-
-    params_dropout : float, default=0.4
-        Share of the training batches without params: the imputer's share.
-
-    lr : float, default=2e-3
-        Peak learning rate of Adam; it warms up, then falls to zero along a cosine.
-
-    max_epochs : int, default=50
-        Passes over the training pairs.
-
-    batch_size : int, default=64
-        Pairs per step.
-
-    validation_fraction : float, default=0.1
-        Share of the pairs held out for early stopping and ``error_``.
-
-    patience : int, default=None
-        Epochs without a lower held-out loss after which training stops, at the best
-        weights. If None, train for ``max_epochs``.
+    training : Training, default=None
+        How the operator is trained: by default 50 epochs at ``lr=2e-3``, in batches of
+        64, a tenth of the pairs held out; ``training__lr=1e-3`` sets one of these.
 
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights, scaling and box of the last fit.
+        Whether ``fit`` goes on from the weights, scaling and prior of the last fit.
 
-    callbacks : list of skorch callbacks, default=None
-        Further callbacks for the training.
+    %(device)s
 
-    device : {"auto", "cpu", "cuda", …}, default="auto"
-        Where to train and predict. "auto" takes a GPU where there is one.
+    %(random_state)s
 
-    random_state : int, RandomState instance or None, default=None
-        Seeds weights, split, order, masks and noise.
-
-    verbose : int, default=0
-        Whether to show a progress bar over epochs.
+    %(verbose)s
 
     Attributes
     ----------
     error_ : ndarray of shape (n_channels,)
-        Root mean square error of ``simulate(params)`` on the held-out pairs, in units of
-        the channels.
+        Root-mean-square error of ``simulate(params)`` on the held-out pairs, in units of
+        the observables.
 
-    scaler_ : ParamScaler
-        Map from params to the unit box.
+    prior_, noise_, observable_names_, times_ : object
+        What is believed of the params, how readings scatter, of what, and when.
 
-    channel_scaler_ : ChannelScaler
-        Standardization of the channels.
+    reading_scaler_ : ReadingScaler
+        Standardization of the observables.
 
     net_ : skorch net
         The trained net; ``net_.history`` holds the losses per epoch.
@@ -153,11 +119,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     n_iter_ : int
         Epochs trained.
 
-    n_times_, n_channels_, n_params_ : int
-        Sizes.
-
-    n_features_in_ : int
-        ``n_times_ * n_channels_``.
+    %(n_features_in_)s
 
     See Also
     --------
@@ -175,107 +137,91 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     >>> from sklearn_inverse import ODESurrogate
     >>> k = np.linspace(0.5, 2.0, 64)[:, None]
     >>> t = np.linspace(0.0, 2.0, 16)
-    >>> surrogate = ODESurrogate(max_epochs=40, random_state=0).fit(np.exp(-k * t), k)
+    >>> surrogate = ODESurrogate(random_state=0).fit(np.exp(-k * t), k)
     >>> surrogate.simulate([[1.0]]).shape
     (1, 16, 1)
     >>> bool(np.abs(surrogate.simulate([[1.0]])[0, :, 0] - np.exp(-t)).max() < 0.05)
     True
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict = LEARNING | {
+        "system": [ODESystem, None],
+        "params": [dict, None],
         "n_channels": [Interval(Integral, 1, None, closed="left"), None],
-        "bounds": ["array-like", None],
-        "scale": [StrOptions({"linear", "log10"}), list, np.ndarray],
         "times": ["array-like", None],
-        "noise_std": [Interval(Real, 0, None, closed="left"), "array-like", None],
-        "n_observed": [Integral, tuple, list, None],
-        "width": [Interval(Integral, 1, None, closed="left")],
-        "n_layers": [Interval(Integral, 0, None, closed="left")],
-        "n_modes": [Interval(Integral, 1, None, closed="left")],
-        "embedding": [Interval(Integral, 1, None, closed="left")],
+        "noise": "no_validation",
+        "design": [Design, None],
+        "network": [Operator, None],
         "n_basis": [Interval(Integral, 0, None, closed="left")],
         "basis_epochs": [Interval(Integral, 1, None, closed="left")],
-        "film": ["boolean"],
-        "attention": ["boolean"],
-        "norm": [StrOptions({"batch"}), None],
-        "observation_dropout": [Interval(Real, 0, 1, closed="both")],
-        "params_dropout": [Interval(Real, 0, 1, closed="both")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "patience": [Interval(Integral, 1, None, closed="left"), None],
+        "training": [Training, None],
         "warm_start": ["boolean"],
-        "callbacks": [list, None],
-        "device": [str, torch.device],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
+    _option_types = {"design": Design, "network": Operator, "training": Training}
 
     def __init__(
         self,
+        system=None,
         *,
+        params=None,
         n_channels=None,
-        bounds=None,
-        scale="linear",
         times=None,
-        noise_std=None,
-        n_observed=None,
-        width=16,
-        n_layers=2,
-        n_modes=16,
-        embedding=64,
+        noise=None,
+        design=None,
+        network=None,
         n_basis=64,
         basis_epochs=300,
-        film=True,
-        attention=True,
-        norm=None,
-        observation_dropout=0.3,
-        params_dropout=0.4,
-        lr=2e-3,
-        max_epochs=50,
-        batch_size=64,
-        validation_fraction=0.1,
-        patience=None,
+        training=None,
         warm_start=False,
-        callbacks=None,
         device="auto",
         random_state=None,
         verbose=0,
     ):
+        self.system = system
+        self.params = params
         self.n_channels = n_channels
-        self.bounds = bounds
-        self.scale = scale
         self.times = times
-        self.noise_std = noise_std
-        self.n_observed = n_observed
-        self.width = width
-        self.n_layers = n_layers
-        self.n_modes = n_modes
-        self.embedding = embedding
+        self.noise = noise
+        self.design = design
+        self.network = network
         self.n_basis = n_basis
         self.basis_epochs = basis_epochs
-        self.film = film
-        self.attention = attention
-        self.norm = norm
-        self.observation_dropout = observation_dropout
-        self.params_dropout = params_dropout
-        self.lr = lr
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.validation_fraction = validation_fraction
-        self.patience = patience
+        self.training = training
         self.warm_start = warm_start
-        self.callbacks = callbacks
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+
+    @property
+    def is_ready(self):
+        """Whether it has been trained."""
+        return "net_" in vars(self)
+
+    @property
+    def was_interrupted(self):
+        """Whether Ctrl-C ended the last training."""
+        return self.net_.interrupted_
+
+    @property
+    def known_n_channels(self):
+        """Number of observables, None if only the observations can tell."""
+        if self.is_ready:
+            return self.n_channels_
+        return self.n_channels if self.system is None else self.system.n_channels
+
+    @property
+    def known_param_names(self):
+        """Names of the params, None if nobody has given any."""
+        if self.is_ready:
+            return self.param_names_
+        prior = stated_prior(self)
+        return None if prior is None else prior.names
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, observations, params):
         """Train on simulated pairs.
 
-        Standardize the channels and scale the params, hold some pairs out, train the
+        Standardize the observables and scale the params, hold some pairs out, train the
         operator, and measure its error on the pairs held out. A KeyboardInterrupt ends
         the training early and keeps what was learned, with a ConvergenceWarning.
 
@@ -292,46 +238,87 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         -------
         self : ODESurrogate
             The trained surrogate.
+
+        Raises
+        ------
+        ValueError
+            If pairs and parameters do not fit each other, or training diverges.
+
+        Warns
+        -----
+        MisfitWarning
+            If its error exceeds the stated noise of some observable.
         """
         device = resolve_device(self.device)
-        going_on = self.warm_start and hasattr(self, "net_")
+        going_on = self.warm_start and self.is_ready
+        start = self.net_.module_ if going_on else None
+        if not going_on:
+            vars(self).pop("net_", None)  # what is asked below is what was stated
         trajectories = check_observations(
             self,
             observations,
-            n_channels=self.n_channels_ if going_on else self.n_channels,
+            n_channels=self.known_n_channels,
             reset=not going_on,
             ensure_min_samples=2,
         )
+        columns = [c for c in getattr(params, "columns", ()) if isinstance(c, str)]
+        prior = self.prior_ if going_on else stated_prior(self)
         params = check_params(
             params,
             n_samples=len(trajectories),
-            n_params=self.n_params_ if going_on else None,
+            n_params=None if prior is None else prior.n_params,
+            names=None if prior is None else prior.names,
         )
-        if going_on:
-            self.scaler_.check_inside(params)
-        else:
-            self.scaler_ = ParamScaler.from_data(
-                params, bounds=self.bounds, scale=self.scale
-            )
-            self.channel_scaler_ = ChannelScaler(trajectories)
-        _, self.n_times_, self.n_channels_ = trajectories.shape
-        self.n_params_ = params.shape[1]
+        if not going_on:
+            self.prior_ = prior or prior_of_pairs(params, columns)
+            shape = trajectories.shape[1:]
+            self.times_, self.observable_names_ = stated_times(self, *shape)
+            self.noise_ = stated_noise(self)
+            self.reading_scaler_ = ReadingScaler(self.noise_, trajectories)
+        self.prior_.check_inside(params)
 
-        standardized = self.channel_scaler_.standardize(trajectories)
-        unit_params = self.scaler_.to_unit(params)
-        split_seed, *fit_seeds = spawn_seeds(self.random_state, 4)
-        seen, held_out = split_held_out(
-            len(params), self.validation_fraction, split_seed
+        options = self._options("network")
+        training = (self.training or Training())._filled(
+            lr=2e-3, max_epochs=50, batch_size=64, validation_fraction=0.1
         )
-        self.net_ = self._fit_operator(
-            [(unit_params[i], standardized[i]) for i in (seen, held_out)],
-            going_on,
-            device,
-            fit_seeds,
+        design = (self.design or Design())._settle(
+            self.n_times_, self.observable_names_
         )
+        to_params = self.param_scaler_.from_scaled_tensor
+        read = ReadingSimulator(self, self.reading_scaler_, to_params, *design)
+        split_seed, pod_seed, *fit_seeds, noise_seed = spawn_seeds(self.random_state, 5)
+        scaled = self.param_scaler_.to_scaled(params)
+        standardized = self.reading_scaler_.standardize(trajectories)
+        train, valid = (
+            tensor_dataset(scaled[part], standardized[part], device=device)
+            for part in split_held_out(
+                len(params), training.validation_fraction, split_seed
+            )
+        )
+        shown = {"verbose": self.verbose, "device": device}
+        was_interrupted = False
+        if start is None:
+            pod = fit_pod(
+                train, self.n_basis, self.basis_epochs, seed=pod_seed, **shown
+            )
+            start = self.times_, None if pod is None else pod.module_
+            was_interrupted = pod is not None and pod.interrupted_
+            if was_interrupted:
+                training.max_epochs = 0  # who stopped the one does not want the other
+        self.net_ = fit_operator(
+            train,
+            valid,
+            read,
+            start=start,
+            options=options,
+            training=training,
+            seeds=fit_seeds,
+            **shown,
+        )
+        self.net_.interrupted_ |= was_interrupted
         self.n_iter_ = len(self.net_.history)
-        residual = self._predict(unit_params[held_out]) - trajectories[held_out]
-        self.error_ = np.sqrt(np.nanmean(residual**2, axis=(0, 1)))
+        self._seen = np.stack([scaled.min(axis=0), scaled.max(axis=0)])
+        self._judge(valid, read, design[1], generator(noise_seed, device))
         return self
 
     def transform(self, observations):
@@ -339,9 +326,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            Readings, NaN where nothing was measured.
+        %(observations)s
 
         Returns
         -------
@@ -349,7 +334,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             The most plausible complete trajectories, time-major as the input.
         """
         check_is_fitted(self)
-        readings = self._check_readings(observations)
+        readings = check_observations(self, observations, n_channels=self.n_channels_)
         return self._predict(None, readings).reshape(len(readings), -1)
 
     def simulate(self, params, observations=None):
@@ -358,7 +343,7 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         params : array-like of shape (n_samples, n_params) or (n_samples,)
-            Params in their own units. Outside the training box an
+            Params in their own units. Outside what it was trained on an
             :class:`ExtrapolationWarning` is issued.
 
         observations : array-like as in :meth:`transform`, default=None
@@ -367,53 +352,56 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         trajectories : ndarray of shape (n_samples, n_times, n_channels)
-            In units of the channels.
+            In units of the observables.
         """
         check_is_fitted(self)
-        params = check_params(params, n_params=self.n_params_)
+        params = check_params(params, n_params=self.n_params_, names=self.param_names_)
         readings = None
         if observations is not None:
-            readings = self._check_readings(observations)
-            check_params(params, n_samples=len(readings))
-        unit_params = self.scaler_.to_unit(params)
-        outside = ~((unit_params > -1e-6) & (unit_params < 1 + 1e-6)).all(axis=1)
-        if outside.any():
-            warnings.warn(
-                f"{outside.sum()} of {len(params)} samples have params outside the box "
-                "that this surrogate was trained on; its error there is unknown. The "
-                f"box is {self.scaler_.bounds.tolist()}.",
-                ExtrapolationWarning,
-                stacklevel=2,
+            readings = check_observations(
+                self, observations, n_channels=self.n_channels_
             )
-        return self._predict(unit_params, readings)
+            check_params(params, n_samples=len(readings))
+        scaled = self.param_scaler_.to_scaled(params)
+        low, high = np.minimum(self._seen[0], 0), np.maximum(self._seen[1], 1)
+        outside = ~((scaled > low - 1e-6) & (scaled < high + 1e-6)).all(axis=1)
+        if outside.any():
+            bounds = self.param_scaler_.from_scaled(np.stack([low, high])).T
+            warn_user(
+                f"{outside.sum()} of {len(params)} samples have params outside those "
+                "that this surrogate was trained on; its error there is unknown. They "
+                f"lie within {bounds.tolist()}.",
+                ExtrapolationWarning,
+            )
+        return self._predict(scaled, readings)
 
-    def forward(self, unit_params):
-        """Emulate differentiably, from params scaled to the unit box.
+    def forward(self, scaled_params):
+        """Emulate differentiably, from scaled params.
 
         Parameters
         ----------
-        unit_params : Tensor of shape (n_samples, n_params)
-            Params mapped by ``scaler_``.
+        scaled_params : Tensor of shape (n_samples, n_params)
+            Params as scaled by the prior.
 
         Returns
         -------
         trajectories : Tensor of shape (n_samples, n_times, n_channels)
-            In units of the channels, on the device of ``unit_params``. Computed in
-            single precision, returned in double: a channel's mean may be thousands of
-            times the noise.
+            In units of the observables, on the device of ``scaled_params``. Computed in
+            single precision, returned in double: the mean of an observable may be
+            thousands of times its noise.
         """
-        module = self.net_.module_.to(unit_params.device)
-        unit_params = unit_params.float()
-        standardized = module(unit_params, torch.ones_like(unit_params[:, :1]))
-        return self.channel_scaler_.restore(standardized.double())
+        module = self.net_.module_.to(scaled_params.device)
+        scaled = scaled_params.float()
+        standardized = module(scaled, torch.ones_like(scaled[:, :1]))
+        return self.reading_scaler_.restore(standardized)
 
-    def linearize(self, unit_params):
-        """Emulate from unit params, with the derivatives by them.
+    def linearize(self, scaled_params):
+        """Emulate from scaled params, with the derivatives by them.
 
         Parameters
         ----------
-        unit_params : Tensor of shape (n_samples, n_params)
-            Params mapped by ``scaler_``.
+        scaled_params : Tensor of shape (n_samples, n_params)
+            Params as scaled by the prior.
 
         Returns
         -------
@@ -421,126 +409,56 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             As those of :meth:`forward`.
 
         jacobian : Tensor of shape (n_samples, n_times, n_channels, n_params)
-            Derivative of each reading by each unit param.
+            Derivative of each reading by each scaled param.
         """
-        # Few samples at a time: the tangents are n_params times as large as the
-        # trajectories.
-        some = unit_params.detach().float().split(32)
-        with plain_attention:
-            trajectories, jacobian = zip(
-                *(differentiate(self.forward, u) for u in some)
+        with plain_attention():
+            some = scaled_params.detach().float().split(LINEARIZED)
+            parts = zip(*(differentiate(self.forward, scaled) for scaled in some))
+            trajectories, jacobian = map(torch.cat, parts)
+        return trajectories, jacobian
+
+    def _judge(self, held_out, read, observed, rng):
+        """Measure the error on pairs held out; warn where it exceeds the noise."""
+        scaled, standardized = held_out.tensors
+        predicted = self._predict(scaled.cpu().numpy())
+        truth = self.reading_scaler_.restore(standardized).cpu().numpy()
+        self.error_ = np.sqrt(np.nanmean((predicted - truth) ** 2, axis=(0, 1)))
+        off = self.reading_scaler_.standardize(predicted) - standardized.cpu().numpy()
+        error = np.sqrt(np.nanmean(off**2, axis=(0, 1)))
+        noise = read.noise_size(scaled, standardized, rng).cpu().numpy()
+        worse = observed & ~self.noise_.has_unknown_scale & (error > noise)
+        if worse.any():
+            share = ", ".join(
+                f"{name} ({ratio:.2g} times)"
+                for name, ratio, bad in zip(
+                    self.observable_names_, error / noise, worse
+                )
+                if bad
             )
-        return torch.cat(trajectories), torch.cat(jacobian)
+            warn_user(
+                f"The surrogate's error exceeds the noise of {share}: what is inverted "
+                "with it will be off by more than the noise explains. Train it longer, "
+                "on more pairs, or refine on the exact model.",
+                MisfitWarning,
+            )
 
-    def _check_readings(self, observations):
-        return check_observations(self, observations, n_channels=self.n_channels_)
-
-    def _fit_operator(self, pairs, going_on, device, seeds):
-        """Train the operator around its trained skip, or go on with the last one."""
-        skip_seed, weight_seed, batch_seed = seeds
-        shape = (1, self.n_times_, self.n_channels_)
-        noise = check_noise_std(self.noise_std, shape=shape)
-        n_observed = (1, self.n_times_) if self.n_observed is None else self.n_observed
-        n_observed = check_n_observed(n_observed, n_times=self.n_times_)
-        train, valid = (tensor_dataset(*part, device=device) for part in pairs)
-        max_epochs = self.max_epochs
-        if going_on:
-            make_module = partial(copy.deepcopy, self.net_.module_)
-        else:
-            skip_net = self._fit_skip(*pairs[0], device, skip_seed)
-            skip = None if skip_net is None else skip_net.module_
-            make_module = partial(self._make_module, skip)
-            if skip_net is not None and skip_net.interrupted_:
-                max_epochs = 0  # who stopped the one does not want the other
-        return fit_net(
-            make_module,
-            AbsoluteError,
-            partial(
-                ReadingBatches,
-                batch_size=self.batch_size,
-                n_observed=n_observed,
-                noise=as_tensor(noise / self.channel_scaler_.std, device),
-                observation_dropout=self.observation_dropout,
-                params_dropout=self.params_dropout,
-                seed=batch_seed,
-            ),
-            train,
-            valid,
-            lr=self.lr,
-            max_epochs=max_epochs,
-            n_batches=math.ceil(len(train) / self.batch_size),
-            patience=self.patience,
-            callbacks=self.callbacks,
-            verbose=self.verbose,
-            desc="Training operator",
-            seed=weight_seed,
-            device=device,
-        )
-
-    def _fit_skip(self, unit_params, standardized, device, seed):
-        """Train the direct part, params to components; its net, or None without."""
-        flat = np.nan_to_num(standardized.reshape(len(standardized), -1))
-        n_basis = min(self.n_basis, *flat.shape)
-        if n_basis == 0:
-            return None
-        pca = PCA(n_basis, random_state=seed).fit(flat)
-        batch_size = min(512, len(flat))
-        mean = pca.mean_.reshape(self.n_times_, self.n_channels_)
-        spread = np.sqrt(pca.explained_variance_)
-        tensors = (as_tensor(a, device) for a in (mean, pca.components_, spread))
-        return fit_net(
-            partial(ParamSkip, *tensors, self.n_params_),
-            torch.nn.MSELoss,
-            partial(ShuffledBatches, batch_size=batch_size, seed=seed),
-            tensor_dataset(unit_params, pca.transform(flat), device=device),
-            None,
-            lr=2e-3,
-            max_epochs=self.basis_epochs,
-            n_batches=math.ceil(len(flat) / batch_size),
-            patience=None,
-            callbacks=None,
-            verbose=self.verbose,
-            desc="Training skip",
-            seed=seed,
-            device=device,
-        )
-
-    def _make_module(self, skip):
-        """Build the operator around the trained skip."""
-        times = np.arange(self.n_times_, dtype=float)
-        if self.times is not None:
-            times = check_times(self.times, n_times=self.n_times_)
-        span = times[-1] - times[0]
-        return CFNO(
-            torch.as_tensor((times - times[0]) / (span or 1.0)).float(),
-            self.n_channels_,
-            self.n_params_,
-            skip=skip,
-            width=self.width,
-            n_layers=self.n_layers,
-            n_modes=self.n_modes,
-            embedding=self.embedding,
-            film=self.film,
-            attention=self.attention,
-            norm=self.norm,
-        )
-
-    def _predict(self, unit_params=None, readings=None):
-        """Trajectories in units of the channels, from params, readings or both."""
+    def _predict(self, scaled=None, readings=None):
+        """Trajectories in units of the observables, from params, readings or both."""
         device = resolve_device(self.device)
         module = self.net_.module_.to(device)
-        n_samples = len(readings if unit_params is None else unit_params)
-        has_params = np.full((n_samples, 1), unit_params is not None)
-        if unit_params is None:
-            unit_params = np.zeros((n_samples, self.n_params_))
-        inputs = [unit_params, has_params]
+        n_samples = len(readings if scaled is None else scaled)
+        has_params = np.full((n_samples, 1), scaled is not None)
+        if scaled is None:
+            scaled = np.zeros((n_samples, self.n_params_))
+        inputs = [as_tensor(a, device) for a in (scaled, has_params)]
         if readings is not None:
-            standardized = self.channel_scaler_.standardize(readings)
-            inputs += [np.nan_to_num(standardized), ~np.isnan(readings)]
-        tensors = (as_tensor(a, device) for a in inputs)
+            inputs += self.reading_scaler_.prepare(readings, device)
         with torch.no_grad():
-            standardized = in_chunks(module, *tensors)
-        return self.channel_scaler_.restore(standardized.double().cpu().numpy())
+            standardized = in_chunks(module, *inputs)
+        return self.reading_scaler_.restore(standardized).cpu().numpy()
+
+    def __sklearn_is_fitted__(self):
+        return self.is_ready
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -548,13 +466,3 @@ class ODESurrogate(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
         return tags
-
-
-class AbsoluteError(torch.nn.Module):
-    """Mean absolute error; entries that are not known (NaN) count as met."""
-
-    def forward(self, prediction, target):
-        """Return the mean; unknown targets have no error and no gradient."""
-        return (
-            (prediction - torch.where(target.isnan(), prediction, target)).abs().mean()
-        )

@@ -1,80 +1,99 @@
-"""What inverters minimize: the misfit of a forward model to noisy, masked readings."""
+"""What a search minimizes: minus the log posterior of params and noise, sample by sample."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_inverse.forward._linearize import linearize
+__all__ = ["Objective"]
 
-__all__ = ["PRIOR_PRECISION", "Objective"]
-
-PRIOR_PRECISION = 12.0  # of a uniform param on the unit box: one over its variance
 ROWS = 256  # rows whose Jacobians are held together
 MANY_ROWS = 4096  # rows whose trajectories are
+TOLERATED = 1e-3  # of the readings' own spread: residuals so small are no misfit
 
 
 class Objective:
-    r"""Minus the log posterior of unit params, up to a constant, for each sample.
+    r"""Minus the log posterior of scaled params, up to a constant, for each sample.
 
-    .. math:: \Phi_i(u) = \frac12 \sum_{tc} \Big(\frac{F_{tc}(u) - y_{itc}}
-              {\sigma_{itc}}\Big)^2 + \frac{12}{2} \lVert u - \tfrac12 \rVert^2
+    .. math:: \Phi_i(x) = -\sum_{tc} \log p\big(y_{itc} \mid F_{tc}(x), \theta(x)\big)
+              + \tfrac12 \lVert z(x) \rVert^2
 
-    over what was read. The prior is the normal distribution with the mean and the
-    variance of the box. All methods take *rows* of unit params, each of which belongs to
-    a sample, so that any number of particles per sample is one batch. A row whose
-    simulation failed has an infinite value and a zero gradient.
+    over what was read, with the noise's params :math:`\theta` and the prior's standard
+    coordinate z. All methods take *rows* of coordinates, each of which belongs to a
+    sample, so that any number of starts per sample is one batch. The coordinates are
+    the scaled params and, for each observable whose noise is unknown, the logarithm of
+    its scale relative to the size of the sample's readings. A row whose simulation
+    failed has an infinite value and a zero gradient.
 
     Parameters
     ----------
-    model : object
-        Has ``forward(unit) -> trajectories``; may have ``linearize(unit) ->
-        (trajectories, jacobian)`` and ``until(n_times)``.
+    model : ForwardModel
+        What is inverted.
+
+    noise : NoiseModel
+        How readings scatter.
 
     readings : Tensor of shape (n_samples, n_times, n_channels)
-        Readings in double precision, NaN where nothing was measured.
+        In double precision, NaN where nothing was measured.
 
-    noise_std : Tensor of the same shape
-        Positive standard deviation of each reading, model error included.
+    weighs_prior : bool, default=True
+        Whether the prior counts. If False, this is minus the log likelihood.
 
-    tolerance : Tensor of shape (n_channels,)
-        Residuals so small count as explained, however small the noise is said to be.
-
-    loss : {"l2", "l1"}, default="l2"
-        "l1" is the sum of absolute scaled residuals instead of half their squares.
-
-    prior_precision : float, default=12.0
-        Precision of the prior in the unit box; 0 switches it off.
+    noise_std : Tensor of the same shape, default=None
+        Noise of each reading, instead of the model's own.
 
     Attributes
     ----------
+    low, high, is_open : Tensor of shape (n_free,)
+        Bounds of the coordinates; open ones, where the prior has no mass left, are
+        never reached.
+
     n_forward, n_linearized : Tensor of shape (n_samples,)
-        Forward evaluations of each sample so far, and those with a Jacobian.
+        Runs of each sample so far, and those with a Jacobian.
     """
 
-    def __init__(
-        self,
-        model,
-        readings: Tensor,
-        noise_std: Tensor,
-        tolerance: Tensor,
-        *,
-        loss="l2",
-        prior_precision=PRIOR_PRECISION,
-    ):
-        self.model, self.loss, self.prior_precision = model, loss, prior_precision
-        self.readings, self.noise_std = readings, noise_std
-        self.tolerance = tolerance
+    def __init__(self, model, noise, readings, *, weighs_prior=True, noise_std=None):
+        self.model, self.noise, self.readings = model, noise, readings
+        self.weighs_prior, self.noise_std = weighs_prior, noise_std
+        self.prior, self.n_params = model.prior_, model.n_params_
+        if noise_std is not None:
+            noise = noise.with_std(1.0)
+        self.unknown = np.flatnonzero(noise.has_unknown_scale)
         seen = ~readings.isnan()
         # What lies after the last reading need not be simulated.
-        last = int(seen.any(dim=2).any(dim=0).nonzero().max()) + 1
-        until = getattr(model, "until", None)
-        self._model = until(last) if until and last < readings.shape[1] else model
-        self._targets = readings[:, :last].nan_to_num()
-        self._weights = torch.where(seen, 1 / noise_std, 0.0)[:, :last]
+        self._n_used = int(seen.any(dim=2).any(dim=0).nonzero().max()) + 1
+        self._model = model.truncate(self._n_used)
+        self._seen = seen[:, : self._n_used]
+        self._targets = readings[:, : self._n_used]
         self.n_readings = seen.sum(dim=(1, 2))
         self.n_forward = torch.zeros(len(readings), dtype=torch.long)
         self.n_linearized = torch.zeros_like(self.n_forward)
+        self.leverage: Tensor | None = None
+        self._set_scales()
 
-    def up_to(self, n_observed) -> "Objective":
+    def _set_scales(self):
+        """Settle the size of readings, the floor of their noise, and the bounds."""
+        size = self.readings.nan_to_num().abs().amax(dim=1)
+        self.size = torch.where(size > 0, size, 1.0)
+        # No solver's trajectory is good for more, however small the noise is said to be.
+        is_normal = torch.as_tensor(self.noise.is_normal, device=size.device)
+        floor = torch.where(
+            is_normal, self.size[:, None], self.readings.nan_to_num().abs()
+        )
+        error = torch.as_tensor(np.nan_to_num(self.model.error_)).to(size)
+        self._error = (error.square() + (self.model.precision * floor) ** 2).sqrt()
+        low, high = (
+            torch.as_tensor(a).to(size)
+            for a in (self.prior.scaled_low, self.prior.scaled_high)
+        )
+        n_scales = len(self.unknown)
+        self.low = torch.cat([low, low.new_full((n_scales,), -40.0)])
+        self.high = torch.cat([high, high.new_full((n_scales,), 5.0)])
+        self.is_open = torch.zeros_like(self.low, dtype=torch.bool)
+        self.is_open[: self.n_params] = self.weighs_prior
+
+    # --- other objectives of the same samples
+
+    def up_to(self, n_observed: Tensor) -> "Objective":
         """Return the objective that knows the first ``n_observed`` observed times only.
 
         Parameters
@@ -84,124 +103,297 @@ class Objective:
         """
         rank = (~self.readings.isnan()).any(dim=2).cumsum(dim=1)
         early = (rank <= n_observed[:, None])[..., None]
-        shorter = Objective(
-            self.model,
-            self.readings.where(early, torch.nan),
-            self.noise_std,
-            self.tolerance,
-            loss=self.loss,
-            prior_precision=self.prior_precision,
-        )
+        shorter = self._like(self.readings.where(early, torch.nan), self.noise_std)
         shorter.n_forward, shorter.n_linearized = self.n_forward, self.n_linearized
+        shorter.size, shorter._error = self.size, self._error
         return shorter
 
-    def value(self, unit: Tensor, sample: Tensor) -> Tensor:
+    def select(self, sample: Tensor) -> "Objective":
+        """Return the objective of rows as samples of their own, with their own counts."""
+        noise_std = None if self.noise_std is None else self.noise_std[sample]
+        return self._like(self.readings[sample], noise_std)
+
+    def _like(self, readings, noise_std):
+        options = {"weighs_prior": self.weighs_prior, "noise_std": noise_std}
+        return Objective(self.model, self.noise, readings, **options)
+
+    # --- values
+
+    def with_scales(self, scaled: Tensor, sample: Tensor) -> Tensor:
+        """Append the unknown noise scales that fit the residuals at scaled params."""
+        if len(self.unknown) == 0:
+            return scaled
+        with torch.no_grad():
+            mean = self._forward(scaled, sample)
+        seen = self._seen[sample] & mean.isfinite()
+        off = torch.where(seen, mean - self._targets[sample], 0.0) / self.size[
+            sample, None
+        ]
+        mean_square = off.square().sum(dim=1) / seen.sum(dim=1).clamp(min=1)
+        # Of what hardly scatters, or cannot be simulated, start with a tenth.
+        scale = torch.where(mean_square > 0, mean_square.sqrt(), 0.1)[:, self.unknown]
+        return torch.cat([scaled, scale.clamp(min=1e-15).log()], dim=1)
+
+    def value(self, x: Tensor, sample: Tensor) -> Tensor:
         """Return the objective of each row, infinite where the simulation failed."""
-        parts = zip(unit.split(MANY_ROWS), sample.split(MANY_ROWS))
+        parts = zip(x.split(MANY_ROWS), sample.split(MANY_ROWS))
         with torch.no_grad():
             return torch.cat([self._value(*rows) for rows in parts])
 
-    def misfit(self, unit: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """Return value and gradient of each row, shapes (n_rows,), (n_rows, n_free)."""
+        parts = zip(x.split(MANY_ROWS), sample.split(MANY_ROWS))
+        value, gradient = zip(*(self._gradient(*rows) for rows in parts))
+        return torch.cat(value), torch.cat(gradient)
+
+    def linearize(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return value, gradient and Hessian of each row.
+
+        The Hessian is that of Fisher scoring for the params and the observed one, made
+        positive, for the noise's: positive definite; without a prior, 1e-12 of the
+        largest curvature is added to the diagonal.
+        """
+        parts = [
+            self._linearize(*rows) for rows in zip(x.split(ROWS), sample.split(ROWS))
+        ]
+        value, gradient, hessian = (torch.cat(part) for part in zip(*parts))
+        if self.weighs_prior:
+            penalty, slope, curvature = self._penalty(x)
+            p = self.n_params
+            value, gradient[:, :p] = value + penalty, gradient[:, :p] + slope
+            hessian[:, :p, :p] += curvature
+        diagonal = hessian.diagonal(dim1=1, dim2=2)
+        diagonal += (1e-12 * diagonal.amax(dim=1, keepdim=True)).clamp(min=1e-12)
+        return value, gradient, hessian
+
+    def information(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the information of the readings, and the leverage of each reading.
+
+        Returns
+        -------
+        information : Tensor of shape (n_rows, n_free, n_free)
+            Hessian of the likelihood alone, without the correction by leverages.
+
+        leverage : Tensor of shape (n_rows, n_times, n_channels)
+            How much of each reading the params follow, between 0 and 1.
+        """
+        kept, self.leverage = self.leverage, None
+        try:
+            parts = [
+                self._inform(*rows) for rows in zip(x.split(ROWS), sample.split(ROWS))
+            ]
+        finally:
+            self.leverage = kept
+        information, leverage = (torch.cat(part) for part in zip(*parts))
+        return information, leverage
+
+    def misfit(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
         """Judge each row by its readings alone.
 
         Returns
         -------
         misfit : Tensor of shape (n_rows,)
-            Sum of squared residuals, each over its noise; NaN if the simulation failed.
+            Chi-square: sum of squared standardized residuals; NaN if the simulation
+            failed.
 
         explained : Tensor of bool of shape (n_rows,)
-            Whether that is no more than noise, but for one case in a thousand. Here
-            noise counts as no less than ``tolerance``.
+            Whether that is no more than noise, but for one case in a thousand. Where
+            the noise is unknown, whether the model accounts for half the variance.
         """
         with torch.no_grad():
-            residuals, _ = self._residuals(self._forward(unit, sample), sample)
-        squares = residuals.square()
-        share = (self.noise_std / self.tolerance).clamp(max=1).square()
-        share = share[:, : self._targets.shape[1]].flatten(1)[sample]
-        n = self.n_readings[sample]
-        explained = (squares * share).sum(dim=1) <= n + 3 * (2 * n).sqrt() + 3
-        return squares.sum(dim=1), explained
+            mean = self._forward(x[:, : self.n_params], sample)
+            noise, args = self._noise_at(x, sample)
+            y, seen = self._targets[sample], self._seen[sample]
+            residual = noise.residual(y, mean, args)
+            residual = torch.where(seen, residual, 0.0)
+            failed = (seen & ~mean.isfinite()).flatten(1).any(dim=1)
+            n = seen.sum(dim=1).clamp(min=1)
+            center = y.nan_to_num().sum(dim=1) / n
+            away = torch.where(seen, y - center[:, None], 0.0)
+            spread = (away.square().sum(dim=1) / n).sqrt()
+            off = torch.where(seen, (mean - y).abs(), 0.0)
+            squares = residual.square()
+            counted = torch.where(off <= TOLERATED * spread[:, None], 0.0, squares)
+            known = torch.ones(y.shape[2], dtype=torch.bool, device=y.device)
+            known[self.unknown] = False
+            n_known = (seen & known).sum(dim=(1, 2))
+            most = n_known + 3 * (2 * n_known).sqrt() + 3
+            explained = (counted * known).sum(dim=(1, 2)) <= most
+            half = off.square().sum(dim=1) <= 0.5 * away.square().sum(dim=1) + 1e-300
+            explained &= (half | known | (seen.sum(dim=1) < 3)).all(dim=1)
+        misfit = torch.where(failed, torch.nan, squares.sum(dim=(1, 2)))
+        return misfit, explained & ~failed
 
-    def gradient(self, unit: Tensor, sample: Tensor):
-        """Return value and gradient of each row, shapes (n_rows,), (n_rows, n_params)."""
-        parts = zip(unit.split(MANY_ROWS), sample.split(MANY_ROWS))
-        value, gradient = zip(*(self._gradient(*rows) for rows in parts))
-        return torch.cat(value), torch.cat(gradient)
+    def noise_scale(self, x: Tensor, sample: Tensor) -> Tensor:
+        """Return the unknown noise scales (n_rows, n_channels), NaN where known."""
+        scale = torch.full_like(self.size[sample], torch.nan)
+        scale[:, self.unknown] = self._log_scale(x, sample)[:, self.unknown].exp()
+        return scale
 
-    def _gradient(self, unit, sample):
+    # --- parts
+
+    def _value(self, x, sample):
+        mean = self._forward(x[:, : self.n_params], sample)
+        value = self._surprise(mean, x, sample)
+        if self.weighs_prior:
+            value = value + self._penalty(x)[0]
+        return value
+
+    def _gradient(self, x, sample):
         with torch.enable_grad():
-            unit = unit.detach().requires_grad_()
-            value = self._value(unit, sample)
+            x = x.detach().requires_grad_()
+            mean = self._forward(x[:, : self.n_params], sample)
+            value = self._surprise(mean, x, sample)
             finite = torch.where(value.isfinite(), value, 0.0)
-            (gradient,) = torch.autograd.grad(finite.sum(), unit)
-        usable = value.isfinite()[:, None] & gradient.isfinite()
-        return value.detach(), torch.where(usable, gradient, 0.0)
+            (gradient,) = torch.autograd.grad(finite.sum(), x)
+        value, gradient = value.detach(), gradient.clone()
+        if self.weighs_prior:
+            penalty, slope, _ = self._penalty(x.detach())
+            value = value + penalty
+            gradient[:, : self.n_params] += slope
+        # A gradient that cannot be had is no optimum's: such a row has failed.
+        value = torch.where(gradient.isfinite().all(dim=1), value, torch.inf)
+        return value, torch.where(value.isfinite()[:, None], gradient, 0.0)
 
-    def linearize(self, unit: Tensor, sample: Tensor):
-        """Return value, gradient and Gauss–Newton Hessian of each row.
-
-        Returns
-        -------
-        value : Tensor of shape (n_rows,)
-            The objective.
-
-        gradient : Tensor of shape (n_rows, n_params)
-            Its exact gradient.
-
-        hessian : Tensor of shape (n_rows, n_params, n_params)
-            :math:`J^T J + 12 I`, positive definite: without a prior, 1e-12 of the
-            largest curvature is added to the diagonal.
-        """
-        parts = [
-            self._linearize(*rows) for rows in zip(unit.split(ROWS), sample.split(ROWS))
-        ]
-        value, gradient, hessian = (torch.cat(part) for part in zip(*parts))
-        centerd = unit - 0.5
-        value = value + self.prior_precision / 2 * centerd.square().sum(dim=1)
-        gradient = gradient + self.prior_precision * centerd
-        curvature = hessian.diagonal(dim1=1, dim2=2)
-        floor = (1e-12 * curvature.amax(dim=1, keepdim=True)).clamp(min=1e-12)
-        curvature += self.prior_precision or floor
-        return value, gradient, hessian
-
-    def _linearize(self, unit, sample):
-        """Return half the squared misfit, its gradient and Hessian for some rows."""
-        self._count(self.n_linearized, sample)
-        trajectories, jacobian = linearize(self._model, unit)
-        last = self._targets.shape[1]
-        residuals, failed = self._residuals(trajectories, sample)
-        weights = self._weights[sample]
-        jacobian = jacobian[:, :last] * weights[..., None]
-        # Not measured is not simulated either: NaN times zero weight is NaN.
-        jacobian = torch.where(weights[..., None] > 0, jacobian, 0.0).flatten(1, 2)
-        failed = failed | ~jacobian.isfinite().all(dim=2).all(dim=1)
-        residuals = torch.where(failed[:, None], 0.0, residuals)
-        jacobian = torch.where(failed[:, None, None], 0.0, jacobian)
-        value = 0.5 * residuals.square().sum(dim=1)
-        gradient = (residuals[:, None] @ jacobian)[:, 0]
+    def _linearize(self, x, sample):
+        mean, jacobian, failed = self._run(x, sample)
+        with torch.enable_grad():
+            mean, x = mean.requires_grad_(), x.detach().requires_grad_()
+            value = self._surprise(mean, x, sample)
+            by_mean, by_x = torch.autograd.grad(
+                value.sum(), [mean, x], allow_unused=True, create_graph=True
+            )
+            own = self._own_curvature(by_x, x)
+        by_mean = by_mean.detach().flatten(1)
+        gradient = x.new_zeros(x.shape) if by_x is None else by_x.detach().clone()
+        gradient[:, : self.n_params] += (by_mean[:, None] @ jacobian)[:, 0]
+        hessian = self._fisher(mean.detach(), jacobian, x.detach(), sample) + own
+        value, failed = value.detach(), failed | ~value.detach().isfinite()
+        failed = failed | ~gradient.isfinite().all(1) | ~hessian.isfinite().all(2).all(1)
         value = torch.where(failed, torch.inf, value)
-        return value, gradient, jacobian.mT @ jacobian
+        gradient = torch.where(failed[:, None], 0.0, gradient)
+        return value, gradient, torch.where(failed[:, None, None], 0.0, hessian)
 
-    def _value(self, unit, sample):
-        residuals, failed = self._residuals(self._forward(unit, sample), sample)
-        if self.loss == "l1":
-            value = residuals.abs().sum(dim=1)
-        else:
-            value = 0.5 * residuals.square().sum(dim=1)
-        value = value + self.prior_precision / 2 * (unit - 0.5).square().sum(dim=1)
+    def _inform(self, x, sample):
+        mean, jacobian, _ = self._run(x, sample)
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            value = self._surprise(mean, x, sample)
+            by_x = None
+            if value.requires_grad:
+                (by_x,) = torch.autograd.grad(
+                    value.sum(), x, allow_unused=True, create_graph=True
+                )
+            own = self._own_curvature(by_x, x)
+        x = x.detach()
+        information = self._fisher(mean, jacobian, x, sample) + own
+        p, hessian = self.n_params, information.clone()
+        if self.weighs_prior:
+            hessian[:, :p, :p] += self._penalty(x)[2]
+        diagonal = hessian.diagonal(dim1=1, dim2=2)
+        diagonal += (1e-12 * diagonal.amax(dim=1, keepdim=True)).clamp(min=1e-12)
+        weight = self._weight(mean, x, sample).flatten(1)
+        solved = torch.linalg.solve_ex(hessian[:, :p, :p], jacobian.mT)[0]
+        leverage = weight * (jacobian * solved.mT).sum(dim=2)
+        leverage = leverage.nan_to_num().clamp(0, 1).reshape(mean.shape)
+        return information, leverage
+
+    def _run(self, x, sample):
+        """Return means and Jacobians at readings, zero elsewhere; which rows failed."""
+        self._count(self.n_linearized, sample)
+        mean, jacobian = self._model.linearize(x[:, : self.n_params])
+        mean = mean[:, : self._n_used].to(x.dtype)
+        jacobian = jacobian[:, : self._n_used].to(x.dtype)
+        seen = self._seen[sample]
+        # Not measured is not simulated either: NaN times zero is NaN.
+        jacobian = torch.where(seen[..., None], jacobian, 0.0).flatten(1, 2)
+        failed = (seen & ~mean.isfinite()).flatten(1).any(dim=1)
+        failed = failed | ~jacobian.isfinite().all(dim=2).all(dim=1)
+        jacobian = torch.where(failed[:, None, None], 0.0, jacobian)
+        return mean.detach(), jacobian.detach(), failed
+
+    def _fisher(self, mean, jacobian, x, sample):
+        """Return Jᵀ W J in the corner of the params, zero elsewhere."""
+        weight = self._weight(mean, x, sample).flatten(1)
+        hessian = x.new_zeros(len(x), x.shape[1], x.shape[1])
+        p = self.n_params
+        hessian[:, :p, :p] = jacobian.mT @ (weight[..., None] * jacobian)
+        return hessian
+
+    def _weight(self, mean, x, sample):
+        """Return the Fisher information of each mean, zero where nothing was read."""
+        with torch.no_grad():
+            noise, args = self._noise_at(x, sample)
+            weight = noise.weight(mean, args)
+        return torch.where(self._seen[sample], weight, 0.0)
+
+    def _own_curvature(self, by_x, x):
+        """Return the observed Hessian by what the noise depends on, made positive."""
+        hessian = x.new_zeros(len(x), x.shape[1], x.shape[1])
+        if by_x is None or not by_x.requires_grad:
+            return hessian
+        own = (by_x != 0).any(dim=0).nonzero()[:, 0].tolist()
+        for j in own:
+            (row,) = torch.autograd.grad(
+                by_x[:, j].sum(), x, retain_graph=True, allow_unused=True
+            )
+            if row is not None:
+                hessian[:, j] = row
+        hessian = (hessian + hessian.mT) / 2
+        if len(own) == 0 or not hessian.isfinite().all():
+            return hessian.nan_to_num(posinf=0.0, neginf=0.0)
+        values, vectors = torch.linalg.eigh(hessian[:, own][:, :, own])
+        positive = (vectors * values.abs()[:, None]) @ vectors.mT
+        index = torch.tensor(own, device=x.device)
+        hessian[:, index[:, None], index] = positive
+        return hessian
+
+    def _surprise(self, mean, x, sample):
+        """Return minus the log likelihood of each row's readings."""
+        y, seen = self._targets[sample], self._seen[sample]
+        noise, args = self._noise_at(x, sample)
+        log_prob = torch.where(seen, noise.log_prob(y, mean, args), 0.0)
+        value = -log_prob.sum(dim=(1, 2))
+        if self.leverage is not None:
+            # Of readings that the params follow, less is left to tell the noise by:
+            # half the log determinant of the params' Hessian, its slope held fixed.
+            weight = noise.weight(mean.detach(), args)
+            share = torch.where(seen, self.leverage[sample], 0.0)
+            log_weight = torch.where(share > 0, weight, 1.0).log()
+            value = value + 0.5 * (share * log_weight).sum(dim=(1, 2))
+        failed = (seen & ~mean.isfinite()).flatten(1).any(dim=1) | value.isnan()
         return torch.where(failed, torch.inf, value)
 
-    def _forward(self, unit, sample):
-        self._count(self.n_forward, sample)
-        return self._model.forward(unit)
+    def _noise_at(self, x, sample):
+        """Return the noise of each row's readings, model error included, and its args."""
+        noise = self.noise
+        if self.noise_std is not None:
+            std = self.noise_std[sample, : self._n_used]
+            noise = noise.with_std(std.cpu().numpy())
+        noise = noise.with_error(self._error[sample, : self._n_used])
+        params = self.prior.scaler.from_scaled_tensor(x[:, : self.n_params])
+        log_scale = self._log_scale(x, sample)
+        return noise, noise.arguments(params, self.prior.names, log_scale=log_scale)
 
-    def _residuals(self, trajectories, sample):
-        """Scaled residuals (n_rows, n_readings), zero where unread; which rows failed."""
-        weights, targets = self._weights[sample], self._targets[sample]
-        simulated = trajectories[:, : targets.shape[1]].to(targets.dtype)
-        residuals = (torch.where(weights > 0, simulated, targets) - targets) * weights
-        failed = ~residuals.isfinite().flatten(1).all(dim=1)
-        return residuals.flatten(1), failed
+    def _log_scale(self, x, sample):
+        """Return log scales (n_rows, n_channels) of unknown noise, else of no meaning."""
+        log_scale = self.size[sample].log()
+        if len(self.unknown) == 0:
+            return log_scale
+        place = x.new_zeros(len(self.unknown), log_scale.shape[1])
+        place[range(len(self.unknown)), self.unknown] = 1.0
+        return log_scale + x[:, self.n_params :] @ place
+
+    def _penalty(self, x):
+        """Return the prior's part of value, gradient and Hessian."""
+        scaled = x[:, : self.n_params].detach().cpu().numpy()
+        return tuple(
+            torch.as_tensor(a).to(x) for a in self.prior.scaled_penalty(scaled)
+        )
+
+    def _forward(self, scaled, sample):
+        self._count(self.n_forward, sample)
+        return self._model.forward(scaled)[:, : self._n_used].to(scaled.dtype)
 
     @staticmethod
     def _count(counter, sample):

@@ -1,27 +1,34 @@
 """Levenberg–Marquardt for many independent problems at once, one row each."""
 
 import torch
+from torch import Tensor
 
-from sklearn_inverse.optim._status import InversionStatus, Optimum
+from sklearn_inverse.optim._optimum import Optimum
+from sklearn_inverse.probability._status import InversionStatus
 
-__all__ = ["levenberg_marquardt"]
+__all__ = ["damped_step", "inside", "levenberg_marquardt"]
+
+TO_WALL = 0.9  # of the way to an open bound that one step may go
 
 
-def levenberg_marquardt(objective, start, sample, *, max_iter, tol) -> Optimum:
-    r"""Minimize by damped Gauss–Newton steps inside the unit box.
+def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, tol):
+    r"""Minimize by damped Gauss–Newton steps inside bounds.
 
-    A step solves :math:`(H + \lambda\,\mathrm{diag} H)\,s = -\nabla\Phi` for the params
-    that are free, those not held at a wall by the gradient, and is cut at the walls
-    (projected Newton [2]_). The damping follows the gain of each step [1]_. A row has
-    converged when an undamped step would gain less than ``tol`` of ``1 + value``.
+    A step solves :math:`(H + \lambda\,\mathrm{diag} H)\,s = -\nabla\Phi` for the
+    coordinates that are free, those not held at a bound by the gradient, and is cut at
+    the bounds (projected Newton [2]_); open bounds, where the objective is infinite, are
+    approached but not reached. The damping follows the gain of each step [1]_. A row has
+    converged when an undamped step would gain less than ``tol`` per reading.
 
     Parameters
     ----------
-    objective : Objective
-        What to minimize.
+    objective : object
+        ``value(x, sample)`` and ``linearize(x, sample) -> (value, gradient, hessian)``,
+        one row each; ``low``, ``high`` and ``is_open`` of shape (n_free,): the bounds,
+        and whether they are open; ``n_readings`` of each sample.
 
-    start : Tensor of shape (n_rows, n_params)
-        Unit params.
+    start : Tensor of shape (n_rows, n_free)
+        Where to start, inside the bounds.
 
     sample : Tensor of shape (n_rows,)
         Which sample each row belongs to.
@@ -30,7 +37,7 @@ def levenberg_marquardt(objective, start, sample, *, max_iter, tol) -> Optimum:
         Most iterations, those that found no better point included.
 
     tol : float
-        Relative tolerance of the objective.
+        Tolerance of the objective per reading.
 
     Returns
     -------
@@ -45,11 +52,13 @@ def levenberg_marquardt(objective, start, sample, *, max_iter, tol) -> Optimum:
     .. [2] D. P. Bertsekas, "Projected Newton methods for optimization problems with
        simple constraints", SIAM J. Control Optim. 20 (1982) 221-246.
     """
-    unit = start.clone()
+    x = start.clone()
+    low, high = objective.low, objective.high
+    n_readings = objective.n_readings[sample].to(x)
     try:
-        value, gradient, hessian = objective.linearize(unit, sample)
+        value, gradient, hessian = objective.linearize(x, sample)
     except KeyboardInterrupt:
-        return _not_begun(unit)
+        return _not_begun(x)
     damping = torch.full_like(value, 1e-3)
     growth = torch.full_like(value, 2.0)
     n_iter = torch.zeros_like(sample)
@@ -58,12 +67,13 @@ def levenberg_marquardt(objective, start, sample, *, max_iter, tol) -> Optimum:
     running = value.isfinite()
     try:
         for _ in range(max_iter):
-            held = ((unit <= 0) & (gradient > 0)) | ((unit >= 1) & (gradient < 0))
+            held = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
             gain = _newton_gain(gradient, hessian, held)
             # Steep damping and little to gain: round-off of the forward model is all
             # that is left.
-            slack = torch.where(damping > 1e6, 100.0, 1.0)
-            done = running & (gain <= slack * tol * (1 + value))
+            size = value.abs()
+            size = torch.where(damping > 1e6, 100 * size, torch.minimum(size, n_readings))
+            done = running & (gain <= tol * (1 + size))
             status[done] = InversionStatus.CONVERGED
             stalled = running & ~done & (damping > 1e12)
             status[stalled] = InversionStatus.STALLED
@@ -72,9 +82,9 @@ def levenberg_marquardt(objective, start, sample, *, max_iter, tol) -> Optimum:
             if len(i) == 0:
                 break
             n_iter[i] += 1
-            step = _damped_step(gradient[i], hessian[i], held[i], damping[i])
-            trial = (unit[i] + step).clamp(0, 1)
-            step = trial - unit[i]
+            step = damped_step(gradient[i], hessian[i], held[i], damping[i])
+            trial = inside(x[i], step, objective)
+            step = trial - x[i]
             expected = -(gradient[i] * step).sum(1) - 0.5 * _quadratic(hessian[i], step)
             trial_value = objective.value(trial, sample[i])
             ratio = (value[i] - trial_value) / expected
@@ -85,22 +95,29 @@ def levenberg_marquardt(objective, start, sample, *, max_iter, tol) -> Optimum:
             growth[i] = torch.where(better, 2.0, 2 * growth[i])
             moved = i[better]
             if len(moved):
-                unit[moved] = trial[better]
-                new = objective.linearize(unit[moved], sample[moved])
+                new = objective.linearize(trial[better], sample[moved])
                 usable = new[0].isfinite()
-                # Where there are no derivatives, the step is taken back.
-                unit[moved[~usable]] -= step[better][~usable]
+                # Where there are no derivatives, nothing moves.
                 damping[moved[~usable]] *= 10
                 moved = moved[usable]
+                x[moved] = trial[better][usable]
                 value[moved], gradient[moved], hessian[moved] = (n[usable] for n in new)
     except KeyboardInterrupt:
         status[running] = InversionStatus.INTERRUPTED
-    return Optimum(unit, value, n_iter, status, hessian)
+    return Optimum(x, value, n_iter, status, hessian)
+
+
+def inside(x, step, objective):
+    """Return ``x + step``, cut at closed bounds and on the way to open ones."""
+    low, high = objective.low, objective.high
+    nearest_low = torch.where(objective.is_open, x - TO_WALL * (x - low), low)
+    nearest_high = torch.where(objective.is_open, x + TO_WALL * (high - x), high)
+    return torch.minimum(torch.maximum(x + step, nearest_low), nearest_high)
 
 
 def _not_begun(start):
     """Return an end that is no better than any other, for Ctrl-C at the start."""
-    eye = torch.eye(start.shape[1]).to(start).expand(len(start), -1, -1)
+    eye = torch.eye(start.shape[1]).to(start).repeat(len(start), 1, 1)
     interrupted = torch.full(
         (len(start),), int(InversionStatus.INTERRUPTED), device=start.device
     )
@@ -109,13 +126,13 @@ def _not_begun(start):
 
 
 def _newton_gain(gradient, hessian, held):
-    """Return what an undamped step of the free params promises to gain."""
-    step = _damped_step(gradient, hessian, held, torch.zeros_like(gradient[:, 0]))
+    """Return what an undamped step of the free coordinates promises to gain."""
+    step = damped_step(gradient, hessian, held, torch.zeros_like(gradient[:, 0]))
     return -0.5 * (gradient * step).sum(dim=1)
 
 
-def _damped_step(gradient, hessian, held, damping):
-    """Solve the damped normal equations of the free params; zero for those held."""
+def damped_step(gradient, hessian, held, damping):
+    """Solve the damped normal equations of the free coordinates; zero for those held."""
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     # In units of the diagonal: variances of params may differ by twelve decades.
     scale = diagonal.rsqrt()

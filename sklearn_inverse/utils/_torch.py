@@ -1,12 +1,12 @@
 """Device, tensors and randomness: what sits between NumPy outside and torch inside."""
 
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
-__all__ = ["as_tensor", "fork_rng", "generator", "resolve_device", "spawn_seeds"]
+__all__ = ["SeededInit", "as_tensor", "generator", "resolve_device", "spawn_seeds"]
 
 
 def resolve_device(device):
@@ -60,16 +60,40 @@ def generator(seed, device="cpu"):
     return torch.Generator(device=device).manual_seed(seed)
 
 
-@contextmanager
-def fork_rng(seed, device):
-    """Run a block with torch's global generators seeded, and restore them after it.
+class SeededInit(TorchFunctionMode):
+    """Initialize nn.Modules from a generator of their own, in this thread alone.
 
-    For code that takes no Generator (the initialization of nn.Module weights).
+    Their constructors draw from torch's global generator, which all threads share.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the weights.
     """
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
+
+    RANDOM = frozenset(
+        {
+            nn.init.kaiming_uniform_,
+            nn.init.uniform_,
+            nn.init.normal_,
+            nn.init.xavier_uniform_,
+            torch.Tensor.uniform_,
+            torch.Tensor.normal_,
+            torch.rand,
+            torch.randn,
+        }
+    )
+
+    def __init__(self, seed):
+        super().__init__()
+        self.generator = generator(seed)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Hand the generator to what is random."""
+        kwargs = dict(kwargs or {})
+        if func in self.RANDOM and kwargs.get("generator") is None:
+            kwargs["generator"] = self.generator
+        return func(*args, **kwargs)
 
 
 def as_tensor(array, device, dtype=torch.float32):

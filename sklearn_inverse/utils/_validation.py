@@ -59,6 +59,8 @@ def check_observations(
         If values are infinite or not real numbers, if shapes do not fit, or if a row
         holds no reading at all.
     """
+    if isinstance(observations, np.ma.MaskedArray):
+        observations = observations.astype(float).filled(np.nan)
     if not hasattr(observations, "shape"):
         observations = np.asarray(observations)
     shape = observations.shape
@@ -107,16 +109,27 @@ def to_trajectories(flat, *, n_channels):
     return flat.reshape(n_samples, n_features // n_channels, n_channels)
 
 
-def check_params(params, *, n_samples=None, n_params=None):
+def check_params(params, *, n_samples=None, n_params=None, names=None):
     """Return params as a float ndarray of shape (n_samples, n_params), all finite.
 
-    A one-dimensional ``params`` is one param for each of the samples.
+    A one-dimensional ``params`` is one param for each of the samples. Columns of a data
+    frame are put in the order of ``names``.
     """
     if params is None:
         raise ValueError(
             "`params` must be the params behind each row of observations. Got None: the "
             "estimator requires y to be passed, but the target y is None."
         )
+    columns = [c for c in getattr(params, "columns", ()) if isinstance(c, str)]
+    if columns and names is not None and not all(n[1:].isdigit() for n in names):
+        if sorted(columns) != sorted(names):
+            raise ValueError(
+                f"The columns of `params` must be the model's params {list(names)}. Got "
+                f"{columns} instead."
+            )
+        params = params[list(names)]
+    if isinstance(params, np.ma.MaskedArray):
+        params = params.astype(float).filled(np.nan)
     if not hasattr(params, "shape"):
         params = np.asarray(params)
     params = check_array(params, ensure_2d=False, dtype=np.float64, input_name="params")

@@ -3,45 +3,43 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.base import BaseEstimator
 
-from sklearn_inverse.utils._scaling import ParamScaler
+from sklearn_inverse.forward import ForwardModel
+from sklearn_inverse.probability import JointPrior, as_noise
 
 TIMES = np.linspace(0.0, 2.0, 8)
 
 
-class Decay(BaseEstimator):
-    """Amplitude and rate of a decay; fails where the unit rate exceeds a limit."""
+class Decay(ForwardModel):
+    """Amplitude and rate of a decay; fails where the scaled rate exceeds a limit."""
 
-    n_times_, n_channels_, n_params_ = len(TIMES), 1, 2
-    times = TIMES
+    times_ = TIMES
+    observable_names_ = ("y",)
+    error_ = np.zeros(1)
+    is_exact = True
 
-    def __init__(self, bounds=((0.5, 2.0), (0.1, 3.0)), scale="linear", fails_above=9):
-        self.bounds = bounds
-        self.scale = scale
+    def __init__(self, params=None, noise=None, fails_above=9):
+        self.params = params
+        self.noise = noise
         self.fails_above = fails_above
 
     @property
-    def scaler_(self):
-        return ParamScaler(self.bounds, scale=self.scale)
+    def prior_(self):
+        return JointPrior(self.params or {"a": (0.5, 2.0), "k": (0.1, 3.0)})
 
-    def forward(self, unit):
-        params = self.scaler_.to_physical_tensor(unit)
-        t = torch.as_tensor(self.times)
-        readings = params[:, :1] * torch.exp(-params[:, 1:] * t)
-        return readings.where(unit[:, 1:] <= self.fails_above, torch.nan)[..., None]
+    @property
+    def noise_(self):
+        return as_noise(self.noise, ["y"], param_names=self.prior_.names)
 
-    def linearize(self, unit):
-        def one(u):
-            return self.forward(u[None])[0]
-
-        return self.forward(unit), torch.stack(
-            [torch.autograd.functional.jacobian(one, u) for u in unit.detach()]
-        )
+    def forward(self, scaled):
+        params = self.param_scaler_.from_scaled_tensor(scaled)
+        t = torch.as_tensor(self.times_)
+        readings = params[:, :1] * torch.exp(-params[:, 1:2] * t)
+        return readings.where(scaled[:, 1:2] <= self.fails_above, torch.nan)[..., None]
 
     def simulate(self, params):
-        unit = torch.as_tensor(self.scaler_.to_unit(np.asarray(params)))
-        return self.forward(unit).numpy()
+        scaled = self.param_scaler_.to_scaled(np.asarray(params, dtype=float))
+        return self.forward(torch.as_tensor(scaled)).numpy()
 
 
 @pytest.fixture
@@ -56,8 +54,7 @@ def make_pairs():
 
     def make(n_samples, noise=0.0, seed=0):
         rng = np.random.default_rng(seed)
-        unit = rng.uniform(0.2, 0.8, (n_samples, 2))
-        params = Decay().scaler_.to_physical(unit)
+        params = Decay().prior_.from_quantile(rng.uniform(0.2, 0.8, (n_samples, 2)))
         readings = Decay().simulate(params)
         return readings + noise * rng.standard_normal(readings.shape), params
 

@@ -1,0 +1,216 @@
+"""ForwardModel: what every inverter may ask of the model that it inverts."""
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.frozen import FrozenEstimator
+from torch import Tensor
+
+from sklearn_inverse.ode._rhs import push_tangents
+from sklearn_inverse.probability import JointPrior
+from sklearn_inverse.systems import ODESystem
+
+__all__ = [
+    "ForwardModel",
+    "as_forward_model",
+    "differentiate",
+    "even_times",
+    "prior_of_pairs",
+    "unnamed",
+]
+
+
+class ForwardModel(BaseEstimator):
+    """Params to what instruments report, with what is known of both.
+
+    A subclass sets, in its constructor's properties or in ``fit``, the attributes below,
+    and implements :meth:`simulate` and :meth:`forward`.
+
+    Attributes
+    ----------
+    prior_ : JointPrior
+        What is believed of the params; its ``scaler`` maps them to the scaled ones.
+
+    noise_ : NoiseModel
+        How readings scatter around what the model reports.
+
+    observable_names_ : list of str
+        What is reported.
+
+    times_ : ndarray of shape (n_times,)
+        When.
+
+    error_ : ndarray of shape (n_channels,)
+        Root-mean-square error of the model itself; zero if it is exact.
+
+    precision : float
+        Relative error that is always there, a solver's tolerance.
+
+    is_exact : bool
+        Whether it needs no training.
+
+    may_thread : bool
+        Whether it lets other threads run.
+
+    is_ready, known_n_channels, known_param_names : object
+        What can be told before ``fit``.
+    """
+
+    precision = 1e-6
+    is_exact = False
+    may_thread = True
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it runs without learning from pairs first."""
+        return self.is_exact
+
+    @property
+    def known_n_channels(self):
+        """Number of observables, None if only the observations can tell."""
+        return self.n_channels_
+
+    @property
+    def known_param_names(self):
+        """Names of the params, None if nobody has given any."""
+        return self.param_names_
+
+    @property
+    def n_times_(self) -> int:
+        """Number of output times."""
+        return len(self.times_)
+
+    @property
+    def n_channels_(self) -> int:
+        """Number of observables."""
+        return len(self.observable_names_)
+
+    @property
+    def n_params_(self) -> int:
+        """Number of params."""
+        return self.prior_.n_params
+
+    @property
+    def param_names_(self) -> list:
+        """Names of the params."""
+        return self.prior_.names
+
+    @property
+    def param_scaler_(self):
+        """ParamScaler: map of the params to the scaled ones."""
+        return self.prior_.scaler
+
+    def fit(self, observations, params=None):
+        """Return the model as it is: an exact one learns nothing from pairs.
+
+        Parameters
+        ----------
+        observations : array-like
+            Not used.
+
+        params : array-like, default=None
+            Not used.
+
+        Returns
+        -------
+        self : ForwardModel
+            The model.
+        """
+        return self
+
+    def simulate(self, params):
+        """Return trajectories (n_samples, n_times, n_channels) at params (ndarray)."""
+        raise AssertionError("every forward model simulates")
+
+    def forward(self, scaled_params: Tensor) -> Tensor:
+        """Return trajectories at scaled params, differentiably."""
+        raise AssertionError("every forward model runs forward")
+
+    def linearize(self, scaled_params: Tensor) -> tuple[Tensor, Tensor]:
+        """Return trajectories and their Jacobian (…, n_params) by scaled params."""
+        return differentiate(self.forward, scaled_params)
+
+    def truncate(self, n_times):
+        """Return a model that reports the first times at least; cheaper if it can be.
+
+        Parameters
+        ----------
+        n_times : int
+            Times that are needed.
+
+        Returns
+        -------
+        model : ForwardModel
+            Reports ``n_times`` times or more.
+        """
+        return self
+
+
+def differentiate(forward, scaled: Tensor) -> tuple[Tensor, Tensor]:
+    """Push the axes of the scaled params through a function, all of them at once."""
+    scaled = scaled.detach()
+    eye = torch.eye(scaled.shape[1], dtype=scaled.dtype, device=scaled.device)
+    axes = eye[:, None].expand(-1, len(scaled), -1)
+    pushed = push_tangents(forward, (scaled,), (axes,))
+    with torch.no_grad():
+        return forward(scaled), pushed.movedim(0, -1)
+
+
+def as_forward_model(model, **options) -> ForwardModel:
+    """Return an unfitted forward model from whatever stands as ``model``.
+
+    Parameters
+    ----------
+    model : None, ODESystem, ForwardModel, FrozenEstimator or callable
+        None is a surrogate with its defaults, a system its exact simulator, a function
+        of params a :class:`ForwardFunction` whose prior is the range of the pairs.
+
+    **options : dict
+        ``device``, ``random_state`` and ``verbose`` for a model that is made here.
+
+    Returns
+    -------
+    model : ForwardModel
+        A clone, or the frozen model itself.
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is none of these.
+    """
+    from sklearn_inverse.forward._function import ForwardFunction
+    from sklearn_inverse.forward._simulator import ODESimulator
+
+    if model is None:
+        from sklearn_inverse.forward._surrogate import ODESurrogate
+
+        return ODESurrogate(**options)
+    if isinstance(model, ODESystem):
+        return ODESimulator(model, device=options.get("device", "auto"))
+    if isinstance(model, FrozenEstimator) and isinstance(model.estimator, ForwardModel):
+        return model.estimator
+    if isinstance(model, ForwardModel):
+        return clone(model)
+    if callable(model) and not isinstance(model, type):
+        return ForwardFunction(model, device=options.get("device", "auto"))
+    raise TypeError(
+        "`model` must be a system (ODESystem, ReactionSystem), a forward model "
+        "(ODESimulator, ODESurrogate, ForwardFunction), one of these in a "
+        f"FrozenEstimator, or a torch function of the params. Got {model!r} instead."
+    )
+
+
+def unnamed(kind, n_names) -> list:
+    """Return names for what has none: k1, k2, … or c1, c2, …."""
+    return [f"{kind}{i}" for i in range(1, n_names + 1)]
+
+
+def prior_of_pairs(params, names=None) -> JointPrior:
+    """Return uniform priors over the range of training params."""
+    return JointPrior.from_range(params, names or unnamed("k", params.shape[1]))
+
+
+def even_times(n_times) -> np.ndarray:
+    """Return 0, 1, 2, … where times are not told."""
+    return np.arange(n_times, dtype=float)
+

@@ -1,0 +1,479 @@
+"""What inverters share that search params for each sample anew."""
+
+import copy
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_inverse.base import BaseInverter, PosteriorInverter
+from sklearn_inverse.exceptions import (
+    BoundsWarning,
+    ConvergenceWarning,
+    IntegrationWarning,
+    MisfitWarning,
+)
+from sklearn_inverse.inverse._objective import Objective
+from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
+from sklearn_inverse.probability import Estimate, InversionStatus, Posterior
+from sklearn_inverse.probability._laplace import distinct_optima, inverse, log_weight
+from sklearn_inverse.probability._posterior import FlatCoordinate
+from sklearn_inverse.utils._docs import shared_docs
+from sklearn_inverse.utils._parallel import iter_chunks
+from sklearn_inverse.utils._sklearn import _fit_context
+from sklearn_inverse.utils._torch import resolve_device, spawn_seeds
+from sklearn_inverse.utils._warnings import warn_user
+
+__all__ = ["LaplaceInverter", "SearchInverter"]
+
+MAX_MODES = 4  # optima that are kept per sample
+LIGHT = 1e-3  # modes that weigh less are dropped
+EDGE = 3e-3  # of the prior's range: nearer to a bound params are pushed against it
+FARTHEST = 3.0  # standard deviations of the prior within which a search starts
+N_SETTLE = 6  # rounds in which params and noise settle on each other
+
+
+@shared_docs
+class SearchInverter(BaseInverter):
+    """Search, for each sample, the params that explain its readings best.
+
+    A subclass stores ``prior``, ``chunk_size``, ``n_jobs``, ``device``,
+    ``random_state`` and ``verbose``, and implements ``_search``.
+    """
+
+    _needs_pairs = False
+    _answer_type: type = Estimate
+    _advice = "raise `n_starts`"  # for readings that were not explained
+    _tried = "starts"  # what n_failed counts
+    _ends_by_converging = True  # else running out of iterations is the normal end
+    _trial_options = ("max_iter", "refine_iter", "n_starts")  # one is enough for a trial
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, observations, params=None):
+        """Make the forward model ready, and try it on the first sample.
+
+        Parameters
+        ----------
+        %(observations)s
+
+        params : array-like of shape (n_samples, n_params), default=None
+            Params that produced the observations, from which a surrogate learns. An
+            exact model needs none.
+
+        Returns
+        -------
+        self : estimator
+            The inverter, ready to answer.
+        """
+        trajectories, _ = self._start_fit(observations, params)
+        return self._try_out(trajectories)
+
+    def _try_out(self, trajectories):
+        """Search one iteration far for the first sample: what cannot work fails now."""
+        self._start_seed, self._sample_seed = spawn_seeds(self.random_state, 2)
+        trial = copy.copy(self)
+        for name in self._trial_options:
+            if name in self.get_params(deep=False):
+                setattr(trial, name, 1)
+        first = trajectories[:1]
+        result = trial._search_chunk(first, *self._per_sample(first, None))
+        self.n_iter_ = max(int(result.n_iter[0]), 1)
+        return self
+
+    @property
+    def _draw_seed(self):
+        return self._sample_seed
+
+    def _answer(self, readings, noise_std):
+        """Run all chunks."""
+        answer = self._blank(readings)
+        arrays = () if noise_std is None else (noise_std,)
+        try:
+            for part, outcome in iter_chunks(
+                partial(self._search_chunk, has_noise=noise_std is not None),
+                readings,
+                *arrays,
+                *self._per_sample(readings, noise_std),
+                chunk_size=self._chunk_length(len(readings)),
+                n_jobs=self.n_jobs,
+                prefer="threads" if self._may_thread() else None,
+                verbose=self.verbose,
+                desc=type(self).__name__,
+            ):
+                for name, value in vars(outcome).items():
+                    if isinstance(value, np.ndarray):
+                        getattr(answer, name)[part] = value
+                if (outcome.status == InversionStatus.INTERRUPTED).any():
+                    break  # Ctrl-C reached the chunk, not this loop
+        except KeyboardInterrupt:
+            pass
+        return answer
+
+    def _search_chunk(self, readings, *arrays, has_noise=False):
+        """Invert some samples together."""
+        device = resolve_device(self.device)
+        noise_std, *per_sample = arrays if has_noise else (None, *arrays)
+        tensors = (
+            None if a is None else torch.tensor(a, dtype=torch.float64, device=device)
+            for a in (readings, noise_std)
+        )
+        readings, noise_std = tensors
+        objective = Objective(
+            self.model_,
+            self.model_.noise_,
+            readings,
+            weighs_prior=self.prior is not None,
+            noise_std=noise_std,
+        )
+        return self._search(objective, *per_sample)
+
+    def _search(self, objective: Objective, *per_sample) -> Estimate:
+        """Invert the samples of an objective.
+
+        ``per_sample`` holds the rows of ``_per_sample``.
+        """
+        raise AssertionError("every inverter of this kind searches")
+
+    def _per_sample(self, readings, noise_std):
+        """Return further arrays that are cut into chunks beside the readings."""
+        return ()
+
+    def _chunk_length(self, n_samples):
+        """Return how many samples are inverted together."""
+        return self.chunk_size
+
+    def _may_thread(self):
+        """Whether chunks may share this process."""
+        return self.model_.may_thread
+
+    def _blank(self, readings):
+        """Return the answer for samples none of which was begun."""
+        n, p, c = len(readings), self.n_params_, self.n_channels_
+        nan, zero = np.full(n, np.nan), np.zeros(n, dtype=int)
+        return self._answer_type(
+            params=np.full((n, p), np.nan),
+            names=list(self.model_.param_names_),
+            misfit=nan.copy(),
+            n_readings=(~np.isnan(readings)).sum(axis=(1, 2)),
+            explained=np.zeros(n, dtype=bool),
+            start_misfit=nan.copy(),
+            status=np.full(n, int(InversionStatus.INTERRUPTED)),
+            **{name: zero.copy() for name in COUNTS},
+            at_bound=np.zeros((n, p), dtype=bool),
+            noise_scale=np.full((n, c), np.nan),
+            about=self._about(noise_is_estimated=self._estimates_noise()),
+            **self._blank_modes(n, p),
+        )
+
+    def _blank_modes(self, n_samples, n_params):
+        return {}
+
+    def _estimates_noise(self):
+        return self.model_.noise_.has_unknowns
+
+    def _starts(self, n_starts, first="center") -> Tensor:
+        """Return scaled params (n_starts, n_params) that all samples start from."""
+        prior = self.model_.prior_
+        rng = np.random.RandomState(self._start_seed)
+        z = prior.to_standard(prior.draw(n_starts, rng, method="lhs"))
+        if not isinstance(first, str):
+            first = np.asarray(first, dtype=float)
+            if first.shape != (self.n_params_,) or not np.isfinite(first).all():
+                raise ValueError(
+                    "`start` must be 'center', 'random', or finite params of shape "
+                    f"(n_params,) = ({self.n_params_},). Got {first.tolist()} instead."
+                )
+            prior.check_inside(first[None])
+            z[0] = prior.to_standard(first)
+        elif first == "center":
+            z[0] = 0.0
+        return self._scaled(prior.from_standard(z.clip(-FARTHEST, FARTHEST)))
+
+    def _scaled(self, params) -> Tensor:
+        """Return params as a tensor of scaled ones on the device."""
+        scaled = self.model_.param_scaler_.to_scaled(params)
+        return torch.as_tensor(scaled, device=resolve_device(self.device))
+
+    def _estimate(self, objective, x, start, n_iter, status, n_failed) -> Estimate:
+        """Return the answer of a method without an uncertainty, one row per sample."""
+        sample = torch.arange(len(x), device=x.device)
+        answer = self._blank(objective.readings.cpu().numpy())
+        self._judge(answer, objective, x, sample, status)
+        self._set(
+            answer,
+            start_misfit=objective.misfit(start, sample)[0],
+            n_iter=n_iter,
+            n_forward=objective.n_forward,
+            n_linearized=objective.n_linearized,
+            n_failed=torch.where(
+                torch.as_tensor(np.isnan(answer.misfit)).to(n_failed.device),
+                n_failed.clamp(min=1),
+                n_failed,
+            ),
+        )
+        return answer
+
+    def _judge(self, answer, objective, x, sample, status):
+        """Fill in what is known of the best coordinates of each sample."""
+        misfit, explained = objective.misfit(x, sample)
+        lost = misfit.isnan()
+        p = self.n_params_
+        params = self.model_.param_scaler_.from_scaled(x[:, :p].cpu().numpy())
+        near = EDGE if objective.weighs_prior else 1e-6
+        low, high = objective.low[:p], objective.high[:p]
+        at_bound = (x[:, :p] - low < near) | (high - x[:, :p] < near)
+        self._set(
+            answer,
+            params=np.where(lost.cpu().numpy()[:, None], np.nan, params),
+            misfit=misfit,
+            explained=explained,
+            status=torch.where(lost, int(InversionStatus.FAILED), status),
+            at_bound=at_bound & ~lost[:, None],
+            noise_scale=objective.noise_scale(x, sample),
+        )
+
+    @staticmethod
+    def _set(answer, **values):
+        for name, value in values.items():
+            array = value.cpu().numpy() if isinstance(value, Tensor) else value
+            getattr(answer, name)[:] = array
+
+    def _warn_of(self, answer):
+        """Issue one warning for each kind of trouble."""
+        n_samples = len(answer)
+        done = np.isfinite(answer.params).all(axis=1)
+
+        def count(*codes):
+            return int(np.isin(answer.status, codes).sum())
+
+        if n_interrupted := count(InversionStatus.INTERRUPTED):
+            n_lost = (~done[answer.status == InversionStatus.INTERRUPTED]).sum()
+            warn_user(
+                f"Interrupted: {n_samples - n_interrupted} of {n_samples} samples were "
+                f"inverted to the end. Of the others {n_lost} are NaN.",
+                ConvergenceWarning,
+            )
+        codes = [InversionStatus.STALLED]
+        if self._ends_by_converging:
+            codes.append(InversionStatus.MAX_ITER)
+        if n_open := count(*codes):
+            first = int(np.argmax(np.isin(answer.status, codes)))
+            sentence = InversionStatus(answer.status[first]).sentence
+            warn_user(
+                f"{n_open} of {n_samples} samples did not converge, the first at row "
+                f"{first}: {sentence}",
+                ConvergenceWarning,
+            )
+        if answer.n_failed.any():
+            n_lost = count(InversionStatus.FAILED)
+            warn_user(
+                f"The forward model failed at {answer.n_failed.sum()} {self._tried} of "
+                f"{(answer.n_failed > 0).sum()} samples; these were dropped. {n_lost} "
+                "samples have none left and are NaN.",
+                IntegrationWarning,
+            )
+        unexplained = done & ~answer.explained
+        if unexplained.any():
+            first = int(np.argmax(unexplained))
+            warn_user(
+                f"No params were found that explain the readings of {unexplained.sum()} "
+                f"of {n_samples} samples. The first is row {first}, whose chi-square is "
+                f"{answer.misfit[first]:.3g} for {answer.n_readings[first]} readings. "
+                "Check the noise (estimate it: noise=Normal('sigma')), the model and "
+                f"its bounds, or {self._advice}.",
+                MisfitWarning,
+            )
+        if answer.at_bound.any():
+            named = ", ".join(
+                f"{name} ({n})"
+                for name, n in zip(answer.names, answer.at_bound.sum(axis=0))
+                if n
+            )
+            warn_user(
+                "Readings push params against their bounds in "
+                f"{answer.at_bound.any(axis=1).sum()} of {n_samples} samples: {named}. "
+                "Widen the prior if values beyond it are possible.",
+                BoundsWarning,
+            )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        # scikit-learn's own regression data are no function of their targets, so that
+        # no forward model explains them: R² there is about 0.3.
+        tags.regressor_tags.poor_score = True
+        return tags
+
+
+COUNTS = ("n_iter", "n_forward", "n_linearized", "n_failed", "n_optima", "n_confirmed")
+
+
+class LaplaceInverter(SearchInverter, PosteriorInverter):
+    """A search whose answer is a mixture of normal distributions around its optima.
+
+    Each covariance is the inverse of the Gauss–Newton Hessian (Fisher scoring) in the
+    standard coordinate, where the prior is normal itself (Laplace's approximation).
+    """
+
+    _answer_type = Posterior
+
+    def _blank_modes(self, n_samples, n_params):
+        prior = self.model_.prior_
+        coordinate = prior
+        if self.prior is None:
+            coordinate = FlatCoordinate(prior.scaler, prior.scaled_low, prior.scaled_high)
+        weights = np.zeros((n_samples, MAX_MODES))
+        weights[:, 0] = 1.0
+        shape = (n_samples, MAX_MODES, n_params)
+        return {
+            "coordinate": coordinate,
+            "weights": weights,
+            "centers": np.full(shape, np.nan),
+            "covariances": np.full((*shape, n_params), np.nan),
+        }
+
+    def _conclude(self, objective, ends, start) -> Posterior:
+        """Return the posterior from where all starts of all samples ended.
+
+        Parameters
+        ----------
+        objective : Objective
+            What was minimized.
+
+        ends : Ends
+            Where the starts ended.
+
+        start : Tensor of shape (n_samples, n_free)
+            Where the first ones set out.
+        """
+        n_samples = len(ends.x)
+        answer = self._blank(objective.readings.cpu().numpy())
+        index, exists, n_confirmed = distinct_optima(
+            ends.x, ends.value, ends.hessian, most=MAX_MODES
+        )
+        everyone = torch.arange(n_samples, device=ends.x.device)
+        best = ends.x[everyone, index[:, 0]].clone()
+        status = ends.status[everyone, index[:, 0]]
+        stopped = (ends.status == InversionStatus.INTERRUPTED).any(dim=1)
+        status = torch.where(stopped, int(InversionStatus.INTERRUPTED), status)
+        start_misfit, _ = objective.misfit(start, everyone)
+
+        sample, place = exists.nonzero().T
+        n_iter = ends.n_iter
+        if len(sample):
+            modes = objective.select(sample)
+            rows = torch.arange(len(sample), device=sample.device)
+            x = ends.x[sample, index[sample, place]]
+            if not stopped.any():
+                x, extra = self._settle_noise(modes, x, rows)
+                n_iter = n_iter.index_add(0, sample, extra)
+            value = modes.value(x, rows)
+            center, covariance, spread = self._locate(modes, x, rows)
+            weight = log_weight(value, spread)
+            self._fill_modes(answer, sample, weight, center, covariance)
+            first = torch.full_like(value, torch.inf).new_full((n_samples,), torch.inf)
+            first = first.scatter_reduce(0, sample, value, "amin")
+            for row in rows[value <= first[sample]].tolist():
+                best[sample[row]] = x[row]
+            for name in ("n_forward", "n_linearized"):
+                counter = getattr(objective, name)
+                counter.index_add_(0, sample.cpu(), getattr(modes, name))
+        self._judge(answer, objective, best, everyone, status)
+        lost = np.isnan(answer.misfit)
+        answer.centers[lost], answer.covariances[lost] = np.nan, np.nan
+        self._set(
+            answer,
+            start_misfit=start_misfit,
+            n_iter=n_iter,
+            n_forward=objective.n_forward,
+            n_linearized=objective.n_linearized,
+            n_failed=ends.n_failed,
+            n_optima=exists.sum(dim=1),
+            n_confirmed=n_confirmed,
+        )
+        return answer
+
+    def _settle_noise(self, modes, x, rows):
+        """Let the noise know how closely the params follow the readings.
+
+        The most likely noise is too small by what the params take up; its marginal
+        mode, which this finds, is not (REML).
+        """
+        extra = torch.zeros_like(rows)
+        if not modes.noise.has_unknowns or modes.noise_std is not None:
+            return x, extra
+        if not modes.weighs_prior and len(modes.unknown) == 0:
+            return x, extra  # maximum likelihood of everything
+        for _ in range(N_SETTLE):
+            _, modes.leverage = modes.information(x, rows)
+            end = levenberg_marquardt(modes, x, rows, max_iter=20, tol=self.tol)
+            usable = end.value.isfinite()
+            step = torch.where(usable[:, None], end.x - x, 0.0)
+            moved = torch.einsum("np,npq,nq->n", step, end.hessian, step)
+            x, extra = x + step, extra + end.n_iter
+            if (moved < 1e-3).all():
+                break
+        modes.leverage = None
+        return x, extra
+
+    def _locate(self, modes, x, rows):
+        """Return center and covariance of modes in the posterior's coordinate.
+
+        Returns
+        -------
+        center : ndarray of shape (n_rows, n_params)
+            Centers.
+
+        covariance : ndarray of shape (n_rows, n_params, n_params)
+            Covariances of the params.
+
+        spread : Tensor of shape (n_rows, n_free, n_free)
+            Covariance with the unknown noise scales.
+        """
+        p, prior = self.n_params_, self.model_.prior_
+        information, _ = modes.information(x, rows)
+        scaled = x[:, :p].cpu().numpy()
+        if not modes.weighs_prior:
+            held = (x <= modes.low) | (x >= modes.high)
+            free = ~held
+            information = torch.where(
+                free[:, :, None] & free[:, None], information, 0.0
+            ) + torch.diag_embed(held.to(x))
+            spread = inverse(_floored(information))
+            covariance = torch.where(free[:, :, None] & free[:, None], spread, 0.0)
+            return scaled, covariance[:, :p, :p].cpu().numpy(), spread
+        # From the information by scaled params to that by standard ones.
+        slope = torch.as_tensor(prior.standard_slope(scaled)).to(x)
+        by_standard = torch.eye(x.shape[1]).to(x).repeat(len(x), 1, 1)
+        by_standard[:, :p, :p] = torch.linalg.inv(slope)
+        information = by_standard.mT @ information @ by_standard
+        information[:, range(p), range(p)] += 1.0
+        spread = inverse(_floored(information))
+        mixing = prior.mixing
+        covariance = mixing @ spread[:, :p, :p].cpu().numpy() @ mixing.T
+        params = prior.scaler.from_scaled(scaled)
+        return prior.to_coordinate(params), covariance, spread
+
+    @staticmethod
+    def _fill_modes(answer, sample, weight, center, covariance):
+        """Lay modes out by sample, the likeliest first, without those that weigh nothing."""
+        sample, weight = sample.cpu().numpy(), weight.cpu().numpy()
+        for i in np.unique(sample):
+            rows = np.flatnonzero(sample == i)
+            rows = rows[np.argsort(-weight[rows], kind="stable")]
+            share = np.exp(weight[rows] - weight[rows[0]])
+            share = np.where(share >= LIGHT, share, 0.0)
+            share /= share.sum()
+            n = len(rows)
+            answer.weights[i], answer.weights[i, :n] = 0.0, share
+            # Empty places repeat the first mode: finite, and of no weight.
+            answer.centers[i], answer.covariances[i] = center[rows[0]], covariance[rows[0]]
+            answer.centers[i, :n] = center[rows]
+            answer.covariances[i, :n] = covariance[rows]
+
+
+def _floored(information):
+    """Add 1e-12 of the largest curvature to the diagonal: nothing there is told."""
+    diagonal = information.diagonal(dim1=1, dim2=2)
+    floor = (1e-12 * diagonal.amax(dim=1, keepdim=True)).clamp(min=1e-12)
+    return information + torch.diag_embed(floor.expand_as(diagonal))

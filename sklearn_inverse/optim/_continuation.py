@@ -1,0 +1,89 @@
+"""Continuation: fit the first readings first, then ever more of them."""
+
+import torch
+from torch import Tensor
+
+from sklearn_inverse.optim._optimum import Optimum
+from sklearn_inverse.probability._status import InversionStatus
+
+__all__ = ["continuation", "growing_horizons"]
+
+FIRST_SHARE = 0.25  # of the observed times that the first stage knows
+
+
+def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
+    """Optimize stage after stage, each from where the last one ended.
+
+    An oscillation whose phase is far off has local optima at every period; over its
+    first part it has one. The end is never worse than what plain optimization from the
+    start would begin with.
+
+    Parameters
+    ----------
+    objective : Objective
+        Has ``up_to(n_observed)``, ``value`` and what ``optimize`` asks for.
+
+    optimize : callable
+        ``optimize(objective, start, sample) -> Optimum`` with a Hessian.
+
+    start : Tensor of shape (n_rows, n_free)
+        Where to start.
+
+    sample : Tensor of shape (n_rows,)
+        Which sample each row belongs to.
+
+    Returns
+    -------
+    optimum : Optimum
+        Of the whole objective.
+    """
+    stages = growing_horizons(objective)
+    (first, _), *others = stages
+    end = optimize(first, start, sample)
+    for stage, knows_more in others:
+        if (end.status == InversionStatus.INTERRUPTED).any():
+            break
+        # Whoever knows no more than before stays as it is.
+        rows = knows_more[sample].nonzero()[:, 0]
+        later = optimize(stage, _finite(end.x, start)[rows], sample[rows])
+        later.n_iter.add_(end.n_iter[rows])
+        for whole, part in zip(end, later):
+            whole[rows] = part
+    if len(stages) == 1 or (end.status == InversionStatus.INTERRUPTED).any():
+        return end
+    worse = ~(end.value <= objective.value(start, sample))
+    rows = worse.nonzero()[:, 0]
+    if len(rows):
+        direct = optimize(objective, start[rows], sample[rows])
+        direct.n_iter.add_(end.n_iter[rows])
+        better = ~(end.value[rows] <= direct.value)
+        for whole, part in zip(end, direct):
+            whole[rows[better]] = part[better]
+    return end
+
+
+def _finite(x, start):
+    return torch.where(x.isfinite(), x, start)
+
+
+def growing_horizons(objective):
+    """Return stages that know ever more of the observed times, the last one all.
+
+    Returns
+    -------
+    stages : list of (Objective, Tensor of bool of shape (n_samples,))
+        With which samples each knows more of than the one before.
+    """
+    seen = ~objective.readings.isnan()
+    is_observed = seen.any(dim=2)
+    n_times = is_observed.sum(dim=1)
+    # Twice as many readings as params at least: fewer say too little to begin with.
+    few = seen.sum(dim=2).cumsum(dim=1) < 2 * objective.n_params
+    fewest = (few & is_observed).sum(dim=1) + 1
+    n_observed = torch.maximum((FIRST_SHARE * n_times).ceil().long(), fewest)
+    stages, knows_more = [], torch.ones_like(n_times, dtype=torch.bool)
+    while (n_observed < n_times).any():
+        stages.append((objective.up_to(n_observed), knows_more))
+        knows_more = n_observed < n_times
+        n_observed = 2 * n_observed
+    return [*stages, (objective, knows_more)]

@@ -1,0 +1,141 @@
+"""Many starts per sample, run together as one batch."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sklearn_inverse.optim._optimum import Optimum
+from sklearn_inverse.probability._laplace import distinct_optima
+from sklearn_inverse.probability._status import InversionStatus
+
+__all__ = ["Ends", "multistart"]
+
+FIRST, ALL = 6, 12  # starts of an adaptive search: at first, and at most
+CONFIRMED = 2  # ends on the best optimum that end an adaptive search
+
+
+class Ends(NamedTuple):
+    """Where the starts of each sample ended.
+
+    Attributes
+    ----------
+    x : Tensor of shape (n_samples, n_starts, n_free)
+        Coordinates.
+
+    value : Tensor of shape (n_samples, n_starts)
+        The objective; infinite where nothing could be run.
+
+    hessian : Tensor of shape (n_samples, n_starts, n_free, n_free)
+        Its Hessian.
+
+    status : Tensor of shape (n_samples, n_starts)
+        Codes of :class:`InversionStatus`.
+
+    n_iter, n_failed : Tensor of shape (n_samples,)
+        Iterations over all starts, and starts that could not be run.
+    """
+
+    x: Tensor
+    value: Tensor
+    hessian: Tensor
+    status: Tensor
+    n_iter: Tensor
+    n_failed: Tensor
+
+    @classmethod
+    def blank(cls, starts: Tensor) -> "Ends":
+        """Return what is known before anything was run."""
+        n_samples, n_starts, n_free = starts.shape
+        status = torch.full_like(starts[..., 0], InversionStatus.FAILED, dtype=torch.long)
+        zeros = torch.zeros_like(status[:, 0])
+        hessian = torch.eye(n_free).to(starts).repeat(n_samples, n_starts, 1, 1)
+        value = torch.full_like(starts[..., 0], torch.inf)
+        return cls(starts.clone(), value, hessian, status, zeros, zeros.clone())
+
+    def put(self, end: Optimum, sample: Tensor, part: slice) -> None:
+        """Fill in where some starts of some samples ended."""
+        shape = (len(sample), part.stop - part.start)
+        for whole, one in zip(self[:4], (end.x, end.value, end.hessian, end.status)):
+            whole[sample, part] = one.reshape(*shape, *whole.shape[2:])
+        self.n_iter[sample] += end.n_iter.reshape(shape).sum(dim=1)
+        self.n_failed[sample] += (~end.value.isfinite()).reshape(shape).sum(dim=1)
+        if self.are_interrupted:
+            status = self.status[sample]
+            open_starts = status == InversionStatus.FAILED
+            interrupted = torch.full_like(status, InversionStatus.INTERRUPTED)
+            self.status[sample] = torch.where(open_starts, interrupted, status)
+
+    @property
+    def are_interrupted(self) -> bool:
+        """Whether Ctrl-C ended any start."""
+        return bool((self.status == InversionStatus.INTERRUPTED).any())
+
+
+def multistart(
+    objective,
+    starts: Tensor,
+    climb: Callable,
+    *,
+    adaptive: bool = False,
+    retry: Callable | None = None,
+) -> Ends:
+    """Climb from all starts of all samples at once.
+
+    Parameters
+    ----------
+    objective : Objective
+        What ``climb`` minimizes.
+
+    starts : Tensor of shape (n_samples, n_starts, n_free)
+        Where to start.
+
+    climb : callable
+        ``climb(start, sample) -> Optimum`` with a Hessian, one row each.
+
+    adaptive : bool, default=False
+        Whether to begin with some of the starts, and to end a sample's search there if
+        all agree, or if the best was found twice by as many again.
+
+    retry : callable, default=None
+        Another way to climb, tried from the first start of samples whose readings are
+        not explained by the best end.
+
+    Returns
+    -------
+    ends : Ends
+        What was found; starts not run have an infinite value.
+    """
+    n_starts = starts.shape[1]
+    if retry is not None:
+        starts = torch.cat([starts, starts[:, :1]], dim=1)
+    ends = Ends.blank(starts)
+    everyone = torch.arange(len(starts), device=starts.device)
+    open_samples = everyone
+    first = min(FIRST, n_starts) if adaptive else n_starts
+    for part in (slice(0, first), slice(first, n_starts)):
+        if part.start >= part.stop or len(open_samples) == 0:
+            break
+        some = starts[open_samples, part].flatten(0, 1)
+        n_some = part.stop - part.start
+        end = climb(some, open_samples.repeat_interleave(n_some))
+        ends.put(end, open_samples, part)
+        if ends.are_interrupted:
+            return ends
+        _, exists, n_confirmed = distinct_optima(
+            ends.x[open_samples, : part.stop],
+            ends.value[open_samples, : part.stop],
+            ends.hessian[open_samples, : part.stop],
+            most=2,
+        )
+        agree = (n_confirmed >= CONFIRMED) & ~exists[:, -1]
+        open_samples = open_samples[~agree]
+    if retry is not None:
+        best = ends.x[everyone, ends.value.argmin(dim=1)]
+        _, explained = objective.misfit(best, everyone)
+        open_samples = everyone[~explained]
+        if len(open_samples):
+            end = retry(starts[open_samples, 0], open_samples)
+            ends.put(end, open_samples, slice(n_starts, n_starts + 1))
+    return ends

@@ -1,0 +1,317 @@
+"""Estimate and Posterior: all that an inverter can say of each sample."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr
+
+from sklearn_inverse.probability._laplace import factorize
+from sklearn_inverse.probability._report import report
+from sklearn_inverse.probability._status import InversionStatus
+
+__all__ = ["Estimate", "Posterior"]
+
+N_NODES = 32  # of the quadrature behind means and standard deviations
+N_DRAWS = 2000  # behind covariances
+
+
+@dataclass(repr=False)
+class Estimate:
+    """Params found for each sample, and how they were found.
+
+    ``len`` is the number of samples; indexing and slicing pick samples; printing one
+    sample gives a report.
+
+    Attributes
+    ----------
+    params : ndarray of shape (n_samples, n_params)
+        The best params found, in their own units; NaN where nothing was found.
+
+    names : list of str
+        Names of the params.
+
+    misfit : ndarray of shape (n_samples,)
+        Chi-square of the readings: sum of their squared standardized residuals, about
+        ``n_readings`` where the model is right.
+
+    n_readings : ndarray of shape (n_samples,)
+        Readings of each sample.
+
+    explained : ndarray of bool of shape (n_samples,)
+        Whether what the estimate leaves over is no more than noise.
+
+    start_misfit : ndarray of shape (n_samples,)
+        The misfit where the search set out.
+
+    status : ndarray of shape (n_samples,)
+        How each search ended: codes of :class:`InversionStatus`.
+
+    n_iter, n_forward, n_linearized, n_failed : ndarray of shape (n_samples,)
+        Iterations over all starts; runs of the forward model, and those that gave its
+        Jacobian too; starts dropped because the model failed there.
+
+    n_optima, n_confirmed : ndarray of shape (n_samples,)
+        Different optima that the starts found, and how many starts found the best.
+
+    at_bound : ndarray of bool of shape (n_samples, n_params)
+        Which params the readings push against their bounds.
+
+    noise_scale : ndarray of shape (n_samples, n_channels)
+        Standard deviation of the noise, estimated where it is not known, NaN elsewhere.
+
+    about : dict
+        What a report says of model, observables, noise and prior.
+    """
+
+    params: np.ndarray
+    names: list
+    misfit: np.ndarray
+    n_readings: np.ndarray
+    explained: np.ndarray
+    start_misfit: np.ndarray
+    status: np.ndarray
+    n_iter: np.ndarray
+    n_forward: np.ndarray
+    n_linearized: np.ndarray
+    n_failed: np.ndarray
+    n_optima: np.ndarray
+    n_confirmed: np.ndarray
+    at_bound: np.ndarray
+    noise_scale: np.ndarray
+    about: dict = field(default_factory=dict, repr=False)
+
+    def __len__(self):
+        return len(self.params)
+
+    def __getitem__(self, index):
+        if isinstance(index, (int, np.integer)):
+            if not -len(self) <= index < len(self):  # ends a `for` loop too
+                raise IndexError(f"There are {len(self)} samples. Got index {index}.")
+            index = slice(index, index + 1 or None)
+        picked = {
+            f.name: value[index] if isinstance(value, np.ndarray) else value
+            for f in fields(self)
+            for value in [getattr(self, f.name)]
+        }
+        return type(self)(**picked)
+
+    def __repr__(self):
+        counts = (
+            f"{(self.status == code).sum()} {code.name.lower()}"
+            for code in InversionStatus
+            if (self.status == code).any()
+        )
+        return (
+            f"{type(self).__name__}({len(self)} samples: {', '.join(counts)}; "
+            f"{self.explained.sum()} explained)"
+        )
+
+    def __str__(self):
+        return report(self) if len(self) == 1 else repr(self)
+
+    def to_frame(self):
+        """Return one row per sample and param as a pandas DataFrame.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("`to_frame` needs pandas: pip install pandas") from error
+        sample, name = np.meshgrid(np.arange(len(self)), self.names, indexing="ij")
+        columns = {"sample": sample.ravel(), "param": name.ravel()}
+        return pd.DataFrame(columns | {k: v.ravel() for k, v in self._columns().items()})
+
+    def _columns(self):
+        return {"estimate": self.params}
+
+
+@dataclass(repr=False)
+class Posterior(Estimate):
+    """What is believed of the params of each sample after its readings.
+
+    A mixture of normal distributions, one around each optimum found, in a coordinate in
+    which the prior is normal too: so draws and intervals keep to the prior's support.
+
+    Attributes
+    ----------
+    coordinate : object
+        Turns the coordinate into params: ``coordinate.from_coordinate(v)``, entry by
+        entry increasing.
+
+    weights : ndarray of shape (n_samples, n_modes)
+        Probability of each mode; zero where there are fewer.
+
+    centers : ndarray of shape (n_samples, n_modes, n_params)
+        Centers of the modes in the coordinate.
+
+    covariances : ndarray of shape (n_samples, n_modes, n_params, n_params)
+        Their covariances in the coordinate.
+
+    kind : {"laplace", "amortized"}
+        Where it comes from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_inverse import GradientInverter, ODESystem
+    >>> def decay(t, y, p):
+    ...     return -p.rate * y.amount
+    >>> system = ODESystem(
+    ...     decay, states={"amount": 1.0}, params={"rate": (0.1, 3.0)},
+    ...     times=[0.0, 1.0, 2.0], noise=0.02,
+    ... )
+    >>> measured = [[1.0, 0.36, 0.14]]
+    >>> posterior = GradientInverter(system).fit(measured).posterior(measured)
+    >>> posterior.mean.round(1), posterior.std.round(2)
+    (array([[1.]]), array([[0.04]]))
+    """
+
+    coordinate: Any = None
+    weights: np.ndarray = field(default_factory=lambda: np.empty(0))
+    centers: np.ndarray = field(default_factory=lambda: np.empty(0))
+    covariances: np.ndarray = field(default_factory=lambda: np.empty(0))
+    kind: str = "laplace"
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Posterior means, (n_samples, n_params); of a flat prior the estimates."""
+        return self._moments()[0]
+
+    @property
+    def std(self) -> np.ndarray:
+        """Posterior standard deviations, (n_samples, n_params)."""
+        return self._moments()[1]
+
+    @property
+    def modes(self) -> np.ndarray:
+        """Params of all modes, (n_samples, n_modes, n_params), the likeliest first."""
+        return self.coordinate.from_coordinate(self.centers)
+
+    @property
+    def correlation(self) -> np.ndarray:
+        """Correlations of the params, (n_samples, n_params, n_params)."""
+        draws = self.sample(N_DRAWS)
+        away = draws - draws.mean(axis=1, keepdims=True)
+        size = np.sqrt((away**2).mean(axis=1, keepdims=True))
+        away = away / np.where(size > 0, size, 1.0)
+        correlation = np.einsum("sdp,sdq->spq", away, away) / N_DRAWS
+        eye = np.eye(correlation.shape[1], dtype=bool)
+        return np.where(eye & ~np.isnan(correlation), 1.0, correlation)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Covariances in the params' own units, (n_samples, n_params, n_params)."""
+        std = self.std
+        return self.correlation * std[:, :, None] * std[:, None, :]
+
+    @property
+    def contraction(self) -> np.ndarray:
+        """Posterior over prior spread in the coordinate; NaN for a flat prior."""
+        if self._is_flat:
+            return np.full_like(self.params, np.nan)
+        mean = np.einsum("sm,smp->sp", self.weights, self.centers)
+        variance = np.einsum("smpp->smp", self.covariances)
+        away = (self.centers - mean[:, None]) ** 2
+        return np.sqrt(np.einsum("sm,smp->sp", self.weights, variance + away))
+
+    def quantile(self, level) -> np.ndarray:
+        """Return quantiles, (n_samples, n_params), or with the levels' axis first."""
+        level = np.asarray(level, dtype=float)
+        if not ((level > 0) & (level < 1)).all():
+            raise ValueError(f"`level` must lie between 0 and 1. Got {level} instead.")
+        sd = np.sqrt(np.einsum("smpp->smp", self.covariances))
+        low = (self.centers - 9 * sd - 1e-12).min(axis=1)
+        high = (self.centers + 9 * sd + 1e-12).max(axis=1)
+        low, high = (np.broadcast_to(a, (*level.shape, *a.shape)) for a in (low, high))
+        wanted = level[..., None, None]
+        safe = np.where(sd > 0, sd, 1e-300)
+        for _ in range(60):  # bisection
+            middle = (low + high) / 2
+            steps = ndtr((middle[..., None, :] - self.centers) / safe)
+            below = np.einsum("sm,...smp->...sp", self.weights, steps) < wanted
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return self.coordinate.from_coordinate((low + high) / 2)
+
+    def interval(self, level=0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of central intervals, each (n_samples, n_params)."""
+        lower, upper = self.quantile([(1 - level) / 2, (1 + level) / 2])
+        return lower, upper
+
+    def sample(self, n_draws=100, random_state=0) -> np.ndarray:
+        """Draw params, (n_samples, n_draws, n_params).
+
+        All samples share their random numbers, so that the draws of one do not depend
+        on its companions.
+        """
+        if not isinstance(n_draws, (int, np.integer)) or n_draws < 1:
+            raise ValueError(f"`n_draws` must be an int >= 1. Got {n_draws!r} instead.")
+        rng = np.random.default_rng(random_state)
+        noise = rng.standard_normal((n_draws, len(self.names)))
+        share = (rng.permutation(n_draws) + rng.random(n_draws)) / n_draws
+        draws = np.full((len(self), n_draws, len(self.names)), np.nan)
+        known = np.isfinite(self.params).all(axis=1)
+        ends = self.weights[known].cumsum(axis=1)
+        mode = (share[None, :, None] > ends[:, None, :-1]).sum(axis=2)
+        factor = factorize(self.covariances[known])
+        row = np.arange(len(mode))[:, None]
+        moved = np.einsum("sdpq,dq->sdp", factor[row, mode], noise)
+        draws[known] = self.centers[known][row, mode] + moved
+        return self.coordinate.from_coordinate(draws)
+
+    @property
+    def _is_flat(self):
+        return isinstance(self.coordinate, FlatCoordinate)
+
+    def _moments(self):
+        if self._is_flat:
+            values, spread = self.modes, self.coordinate.slope(self.centers)
+            variance = spread**2 * np.einsum("smpp->smp", self.covariances)
+            mean = np.einsum("sm,smp->sp", self.weights, values)
+            within = variance + (values - mean[:, None]) ** 2
+            return mean, np.sqrt(np.einsum("sm,smp->sp", self.weights, within))
+        nodes, weights = np.polynomial.hermite_e.hermegauss(N_NODES)
+        weights = weights / weights.sum()
+        sd = np.sqrt(np.einsum("smpp->smp", self.covariances))
+        points = self.centers[..., None, :] + sd[..., None, :] * nodes[:, None]
+        values = self.coordinate.from_coordinate(points)
+        mean = np.einsum("sm,q,smqp->sp", self.weights, weights, values)
+        away = (values - mean[:, None, None]) ** 2
+        return mean, np.sqrt(np.einsum("sm,q,smqp->sp", self.weights, weights, away))
+
+    def _columns(self):
+        lower, upper = self.interval(0.9)
+        mean, std = self._moments()
+        columns = {"estimate": mean, "std": std, "lower_90": lower, "upper_90": upper}
+        return columns | {"at_bound": self.at_bound}
+
+
+class FlatCoordinate:
+    """Scaled params with bounds, for the normal approximation of a likelihood alone.
+
+    Parameters
+    ----------
+    scaler : ParamScaler
+        Map of the scaled params to their own units.
+
+    low, high : ndarray of shape (n_params,)
+        Bounds of the scaled params.
+    """
+
+    def __init__(self, scaler, low: Sequence[float], high: Sequence[float]):
+        self.scaler, self.low, self.high = scaler, low, high
+
+    def from_coordinate(self, scaled):
+        """Return params in their own units, kept inside the bounds."""
+        return self.scaler.from_scaled(np.clip(scaled, self.low, self.high))
+
+    def slope(self, scaled):
+        """Return the derivative of the params by the scaled ones."""
+        step = 1e-6
+        up, down = (self.scaler.from_scaled(scaled + s) for s in (step, -step))
+        return (up - down) / (2 * step)

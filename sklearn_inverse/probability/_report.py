@@ -1,0 +1,139 @@
+"""The report of one sample, as users of lmfit know it."""
+
+import numpy as np
+from scipy.stats import chi2
+
+from sklearn_inverse.probability._status import InversionStatus
+
+__all__ = ["report"]
+
+TIED = 0.7  # correlations worth a word
+KNOWN, WEAK = 0.5, 0.9  # posterior over prior spread
+
+
+def report(result) -> str:
+    """Return the report of an Estimate or a Posterior of a single sample."""
+    lines = [_headline(result), "", *_table(result), ""]
+    lines += [f"{word:9}{text}" for word, text in _facts(result) if text]
+    return "\n".join(lines)
+
+
+def _headline(result):
+    about, n_solves = result.about, int(result.n_forward[0] + result.n_linearized[0])
+    parts = [f"{int(result.n_readings[0])} readings, {len(result.names)} params"]
+    if n_solves:
+        parts.append(f"{n_solves} runs of the model")
+    if result.n_optima[0] > 1:
+        parts.append(f"{int(result.n_optima[0])} optima")
+    return f"{about.get('model', 'model')}: {', '.join(parts)}"
+
+
+def _table(result):
+    if not np.isfinite(result.params).all():
+        return ["nothing was found"]
+    has_spread = hasattr(result, "interval")
+    mean = result.mean[0] if has_spread else result.params[0]
+    std = result.std[0] if has_spread else np.full(len(mean), np.nan)
+    names = [*result.names]
+    width = max(12, *(len(name) for name in names)) + 2
+    head = " " * width + "estimate"
+    if not has_spread:
+        rows = [f"{n:{width}}{x:.4g}" for n, x in zip(names, mean)]
+        return [head, *rows]
+    lower, upper = (end[0] for end in result.interval(0.9))
+    known = _known(result)
+    cells = [_number(m, s) for m, s in zip(mean, std)]
+    ends = [f"[{a:.3g}, {b:.3g}]" for a, b in zip(lower, upper)]
+    first, second = (max(map(len, column)) + 3 for column in (cells, ends))
+    first, second = max(first, 19), max(second, 17)
+    title = f"{'':{width}}{'estimate ± std':{first}}{'90 % interval':{second}}known?"
+    return [
+        title,
+        *(
+            f"{n:{width}}{c:{first}}{e:{second}}{k}".rstrip()
+            for n, c, e, k in zip(names, cells, ends, known)
+        ),
+    ]
+
+
+def _number(mean, std):
+    """Return ``mean ± std`` with as many digits as the spread leaves."""
+    if not std > 0 or mean == 0:
+        return f"{mean:.4g} ± {std:.2g}"
+    lead, last = (np.floor(np.log10(abs(x))) for x in (mean, std))
+    digits = int(np.clip(lead - last + 2, 1, 9))
+    return f"{mean:#.{digits}g}".rstrip(".") + f" ± {std:.2g}"
+
+
+def _known(result):
+    words = []
+    for share, at_bound in zip(result.contraction[0], result.at_bound[0]):
+        if at_bound:
+            words.append("at its bound")
+        elif share > WEAK:
+            words.append("only by its prior")
+        else:
+            words.append("weakly: leans on its prior" if share > KNOWN else "")
+    return words
+
+
+def _facts(result):
+    yield "fit", _fit(result)
+    yield "noise", result.about.get("noise", "") + _scales(result)
+    if hasattr(result, "interval"):
+        yield "tied", _tied(result)
+        yield "optima", _optima(result)
+        yield "method", f"{result.kind}; prior: {result.about.get('prior', 'stated')}"
+    if result.status[0] != InversionStatus.CONVERGED:
+        yield "search", InversionStatus(result.status[0]).sentence
+
+
+def _fit(result):
+    n, misfit = int(result.n_readings[0]), result.misfit[0]
+    text = f"chi-square {misfit:.3g} on {n} readings"
+    if result.about.get("noise_is_estimated"):
+        return f"{text} (the noise is estimated from them)"
+    if not np.isfinite(misfit):
+        return text
+    n_told = 0.0
+    if hasattr(result, "interval") and np.isfinite(result.contraction).all():
+        n_told = float((1 - result.contraction[0] ** 2).clip(0).sum())
+    p = chi2.sf(misfit, max(n - n_told, 1.0))
+    verdict = "as expected" if 1e-3 < p < 0.999 else "the model does not explain them"
+    if p >= 0.999:
+        verdict = "less scatter than the stated noise"
+    return f"{text}: {verdict} (p = {p:.2g})"
+
+
+def _scales(result):
+    names = result.about.get("observables", [])
+    scales = [
+        f"{name} {scale:.3g}"
+        for name, scale in zip(names, result.noise_scale[0])
+        if np.isfinite(scale)
+    ]
+    return f"; estimated sd: {', '.join(scales)}" if scales else ""
+
+
+def _tied(result):
+    correlation = np.triu(result.correlation[0], 1)
+    pairs = np.argwhere(np.abs(correlation) > TIED)
+    pairs = sorted(pairs, key=lambda ij: -abs(correlation[tuple(ij)]))[:5]
+    return ", ".join(
+        f"{result.names[i]} ~ {result.names[j]} ({correlation[i, j]:+.2f})"
+        for i, j in pairs
+    )
+
+
+def _optima(result):
+    weights = result.weights[0]
+    if (weights > 0).sum() < 2:
+        return ""
+    shown = [
+        f"{100 * w:.0f} % at ("
+        + ", ".join(f"{n} {x:.3g}" for n, x in zip(result.names, mode))
+        + ")"
+        for w, mode in zip(weights, result.modes[0])
+        if w > 0
+    ]
+    return "; ".join(shown)

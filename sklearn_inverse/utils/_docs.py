@@ -1,0 +1,87 @@
+"""Descriptions and constraints of parameters that many estimators share, once."""
+
+from numbers import Integral
+
+import torch
+
+from sklearn_inverse.utils._sklearn import Interval, StrOptions
+
+__all__ = ["LEARNING", "SEARCHING", "shared_docs"]
+
+LEARNING: dict = {
+    "device": [str, torch.device],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+SEARCHING: dict = LEARNING | {
+    "prior": [StrOptions({"model"}), None],
+    "chunk_size": [Interval(Integral, 1, None, closed="left")],
+    "n_jobs": [Integral, None],
+}
+
+_DOCS = {
+    "model": """\
+model : system, forward model, FrozenEstimator or callable, default=None
+    What is inverted: a system (its exact simulator), an :class:`ODESimulator`, an
+    :class:`ODESurrogate` (fitted on the pairs, or shared as it is in a
+    :class:`sklearn.frozen.FrozenEstimator`), or a differentiable torch function of the
+    params. Its prior and its noise are the inverter's. If None, an
+    :class:`ODESurrogate` with its defaults.""",
+    "prior": """\
+prior : {"model"} or None, default="model"
+    Prior of the params: the model's, or none at all, which makes the estimate that of
+    maximum likelihood inside the prior's bounds, and its variance what the readings
+    alone tell.""",
+    "chunk_size": """\
+chunk_size : int, default=64
+    Samples that are inverted together.""",
+    "n_jobs": """\
+n_jobs : int, default=None
+    Workers over which chunks are spread. None means 1 unless in a
+    :obj:`joblib.parallel_config` context; -1 means all cores.""",
+    "design": """\
+design : Design, default=None
+    What will be measured, which training readings imitate: by default all observables
+    at one random time or more; ``design__n_observed=3`` says at how many.""",
+    "device": """\
+device : {"auto", "cpu", "cuda", …}, default="auto"
+    Where to compute. "auto" takes a GPU where there is one.""",
+    "random_state": """\
+random_state : int, RandomState instance or None, default=None
+    Seeds everything random, of ``fit`` and of later predictions.""",
+    "verbose": """\
+verbose : int, default=0
+    Whether to show progress bars.""",
+    "observations": """\
+observations : array-like of shape (n_samples, n_times * n_channels) or \
+(n_samples, n_times, n_channels)
+    Readings, NaN where nothing was measured.""",
+    "model_": """\
+model_ : ForwardModel
+    The fitted forward model.""",
+    "n_iter_": """\
+n_iter_ : int
+    Iterations of the trial on the first sample that ends ``fit``, at least one.""",
+    "n_features_in_": """\
+n_features_in_ : int
+    ``n_times * n_channels``.""",
+}
+
+
+def shared_docs(cls):
+    """Replace lines such as ``%(device)s`` in docstrings of a class and its methods."""
+    for thing in (cls, *vars(cls).values()):
+        doc = getattr(thing, "__doc__", None)
+        if not doc or "%(" not in doc:
+            continue
+        lines = []
+        for line in doc.split("\n"):
+            name = line.strip()
+            if name.startswith("%(") and name.endswith(")s"):
+                pad = line[: len(line) - len(line.lstrip())]
+                text = _DOCS[name[2:-2]].split("\n")
+                lines += [(pad + row) if row else row for row in text]
+            else:
+                lines.append(line)
+        thing.__doc__ = "\n".join(lines)
+    return cls
