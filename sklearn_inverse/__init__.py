@@ -1,16 +1,22 @@
 """Hidden parameters of ODE models from sparse, noisy measurements."""
 
 # Under construction on this branch: whoever finishes a class adds its line back here.
-from sklearn_inverse.forward import ForwardFunction, ODESimulator
-from sklearn_inverse.inverse import GradientInverter
+from sklearn_inverse.forward import ForwardFunction, ODESimulator, ODESurrogate
+from sklearn_inverse.inverse import ADMInverter, GradientInverter
+from sklearn_inverse.networks import Design, Operator, Training
 from sklearn_inverse.systems import ODESystem
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ADMInverter",
+    "Design",
     "ForwardFunction",
     "GradientInverter",
     "ODESimulator",
+    "ODESurrogate",
     "ODESystem",
+    "Operator",
+    "Training",
     "__version__",
 ]

@@ -52,6 +52,9 @@ class ForwardModel(BaseEstimator):
     may_thread : bool
         Whether it lets other threads run.
 
+    was_interrupted : bool
+        Whether Ctrl-C ended its training early.
+
     is_ready, known_n_channels, known_param_names : object
         What can be told before ``fit``.
     """
@@ -59,6 +62,7 @@ class ForwardModel(BaseEstimator):
     precision = 1e-6
     is_exact = False
     may_thread = True
+    was_interrupted = False
 
     @property
     def is_ready(self) -> bool:

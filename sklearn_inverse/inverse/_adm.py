@@ -6,46 +6,37 @@ differentiates through the forward model, in training or inference.
 """
 
 import math
-import warnings
 from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 import torch
-from scipy.special import ndtr, ndtri
+from sklearn.frozen import FrozenEstimator
 
-from sklearn_inverse.base import PosteriorInverter
 from sklearn_inverse.exceptions import ExtrapolationWarning
-from sklearn_inverse.forward import ODESurrogate
-from sklearn_inverse.networks._batches import in_chunks, split_held_out, tensor_dataset
-from sklearn_inverse.networks._drift_batches import (
-    DriftBatches,
-    MoveParticles,
-    ReadingSimulator,
-)
-from sklearn_inverse.networks._drift_net import DriftLoss, DriftNet, precision_factor
-from sklearn_inverse.networks._slots import Slots, pick_slots
+from sklearn_inverse.inverse._amortized import AmortizedInverter
+from sklearn_inverse.networks._batches import split_held_out, tensor_dataset
+from sklearn_inverse.networks._drift import Drift, step_fraction
+from sklearn_inverse.networks._drift_batches import DriftBatches, MoveParticles
+from sklearn_inverse.networks._drift_net import DriftLoss, DriftNet
+from sklearn_inverse.networks._options import Design, Training
+from sklearn_inverse.networks._probit import EDGE, calibrate, probit_center
+from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
+from sklearn_inverse.networks._slots import pick_slots
 from sklearn_inverse.networks._training import fit_net
-from sklearn_inverse.utils._sklearn import (
-    HasMethods,
-    Interval,
-    StrOptions,
-    _fit_context,
-)
-from sklearn_inverse.utils._torch import (
-    as_tensor,
-    generator,
-    resolve_device,
-    spawn_seeds,
-)
-from sklearn_inverse.utils._validation import check_n_observed, check_noise_std
+from sklearn_inverse.utils._docs import LEARNING, shared_docs
+from sklearn_inverse.utils._options import NestedOptions
+from sklearn_inverse.utils._sklearn import Interval, _fit_context
+from sklearn_inverse.utils._torch import generator, resolve_device, spawn_seeds
+from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["ADMInverter"]
 
 MIN_CALIBRATION = 20  # held-out pairs below which the spread is left as learned
 
 
-class ADMInverter(PosteriorInverter):
+@shared_docs
+class ADMInverter(NestedOptions, AmortizedInverter):
     r"""Recover params by drifting particles with a learned velocity (amortized).
 
     ``fit`` trains a network :math:`F_\varphi` on simulated pairs; ``predict`` integrates
@@ -58,39 +49,19 @@ class ADMInverter(PosteriorInverter):
 
     Parameters
     ----------
-    surrogate : ODESurrogate, ODESimulator or FrozenEstimator, default=None
-        Forward model. A copy of it is fitted on the same pairs; wrap a fitted one in
-        :class:`sklearn.frozen.FrozenEstimator` to share it as it is. If None, an
-        :class:`ODESurrogate` with its defaults.
+    %(model)s
 
-    n_channels : int, default=None
-        Channels of the observations. If None, those of a forward model that needs no
-        fitting, else taken from 3-D observations, else 1.
+    %(design)s
 
-    bounds : array-like of shape (n_params, 2), default=None
-        Box in which params are sought, in their own units. If None, that of the forward
-        model.
-
-    scale : {"linear", "log10"} or list of them, default=None
-        Scale on which params are estimated. If None, that of the forward model.
-
-    noise_std : float or array-like of shape (n_channels,), default=None
-        Noise of the readings to be inverted, in units of the observations; training
-        readings are given the same. None means noise-free.
-
-    n_observed : int or (int, int), default=None
-        Number of times at which the readings to be inverted are made, or fewest and most;
-        training readings are made at as many random times. If None, one to all. Any
-        pattern of NaN is accepted at predict; patterns like those of training are
-        answered best.
-
-    observed_channels : list of int, default=None
-        Channels that the readings to be inverted hold. If None, all.
+    training : Training, default=None
+        How the velocity is trained: by default 100 epochs at ``lr=1e-3``, in batches of
+        512 particles, a tenth of the pairs held out. An epoch is as many steps of
+        particles as there are pairs; ``training__max_epochs=30`` sets one of these.
 
     n_steps : int, default=20
         Steps of the integration, in training and prediction.
 
-    rate : float, default=7.0
+    gain : float, default=7.0
         How far the drift goes, :math:`\lambda`: one step covers the share
         :math:`1 - e^{-\lambda / n_{steps}}` of the way it sees, the last all of it.
 
@@ -98,32 +69,15 @@ class ADMInverter(PosteriorInverter):
         Random starts per sample, averaged at the end. Particles of one sample end close
         to each other, so more of them hardly change the estimate.
 
-    coupling : {"instance", "batch"}, default="instance"
-        Which particles the drift target couples: those that share a truth, or all in the
-        batch as in Eq. (8) of the paper [1]_, which blurs the target towards the mean of
-        unrelated truths and measures far worse.
-
-    normalize : bool, default=True
-        Whether the kernel weights of a particle are normalized to one. False is Eq. (8)
-        as printed, with the field rescaled to a length that the integration can cover.
-
-    n_coupled : int, default=1
-        Particles per truth in training. Matters for ``coupling="instance"`` without
-        ``normalize`` only; with it the target is the same for any number.
-
-    synthetic : float, default=0.5
+    synthetic_fraction : float, default=0.5
         Share of the training truths that are shifted from those of a pair and run
         through the forward model. Without, long training learns the pairs by heart. The
         share falls with the forward model's own error, to none where that is a fifth
-        of the channels' spread.
+        of the observables' spread.
 
     rollout : bool, default=True
         Whether to train on the states that the integration itself reaches. False draws
         states on the straight line from a random start to the truth.
-
-    loss : {"l2", "l1"}, default="l2"
-        Loss on the velocity. "l2" makes the estimate the posterior mean, "l1" (the
-        paper's) the median of each param.
 
     width : int, default=256
         Width of the networks.
@@ -131,38 +85,15 @@ class ADMInverter(PosteriorInverter):
     n_blocks : int, default=4
         Residual blocks of the networks.
 
-    lr : float, default=1e-3
-        Peak learning rate of Adam; it warms up, then falls to zero along a cosine.
+    %(device)s
 
-    max_epochs : int, default=100
-        Epochs of the velocity network; one is as many particle steps as training pairs.
+    %(random_state)s
 
-    batch_size : int, default=512
-        Particles per batch.
-
-    validation_fraction : float, default=0.1
-        Share of the pairs held out for early stopping and for calibrating the spread.
-
-    patience : int, default=None
-        Epochs without a lower held-out loss after which training stops. If None, train
-        for ``max_epochs``.
-
-    callbacks : list of skorch callbacks, default=None
-        Further callbacks for the training of the velocity.
-
-    device : {"auto", "cpu", "cuda", …}, default="auto"
-        Where to train and predict. "auto" takes a GPU where there is one.
-
-    random_state : int, RandomState instance or None, default=None
-        Seeds everything random, of ``fit`` and of later predictions.
-
-    verbose : int, default=0
-        Whether to show progress bars.
+    %(verbose)s
 
     Attributes
     ----------
-    surrogate_ : forward model
-        The fitted one.
+    %(model_)s
 
     net_ : skorch net
         The trained network; ``net_.history`` holds the losses per epoch.
@@ -171,27 +102,30 @@ class ADMInverter(PosteriorInverter):
         Factor on the learned spread that makes 90 % intervals cover 90 % of the held-out
         params; ones where fewer than 20 pairs are held out.
 
-    scaler_ : ParamScaler
-        Map from params to the unit box.
+    reading_scaler_ : ReadingScaler
+        Standardization of the observables.
 
     n_iter_ : int
         Epochs trained.
 
-    n_features_in_ : int
-        ``n_times * n_channels``.
+    %(n_features_in_)s
 
     See Also
     --------
     ODESurrogate : The default forward model.
+    GradientInverter : Needs no training, but seconds per sample.
 
     Notes
     -----
+    Particles move in quantiles of the prior, in which it is uniform on a cube. Training
+    readings are drawn from the model's noise, at each truth's own params.
+
     Uncertainty: a head of the network returns the full covariance of a normal
-    distribution of the probit :math:`\Phi^{-1}(u)` of the unit params, so that a param
-    of which the data say nothing is uniform on its box. It is trained along the way, by
-    maximum likelihood of the truths of simulated readings. The distribution is centerd
-    so that the mean of its draws, on the params' own scale, is the estimate; its spread
-    is scaled, param by param, so that 90 % intervals cover 90 % of the params held out.
+    distribution of the probit of the quantiles, so that a param of which the data say
+    nothing is distributed as its prior. It is trained along the way, by maximum
+    likelihood of the truths of simulated readings. The distribution is centered so that
+    the mean of its quantiles is where the particles end; its spread is scaled, param by
+    param, so that 90 % intervals cover 90 % of the params held out.
 
     References
     ----------
@@ -201,13 +135,13 @@ class ADMInverter(PosteriorInverter):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_inverse import ADMInverter, ODESurrogate
+    >>> from sklearn_inverse import ADMInverter, Design, ODESurrogate, Training
     >>> rng = np.random.default_rng(0)
     >>> k = rng.uniform(0.5, 2.0, size=(400, 1))
     >>> t = np.linspace(0.0, 2.0, 8)
-    >>> inverter = ADMInverter(
-    ...     ODESurrogate(max_epochs=20), noise_std=0.01, max_epochs=100, random_state=0
-    ... ).fit(np.exp(-k * t), k)
+    >>> surrogate = ODESurrogate(noise=0.01, training=Training(max_epochs=20))
+    >>> inverter = ADMInverter(surrogate, design=Design(n_observed=2), random_state=0)
+    >>> inverter = inverter.fit(np.exp(-k * t), k)
     >>> sparse = np.full((1, 8), np.nan)
     >>> sparse[0, [2, 5]] = np.exp(-1.2 * t[[2, 5]])
     >>> mean, std = inverter.predict(sparse, return_std=True)
@@ -215,91 +149,48 @@ class ADMInverter(PosteriorInverter):
     True
     """
 
-    _parameter_constraints: dict = {
-        "surrogate": [HasMethods(["forward", "simulate"]), None],
-        "n_channels": [Interval(Integral, 1, None, closed="left"), None],
-        "bounds": ["array-like", None],
-        "scale": [StrOptions({"linear", "log10"}), list, np.ndarray, None],
-        "noise_std": [Interval(Real, 0, None, closed="left"), "array-like", None],
-        "n_observed": [Integral, tuple, list, None],
-        "observed_channels": ["array-like", None],
+    _parameter_constraints: dict = LEARNING | {
+        "model": "no_validation",
+        "design": [Design, None],
+        "training": [Training, None],
         "n_steps": [Interval(Integral, 1, None, closed="left")],
-        "rate": [Interval(Real, 0, None, closed="neither")],
+        "gain": [Interval(Real, 0, None, closed="neither")],
         "n_particles": [Interval(Integral, 1, None, closed="left")],
-        "coupling": [StrOptions({"instance", "batch"})],
-        "normalize": ["boolean"],
-        "n_coupled": [Interval(Integral, 1, None, closed="left")],
-        "synthetic": [Interval(Real, 0, 1, closed="both")],
+        "synthetic_fraction": [Interval(Real, 0, 1, closed="both")],
         "rollout": ["boolean"],
-        "loss": [StrOptions({"l1", "l2"})],
         "width": [Interval(Integral, 1, None, closed="left")],
         "n_blocks": [Interval(Integral, 0, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "patience": [Interval(Integral, 1, None, closed="left"), None],
-        "callbacks": [list, None],
-        "device": [str, torch.device],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
+    _option_types = {"design": Design, "training": Training}
+    _velocity_loss = torch.nn.MSELoss  # whose minimum is the posterior mean
 
     def __init__(
         self,
-        surrogate=None,
+        model=None,
         *,
-        n_channels=None,
-        bounds=None,
-        scale=None,
-        noise_std=None,
-        n_observed=None,
-        observed_channels=None,
+        design=None,
+        training=None,
         n_steps=20,
-        rate=7.0,
+        gain=7.0,
         n_particles=1,
-        coupling="instance",
-        normalize=True,
-        n_coupled=1,
-        synthetic=0.5,
+        synthetic_fraction=0.5,
         rollout=True,
-        loss="l2",
         width=256,
         n_blocks=4,
-        lr=1e-3,
-        max_epochs=100,
-        batch_size=512,
-        validation_fraction=0.1,
-        patience=None,
-        callbacks=None,
         device="auto",
         random_state=None,
         verbose=0,
     ):
-        self.surrogate = surrogate
-        self.n_channels = n_channels
-        self.bounds = bounds
-        self.scale = scale
-        self.noise_std = noise_std
-        self.n_observed = n_observed
-        self.observed_channels = observed_channels
+        self.model = model
+        self.design = design
+        self.training = training
         self.n_steps = n_steps
-        self.rate = rate
+        self.gain = gain
         self.n_particles = n_particles
-        self.coupling = coupling
-        self.normalize = normalize
-        self.n_coupled = n_coupled
-        self.synthetic = synthetic
+        self.synthetic_fraction = synthetic_fraction
         self.rollout = rollout
-        self.loss = loss
         self.width = width
         self.n_blocks = n_blocks
-        self.lr = lr
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.callbacks = callbacks
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -309,10 +200,9 @@ class ADMInverter(PosteriorInverter):
         """Train on simulated pairs.
 
         1. Fit the forward model, unless it is fitted or exact. 2. Train the velocity on
-        drift targets, and the spread on the likelihood of the truth. 3. Calibrate the
-        spread on pairs held out. A KeyboardInterrupt ends the training under way, of
-        the forward model or the drift, and keeps what was learned, with a
-        ConvergenceWarning.
+        the way to the truth, and the spread on its likelihood. 3. Calibrate the spread
+        on pairs held out. A KeyboardInterrupt in the second step ends it early and keeps
+        what was learned, with a ConvergenceWarning.
 
         Parameters
         ----------
@@ -327,278 +217,199 @@ class ADMInverter(PosteriorInverter):
         -------
         self : ADMInverter
             The trained inverter.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If it came while the forward model was trained.
+
+        ValueError
+            If pairs and parameters do not fit each other, or training diverges.
         """
         device = resolve_device(self.device)
-        trajectories, unit_params = self._start_fit(observations, params)
-        split_seed, weight_seed, pool_seed, calibration_seed, self._start_seed = (
+        vars(self).pop("net_", None)
+        trajectories, params = self._start_fit(observations, params)
+        if self.model_.was_interrupted and not isinstance(self.model, FrozenEstimator):
+            raise KeyboardInterrupt("The forward model was not trained to its end.")
+        prior = self.model_.prior_
+        prior.check_inside(params)
+        training = (self.training or Training())._filled(
+            lr=1e-3, max_epochs=100, batch_size=512, validation_fraction=0.1
+        )
+        design = (self.design or Design())._settle(
+            self.n_times_, self.model_.observable_names_
+        )
+        split_seed, weight_seed, pool_seed, held_out_seed, self._start_seed = (
             spawn_seeds(self.random_state, 5)
         )
 
-        standardized = self.channel_scaler_.standardize(trajectories)
-        seen, held_out = split_held_out(
-            len(unit_params), self.validation_fraction, split_seed
-        )
+        self.reading_scaler_ = ReadingScaler(self.model_.noise_, trajectories)
+        standardized = self.reading_scaler_.standardize(trajectories)
+        quantiles = prior.to_quantile(params)
         train, valid = (
-            tensor_dataset(unit_params[i], standardized[i], device=device)
-            for i in (seen, held_out)
+            tensor_dataset(quantiles[part], standardized[part], device=device)
+            for part in split_held_out(
+                len(params), training.validation_fraction, split_seed
+            )
         )
-        read = self._reading_simulator(trajectories, device)
+        read = ReadingSimulator(
+            self.model_, self.reading_scaler_, self._to_params, *design
+        )
+        some = slice(1000)
+        error = self.reading_scaler_.size_of(self.model_.error_, trajectories[some])
         self.net_ = self._fit_velocity(
-            train, valid, read, weight_seed, pool_seed, device
+            train,
+            valid,
+            read,
+            error=torch.as_tensor(error, device=device).float(),
+            training=training,
+            seeds=(weight_seed, pool_seed),
+            device=device,
         )
         self.n_iter_ = len(self.net_.history)
-        self.calibration_ = np.ones(self.n_params_)
-        if len(held_out) >= MIN_CALIBRATION:
-            self.calibration_ = self._calibrate(valid, read, calibration_seed)
+        self._calibrate(valid, read, generator(held_out_seed, device))
         return self
 
-    def sample(self, observations, n_draws=100):
-        """Draw params from the posterior of each sample, as the method sees it.
+    # --- how it is trained
 
-        Parameters
-        ----------
-        observations : array-like as in :meth:`predict`
-            Readings, NaN where nothing was measured.
+    def _coupling(self):
+        """Return options of DriftBatches that say what particles are drawn to."""
+        return {}
 
-        n_draws : int, default=100
-            Draws per sample. All samples share their random numbers, so that a sample's
-            draws do not depend on its companions.
-
-        Returns
-        -------
-        params : ndarray of shape (n_samples, n_draws, n_params) or (n_samples, n_draws)
-            Draws, in the params' own units.
-        """
-        _, center, factor = self._posterior(self._check_readings(observations))
-        noise = np.random.default_rng(self._start_seed).standard_normal(
-            (n_draws, self.n_params_)
-        )
-        probit = center[:, None] + np.einsum("spq,dq->sdp", factor, noise)
-        return self._shape_params(self.scaler_.to_physical(ndtr(probit)))
-
-    def _default_surrogate(self):
-        return ODESurrogate(
-            bounds=self.bounds,
-            scale="linear" if self.scale is None else self.scale,
-            device=self.device,
-            random_state=self.random_state,
-            verbose=self.verbose,
-        )
-
-    def _check_options(self):
-        self._n_observed()
-        self._observed_channels()
-
-    def _n_observed(self):
-        """Return the fewest and most observed times."""
-        n_observed = (1, self.n_times_) if self.n_observed is None else self.n_observed
-        return check_n_observed(n_observed, n_times=self.n_times_)
-
-    def _observed_channels(self):
-        """Return the indices of the observed channels."""
-        n = self.n_channels_
-        if self.observed_channels is None:
-            return list(range(n))
-        channels = list(self.observed_channels)
-        if not channels or not set(channels) <= set(range(-n, n)):
-            raise ValueError(
-                f"`observed_channels` must hold indices of the {n} channels, at least "
-                f"one. Got {self.observed_channels!r} instead."
-            )
-        return channels
-
-    def _reading_simulator(self, trajectories, device):
-        """Return what draws training readings as those to be inverted will be made."""
-        n_observed = self._n_observed()
-        observed = np.zeros(self.n_channels_)
-        observed[self._observed_channels()] = 1
-        noise = check_noise_std(self.noise_std, shape=trajectories[:1].shape)
-        return ReadingSimulator(
-            n_observed,
-            as_tensor(observed, device),
-            as_tensor(noise / self.channel_scaler_.std, device),
-            n_observed[1],
-        )
-
-    def _residual_scale(self, noise):
-        """Take a few times what a residual is at the truth: noise, surrogate error."""
-        error = self._surrogate_error(noise)
-        off = (noise.square() + error.square()).sqrt().reshape(-1, len(error))
-        return 5 * off.mean(dim=0).clamp(min=1e-3)
-
-    def _surrogate_error(self, noise):
-        """Return the forward model's error per channel, standardized; 0 if exact."""
-        error = getattr(self.surrogate_, "error_", np.zeros(self.n_channels_))
-        return noise.new_tensor(error / self.channel_scaler_.std)
-
-    def _fit_velocity(self, train, valid, read, weight_seed, pool_seed, device):
+    def _fit_velocity(self, train, valid, read, *, error, training, seeds, device):
         """Train the network on pools of particles."""
-        batch_size = min(self.batch_size, len(train))
-        make_pool = partial(
-            DriftBatches,
-            simulate=self._simulate,
-            read=read,
-            batch_size=batch_size,
-            n_batches=math.ceil(len(train) / batch_size),
-            coupling=self.coupling,
-            normalize=self.normalize,
-            n_coupled=min(self.n_coupled, batch_size),
-            synthetic=self._synthetic_share(error := self._surrogate_error(read.noise)),
-            error=error,
-            rollout=self.rollout,
-            n_steps=self.n_steps,
-            step_fraction=self._step_fraction(),
-            seed=pool_seed,
-        )
+        weight_seed, pool_seed = seeds
+        n_slots = read.n_observed[1]
+        batch_size = min(training.batch_size, len(train))
+        n_batches = math.ceil(len(train) / batch_size)
+        # What a residual is at the truth: noise, and the forward model's error.
+        some = [part[:1000] for part in train.tensors]
+        noise = read.noise_size(*some, generator(pool_seed, device))
+        residual_scale = 5 * (noise.square() + error.square()).sqrt().clamp(min=1e-3)
+        # The worse the forward model, the less its trajectories are worth as truths.
+        trust = max(0.0, 1 - 5 * float(error.square().mean().sqrt()))
+
+        def read_slots(quantiles, trajectories, rng):
+            return pick_slots(*read.draw(quantiles, trajectories, rng), n_slots)
+
         pools = {
-            True: make_pool(train, training=True),
-            False: make_pool(valid, training=False),
+            is_training: DriftBatches(
+                dataset,
+                training=is_training,
+                simulate=self._simulate,
+                read=read_slots,
+                batch_size=batch_size,
+                n_batches=n_batches,
+                synthetic=trust * self.synthetic_fraction,
+                error=error,
+                rollout=self.rollout,
+                n_steps=self.n_steps,
+                step_fraction=step_fraction(self.n_steps, self.gain),
+                seed=pool_seed,
+                **self._coupling(),
+            )
+            for is_training, dataset in ((True, train), (False, valid))
         }
-        move = [MoveParticles(pools)] if self.rollout else []
+        if self.rollout:
+            movers = [MoveParticles(pools)]
+            training.callbacks = [*movers, *(training.callbacks or [])]
         return fit_net(
             partial(
                 DriftNet,
-                read.n_slots,
+                n_slots,
                 self.n_channels_,
                 self.n_params_,
                 torch.linspace(0, 1, self.n_times_),
                 train.tensors[1].nanmean(dim=0).nan_to_num(),
-                self._residual_scale(read.noise),
+                residual_scale,
                 width=self.width,
                 n_blocks=self.n_blocks,
             ),
-            partial(DriftLoss, self.loss),
+            partial(DriftLoss, self._velocity_loss),
             lambda dataset, training: pools[training],
             train,
             valid,
-            lr=self.lr,
-            max_epochs=self.max_epochs,
-            n_batches=pools[True].n_batches,
-            patience=self.patience,
-            callbacks=[*move, *(self.callbacks or [])],
+            n_batches=n_batches,
             verbose=self.verbose,
             desc="Training drift",
             seed=weight_seed,
             device=device,
+            **training._loop(),
         )
 
-    def _synthetic_share(self, error):
-        """Return the share of simulated truths that the forward model deserves."""
-        return self.synthetic * max(0.0, 1 - 5 * float(error.square().mean().sqrt()))
+    def _to_scaled(self, quantiles):
+        """Return scaled params at a tensor of quantiles, off the ends of open supports."""
+        prior = self.model_.prior_
+        if not prior.is_quantile_scaled:
+            quantiles = quantiles.double().clamp(EDGE, 1 - EDGE)
+        return prior.quantile_to_scaled_tensor(quantiles)
 
-    def _step_fraction(self):
-        """Share of the velocity that one step goes: exact where the aim stands still."""
-        return 1 - math.exp(-self.rate / self.n_steps)
+    def _to_params(self, quantiles):
+        """Return params in their own units at a tensor of quantiles."""
+        scaled = self._to_scaled(quantiles.double())
+        return self.model_.param_scaler_.from_scaled_tensor(scaled)
 
-    def _simulate(self, particles):
-        """Standardized trajectories at unit params, by forward passes only."""
+    def _simulate(self, quantiles):
+        """Return standardized trajectories at quantiles, by forward passes only."""
         with torch.no_grad():
-            trajectories = self.surrogate_.forward(self._to_forward_box(particles))
-        return self.channel_scaler_.standardize(trajectories).float()
+            trajectories = self.model_.forward(self._to_scaled(quantiles))
+        return self.reading_scaler_.standardize(trajectories).float()
 
-    @torch.no_grad()
-    def _drift(self, module, slots, start):
-        """Integrate from one start: (n_samples, 2 n_params), estimate and end point."""
-        n_samples = len(slots.mask)
-        particles = start.expand(n_samples, -1)
-        velocity = torch.zeros_like(particles)
-        fraction = self._step_fraction()
-        for step in range(self.n_steps):
-            particles = (particles + fraction * velocity).clamp(0, 1)
-            tau = particles.new_full((n_samples,), step / self.n_steps)
-            residuals = slots.residuals(self._simulate(particles))
-            velocity, spread = module(particles, residuals, *slots, tau)
-        return (particles + velocity).clamp(0, 1), spread
+    def _calibrate(self, held_out, read, rng):
+        """Learn from pairs held out how wide the spread must be, and what is unusual."""
+        quantiles, trajectories = held_out.tensors
+        self.calibration_ = np.ones(self.n_params_)
+        self._usual_misfit = np.inf
+        if len(quantiles) < MIN_CALIBRATION:
+            return
+        readings, mask = read.draw(quantiles, trajectories, rng)
+        estimate, factor = self._arrive(readings, mask)
+        truths = quantiles.double().cpu().numpy()
+        self.calibration_ = calibrate(truths, estimate, factor)
+        readings = read.scaler.restore(readings).where(mask > 0, torch.nan)
+        answer = self._around(readings.cpu().numpy(), estimate, factor)
+        self._learn_what_is_usual(answer)
 
-    def _arrive(self, slots):
-        """Drift every start of every sample, in chunks of one size.
+    # --- how it answers
 
-        Returns
-        -------
-        estimate : ndarray of shape (n_samples, n_params)
-            Mean of the particles that arrived.
+    def _arrive(self, readings, mask):
+        """Return where particles end, and factors of the covariance of the probit."""
+        module = self.net_.module_.to(mask.device)
+        rng = np.random.default_rng(self._start_seed)
+        starts = rng.random((self.n_particles, self.n_params_))
+        drift = Drift(module, self._simulate, self.n_steps, self.gain)
+        slots = pick_slots(readings, mask, module.n_slots)
+        return drift.arrive(slots, starts, verbose=self.verbose)
 
-        factor : ndarray of shape (n_samples, n_params, n_params)
-            Factor of the covariance of the probit, before calibration.
-        """
-        module = self.net_.module_.to(slots.mask.device)
-        p = self.n_params_
-        starts = np.random.default_rng(self._start_seed).random((self.n_particles, p))
-        starts = as_tensor(starts, slots.mask.device)
-
-        def drift_chunk(*parts):
-            ends = [self._drift(module, Slots(*parts), start) for start in starts]
-            estimate = torch.stack([end for end, _ in ends]).mean(dim=0)
-            spread = torch.stack([spread for _, spread in ends]).mean(dim=0)
-            return torch.cat([estimate, spread], dim=1)
-
-        out = in_chunks(drift_chunk, *slots, verbose=self.verbose, desc="Drifting")
-        estimate, spread = out[:, :p], out[:, p:]
-        _, precision = precision_factor(spread.double(), p)
-        eye = torch.eye(p).to(precision).expand_as(precision)
-        factor = torch.linalg.solve_triangular(precision.mT, eye, upper=True)
-        return estimate.double().cpu().numpy(), factor.cpu().numpy()
-
-    def _calibrate(self, held_out, read, seed):
-        """Factor on the spread of each param that makes held-out intervals cover."""
-        truths, trajectories = held_out.tensors
-        slots = read.draw(trajectories, generator(seed, truths.device))
-        estimate, factor = self._arrive(slots)
-        spread = np.linalg.norm(factor, axis=2)
-        truths = ndtri(np.clip(truths.double().cpu().numpy(), 1e-4, 1 - 1e-4))
-        calibration = np.ones(self.n_params_)
-        for _ in range(5):  # the center depends on the spread, but weakly
-            center = probit_center(estimate, np.minimum(calibration * spread, 1))
-            off = np.abs(truths - center)
-            calibration = np.quantile(off / spread, 0.9, axis=0) / ndtri(0.95)
-        return calibration
-
-    def _posterior(self, readings):
-        """Return the estimate, and center and factor of the probit's distribution."""
+    def _answer(self, readings, noise_std):
         device = resolve_device(self.device)
-        standardized = self.channel_scaler_.standardize(readings)
-        mask = ~np.isnan(readings)
         n_slots = self.net_.module_.n_slots
-        crowded = (mask.any(axis=2).sum(axis=1) > n_slots).sum()
+        crowded = ((~np.isnan(readings)).any(axis=2).sum(axis=1) > n_slots).sum()
         if crowded:
-            warnings.warn(
+            warn_user(
                 f"{crowded} of {len(readings)} samples are observed at more than the "
                 f"{n_slots} times that this inverter was trained for; {n_slots} evenly "
-                "spread ones are used. Raise `n_observed` to use them all.",
+                "spread ones are used. Raise `design__n_observed` to use them all.",
                 ExtrapolationWarning,
-                stacklevel=4,
             )
-        slots = pick_slots(
-            as_tensor(np.nan_to_num(standardized), device),
-            as_tensor(mask, device),
-            n_slots,
-        )
-        estimate, factor = self._arrive(slots)
+        prepared = self.reading_scaler_.prepare(readings, device)
+        return self._around(readings, *self._arrive(*prepared))
+
+    def _around(self, readings, estimate, factor):
+        """Return posteriors around quantiles where particles ended."""
         factor = self.calibration_[:, None] * factor
         spread = np.linalg.norm(factor, axis=2)
         # No posterior is wider than the prior, whose probit is standard normal.
         factor = factor / np.maximum(spread, 1)[..., None]
-        return estimate, probit_center(estimate, np.minimum(spread, 1)), factor
+        center = probit_center(estimate, np.minimum(spread, 1))
+        n_forward = self.n_particles * self.n_steps
+        return self._posterior_of(
+            readings, center, factor, n_iter=self.n_steps, n_forward=n_forward
+        )
 
-    def _posterior_mean_std(self, readings):
-        """Mean and standard deviation in the params' own units."""
-        estimate, center, factor = self._posterior(readings)
-        spread = np.linalg.norm(factor, axis=2)
-        # Moments of g(Φ(z)) for normal z, by Gauss–Hermite quadrature.
-        nodes, weights = np.polynomial.hermite_e.hermegauss(32)
-        weights = weights / weights.sum()
-        points = ndtr(center[:, None] + spread[:, None] * nodes[:, None])
-        values = self.scaler_.to_physical(points)
-        average = np.einsum("q,sqp->sp", weights, values)
-        variance = np.einsum("q,sqp->sp", weights, (values - average[:, None]) ** 2)
-        return self.scaler_.to_physical(estimate), np.sqrt(variance)
+    @property
+    def _draw_seed(self):
+        return self._start_seed
 
-
-def probit_center(estimate, spread):
-    r"""Center m of a normal probit whose unit param has the mean ``estimate``.
-
-    :math:`E[\Phi(m + s \varepsilon)] = \Phi(m / \sqrt{1 + s^2})` for a standard normal
-    :math:`\varepsilon`. An estimate is kept half a per cent off the walls of the box,
-    where a mean would leave all but a far tail of the distribution on the wall itself.
-    """
-    return ndtri(np.clip(estimate, 0.005, 0.995)) * np.sqrt(1 + spread**2)
+    def __sklearn_is_fitted__(self):
+        return "net_" in vars(self)

@@ -12,7 +12,6 @@ from sklearn_inverse.utils._torch import generator
 __all__ = [
     "ReadingBatches",
     "ShuffledBatches",
-    "draw_times",
     "in_chunks",
     "split_held_out",
     "tensor_dataset",
@@ -20,11 +19,11 @@ __all__ = [
 
 
 class ShuffledBatches:
-    """Batches of (unit params, targets) in an order drawn anew every epoch.
+    """Batches of (scaled params, targets) in an order drawn anew every epoch.
 
     Parameters
     ----------
-    dataset : TensorDataset of (unit params, targets)
+    dataset : TensorDataset of (scaled params, targets)
         On the device.
 
     batch_size : int
@@ -61,7 +60,7 @@ class ReadingBatches:
 
     Parameters
     ----------
-    dataset : TensorDataset of (unit params, standardized trajectories)
+    dataset : TensorDataset of (scaled params, standardized trajectories)
         On the device; NaN in a trajectory where nothing is known.
 
     batch_size : int
@@ -70,17 +69,14 @@ class ReadingBatches:
     training : bool
         Whether to shuffle and draw anew in every epoch.
 
-    n_observed : (int, int)
-        Fewest and most observed times.
-
-    noise : Tensor broadcastable to (n_times, n_channels)
-        Noise of the readings, standardized.
+    read : ReadingSimulator
+        Draws readings.
 
     observation_dropout, params_dropout : float
         Shares of batches without readings and without params.
 
     seed : int
-        Seed of order, masks and noise.
+        Seed of order, readings and their noise.
     """
 
     def __init__(
@@ -89,20 +85,18 @@ class ReadingBatches:
         *,
         batch_size,
         training,
-        n_observed,
-        noise,
+        read,
         observation_dropout,
         params_dropout,
         seed,
     ):
         self.params, self.trajectories = dataset.tensors
         self.batch_size, self.training = batch_size, training
-        self.n_observed, self.noise = n_observed, noise
+        self.read = read
         self.observation_dropout = observation_dropout
         self.params_dropout = params_dropout
         self.seed = seed
         self.device = self.params.device
-        self.has_gaps = bool(self.trajectories.isnan().any())
         self.rng = generator(seed, self.device)
         self.kind_rng = np.random.default_rng(seed)
 
@@ -124,36 +118,11 @@ class ReadingBatches:
             has_params = target.new_ones(len(index), 1)
             inputs = {"params": self.params[index], "has_params": has_params}
             if kind >= self.observation_dropout:
-                inputs |= self._observe(target)
+                readings, mask = self.read.draw(inputs["params"], target, self.rng)
+                inputs |= {"readings": readings, "mask": mask}
                 if kind >= 1 - self.params_dropout:
                     inputs["has_params"] = torch.zeros_like(has_params)
             yield inputs, target
-
-    def _observe(self, target):
-        n_samples, n_times, _ = target.shape
-        mask = draw_times(n_samples, n_times, self.n_observed, self.rng)[..., None]
-        mask = mask.expand(target.shape)
-        readings = target
-        if self.has_gaps:
-            mask = mask * ~target.isnan()
-            readings = target.nan_to_num()
-        noise = torch.randn(target.shape, generator=self.rng, device=self.device)
-        return {"readings": readings + self.noise * noise, "mask": mask}
-
-
-def draw_times(n_samples, n_times, n_observed, rng):
-    """Draw which times are observed: a mask of floats (n_samples, n_times).
-
-    Each sample sees a number of times drawn evenly from ``n_observed = (fewest, most)``.
-    """
-    low, high = n_observed
-    device = rng.device
-    if low == n_times:
-        return torch.ones(n_samples, n_times, device=device)
-    n_seen = torch.randint(low, high + 1, (n_samples, 1), generator=rng, device=device)
-    scores = torch.rand(n_samples, n_times, generator=rng, device=device)
-    threshold = scores.topk(high, dim=1).values.gather(1, n_seen - 1)
-    return (scores >= threshold).float()
 
 
 def split_held_out(n_samples, fraction, seed):

@@ -12,10 +12,8 @@ and after the last block a cross-attention whose query is the un-evolved feature
 .. math:: z = z^L + \mathrm{softmax}\big(Q(z^0) K(z^L)^T / \sqrt{d}\big) V(z^L).
 
 Every piece is a switch, so that a plain FNO and each ablation of the paper is a setting.
-Ours is the skip from params to output, :class:`ParamSkip`: a small network maps the
-params to coefficients of a time basis, the principal components of the training
-trajectories. It is trained first, for a fiftieth of the operator's cost per sample; the
-operator then learns what the skip leaves out and all that depends on readings.
+Ours is the direct part from params to output, a :class:`PODNet`, which is trained first;
+the operator then learns what it leaves out and all that depends on readings.
 
 The Fourier transforms are matrix products with the few modes kept, in (time, batch,
 channel) order: on a CPU several times faster than an FFT and 1×1 convolutions at these
@@ -28,13 +26,15 @@ References
 """
 
 import math
-import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-__all__ = ["CFNO", "ParamSkip", "SpectralConv", "plain_attention"]
+from sklearn_inverse.networks._layers import Linear
+
+__all__ = ["CFNO", "SpectralConv", "plain_attention"]
 
 
 class SpectralConv(nn.Module):
@@ -93,10 +93,10 @@ class Block(nn.Module):
     def __init__(self, n_times, width, n_modes, embedding, film, norm):
         super().__init__()
         self.spectral = SpectralConv(n_times, width, n_modes)
-        self.pointwise = nn.Linear(width, width)
+        self.pointwise = Linear(width, width)
         self.norm = nn.BatchNorm1d(width) if norm == "batch" else None
-        self.film = nn.Linear(embedding, 2 * width) if film else None
-        self.mix = nn.Linear(width, width)
+        self.film = Linear(embedding, 2 * width) if film else None
+        self.mix = Linear(width, width)
 
     def forward(self, z: Tensor, z_params: Tensor) -> Tensor:
         c = self.spectral(z) + self.pointwise(z)
@@ -114,45 +114,32 @@ class CrossAttention(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
+        self.query = Linear(width, width)
+        self.key = Linear(width, width)
+        self.value = Linear(width, width)
 
     def forward(self, z0: Tensor, z: Tensor) -> Tensor:
         q, k, v = self.query(z0), self.key(z), self.value(z)
         # (batch, one head, time, width): torch's fast kernels want four dimensions.
         q, k, v = (a.transpose(0, 1).contiguous()[:, None] for a in (q, k, v))
-        attended = nn.functional.scaled_dot_product_attention(q, k, v)[:, 0]
-        return z + attended.transpose(0, 1)
+        if _IS_PLAIN.get():
+            attended = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(dim=-1) @ v
+        else:
+            attended = nn.functional.scaled_dot_product_attention(q, k, v)
+        return z + attended[:, 0].transpose(0, 1)
 
 
-class _PlainAttention:
-    """Keep torch from its fast attention kernels, which have no second derivatives.
-
-    Its switches are global to the process: threads that are inside at the same time
-    share one change, and the last to leave takes it back.
-    """
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.n_inside = 0
-        self.switch = None
-
-    def __enter__(self):
-        with self.lock:
-            if self.n_inside == 0:
-                self.switch = sdpa_kernel(SDPBackend.MATH)
-                self.switch.__enter__()
-            self.n_inside += 1
-
-    def __exit__(self, *exc_info):
-        with self.lock:
-            self.n_inside -= 1
-            if self.n_inside == 0:
-                self.switch.__exit__(*exc_info)
+_IS_PLAIN = ContextVar("is_plain", default=False)
 
 
-plain_attention = _PlainAttention()
+@contextmanager
+def plain_attention():
+    """Keep to products and a softmax: the fast kernels have no forward derivatives."""
+    token = _IS_PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _IS_PLAIN.reset(token)
 
 
 class ParamEmbedding(nn.Module):
@@ -160,60 +147,14 @@ class ParamEmbedding(nn.Module):
 
     def __init__(self, n_params: int, embedding: int):
         super().__init__()
-        self.first = nn.Linear(n_params + 1, embedding)
-        self.second = nn.Linear(embedding, embedding)
+        self.first = Linear(n_params + 1, embedding)
+        self.second = Linear(embedding, embedding)
 
     def forward(self, params: Tensor, has_params: Tensor) -> Tensor:
         """Embed (n_samples, n_params), with 1 where known and 0 where not."""
-        centerd = (2 * params - 1) * has_params
-        h = nn.functional.silu(self.first(torch.cat([centerd, has_params], dim=-1)))
+        centered = (2 * params - 1) * has_params
+        h = nn.functional.silu(self.first(torch.cat([centered, has_params], dim=-1)))
         return nn.functional.silu(self.second(h))
-
-
-class ParamSkip(nn.Module):
-    """Trajectory straight from the params, in a basis of principal components.
-
-    Parameters
-    ----------
-    mean : Tensor of shape (n_times, n_channels)
-        Mean standardized trajectory.
-
-    basis : Tensor of shape (n_basis, n_times * n_channels)
-        Orthonormal rows.
-
-    spread : Tensor of shape (n_basis,)
-        Standard deviation of each coefficient over the training trajectories.
-
-    n_params : int
-        Number of params.
-
-    width : int, default=256
-        Width of the two hidden layers.
-    """
-
-    mean: Tensor
-
-    def __init__(self, mean, basis, spread, n_params: int, width: int = 256):
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("basis", basis)
-        self.register_buffer("spread", spread)
-        self.linear = nn.Linear(n_params, len(basis))
-        self.first = nn.Linear(n_params, width)
-        self.second = nn.Linear(width, width)
-        self.third = nn.Linear(width, len(basis))
-
-    def forward(self, params: Tensor) -> Tensor:
-        """Return the coefficients (n_samples, n_basis) of the basis."""
-        centerd = 2 * params - 1
-        h = nn.functional.silu(self.first(centerd))
-        h = nn.functional.silu(self.second(h))
-        return self.spread * (self.third(h) + self.linear(centerd))
-
-    def trajectory(self, params: Tensor, has_params: Tensor) -> Tensor:
-        """Return (n_samples, n_times, n_channels); the mean where params are unknown."""
-        deviation = (has_params * self(params)) @ self.basis
-        return self.mean + deviation.reshape(len(params), *self.mean.shape)
 
 
 class CFNO(nn.Module):
@@ -227,8 +168,8 @@ class CFNO(nn.Module):
     n_channels, n_params : int
         Sizes.
 
-    skip : ParamSkip, default=None
-        Trained skip from params to output; its weights stay as they are. None: none.
+    pod : PODNet, default=None
+        Trained direct part; its weights stay as they are. None: none.
 
     width : int, default=16
         Features per time.
@@ -255,7 +196,7 @@ class CFNO(nn.Module):
         n_channels,
         n_params,
         *,
-        skip=None,
+        pod=None,
         width=16,
         n_layers=2,
         n_modes=16,
@@ -270,22 +211,22 @@ class CFNO(nn.Module):
         # Time enters through its low harmonics, and a free bias per grid point.
         angle = math.pi * times[:, None] * torch.arange(8).to(times)
         self.register_buffer("harmonics", torch.cat([angle.cos(), angle.sin()], dim=1))
-        self.lift_time = nn.Linear(16, width)
+        self.lift_time = Linear(16, width)
         self.lift_grid = nn.Parameter(torch.zeros(n_times, 1, width))
-        self.lift_params = nn.Linear(embedding, width)
-        self.lift_readings = nn.Linear(2 * n_channels, width, bias=False)
+        self.lift_params = Linear(embedding, width)
+        self.lift_readings = Linear(2 * n_channels, width, bias=False)
         self.blocks = nn.ModuleList(
             Block(n_times, width, n_modes, embedding, film, norm)
             for _ in range(n_layers)
         )
         self.attention = CrossAttention(width) if attention else None
         self.project = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, n_channels)
+            Linear(width, 2 * width), nn.ReLU(), Linear(2 * width, n_channels)
         )
-        self.skip = skip
-        if skip is not None:
-            skip.requires_grad_(False)
-            # Start from the skip alone: the operator adds to it from the first step on.
+        self.pod = pod
+        if pod is not None:
+            pod.requires_grad_(False)
+            # Start from it alone: the operator adds to it from the first step on.
             nn.init.zeros_(self.project[-1].weight)
             nn.init.zeros_(self.project[-1].bias)
 
@@ -293,12 +234,12 @@ class CFNO(nn.Module):
         """Predict standardized trajectories.
 
         1. Lift time, params and readings to features. 2. Run the blocks. 3. Attend to
-        their result from the features. 4. Project to channels. 5. Add the skip.
+        their result from the features. 4. Project to channels. 5. Add the direct part.
 
         Parameters
         ----------
         params : Tensor of shape (n_samples, n_params)
-            Unit params; ignored where unknown.
+            Scaled params; ignored where unknown.
 
         has_params : Tensor of shape (n_samples, 1)
             1 where the params are known, else 0.
@@ -327,6 +268,6 @@ class CFNO(nn.Module):
         if self.attention is not None:
             z = self.attention(z0, z)
         out = self.project(z).transpose(0, 1)
-        if self.skip is not None:
-            out = out + self.skip.trajectory(params, has_params)
+        if self.pod is not None:
+            out = out + self.pod.trajectory(params, has_params)
         return out

@@ -1,15 +1,6 @@
-r"""What the velocity network is trained on: drift targets, and particles that move.
+"""What the velocity network is trained on: particles that move, and their way to go.
 
-With residuals :math:`R_i = \hat U(k_i) - U_i` between what a particle gives and its
-truth, the drift of the paper (INO, Eq. 8) is
-
-.. math:: v_i = -\frac1B \sum_j K_{ij}\, w_j\, (k_i - k_j^*), \qquad
-          K_{ij} = \exp(-\|R_i - R_j\|^2 / \sigma), \quad w_j = \|R_j\|_2,
-
-with :math:`\sigma = \mathrm{med}^2 / \log B`. It couples samples with *different* truths,
-which blurs the target towards their mean. Coupled with particles of its own truth alone,
-its direction is exact and the kernel sets only its gain; normalized by rows the target is
-:math:`k^* - k_i`, whose best predictor is the posterior mean given what is observed.
+Its best predictor is the way to the posterior mean, given what is observed.
 """
 
 import math
@@ -18,91 +9,16 @@ import torch
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from sklearn_inverse.networks._batches import draw_times
-from sklearn_inverse.networks._slots import Slots, pick_slots
 from sklearn_inverse.utils._torch import generator
 
-SHIFT = 0.25  # of the unit box: far enough that a shifted truth is another one
+__all__ = ["DriftBatches", "MoveParticles"]
 
-__all__ = ["DriftBatches", "MoveParticles", "ReadingSimulator", "drift_targets"]
-
-
-def drift_targets(
-    particles: Tensor, truths: Tensor, residuals: Tensor, *, coupling, normalize
-) -> Tensor:
-    """Drift of each particle, of shape (n_particles, n_params).
-
-    Parameters
-    ----------
-    particles, truths : Tensor of shape (n_particles, n_params)
-        Unit params of each particle and of its truth.
-
-    residuals : Tensor of shape (n_particles, …)
-        What each particle gives minus what its truth gives, over the whole trajectory.
-
-    coupling : {"instance", "batch"}
-        Whether particles are coupled with those that share their truth, or with all.
-
-    normalize : bool
-        Whether to divide by the sum of the weights instead of the number of particles.
-    """
-    if coupling == "instance" and normalize:
-        return truths - particles  # whatever the kernel: all k_j* are the same
-    n_particles = len(particles)
-    flat = residuals.flatten(1) / math.sqrt(residuals[0].numel())
-    # Differences, not the faster products, whose cancellation would swamp them.
-    # In double precision: cdist multiplies matrices, which loses small distances.
-    distance = torch.cdist(flat.double(), flat.double()).to(flat.dtype)
-    same_truth = torch.ones_like(distance, dtype=torch.bool)
-    if coupling == "instance":
-        same_truth = (truths[:, None] == truths).all(dim=-1)
-    off_diagonal = ~torch.eye(n_particles, dtype=torch.bool, device=flat.device)
-    coupled = distance[same_truth & off_diagonal]
-    kernel = torch.ones_like(distance)
-    if len(coupled):
-        group = same_truth.sum(dim=1, keepdim=True)
-        median = coupled.median().clamp(min=1e-6)
-        # log B of a group of one or two: at least log 2, so that sigma stays finite.
-        sigma = median**2 / group.clamp(min=2).log()
-        kernel = torch.exp(-(distance**2) / sigma)
-    weight = same_truth * kernel * flat.norm(dim=1)
-    total = weight.sum(dim=1, keepdim=True)
-    drift = weight @ truths - total * particles
-    if normalize:
-        return drift / total.clamp(min=torch.finfo(total.dtype).tiny)
-    return drift / same_truth.sum(dim=1, keepdim=True)
+SHIFT = 0.25  # of the cube: far enough that a shifted truth is another one
 
 
-class ReadingSimulator:
-    """Draw what an instrument would read of training trajectories.
-
-    Parameters
-    ----------
-    n_observed : (int, int)
-        Fewest and most observed times.
-
-    channel_mask : Tensor of shape (n_channels,)
-        1 for the channels that are observed.
-
-    noise : Tensor broadcastable to (n_times, n_channels)
-        Standardized noise.
-
-    n_slots : int
-        Slots handed to the networks.
-    """
-
-    def __init__(self, n_observed, channel_mask, noise, n_slots):
-        self.n_observed, self.channel_mask = n_observed, channel_mask
-        self.noise, self.n_slots = noise, n_slots
-
-    def draw(self, trajectories: Tensor, rng: torch.Generator) -> Slots:
-        """Return noisy readings at random times; NaN is never read."""
-        n_samples, n_times, _ = trajectories.shape
-        mask = draw_times(n_samples, n_times, self.n_observed, rng)[..., None]
-        mask = mask * self.channel_mask * ~trajectories.isnan()
-        noise = torch.randn(trajectories.shape, generator=rng, device=rng.device)
-        readings = trajectories.nan_to_num() + self.noise * noise
-        return pick_slots(readings * mask, mask, self.n_slots)
+def way_to_go(particles: Tensor, truths: Tensor, residuals: Tensor) -> Tensor:
+    """Return the way from each particle to its truth, (n_particles, n_params)."""
+    return truths - particles
 
 
 class DriftBatches:
@@ -115,29 +31,23 @@ class DriftBatches:
 
     Parameters
     ----------
-    dataset : TensorDataset of (unit params, standardized trajectories)
+    dataset : TensorDataset of (quantiles, standardized trajectories)
         On the device.
 
     training : bool
         Whether this is the pool of the training or of the held-out pairs.
 
     simulate : callable
-        Unit params to standardized trajectories, without gradient.
+        Quantiles to standardized trajectories, without gradient.
 
-    read : ReadingSimulator
-        Draws readings.
+    read : callable
+        ``read(quantiles, trajectories, rng)`` draws readings as Slots.
 
     batch_size : int
         Particles in the pool.
 
     n_batches : int
         Batches per epoch of training; a tenth of it for validation.
-
-    coupling, normalize
-        As in :func:`drift_targets`.
-
-    n_coupled : int
-        Particles that share one truth and its readings.
 
     synthetic : float
         Share of truths that are shifted from those of the dataset and simulated.
@@ -156,6 +66,13 @@ class DriftBatches:
 
     seed : int
         Seed of everything drawn here.
+
+    couple : callable, default=way_to_go
+        ``couple(particles, truths, residuals)`` returns the targets, given what each
+        particle gives minus what its truth gives, over the whole trajectory.
+
+    n_coupled : int, default=1
+        Particles that share one truth and its readings.
     """
 
     particles: Tensor
@@ -169,34 +86,26 @@ class DriftBatches:
         read,
         batch_size,
         n_batches,
-        coupling,
-        normalize,
-        n_coupled,
         synthetic,
         error,
         rollout,
         n_steps,
         step_fraction,
         seed,
+        couple=way_to_go,
+        n_coupled=1,
     ):
         self.dataset = dataset.tensors
         self.synthetic = synthetic if training else 0.0
         self.error = error
         self.simulate, self.read = simulate, read
         self.n_batches = n_batches if training else math.ceil(n_batches / 10)
-        self.coupling, self.normalize = coupling, normalize
-        self.n_coupled, self.rollout = n_coupled, rollout
+        self.couple, self.n_coupled = couple, n_coupled
+        self.rollout = rollout
         self.n_steps, self.step_fraction = n_steps, step_fraction
         self.rng = generator(seed + (not training), error.device)
         self.n_groups = max(1, batch_size // n_coupled)
-        self.field_scale = 1.0
         self._fill()
-        if not normalize:
-            # Eq. (8) as printed is far shorter than the way to go: bring the field to a
-            # length that the integration can traverse.
-            _, (target, *_) = self._batch()
-            way = (self.truths - self.particles).abs().mean()
-            self.field_scale = float(way / target.abs().mean())
 
     def __iter__(self):
         for _ in range(self.n_batches):
@@ -242,14 +151,14 @@ class DriftBatches:
         shifted = self._random(torch.rand, n_groups) < self.synthetic
         if shifted.any():
             truths[shifted], trajectories[shifted] = self._synthesize(truths[shifted])
-        slots = self.read.draw(trajectories, self.rng)
+        slots = self.read(truths, trajectories, self.rng)
         group = torch.arange(n_groups, device=sample.device)
         group = group.repeat_interleave(self.n_coupled)
         particles = self._random(torch.rand, len(group), truths.shape[1])
         return truths[group], trajectories[group], slots.take(group), particles
 
     def _synthesize(self, truths):
-        """Shift truths, reflecting them at the walls of the box, and simulate them.
+        """Shift truths, reflecting them at the walls of the cube, and simulate them.
 
         A few ten thousand pairs can be learnt by heart; these cannot. The forward
         model's own error is added, so that they are no cleaner than real pairs.
@@ -265,20 +174,15 @@ class DriftBatches:
 
     def _batch(self):
         simulated = self.simulate(self.particles)
-        target = drift_targets(
-            self.particles,
-            self.truths,
-            (simulated - self.trajectories).nan_to_num(),
-            coupling=self.coupling,
-            normalize=self.normalize,
-        )
+        off = (simulated - self.trajectories).nan_to_num()
+        target = self.couple(self.particles, self.truths, off)
         inputs = {
             "particles": self.particles,
             "residuals": self.slots.residuals(simulated),
             **self.slots._asdict(),
             "tau": self.step / self.n_steps,
         }
-        return inputs, (self.field_scale * target, self.truths.clone(), inputs["tau"])
+        return inputs, (target, self.truths.clone(), inputs["tau"])
 
 
 class MoveParticles(Callback):

@@ -1,11 +1,13 @@
 """The network of the amortized drifting model: velocity, and posterior spread."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from sklearn_inverse.networks._layers import Linear
+from sklearn_inverse.networks._probit import precision_factor, probit
 from sklearn_inverse.networks._slots import Slots
 
-__all__ = ["DriftLoss", "DriftNet", "precision_factor", "probit"]
+__all__ = ["DriftLoss", "DriftNet"]
 
 
 class DriftNet(nn.Module):
@@ -15,7 +17,7 @@ class DriftNet(nn.Module):
     at the observed entries, the readings, their mask and times, and :math:`\tau`.
 
     The spread is read off the same features by a head of its own, which sends no gradient
-    back: mean and precision of a normal distribution of the probit of the unit params.
+    back: mean and precision of a normal distribution of the probit of the quantiles.
 
     Residuals matter from many times the noise down to a fraction of it; asinh of the
     residual in units of ``residual_scale`` keeps both in range.
@@ -55,13 +57,13 @@ class DriftNet(nn.Module):
         self.register_buffer("grid", times)
         self.register_buffer("mean", mean)
         self.register_buffer("residual_scale", residual_scale)
-        self.read = nn.Linear(n_slots * (3 * n_channels + 16), width)
-        self.condition = nn.Linear(n_params + 16, width, bias=False)
-        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(n_blocks))
-        self.velocity = nn.Linear(width, n_params)
+        self.read = Linear(n_slots * (3 * n_channels + 16), width)
+        self.condition = Linear(n_params + 16, width, bias=False)
+        self.blocks = nn.ModuleList(Linear(width, width) for _ in range(n_blocks))
+        self.velocity = Linear(width, n_params)
         n_spread = 2 * n_params + n_params * (n_params - 1) // 2
         self.spread = nn.Sequential(
-            nn.Linear(width, width), nn.SiLU(), nn.Linear(width, n_spread)
+            Linear(width, width), nn.SiLU(), Linear(width, n_spread)
         )
         # Start from the prior, standard normal in the probit.
         nn.init.zeros_(self.spread[-1].weight)
@@ -73,7 +75,7 @@ class DriftNet(nn.Module):
         Parameters
         ----------
         particles : Tensor of shape (n_samples, n_params)
-            Unit params.
+            Quantiles.
 
         residuals : Tensor of shape (n_samples, n_slots, n_channels)
             Readings minus what the forward model gives at the particles.
@@ -109,7 +111,7 @@ class DriftNet(nn.Module):
     def _spread(self, features, estimate):
         """Spread around the estimate, the prior where nothing has been learnt.
 
-        An error du of unit params is one of du / φ(z) of their probit z: near the walls
+        An error du of quantiles is one of du / φ(z) of their probit z: near the walls
         of the box the precision falls by that factor, which the head need not learn.
         """
         z = probit(estimate)
@@ -129,13 +131,13 @@ class DriftLoss(nn.Module):
 
     Parameters
     ----------
-    norm : {"l1", "l2"}
-        Norm of the velocity's error.
+    error : type of nn.Module
+        Loss of the velocity.
     """
 
-    def __init__(self, norm):
+    def __init__(self, error):
         super().__init__()
-        self.error = nn.L1Loss() if norm == "l1" else nn.MSELoss()
+        self.error = error()
 
     def forward(self, predicted, target):
         """Return the sum of the two; they have no weight in common.
@@ -146,7 +148,7 @@ class DriftLoss(nn.Module):
             Velocity and spread.
 
         target : tuple of Tensor
-            Drift target and unit params of the truth, of shape (n_samples, n_params),
+            Drift target and quantiles of the truth, of shape (n_samples, n_params),
             and drift time (n_samples,). The spread is asked for on arrival, so late
             states weigh more in its likelihood.
         """
@@ -159,36 +161,3 @@ class DriftLoss(nn.Module):
         weight = tau.square() / tau.square().mean().clamp(min=1e-6)
         likelihood = (weight * likelihood).mean() / drift.shape[1]
         return self.error(velocity, drift) + likelihood
-
-
-def precision_factor(out: Tensor, n_params: int) -> tuple[Tensor, Tensor]:
-    """Split a network's output into a mean and a Cholesky factor of the precision.
-
-    Parameters
-    ----------
-    out : Tensor of shape (n_samples, 2 n_params + n_params (n_params - 1) / 2)
-        Mean, logarithms of the diagonal, entries below it.
-
-    n_params : int
-        Number of params.
-
-    Returns
-    -------
-    mean : Tensor of shape (n_samples, n_params)
-        Mean.
-
-    factor : Tensor of shape (n_samples, n_params, n_params)
-        Lower triangular L with positive diagonal; the precision is L Lᵀ.
-    """
-    mean, log_diagonal, below = out.split(
-        [n_params, n_params, n_params * (n_params - 1) // 2], dim=1
-    )
-    factor = torch.diag_embed(log_diagonal.clamp(-5, 9).exp())
-    row, column = torch.tril_indices(n_params, n_params, -1, device=out.device)
-    factor[:, row, column] = below
-    return mean, factor
-
-
-def probit(unit_params: Tensor) -> Tensor:
-    """Return the normal quantile of unit params, clipped to ±3.7 at the edge."""
-    return torch.special.ndtri(unit_params.double().clamp(1e-4, 1 - 1e-4)).float()

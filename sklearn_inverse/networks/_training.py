@@ -6,7 +6,6 @@ DataLoader would cost more than the networks do.
 
 import copy
 import math
-import warnings
 
 import torch
 from skorch import NeuralNet
@@ -15,9 +14,12 @@ from skorch.helper import predefined_split
 
 from sklearn_inverse.exceptions import ConvergenceWarning
 from sklearn_inverse.utils._parallel import progress_bar
-from sklearn_inverse.utils._torch import fork_rng
+from sklearn_inverse.utils._torch import SeededInit
+from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["EstimatorNet", "fit_net"]
+
+HOPELESS = 100.0  # times the first loss: training has diverged
 
 
 class EstimatorNet(NeuralNet):
@@ -32,6 +34,7 @@ class EstimatorNet(NeuralNet):
     def _default_callbacks(self):
         return []  # what they report is recorded below, or shown by EpochBar
 
+    desc = "Training"
     interrupted_ = False
 
     def fit_loop(self, *args, **kwargs):
@@ -48,20 +51,32 @@ class EstimatorNet(NeuralNet):
         """Run one epoch and record its mean loss."""
         if iterator is None:
             return
-        total, n_batches = 0.0, 0
+        losses = []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
-            total = total + step["loss"].detach()
-            n_batches += 1
+            losses.append(step["loss"].detach())
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        loss = float(total) / max(n_batches, 1)
+        loss = float(torch.stack(losses).mean())
+        if training and len(self.history) == 1:
+            self.first_loss_ = float(losses[0])
+        self._refuse_divergence(loss)
         earlier = [epoch[f"{prefix}_loss"] for epoch in self.history[:-1]]
         self.history.record(f"{prefix}_loss", loss)
         self.history.record(
             f"{prefix}_loss_best", loss < min(earlier, default=math.inf)
         )
-        self.history.record(f"{prefix}_batch_count", n_batches)
+        self.history.record(f"{prefix}_batch_count", len(losses))
+
+    def _refuse_divergence(self, loss):
+        """Raise if a loss is not finite, or far above that of the first batch of all."""
+        if not loss <= HOPELESS * max(self.first_loss_, 1.0):
+            raise ValueError(
+                f"{self.desc} diverged: after epoch {len(self.history)} the loss is "
+                f"{loss:.3g}, at the first batch it was {self.first_loss_:.3g}. Lower the "
+                f"learning rate (lr={self.lr:g}), or look for values in the training "
+                "pairs that are far larger than all others."
+            )
 
     def __getstate__(self):
         kept = ("module_", "history_")
@@ -166,6 +181,11 @@ def fit_net(
     net : EstimatorNet
         Trained, its module in evaluation mode. A KeyboardInterrupt ends the training
         early and keeps what was learned so far, with a ConvergenceWarning.
+
+    Raises
+    ------
+    ValueError
+        If training diverges.
     """
     used = [
         LRScheduler(
@@ -179,32 +199,31 @@ def fit_net(
         used.append(EarlyStopping(patience=patience, load_best=True, sink=_silent))
     if verbose:
         used.append(EpochBar(max_epochs, desc))
-    with fork_rng(seed, device):
-        net = EstimatorNet(
-            make_module(),
-            criterion=criterion,
-            optimizer=torch.optim.Adam,
-            lr=lr,
-            max_epochs=max_epochs,
-            batch_size=-1,  # the iterators know theirs
-            iterator_train=lambda dataset, batch_size: iterator(dataset, training=True),
-            iterator_valid=lambda dataset, batch_size: iterator(
-                dataset, training=False
-            ),
-            train_split=predefined_split(valid) if valid is not None else None,
-            callbacks=[*used, *(callbacks or [])],
-            verbose=0,
-            device=device,
-        )
-        net.initialize()
-        if max_epochs:  # callbacks take it for granted that there was an epoch
-            net.partial_fit(train, None)
+    with SeededInit(seed):
+        module = make_module()
+    net = EstimatorNet(
+        module,
+        criterion=criterion,
+        optimizer=torch.optim.Adam,
+        lr=lr,
+        max_epochs=max_epochs,
+        batch_size=-1,  # the iterators know theirs
+        iterator_train=lambda dataset, batch_size: iterator(dataset, training=True),
+        iterator_valid=lambda dataset, batch_size: iterator(dataset, training=False),
+        train_split=predefined_split(valid) if valid is not None else None,
+        callbacks=[*used, *(callbacks or [])],
+        verbose=0,
+        device=device,
+    )
+    net.desc = desc
+    net.initialize()
+    if max_epochs:  # callbacks take it for granted that there was an epoch
+        net.partial_fit(train, None)
     if net.interrupted_:
-        warnings.warn(
+        warn_user(
             f"{desc} was interrupted after {len(net.history)} of {max_epochs} epochs; "
             "what was learned until then is kept.",
             ConvergenceWarning,
-            stacklevel=3,
         )
     net.module_.eval()
     return net

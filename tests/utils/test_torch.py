@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sklearn_inverse.utils._torch import (
+    SeededInit,
     as_tensor,
-    fork_rng,
     generator,
     resolve_device,
     spawn_seeds,
@@ -52,13 +52,24 @@ def test_generator_repeats_itself():
     assert torch.equal(a, b)
 
 
-def test_forked_generator_is_seeded_inside_and_restored_outside():
+def build():
+    nn = torch.nn
+    return nn.Sequential(nn.Linear(3, 4), nn.Conv1d(2, 3, 3), nn.GRU(2, 3))
+
+
+def test_modules_are_initialized_without_the_global_generator():
     before = torch.get_rng_state()
-    draws = []
-    for _ in range(2):
-        with fork_rng(7, torch.device("cpu")):
-            draws.append(torch.rand(3))
-    assert torch.equal(*draws)
+    with SeededInit(7):
+        first = build()
+    torch.manual_seed(1)
+    with SeededInit(7):
+        again, bound = build(), torch.nn.Parameter(0.3 * torch.rand(5))
+    torch.set_rng_state(before)
+    for a, b in zip(first.parameters(), again.parameters()):
+        assert torch.equal(a, b)
+    assert bound.requires_grad
+    with SeededInit(8):
+        assert not torch.equal(build()[0].weight, first[0].weight)
     assert torch.equal(torch.get_rng_state(), before)
 
 

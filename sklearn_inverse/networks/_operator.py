@@ -1,0 +1,226 @@
+"""Training of the operator behind ODESurrogate: its direct part first, then the rest."""
+
+import copy
+import math
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.decomposition import PCA
+
+from sklearn_inverse.networks._batches import (
+    ReadingBatches,
+    ShuffledBatches,
+    tensor_dataset,
+)
+from sklearn_inverse.networks._cfno import CFNO
+from sklearn_inverse.networks._pod import PODNet
+from sklearn_inverse.networks._training import fit_net
+from sklearn_inverse.utils._sklearn import Interval, StrOptions
+from sklearn_inverse.utils._torch import as_tensor
+
+__all__ = ["AbsoluteError", "Operator", "fit_operator", "fit_pod"]
+
+POD_BATCH, POD_LR = 512, 2e-3
+
+
+class Operator(BaseEstimator):
+    """The conditional Fourier neural operator of :class:`ODESurrogate`.
+
+    Parameters
+    ----------
+    width : int, default=16
+        Features per time.
+
+    n_layers : int, default=2
+        Operator blocks.
+
+    n_modes : int, default=16
+        Fourier modes kept; more resolve faster changes.
+
+    embedding : int, default=64
+        Width of the embedding of the params.
+
+    film : bool, default=True
+        Whether the params modulate every block. Without it and without attention this
+        is a plain FNO.
+
+    attention : bool, default=True
+        Whether a cross-attention over time follows the blocks.
+
+    norm : {"batch"} or None, default=None
+        Normalization inside the blocks. "batch" is the paper's; it raises the error.
+
+    observation_dropout : float, default=0.3
+        Share of the training batches without readings: the emulator's share.
+
+    params_dropout : float, default=0.4
+        Share of the training batches without params: the imputer's share.
+
+    Examples
+    --------
+    >>> from sklearn_inverse import ODESurrogate, Operator
+    >>> ODESurrogate(network=Operator(n_modes=32)).get_params()["network__width"]
+    16
+    """
+
+    _parameter_constraints: dict = {
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "n_layers": [Interval(Integral, 0, None, closed="left")],
+        "n_modes": [Interval(Integral, 1, None, closed="left")],
+        "embedding": [Interval(Integral, 1, None, closed="left")],
+        "film": ["boolean"],
+        "attention": ["boolean"],
+        "norm": [StrOptions({"batch"}), None],
+        "observation_dropout": [Interval(Real, 0, 1, closed="both")],
+        "params_dropout": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(
+        self,
+        width=16,
+        n_layers=2,
+        n_modes=16,
+        embedding=64,
+        film=True,
+        attention=True,
+        norm=None,
+        observation_dropout=0.3,
+        params_dropout=0.4,
+    ):
+        self.width = width
+        self.n_layers = n_layers
+        self.n_modes = n_modes
+        self.embedding = embedding
+        self.film = film
+        self.attention = attention
+        self.norm = norm
+        self.observation_dropout = observation_dropout
+        self.params_dropout = params_dropout
+
+
+def fit_operator(
+    train, valid, read, *, start, options, training, seeds, verbose, device
+):
+    """Train an operator on params, trajectories and readings.
+
+    Parameters
+    ----------
+    train, valid : TensorDataset of (scaled params, standardized trajectories)
+        On the device.
+
+    read : ReadingSimulator
+        Draws readings.
+
+    start : CFNO or tuple of (ndarray of shape (n_times,), PODNet or None)
+        An operator to go on from; or the times, and the trained direct part if any.
+
+    options : Operator
+        Sizes and switches.
+
+    training : Training
+        How to train.
+
+    seeds : (int, int)
+        Of the weights and of the batches.
+
+    verbose, device
+        As the estimators' parameters of these names.
+
+    Returns
+    -------
+    net : EstimatorNet
+        Trained.
+    """
+    weight_seed, batch_seed = seeds
+    switches = options.get_params()
+    dropout = {n: switches.pop(n) for n in ("observation_dropout", "params_dropout")}
+    if isinstance(start, CFNO):
+        make_module = partial(copy.deepcopy, start)
+    else:
+        times, pod = start
+        span = times[-1] - times[0]
+        grid = torch.as_tensor((times - times[0]) / (span or 1.0)).float()
+        n_params, n_channels = train.tensors[0].shape[1], train.tensors[1].shape[2]
+        make_module = partial(CFNO, grid, n_channels, n_params, pod=pod, **switches)
+    make_batches = partial(
+        ReadingBatches,
+        batch_size=training.batch_size,
+        read=read,
+        seed=batch_seed,
+        **dropout,
+    )
+    return fit_net(
+        make_module,
+        AbsoluteError,
+        make_batches,
+        train,
+        valid,
+        n_batches=math.ceil(len(train) / training.batch_size),
+        verbose=verbose,
+        desc="Training operator",
+        seed=weight_seed,
+        device=device,
+        **training._loop(),
+    )
+
+
+def fit_pod(train, n_basis, n_epochs, *, seed, verbose, device):
+    """Train the direct part of an operator, params to principal components.
+
+    Parameters
+    ----------
+    train : TensorDataset of (scaled params, standardized trajectories)
+        On the device; unknown entries count as the mean.
+
+    n_basis : int
+        Components.
+
+    n_epochs : int
+        Passes over the pairs.
+
+    seed, verbose, device
+        As in :func:`fit_operator`.
+
+    Returns
+    -------
+    net : EstimatorNet or None
+        Trained; None without components.
+    """
+    params, trajectories = (part.cpu().numpy() for part in train.tensors)
+    flat = np.nan_to_num(trajectories.reshape(len(trajectories), -1)).astype(float)
+    n_basis = min(n_basis, *flat.shape)
+    if n_basis == 0:
+        return None
+    pca = PCA(n_basis, random_state=seed).fit(flat)
+    batch_size = min(POD_BATCH, len(flat))
+    mean = pca.mean_.reshape(trajectories.shape[1:])
+    spread = np.sqrt(pca.explained_variance_)
+    tensors = (as_tensor(a, device) for a in (mean, pca.components_, spread))
+    return fit_net(
+        partial(PODNet, *tensors, params.shape[1]),
+        torch.nn.MSELoss,
+        partial(ShuffledBatches, batch_size=batch_size, seed=seed),
+        tensor_dataset(params, pca.transform(flat), device=device),
+        None,
+        lr=POD_LR,
+        max_epochs=n_epochs,
+        n_batches=math.ceil(len(flat) / batch_size),
+        patience=None,
+        callbacks=None,
+        verbose=verbose,
+        desc="Training direct part",
+        seed=seed,
+        device=device,
+    )
+
+
+class AbsoluteError(torch.nn.Module):
+    """Mean absolute error; entries that are not known (NaN) count as met."""
+
+    def forward(self, prediction, target):
+        """Return the mean; unknown targets have no error and no gradient."""
+        known = torch.where(target.isnan(), prediction, target)
+        return (prediction - known).abs().mean()

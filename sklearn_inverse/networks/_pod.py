@@ -1,0 +1,55 @@
+"""PODNet: trajectories straight from params, in a basis of principal components."""
+
+from torch import Tensor, nn
+
+from sklearn_inverse.networks._layers import Linear, linear
+
+__all__ = ["PODNet"]
+
+
+class PODNet(nn.Module):
+    """Params to coefficients of the principal components of the training trajectories.
+
+    An epoch costs a fiftieth of one of the operator beside which it stands.
+
+    Parameters
+    ----------
+    mean : Tensor of shape (n_times, n_channels)
+        Mean standardized trajectory.
+
+    basis : Tensor of shape (n_basis, n_times * n_channels)
+        Orthonormal rows.
+
+    spread : Tensor of shape (n_basis,)
+        Standard deviation of each coefficient over the training trajectories.
+
+    n_params : int
+        Number of params.
+
+    width : int, default=256
+        Width of the two hidden layers.
+    """
+
+    mean: Tensor
+
+    def __init__(self, mean, basis, spread, n_params: int, width: int = 256):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("basis", basis)
+        self.register_buffer("spread", spread)
+        self.linear = Linear(n_params, len(basis))
+        self.first = Linear(n_params, width)
+        self.second = Linear(width, width)
+        self.third = Linear(width, len(basis))
+
+    def forward(self, params: Tensor) -> Tensor:
+        """Return the coefficients (n_samples, n_basis) of the basis."""
+        centered = 2 * params - 1
+        h = nn.functional.silu(self.first(centered))
+        h = nn.functional.silu(self.second(h))
+        return self.spread * (self.third(h) + self.linear(centered))
+
+    def trajectory(self, params: Tensor, has_params: Tensor) -> Tensor:
+        """Return (n_samples, n_times, n_channels); the mean where params are unknown."""
+        deviation = linear(has_params * self(params), self.basis.T)
+        return self.mean + deviation.reshape(len(params), *self.mean.shape)
