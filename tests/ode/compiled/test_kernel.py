@@ -22,14 +22,14 @@ MIXED = ["-> A", "A -> B", "2 A + B -> 3 C", "B + C -> B + 0.5 A", "3 C -> B", "
 EXPLOSION = ["2 A -> 3 A"]
 
 
-def kernel_of(reactions, state_names=None):
-    used, made, _ = read_reactions(reactions, state_names)
+def kernel_of(reactions):
+    used, made, _ = read_reactions(reactions)
     return MassActionKernel(made - used, used.astype(int))
 
 
 KERNELS = {
-    "pollu": kernel_of(POLLU.reactions, POLLU.state_names),
-    "robertson": kernel_of(ROBERTSON.reactions, ROBERTSON.state_names),
+    "pollu": POLLU.kinetics.kernel(),
+    "robertson": ROBERTSON.kinetics.kernel(),
     "mixed": kernel_of(MIXED),
     "explosion": kernel_of(EXPLOSION),
 }
@@ -76,7 +76,7 @@ def test_agrees_with_radau(name):
     kernel, t, y0, params = draw(name, 4)
     got = solve(kernel, t, y0, params, rtol=1e-10)
     y0, params = torch.as_tensor(y0), torch.as_tensor(params)
-    want = solve_ivp(system.rhs, t, y0, params, method="radau5", rtol=1e-10)
+    want = solve_ivp(system.kinetics, t, y0, params, method="radau5", rtol=1e-10)
     assert (got["status"] == Status.SUCCESS).all()
     assert error(got["y"], want.y.numpy()) < 1e-8
 
