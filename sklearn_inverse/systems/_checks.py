@@ -123,9 +123,7 @@ def _check_derivatives(
         x * torch.as_tensor(rng.uniform(0.5, 1.5, x.shape), dtype=x.dtype)
         for x in points
     ]
-    pushed = push_tangents(lambda *xs: function(*xs), points, [d[None] for d in along])[
-        0
-    ]
+    (pushed,) = push_tangents(function, points, [d[None] for d in along])
     with torch.no_grad():
         differences = [
             function(*(x + h * d for x, d in zip(points, along)))
