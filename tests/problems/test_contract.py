@@ -1,14 +1,14 @@
 """Every system keeps the same contract: shapes, derivatives, invariants, reference."""
 
-import copy
 import pickle
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from scipy.integrate import solve_ivp
 
+from sklearn_inverse import ode
 from sklearn_inverse.problems import (
     grn,
     hires,
@@ -18,7 +18,6 @@ from sklearn_inverse.problems import (
     robertson,
     van_der_pol,
 )
-from sklearn_inverse.utils._scaling import ParamScaler
 
 SYSTEMS = {
     "pollu": pollu,
@@ -34,6 +33,9 @@ SYSTEMS = {
 }
 
 REFERENCES = SYSTEMS.keys() - {"grn-sigmoid", "grn-hill2"}
+COMPILED = sorted(
+    name for name in SYSTEMS if name.split("-")[0] not in ("van_der_pol", "grn")
+)
 
 
 @pytest.fixture(params=SYSTEMS)
@@ -43,13 +45,11 @@ def system(request):
 
 def random_batch(system, n_samples=5):
     """Draw times, states of the magnitude that the system visits, params in bounds."""
-    rng = np.random.default_rng(0)
-    unit = rng.uniform(size=(n_samples, system.n_params))
-    params = ParamScaler(system.bounds, scale=system.scale).to_physical(unit)
-    params = torch.as_tensor(params)
+    params = torch.as_tensor(system.prior.draw(n_samples, np.random.RandomState(0)))
     magnitude = system.initial_state(params).abs() + 1e-3
     if system.reference is not None:
         magnitude = magnitude + torch.as_tensor(system.reference.states).abs()
+    rng = np.random.default_rng(0)
     y = magnitude * torch.as_tensor(rng.uniform(-1, 1, size=magnitude.shape))
     return torch.as_tensor(rng.uniform(size=n_samples)), y, params
 
@@ -71,19 +71,30 @@ def assert_close(actual, expected, rtol):
 
 def test_names_and_sizes_agree(system):
     assert len(system.state_names) == system.n_states
-    assert len(system.channel_names) == system.n_channels
+    assert len(system.observable_names) == system.n_channels
     assert len(system.param_names) == system.n_params == len(system.bounds)
     assert len(system.times) == system.n_times
     assert system.invariants.shape[1] == system.n_states
-    for names in (system.state_names, system.param_names, system.channel_names):
+    for names in (system.state_names, system.param_names, system.observable_names):
         assert all(isinstance(name, str) for name in names)
 
 
 def test_units_are_stated_for_time_states_and_params(system):
-    assert {"time", "states", "params"} <= set(system.units)
-    for kind in ("states", "params"):
-        unit = system.units[kind]
-        assert isinstance(unit, str) or len(unit) == getattr(system, f"n_{kind}")
+    assert {"time", "states"} <= set(system.units)
+    assert "params" in system.units or set(system.param_names) <= set(system.units)
+
+
+def test_params_of_published_systems_have_their_published_priors():
+    for make in (pollu, hires, oregonator, van_der_pol):
+        system = make()
+        expected = np.outer(system.nominal, [0.5, 1.5])
+        np.testing.assert_allclose(system.bounds, expected, rtol=1e-12)
+        assert not system.prior.scaler.is_log.any()
+    np.testing.assert_allclose(
+        robertson().bounds, np.outer([0.04, 3e7, 1e4], [0.1, 10])
+    )
+    assert robertson().prior.scaler.is_log.all()
+    assert lotka_volterra().prior.scaler.is_log.all()
 
 
 def test_nominal_lies_strictly_inside_its_bounds(system):
@@ -117,11 +128,22 @@ def test_closed_form_jacobian_is_the_derivative_of_rhs(system):
     assert_close(system.jac(t, y, params), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("system", ["pollu", "robertson"], indirect=True)
-def test_closed_form_jacobian_by_params_is_the_derivative_of_rhs(system):
+@pytest.mark.parametrize("system", COMPILED, indirect=True)
+def test_rates_are_those_of_the_kinetics(system):
     t, y, params = random_batch(system)
+    rates = system.rates(params)
+    assert rates.shape == (len(params), system.kinetics.stoichiometry.shape[1])
+    assert_close(system.kinetics(t, y, rates), system.rhs(t, y, params), rtol=1e-13)
+    assert torch.equal(system.rates_initial(rates), system.initial_state(params))
     expected = autodiff(system.rhs, 2)(t, y, params)
-    assert_close(system.rhs.jac_params(t, y, params), expected, rtol=1e-10)
+    by_params = autodiff(lambda t, y, params: system.rates(params), 2)(t, y, params)
+    by_rates = system.kinetics.jac_params(t, y, rates)
+    assert_close(by_rates @ by_params, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS.keys() - COMPILED))
+def test_other_systems_have_no_kinetics(name):
+    assert SYSTEMS[name]().kinetics is None
 
 
 def test_single_precision_stays_single(system):
@@ -140,48 +162,91 @@ def test_invariants_do_not_change(system):
 
 
 @pytest.mark.parametrize("system", sorted(REFERENCES), indirect=True)
-def test_scipy_reproduces_the_reference(system):
-    params = torch.as_tensor(system.nominal)
-
-    def at_nominal(function):
-        def evaluate(t, y):
-            t = torch.tensor(t, dtype=torch.float64)
-            return per_sample(function)(t, torch.from_numpy(y), params).numpy()
-
-        return evaluate
-
-    solution = solve_ivp(
-        at_nominal(system.rhs),
-        (system.times[0], system.reference.time),
-        system.initial_state(params[None])[0].numpy(),
-        method="Radau",
-        jac=at_nominal(system.jac),
-        rtol=1e-8,
-        atol=1e-20,
-    )
-    np.testing.assert_allclose(solution.y[:, -1], system.reference.states, rtol=1e-7)
+def test_solver_reproduces_the_reference(system):
+    times = [system.times[0], system.reference.time]
+    params = torch.as_tensor(np.array(system.nominal))[None]
+    if system.kinetics is None:
+        y = ode.solve_ivp(
+            system.rhs, times, system.initial_state, params, jac=system.jac, rtol=1e-7
+        ).y
+    else:
+        rates = system.rates(params)
+        y = ode.solve_ivp(
+            system.kinetics, times, system.rates_initial, rates, rtol=1e-9
+        ).y
+    np.testing.assert_allclose(y[0, -1], system.reference.states, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "duplicate", [lambda s: pickle.loads(pickle.dumps(s)), copy.deepcopy]
-)
-def test_a_copy_computes_the_same_and_shares_nothing(system, duplicate):
-    twin = duplicate(system)
+def test_a_copy_computes_the_same(system):
+    twin = pickle.loads(pickle.dumps(system))
     t, y, params = random_batch(system)
     for derivative in ("rhs", "jac"):
         expected = getattr(system, derivative)(t, y, params)
         assert torch.equal(getattr(twin, derivative)(t, y, params), expected)
-        bound_to = getattr(getattr(twin, derivative), "__self__", None)
-        assert bound_to in (None, twin.rhs)
     assert repr(twin) == repr(system)
-    assert twin.bounds is not system.bounds
 
 
 def test_lotka_volterra_starts_from_its_params_when_they_are_unknown():
     system = lotka_volterra(unknown_initial_state=True, times=range(1900, 1921))
-    params = torch.as_tensor(system.nominal)[None] * torch.tensor([[1.0], [1.1]])
+    params = torch.as_tensor(np.array(system.nominal))[None] * torch.tensor(
+        [[1.0], [1.1]]
+    )
     assert torch.equal(system.initial_state(params), params[:, 4:])
+    assert system.rates(params) is params  # as the rates, so that no chain rule is due
     assert system.reference.time == 1920
+
+
+def test_lotka_volterra_takes_bounds_by_name_or_all_of_them():
+    by_name = lotka_volterra(bounds={"beta": (0.01, 0.1)})
+    rows = lotka_volterra().bounds
+    rows[1] = 0.01, 0.1
+    np.testing.assert_allclose(by_name.bounds, rows)
+    np.testing.assert_allclose(lotka_volterra(bounds=rows).bounds, rows)
+    # Elsewhere, the published values and the reference at them do not apply.
+    elsewhere = lotka_volterra(bounds={"alpha": (1.0, 4.0)})
+    np.testing.assert_allclose(elsewhere.nominal[0], 2.0)
+    assert elsewhere.reference is None
+    with pytest.raises(ValueError, match=r"one \(lower, upper\) row for each of"):
+        lotka_volterra(bounds=[[0.1, 1.0]])
+    with pytest.raises(ValueError, match=r"`bounds` may hold .*Got \['hare0'\]"):
+        lotka_volterra(bounds={"hare0": (1, 100)})
+
+
+def hires_by_hand(t, y, p):
+    binding = p.k_plus * y[5] * y[7]
+    bound = binding - (p.k2 + p.k_minus + p.k_star) * y[6]
+    return [
+        -p.k1 * y[0] + p.k2 * y[1] + p.k6 * y[2] + p.o_ks,
+        p.k1 * y[0] - (p.k2 + p.k3) * y[1],
+        -(p.k6 + p.k1) * y[2] + p.k2 * y[3] + p.k5 * y[4],
+        p.k3 * y[1] + p.k1 * y[2] - (p.k4 + p.k2) * y[3],
+        -(p.k1 + p.k5) * y[4] + p.k2 * (y[5] + y[6]),
+        -binding + p.k4 * y[3] + p.k1 * y[4] - p.k2 * y[5] + p.k_minus * y[6],
+        bound,
+        -bound,
+    ]
+
+
+def oregonator_by_hand(t, y, p):
+    return [
+        p.s * (y[1] + y[0] * (1 - p.q * y[0] - y[1])),
+        (y[2] - (1 + y[0]) * y[1]) / p.s,
+        p.w * (y[0] - y[2]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "equations"),
+    [(hires, hires_by_hand), (oregonator, oregonator_by_hand)],
+)
+def test_reactions_are_the_published_equations(make, equations):
+    system = make()
+    t, y, params = random_batch(system)
+    for i in range(len(params)):
+        p = SimpleNamespace(**dict(zip(system.param_names, params[i])))
+        expected = torch.stack(equations(t[i], y[i], p))
+        actual = system.rhs(t[i : i + 1], y[i : i + 1], params[i : i + 1])[0]
+        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_an_unknown_activation_is_refused():
