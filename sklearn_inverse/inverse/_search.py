@@ -214,15 +214,18 @@ class SearchInverter(BaseInverter):
         )
         return answer
 
-    def _judge(self, answer, objective, x, sample, status):
-        """Fill in what is known of the best coordinates of each sample."""
+    def _judge(self, answer, objective, x, sample, status, near=torch.inf):
+        """Fill in what is known of the best coordinates of each sample.
+
+        Params within ``near`` of a bound may lie on it as far as the readings tell.
+        """
         misfit, explained = objective.misfit(x, sample)
         lost = misfit.isnan()
         p = self.n_params_
         params = self.model_.param_scaler_.from_scaled(x[:, :p].cpu().numpy())
-        near = EDGE if objective.weighs_prior else 1e-6
-        low, high = objective.low[:p], objective.high[:p]
-        at_bound = (x[:, :p] - low < near) | (high - x[:, :p] < near)
+        edge = EDGE if objective.weighs_prior else 1e-9
+        away = torch.minimum(x[:, :p] - objective.low[:p], objective.high[:p] - x[:, :p])
+        at_bound = (away < edge) & ((away < near) | (edge < EDGE))
         self._set(
             answer,
             params=np.where(lost.cpu().numpy()[:, None], np.nan, params),
@@ -357,6 +360,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         stopped = (ends.status == InversionStatus.INTERRUPTED).any(dim=1)
         status = torch.where(stopped, int(InversionStatus.INTERRUPTED), status)
         start_misfit, _ = objective.misfit(start, everyone)
+        near = torch.zeros_like(best[:, : self.n_params_])
 
         sample, place = exists.nonzero().T
         n_iter = ends.n_iter
@@ -371,14 +375,15 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             center, covariance, spread = self._locate(modes, x, rows)
             weight = log_weight(value, spread)
             self._fill_modes(answer, sample, weight, center, covariance)
-            first = torch.full_like(value, torch.inf).new_full((n_samples,), torch.inf)
-            first = first.scatter_reduce(0, sample, value, "amin")
-            for row in rows[value <= first[sample]].tolist():
-                best[sample[row]] = x[row]
+            lowest = value.new_full((n_samples,), torch.inf)
+            lowest = lowest.scatter_reduce(0, sample, value, "amin")
+            at_best = value <= lowest[sample]
+            best[sample[at_best]] = x[at_best]
+            near[sample[at_best]] = 2 * self._scaled_std(modes, x, spread)[at_best]
             for name in ("n_forward", "n_linearized"):
                 counter = getattr(objective, name)
                 counter.index_add_(0, sample.cpu(), getattr(modes, name))
-        self._judge(answer, objective, best, everyone, status)
+        self._judge(answer, objective, best, everyone, status, near)
         lost = np.isnan(answer.misfit)
         answer.centers[lost], answer.covariances[lost] = np.nan, np.nan
         self._set(
@@ -453,6 +458,16 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         covariance = mixing @ spread[:, :p, :p].cpu().numpy() @ mixing.T
         params = prior.scaler.from_scaled(scaled)
         return prior.to_coordinate(params), covariance, spread
+
+    def _scaled_std(self, modes, x, spread):
+        """Return the standard deviations of scaled params, (n_rows, n_params)."""
+        p = self.n_params_
+        variance = spread[:, :p, :p]
+        if modes.weighs_prior:
+            slope = self.model_.prior_.standard_slope(x[:, :p].cpu().numpy())
+            back = torch.linalg.inv(torch.as_tensor(slope).to(x))
+            variance = back @ variance @ back.mT
+        return variance.diagonal(dim1=1, dim2=2).sqrt()
 
     @staticmethod
     def _fill_modes(answer, sample, weight, center, covariance):
