@@ -6,25 +6,105 @@ each sample and fine-tuned together with that sample's params.
 
 import contextlib
 import math
-from typing import NamedTuple
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import torch
 from scipy.optimize import minimize
+from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sklearn_inverse.collocation._local_operator import LocalOperator, Solution
+from sklearn_inverse.optim._levenberg_marquardt import damped_step, inside
 from sklearn_inverse.optim._soap import StackedAdam
+from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
-__all__ = ["FineTuned", "fine_tune", "pretrain"]
+__all__ = ["Bilevel", "FineTuned", "fine_tune", "pretrain"]
 
 CHECK_EVERY = 100  # steps between looks at which samples have settled
 # A longer memory than the network's: with a shorter one params circle where they end,
 # with AMSGrad's endless one they creep there.
 PARAM_BETAS = 0.9, 0.99
-MAX_MOVE = 0.01  # of the box: params that outrun the network spoil it for good
+MAX_MOVE = (
+    0.01  # of the prior's range: params that outrun the network spoil it for good
+)
+MAX_MOVE_NOISE = 0.1  # of the logarithm of an unknown noise, which no network follows
 FULL_SHARE = 0.2  # params that rest at smaller steps are at rest
-DAMPING = 1e-9  # of the Gauss–Newton Hessian's mean diagonal
+DAMPING = 1e-9  # of the Hessian's diagonal
+LR_PARAMS = {"gauss_newton": 0.1, "adam": 3e-3}
+LR_NET = {"soap": 1e-2, "adam": 1e-3}
+
+
+class Bilevel(BaseEstimator):
+    """How params and networks move, both at once.
+
+    Parameters
+    ----------
+    params_optimizer : {"gauss_newton", "adam"}, default="gauss_newton"
+        How the params move. "gauss_newton" knows which of them trade off, from the
+        network's derivatives by all of them; it moves none by more than 0.01 of the
+        prior's range per step. "adam", by the gradient alone, is the paper's.
+
+    lr_params : float, default=None
+        Initial step size of the params: a share of the step to where the readings are
+        met best ("gauss_newton"), or a step of scaled params ("adam"). If None, 0.1 or
+        3e-3. Params that outrun the network spoil it for good.
+
+    optimizer : {"soap", "adam"}, default="soap"
+        How the weights move. "adam" is the paper's, with AMSGrad. "soap" is Adam in the
+        eigenbasis of the gradients' mean squares: it reaches far lower residuals in as
+        many steps.
+
+    lr_net : float, default=None
+        Initial step size of the weights. If None, 1e-2 for "soap" and 1e-3 for "adam".
+        Both step sizes fall to zero along half a cosine.
+
+    lower_tol : float, default=0.01
+        While a sample's lower loss is above, its params slow down in proportion. ``inf``
+        lets them run.
+
+    max_iter : int, default=2000
+        Most steps.
+
+    tol : float, default=3e-4
+        A sample is done when no scaled param moves further in a hundred steps of full
+        size; while step sizes fall, so does ``tol``, to a fifth.
+
+    Examples
+    --------
+    >>> from sklearn_inverse.collocation import Bilevel
+    >>> Bilevel(params_optimizer="adam", optimizer="adam")  # as in the paper
+    Bilevel(optimizer='adam', params_optimizer='adam')
+    """
+
+    _parameter_constraints: dict = {
+        "params_optimizer": [StrOptions({"gauss_newton", "adam"})],
+        "lr_params": [Interval(Real, 0, None, closed="neither"), None],
+        "optimizer": [StrOptions({"soap", "adam"})],
+        "lr_net": [Interval(Real, 0, None, closed="neither"), None],
+        "lower_tol": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        params_optimizer="gauss_newton",
+        lr_params=None,
+        optimizer="soap",
+        lr_net=None,
+        lower_tol=0.01,
+        max_iter=2000,
+        tol=3e-4,
+    ):
+        self.params_optimizer = params_optimizer
+        self.lr_params = lr_params
+        self.optimizer = optimizer
+        self.lr_net = lr_net
+        self.lower_tol = lower_tol
+        self.max_iter = max_iter
+        self.tol = tol
 
 
 class FineTuned(NamedTuple):
@@ -32,11 +112,11 @@ class FineTuned(NamedTuple):
 
     Attributes
     ----------
-    theta : Tensor of shape (n_samples, n_params)
-        Unit params.
+    x : Tensor of shape (n_samples, n_free)
+        Scaled params, and whatever else the objective has for coordinates.
 
-    data_loss, operator_loss : Tensor of shape (n_samples,)
-        Upper and lower loss just before the last step.
+    loss : Tensor of shape (n_samples,)
+        Lower loss just before the last step.
 
     n_iter : Tensor of int of shape (n_samples,)
         Steps taken.
@@ -45,9 +125,8 @@ class FineTuned(NamedTuple):
         Whether the params had come to rest.
     """
 
-    theta: Tensor
-    data_loss: Tensor
-    operator_loss: Tensor
+    x: Tensor
+    loss: Tensor
     n_iter: Tensor
     settled: Tensor
 
@@ -58,7 +137,7 @@ def pretrain(
     solution: Solution,
     *,
     max_iter,
-    w_rgrad,
+    gradient_weight,
     progress=None,
 ) -> list[Tensor]:
     """Train one network at fixed params, on the equations and a known solution.
@@ -72,7 +151,7 @@ def pretrain(
         What is trained; take one in double precision.
 
     theta0 : Tensor of shape (1, n_params)
-        Unit params.
+        Scaled params.
 
     solution : Solution
         The solution at those params.
@@ -80,7 +159,7 @@ def pretrain(
     max_iter : int
         Most iterations.
 
-    w_rgrad : float
+    gradient_weight : float
         Weight of the residual's gradient.
 
     progress : callable, default=None
@@ -99,7 +178,8 @@ def pretrain(
     def loss_and_gradient(weights):
         load(weights)
         misfit = (operator.states(layers, tau, theta0) - states) / operator.scale
-        loss = operator.operator_loss(layers, theta0, w_rgrad) + misfit.square().mean()
+        loss = operator.operator_loss(layers, theta0, gradient_weight)
+        loss = loss + misfit.square().mean()
         gradient = torch.autograd.grad(loss.sum(), layers)
         return loss.item(), parameters_to_vector(gradient).double().cpu().numpy()
 
@@ -130,89 +210,65 @@ def pretrain(
 
 def fine_tune(
     operator: LocalOperator,
-    readings: Tensor,
-    weights: Tensor,
-    theta0: Tensor,
+    objective: Any,
+    start: Tensor,
     layers0: list[Tensor],
+    descent: Bilevel,
     *,
-    max_iter,
-    lr_net,
-    lr_params,
-    w_rgrad,
-    prior_precision=0.0,
-    max_loss=math.inf,
-    tol=0.0,
-    upper="gauss_newton",
-    rotate=True,
-    progress=None,
+    gradient_weight,
 ) -> FineTuned:
     """Fit params to readings and networks to the equations there, both at once.
 
     Parameters
     ----------
     operator : LocalOperator
-        Gives both losses.
+        Gives the lower loss.
 
-    readings, weights : Tensor of shape (n_samples, n_times, n_channels)
-        As for :meth:`LocalOperator.data_loss`.
+    objective : object
+        Gives the upper loss: ``linearize(x, sample) -> (value, gradient, hessian)`` or
+        ``gradient(x, sample) -> (value, gradient)``, through the networks whose weights
+        it finds in ``model.layers``; ``low``, ``high``, ``is_open`` bound the
+        coordinates, of which the first ``n_params`` are scaled params.
 
-    theta0 : Tensor of shape (1, n_params)
-        Unit params at which ``layers0`` were trained.
+    start : Tensor of shape (n_samples, n_free)
+        Coordinates, with the params at which ``layers0`` were trained; in double
+        precision, whatever that of the networks.
 
     layers0 : list of Tensor of shape (1, n_rows, n_columns)
         Pre-trained network.
 
-    max_iter : int
-        Most steps. Step sizes fall to zero along half a cosine.
+    descent : Bilevel
+        How to move. A KeyboardInterrupt ends the search with what was reached.
 
-    lr_net, lr_params : float
-        Initial step sizes; for "gauss_newton" the params' is a share of the step that
-        it proposes.
-
-    w_rgrad : float
+    gradient_weight : float
         Weight of the residual's gradient.
-
-    prior_precision : float, default=0.0
-        Of a normal prior around the middle of the box, in the upper loss.
-
-    max_loss : float, default=inf
-        Where the lower loss is above, the params go by so much less: never faster than
-        the network can follow.
-
-    tol : float, default=0.0
-        A sample is done when no param moves further in a hundred steps of full size; of
-        shorter ones, in proportion, but no less than a fifth.
-
-    upper : {"gauss_newton", "adam"}, default="gauss_newton"
-        How the params move.
-
-    rotate : bool, default=True
-        As for :class:`StackedAdam`.
-
-    progress : callable, default=None
-        Called as ``progress(n_done, theta, data_loss, operator_loss)`` with the samples
-        that are not done, a hundred steps apart. A KeyboardInterrupt, there or anywhere,
-        ends the search with what was reached.
 
     Returns
     -------
     result : FineTuned
-        One row per sample, in the order of the readings.
+        One row per sample.
     """
-    search = _Search(operator, readings, weights, theta0, layers0)
-    search.set_options(w_rgrad, prior_precision, max_loss)
-    search.start(upper, lr_params, lr_net, rotate)
+    search = _Search(operator, objective, start, layers0, descent, gradient_weight)
+    max_iter, tol = descent.max_iter, descent.tol
     with contextlib.suppress(KeyboardInterrupt), torch.no_grad():
         for n_done in range(1, max_iter + 1):
             share = 0.5 * (1 + math.cos(math.pi * n_done / (max_iter + 1)))
             search.step(share)
-            if n_done % CHECK_EVERY == 0:
-                if progress is not None:
-                    progress(n_done, search.now.theta, *search.now.losses)
-                if search.drop_settled(tol * max(share, FULL_SHARE)) == 0:
-                    break
+            is_look = n_done % CHECK_EVERY == 0
+            if is_look and search.drop_settled(tol * max(share, FULL_SHARE)) == 0:
+                break
     search.record(settled=False)
     return search.result
+
+
+class _UnderWay(NamedTuple):
+    """Samples under way, one per row, and the steps that they have taken."""
+
+    rows: Tensor
+    x: Tensor
+    loss: Tensor
+    layers: list[Tensor]
+    n_done: int
 
 
 class _Search:
@@ -222,118 +278,85 @@ class _Search:
     the samples as they were before the step, or after it.
     """
 
-    def __init__(self, operator, readings, weights, theta0, layers0):
-        n_samples = len(readings)
-        self.operator = operator
-        nan = theta0.new_full((n_samples,), math.nan)
-        rows = torch.arange(n_samples, device=theta0.device)
-        self.now = _UnderWay(
-            rows=rows,
-            readings=readings,
-            weights=weights,
-            theta=theta0.repeat(n_samples, 1),
-            layers=[x.repeat(n_samples, 1, 1) for x in layers0],
-            losses=(nan, nan),
-            n_done=0,
-        )
-        self.last_theta = self.now.theta
-        self.result = FineTuned(
-            self.now.theta.clone(),
-            nan.clone(),
-            nan.clone(),
-            torch.zeros_like(rows),
-            torch.zeros_like(rows, dtype=torch.bool),
-        )
-
-    def set_options(self, w_rgrad, prior_precision, max_loss):
-        self.w_rgrad, self.prior_precision = w_rgrad, prior_precision
-        self.max_loss = max_loss
-
-    def start(self, upper, lr_params, lr_net, rotate):
-        rules = {"gauss_newton": _GaussNewton, "adam": _Adam}
-        self.upper = rules[upper](
-            self.operator, self.prior_precision, self.now.theta, lr_params
-        )
-        self.lower = StackedAdam(self.now.layers, lr_net, rotate=rotate)
+    def __init__(self, operator, objective, start, layers0, descent, gradient_weight):
+        self.operator, self.objective = operator, objective
+        self.max_loss, self.gradient_weight = descent.lower_tol, gradient_weight
+        rows = torch.arange(len(start), device=start.device)
+        loss = torch.full_like(start[:, 0], math.nan)
+        layers = [layer.repeat(len(start), 1, 1) for layer in layers0]
+        self.now = _UnderWay(rows, start, loss, layers, 0)
+        self.last_x = start
+        zeros = torch.zeros_like(rows)
+        self.result = FineTuned(start.clone(), loss.clone(), zeros, zeros.bool())
+        kind, lr = descent.params_optimizer, descent.lr_params
+        rule = _GaussNewton if kind == "gauss_newton" else _Adam
+        self.upper = rule(objective, start, LR_PARAMS[kind] if lr is None else lr)
+        kind, lr = descent.optimizer, descent.lr_net
+        lr = LR_NET[kind] if lr is None else lr
+        self.lower = StackedAdam(layers, lr, rotate=kind == "soap")
 
     def step(self, share):
         """Take one step of both levels, each from where both were before it."""
-        now = self.now
-        upper_loss, move = self.upper.step(now, share)
+        now, objective = self.now, self.objective
+        objective.model.layers = now.layers
+        move = self.upper.move(now.x, now.rows, share)
+        theta = now.x[:, : objective.n_params].to(now.layers[0])
         with torch.enable_grad():
             layers = [x.detach().requires_grad_() for x in now.layers]
-            lower_loss = self.operator.operator_loss(layers, now.theta, self.w_rgrad)
-            gradients = torch.autograd.grad(lower_loss.sum(), layers)
-        lower_loss = lower_loss.detach()
+            loss = self.operator.operator_loss(layers, theta, self.gradient_weight)
+            gradients = torch.autograd.grad(loss.sum(), layers)
+        loss = loss.detach().double()
         moves = self.lower.moves(gradients, share)
-        trust = (self.max_loss / lower_loss).clamp(max=1)[:, None]
-        self.now = now._replace(
-            # Clamped, not squashed: an estimate may lie on the wall and leave it again,
-            # and the network never sees params that the box excludes.
-            theta=(now.theta + trust * move).clamp(0, 1),
+        trust = (self.max_loss / loss).clamp(max=1).nan_to_num(0.0)[:, None]
+        self.now = _UnderWay(
+            now.rows,
+            # Cut, not squashed: an estimate may lie on a bound and leave it again, and
+            # the network never sees params that the prior excludes.
+            x=inside(now.x, trust * move, objective),
+            loss=loss,
             layers=[x + dx for x, dx in zip(now.layers, moves)],
-            losses=(upper_loss, lower_loss),
             n_done=now.n_done + 1,
         )
 
     def drop_settled(self, tol):
         """Go on with the samples that moved further than tol; return how many."""
-        moving = (self.now.theta - self.last_theta).abs().amax(dim=1) > tol
+        now = self.now
+        moved = (now.x - self.last_x)[:, : self.objective.n_params].abs().amax(dim=1)
+        moving = moved > tol
         if not moving.all():
-            self.record(~moving)
-            self.now = self.now.keep(moving)
+            # A network that has diverged leaves its params where they are.
+            self.record(~moving & now.loss.isfinite())
+            self.now = _UnderWay(
+                *(part[moving] for part in now[:3]),
+                layers=[layer[moving] for layer in now.layers],
+                n_done=now.n_done,
+            )
             self.upper.keep(moving)
             self.lower.keep(moving)
-        self.last_theta = self.now.theta
+        self.last_x = self.now.x
         return len(self.now.rows)
 
     def record(self, settled):
         """Write the samples under way to the result; ``settled`` ones for good."""
         now = self.now
-        found = now.theta, *now.losses, now.n_done, settled
-        for everywhere, here in zip(self.result, found):
+        for everywhere, here in zip(
+            self.result, (now.x, now.loss, now.n_done, settled)
+        ):
             everywhere[now.rows] = here
-
-
-class _UnderWay(NamedTuple):
-    """Samples under way, one per row, and the steps that they have taken."""
-
-    rows: Tensor
-    readings: Tensor
-    weights: Tensor
-    theta: Tensor
-    layers: list[Tensor]
-    losses: tuple[Tensor, Tensor]
-    n_done: int
-
-    def keep(self, rows):
-        """Return some of the samples."""
-        return _UnderWay(
-            *(x[rows] for x in self[:4]),
-            layers=[x[rows] for x in self.layers],
-            losses=tuple(x[rows] for x in self.losses),
-            n_done=self.n_done,
-        )
 
 
 class _Adam:
     """Steps of the params down the gradient of the upper loss, each of its own size."""
 
-    def __init__(self, operator, prior_precision, theta, lr):
-        self.operator, self.prior_precision = operator, prior_precision
-        self.rule = StackedAdam([theta[..., None]], lr, rotate=False, betas=PARAM_BETAS)
+    def __init__(self, objective, x, lr):
+        self.objective = objective
+        self.rule = StackedAdam([x[..., None]], lr, rotate=False, betas=PARAM_BETAS)
 
-    def step(self, now, share):
-        """Return the upper loss and how to move."""
-        with torch.enable_grad():
-            theta = now.theta.clone().requires_grad_()
-            # ∂L_dat/∂θ goes through the input θ only: the layers carry no gradient.
-            loss = self.operator.data_loss(
-                now.layers, theta, now.readings, now.weights, self.prior_precision
-            )
-            (gradient,) = torch.autograd.grad(loss.sum(), theta)
+    def move(self, x, rows, share):
+        # dL/dθ goes through the network's input θ only: its weights carry no gradient.
+        _, gradient = self.objective.gradient(x, rows)
         (move,) = self.rule.moves([gradient[..., None]], share)
-        return loss.detach(), move[..., 0]
+        return move[..., 0]
 
     def keep(self, rows):
         self.rule.keep(rows)
@@ -345,33 +368,21 @@ class _GaussNewton:
     The Jacobian goes through the network's input θ, as Adam's gradient does.
     """
 
-    def __init__(self, operator, prior_precision, theta, lr):
-        self.operator, self.prior_precision, self.lr = operator, prior_precision, lr
+    def __init__(self, objective, x, lr):
+        self.objective, self.lr = objective, lr
 
-    def step(self, now, share):
-        """Return the upper loss and how to move."""
-        channels, jacobian = self.operator.linearize(now.layers, now.theta)
-        misfit = (now.weights * (channels - now.readings)).flatten(1).double()
-        # Weights may be 1e20: in single precision their squares overflow.
-        jacobian = (now.weights[:, None] * jacobian).flatten(2).double()
-        centerd = now.theta.double() - 0.5
-        gradient = (jacobian @ misfit[..., None])[..., 0]
-        gradient = gradient + self.prior_precision * centerd
-        hessian = jacobian @ jacobian.mT
-        # Against the wall, the others go on as if there were no such param.
-        held = (now.theta <= 0) & (gradient > 0) | (now.theta >= 1) & (gradient < 0)
-        gradient = gradient.masked_fill(held, 0.0)
-        hessian = hessian.masked_fill(held[:, None] | held[..., None], 0.0)
-        size = hessian.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None]
-        floor = self.prior_precision + (DAMPING * size).clamp(min=1e-300)
-        hessian = hessian + torch.diag_embed(floor.expand_as(gradient) + held)
-        move = -share * self.lr * torch.linalg.solve(hessian, gradient)
-        length = move.abs().amax(dim=1, keepdim=True)
-        move = move * (MAX_MOVE / length.clamp(min=1e-300)).clamp(max=1)
-        n_readings = (now.weights > 0).sum(dim=(1, 2)).clamp(min=1)
-        prior = self.prior_precision * centerd.square().sum(dim=1)
-        loss = (misfit.square().sum(dim=1) + prior) / n_readings
-        return loss.to(now.theta), move.to(now.theta)
+    def move(self, x, rows, share):
+        objective, p = self.objective, self.objective.n_params
+        _, gradient, hessian = objective.linearize(x, rows)
+        # Against a bound, the others go on as if there were no such param.
+        held = (x <= objective.low) & (gradient > 0)
+        held |= (x >= objective.high) & (gradient < 0)
+        damping = torch.full_like(gradient[:, 0], DAMPING)
+        move = share * self.lr * damped_step(gradient, hessian, held, damping)
+        length = move[:, :p].abs().amax(dim=1, keepdim=True)
+        by_params = move[:, :p] * (MAX_MOVE / length.clamp(min=1e-300)).clamp(max=1)
+        by_noise = move[:, p:].clamp(-MAX_MOVE_NOISE, MAX_MOVE_NOISE)
+        return torch.cat([by_params, by_noise], dim=1)
 
     def keep(self, rows):
         """Nothing is remembered."""

@@ -5,9 +5,8 @@ residual's derivative by θ vanishes as well, at all params nearby:
 
 .. math::
 
-    r &= u_t - f(t, u, \theta), \qquad
-    L_{LO} = \overline{|r|^2} + w \, \overline{\textstyle\sum_j |dr/d\theta_j|^2} \\
-    L_{dat} &= \overline{|h(u(t_{obs}, \theta)) - y|^2}
+    r = u_t - f(t, u, \theta), \qquad
+    L_{LO} = \overline{|r|^2} + w \, \overline{\textstyle\sum_j |dr/d\theta_j|^2}
 
 (Zhang, Liu and Lowengrub, "BiLO: bilevel local operator learning for PDE inverse
 problems", J. Comput. Phys., 2026), and the same for the errors that r leads to, see
@@ -19,23 +18,91 @@ sample and depends on that sample alone.
 
 import math
 import threading
-import warnings
-from functools import cache, partial
+from functools import partial
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from sklearn_inverse.collocation._time_scale import TimeScale
 from sklearn_inverse.networks._stacked_mlp import StackedMLP
+from sklearn_inverse.ode._rhs import rowwise_jacobian
 from sklearn_inverse.systems import ODESystem
-from sklearn_inverse.utils._scaling import ParamScaler
+from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
-__all__ = ["LocalOperator", "Solution"]
-
+__all__ = ["LocalNetwork", "LocalOperator", "Solution"]
 
 one_at_a_time = threading.RLock()  # torch has one dual level, for all threads
+
+
+class LocalNetwork(BaseEstimator):
+    """Network that stands for the solution, and where it is asked to solve.
+
+    Parameters
+    ----------
+    width : int, default=32
+        Neurons per layer.
+
+    n_layers : int, default=2
+        Layers of tanh neurons.
+
+    n_collocation : int, default=51
+        Times at which the residual is to vanish, evenly spread on the time scale.
+
+    time_scale : {"linear", "log"}, default="linear"
+        "log" spreads the start out, for systems with a fast transient.
+
+    onset : float, default=None
+        Time up to which a logarithmic scale is about linear. If None, a hundredth of the
+        first interval between output times.
+
+    train_embedding : bool, default=False
+        Whether the first layer's weights for the params are trained too.
+
+    Examples
+    --------
+    >>> from sklearn_inverse.collocation import LocalNetwork
+    >>> LocalNetwork(time_scale="log", onset=1e-3)
+    LocalNetwork(onset=0.001, time_scale='log')
+    """
+
+    _parameter_constraints: dict = {
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "n_layers": [Interval(Integral, 1, None, closed="left")],
+        "n_collocation": [Interval(Integral, 2, None, closed="left")],
+        "time_scale": [StrOptions({"linear", "log"})],
+        "onset": [Interval(Real, 0, None, closed="neither"), None],
+        "train_embedding": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        width=32,
+        n_layers=2,
+        n_collocation=51,
+        time_scale="linear",
+        onset=None,
+        train_embedding=False,
+    ):
+        self.width = width
+        self.n_layers = n_layers
+        self.n_collocation = n_collocation
+        self.time_scale = time_scale
+        self.onset = onset
+        self.train_embedding = train_embedding
+
+    def make_time_scale(self, times) -> TimeScale:
+        """Return the time scale for given output times."""
+        return TimeScale(times, self.time_scale, self.onset)
+
+    def collocate(self, times) -> np.ndarray:
+        """Return the times at which the residual is to vanish."""
+        scale = self.make_time_scale(times)
+        return scale.to_time(np.linspace(0.0, 1.0, self.n_collocation))
 
 
 class Solution(NamedTuple):
@@ -78,31 +145,27 @@ class LocalOperator:
     the rates taken along the given solution and kept: any would do, for e vanishes where
     r does, but the better they are the better the loss is conditioned.
 
+    Here θ are scaled params. Those that only the noise uses do not reach the network.
+
     Parameters
     ----------
     system : ODESystem
         The equations and the instrument.
 
-    scaler : ParamScaler
-        Unit box of θ.
-
     solution : Solution
         States at the params where the search starts, for the scales.
 
-    width, n_layers, train_embedding, seed : object
-        As for :class:`StackedMLP`.
+    network : LocalNetwork
+        Sizes, and where the residual is asked to vanish.
 
-    n_collocation : int
-        Points at which the residual is asked to vanish, evenly spread in τ.
-
-    time_scale : TimeScale
-        The map τ.
-
-    w_error : float, default=1.0
+    error_weight : float, default=1.0
         Weight of the errors in the lower loss.
 
+    seed : int, default=0
+        Of the network's random start.
+
     dtype, device : torch.dtype, torch.device, default=torch.float32, "cpu"
-        Of all tensors here.
+        Of the network, its residuals and losses.
 
     Attributes
     ----------
@@ -113,120 +176,91 @@ class LocalOperator:
     def __init__(
         self,
         system: ODESystem,
-        scaler: ParamScaler,
         solution: Solution,
+        network: LocalNetwork,
         *,
-        width,
-        n_layers,
-        n_collocation,
-        time_scale,
-        w_error=1.0,
-        train_embedding=False,
+        error_weight=1.0,
         seed=0,
         dtype=torch.float32,
         device="cpu",
     ):
-        load_forward_mode()
-        self.system, self.scaler, self.time_scale = system, scaler, time_scale
+        self.system, self.scaler = system, system.prior.scaler
+        self.error_weight = error_weight
+        self.time_scale = network.make_time_scale(system.times)
         self._options = {"dtype": dtype, "device": device}
         self.net = StackedMLP(
             system.n_params,
             system.n_states,
-            width=width,
-            n_layers=n_layers,
-            train_embedding=train_embedding,
+            width=network.width,
+            n_layers=network.n_layers,
+            train_embedding=network.train_embedding,
+            idle=noise_only(system, solution),
             seed=seed,
             **self._options,
         )
         scale = state_scale(solution.states)
-        tau = np.linspace(0.0, 1.0, n_collocation)
-        t, rate = time_scale.to_time(tau), time_scale.rate(time_scale.to_time(tau))
+        t = network.collocate(system.times)
+        rate = self.time_scale.rate(t)
         diagonal = diagonal_jacobian(system, solution, t)
         stiffness = rate[:, None] + np.abs(diagonal)
-        self.scale = self._tensor(scale)
-        self.tau, self.t = self._tensor(tau), self._tensor(t)
+        self.scale, self.t = self._tensor(scale), self._tensor(t)
+        self.tau = self._tensor(np.linspace(0.0, 1.0, len(t)))
         # Both halves of the residual, u_t and f, divided by its size.
         self._slope_weight = self._tensor(rate[:, None] / stiffness)
         self._rhs_scale = self._tensor(scale * stiffness)
         error = error_of_residual(t, np.maximum(-diagonal, 0.0))
-        self.w_error = w_error
         self._error_of_residual = self._tensor(error * stiffness.T[:, None])
-        self._tau_out = self._tensor(time_scale.to_unit(system.times))
+        self._tau_out = self._tensor(self.time_scale.to_unit(system.times))
 
     def states(self, layers, tau: Tensor, theta: Tensor) -> Tensor:
-        """Return u at normalized times, (n_samples, n_points, n_states)."""
-        start = self.system.initial_state(self.scaler.to_physical_tensor(theta))
-        growth = tau[:, None] * self.net.value(layers, tau, theta)
+        """Return u at normalized times, (n_samples, n_points, n_states).
+
+        In the precision of θ, whatever that of the network.
+        """
+        start = self.system.initial_state(self.scaler.from_scaled_tensor(theta))
+        growth = tau[:, None] * self.net.value(layers, tau, theta.to(tau))
         return start[:, None] + self.scale * growth
 
-    def channels(self, layers, theta: Tensor) -> Tensor:
-        """Return what is measured, (n_samples, n_times, n_channels)."""
+    def observables(self, layers, theta: Tensor) -> Tensor:
+        """Return what is measured, (n_samples, n_times, n_channels), as :meth:`states`."""
         u = self.states(layers, self._tau_out, theta)
-        return self.system.channels(u, self.scaler.to_physical_tensor(theta))
+        return self.system.observables(u, self.scaler.from_scaled_tensor(theta))
 
     def linearize(self, layers, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what is measured and its derivative by the unit params, W held fixed.
+        """Return what is measured and its derivative by θ, W held fixed.
 
         Returns
         -------
-        channels : Tensor of shape (n_samples, n_times, n_channels)
-            As of :meth:`channels`.
+        observables : Tensor of shape (n_samples, n_times, n_channels)
+            As of :meth:`observables`.
 
-        jacobian : Tensor of shape (n_samples, n_params, n_times, n_channels)
-            Derivative by each param.
+        jacobian : Tensor of shape (n_samples, n_times, n_channels, n_params)
+            Derivative by each scaled param.
         """
-        net, net_by_params = self.net.linearize(layers, self._tau_out, theta)
-        params, directions, start, start_by_params = self._at(theta)
-        growth = self.scale * self._tau_out[:, None]
+        tau = self._tau_out
+        net, net_by_params = self.net.linearize(layers, tau, theta.to(tau))
+        params, slope, start, start_by_params = self._at(theta)
+        growth = self.scale * tau[:, None]
         u = start[:, None] + growth * net
         u_params = start_by_params[:, :, None] + growth * net_by_params
-        if self.system.observe is None:
-            return u, u_params
-        n_samples, p = theta.shape
-        channels, jacobian = _push(
-            self.system.channels,
-            (u.repeat_interleave(p, dim=0), u_params.flatten(0, 1)),
-            (params.repeat_interleave(p, dim=0), directions.flatten(0, 1)),
-        )
-        return channels[::p], jacobian.unflatten(0, (n_samples, p))
+        slope = slope[:, None, None]
+        by_own = u_params.movedim(1, -1) / slope
+        jacobian = slope * self.system.observable_sensitivities(u, params, by_own)
+        return self.system.observables(u, params), jacobian
 
-    def data_loss(
-        self, layers, theta, readings, weights, prior_precision=0.0
-    ) -> Tensor:
-        """Return the upper loss: mean of squared weighted misfits, (n_samples,).
-
-        Parameters
-        ----------
-        layers : list of Tensor
-            Weights of the networks.
-
-        theta : Tensor of shape (n_samples, n_params)
-            Unit params.
-
-        readings, weights : Tensor of shape (n_samples, n_times, n_channels)
-            What was measured, and one over its scale; both zero where nothing was.
-
-        prior_precision : float, default=0.0
-            Of a normal prior around the middle of the box; its share is added.
-        """
-        # Differences of numbers near 1e-18 are weighted before they are squared.
-        misfit = weights * (self.channels(layers, theta) - readings)
-        n_readings = (weights > 0).sum(dim=(1, 2)).clamp(min=1)
-        prior = prior_precision * (theta - 0.5).square().sum(dim=1)
-        return (misfit.square().sum(dim=(1, 2)) + prior) / n_readings
-
-    def operator_loss(self, layers, theta, w_rgrad) -> Tensor:
+    def operator_loss(self, layers, theta, gradient_weight) -> Tensor:
         """Return the lower loss: residual, its gradient by θ, errors; (n_samples,)."""
         residual, gradient = self.residual(layers, theta)
-        rows = torch.cat([residual[:, None], math.sqrt(w_rgrad) * gradient], dim=1)
+        gradient = math.sqrt(gradient_weight) * gradient
+        rows = torch.cat([residual[:, None], gradient], dim=1)
         loss = rows.square().sum(dim=(1, 2, 3))
-        if self.w_error > 0:
+        if self.error_weight > 0:
             errors = torch.einsum("sij,npjs->npis", self._error_of_residual, rows)
-            loss = loss + self.w_error * errors.square().sum(dim=(1, 2, 3))
+            loss = loss + self.error_weight * errors.square().sum(dim=(1, 2, 3))
         return loss / len(self.tau)
 
     def residual(self, layers, theta) -> tuple[Tensor, Tensor]:
-        """Return the scaled residual and its total derivative by the unit params.
+        """Return the scaled residual and its total derivative by θ.
 
         Returns
         -------
@@ -238,33 +272,26 @@ class LocalOperator:
         """
         tau = self.tau[:, None]
         net = self.net.jet(layers, self.tau, theta)
-        params, directions, start, start_by_params = self._at(theta)
+        params, slope, start, start_by_params = self._at(theta)
         u = start[:, None] + self.scale * tau * net.value
         u_params = start_by_params[:, :, None] + self.scale * tau * net.by_params
-        f, f_params = self._rhs(u, params, u_params, directions)
-        slope, slope_params = (
-            net.value + tau * net.by_time,
-            net.by_params + tau * net.mixed,
-        )
-        residual = self._slope_weight * slope - f / self._rhs_scale
-        gradient = self._slope_weight * slope_params - f_params / self._rhs_scale
+        f, f_params = self._rhs(u, params, u_params, torch.diag_embed(slope))
+        u_t = net.value + tau * net.by_time
+        u_t_params = net.by_params + tau * net.mixed
+        residual = self._slope_weight * u_t - f / self._rhs_scale
+        gradient = self._slope_weight * u_t_params - f_params / self._rhs_scale
         return residual, gradient
 
     def _at(self, theta):
-        """Return the params and u0, and the derivatives of both by the unit params.
-
-        The derivatives have the shape (n_samples, n_params, …).
-        """
+        """Return the params, dk/dθ, u0, and du0/dθ of shape (n_samples, n_params, …)."""
         n_samples, p = theta.shape
-        params, slope = _push(
-            self.scaler.to_physical_tensor, (theta, torch.ones_like(theta))
-        )
-        directions = torch.diag_embed(slope)
+        params = self.scaler.from_scaled_tensor(theta)
+        slope = self.scaler.slope_tensor(params)
         start, tangents = _push(
             self.system.initial_state,
-            (params.repeat_interleave(p, dim=0), directions.flatten(0, 1)),
+            (params.repeat_interleave(p, 0), torch.diag_embed(slope).flatten(0, 1)),
         )
-        return params, directions, start[::p], tangents.unflatten(0, (n_samples, p))
+        return params, slope, start[::p], tangents.unflatten(0, (n_samples, p))
 
     def _rhs(self, u, params, u_params, directions):
         """Return f and df/dθ_j, total derivatives along the states' own."""
@@ -289,18 +316,26 @@ class LocalOperator:
 
 def _push(function, *inputs):
     """Return the function and its derivative, from pairs of inputs and directions."""
-    with one_at_a_time, forward_ad.dual_level():
-        duals = (forward_ad.make_dual(*pair) for pair in inputs)
+    with one_at_a_time, forward_ad.dual_level() as level:
+        # Not forward_ad.make_dual, which first compiles rules that are not needed here,
+        # and warns of its own deprecations meanwhile (torch 2.13: jit.script).
+        duals = (torch._make_dual(*pair, level=level) for pair in inputs)
         value, pushed = forward_ad.unpack_dual(function(*duals))
     return value, torch.zeros_like(value) if pushed is None else pushed
 
 
-@cache
-def load_forward_mode():
-    """Let torch load its rules for tangents, which warns of its own deprecations."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch 2.13: jit.script
-        _push(torch.sin, (torch.zeros(1), torch.ones(1)))
+def noise_only(system, solution):
+    """Return which params only the noise uses, of shape (n_params,)."""
+    named = [name in system.noise.param_names for name in system.param_names]
+    if not any(named):
+        return torch.tensor(named)
+    t, y = torch.as_tensor(solution.times), torch.as_tensor(solution.states)
+    params = torch.as_tensor(solution.params).expand(len(t), -1)
+    by_params = [
+        rowwise_jacobian(function, params).abs().sum(dim=(0, 1))
+        for function in (system.initial_state, lambda p: system.rhs(t, y, p))
+    ]
+    return torch.tensor(named) & (sum(by_params) == 0)
 
 
 def state_scale(states):
@@ -318,15 +353,11 @@ def diagonal_jacobian(system, solution, t):
     """Return ∂f_i/∂u_i along a solution at times t, (n_times, n_states)."""
     y = np.stack([np.interp(t, solution.times, y) for y in solution.states.T], axis=1)
     n_times, n_states = y.shape
-    params = torch.as_tensor(solution.params).expand(n_times, n_states, -1)
-    eye = torch.eye(n_states, dtype=torch.float64).expand(n_times, -1, -1)
-
-    def rhs(states):
-        time = torch.as_tensor(t).repeat_interleave(n_states)
-        return system.rhs(time, states, params.flatten(0, 1))
-
+    params = torch.as_tensor(solution.params).expand(n_times * n_states, -1)
+    time = torch.as_tensor(t).repeat_interleave(n_states)
     states = torch.as_tensor(y).repeat_interleave(n_states, dim=0)
-    _, columns = _push(rhs, (states, eye.flatten(0, 1)))
+    axes = torch.eye(n_states, dtype=states.dtype).repeat(n_times, 1)
+    _, columns = _push(lambda y: system.rhs(time, y, params), (states, axes))
     jacobian = columns.unflatten(0, (n_times, n_states))
     return jacobian.diagonal(dim1=1, dim2=2).numpy()
 

@@ -12,7 +12,7 @@ __all__ = ["Jet", "StackedMLP"]
 
 
 class Jet(NamedTuple):
-    """A function of normalized time and unit params, with its exact derivatives.
+    """A function of normalized time and scaled params, with its exact derivatives.
 
     Attributes
     ----------
@@ -51,6 +51,9 @@ class StackedMLP:
     train_embedding : bool
         Whether R is among the weights.
 
+    idle : Tensor of bool of shape (n_params,)
+        Params on which the networks do not depend.
+
     seed : int
         Of the random start.
 
@@ -66,6 +69,7 @@ class StackedMLP:
         width,
         n_layers,
         train_embedding,
+        idle,
         seed,
         dtype,
         device,
@@ -82,6 +86,7 @@ class StackedMLP:
         ]
         self._generator = generator(seed)
         self._options = {"dtype": dtype, "device": device}
+        self._used = (~idle[:, None]).to(**self._options)
         self.embedding = self._uniform((n_params, width), n_params)
 
     def initial_layers(self) -> list[Tensor]:
@@ -93,10 +98,8 @@ class StackedMLP:
 
     def value(self, layers, tau: Tensor, theta: Tensor) -> Tensor:
         """Return N of shape (n_samples, n_points, n_outputs)."""
-        embedding, (w, b), *rest = self._pairs(layers)
-        h = (
-            (2 * tau - 1)[:, None] * w + b + (2 * theta - 1)[:, None] @ embedding
-        ).tanh()
+        _, _, z, rest = self._first(layers, tau, theta)
+        h = z.tanh()
         for w, b in rest[:-1]:
             h = torch.baddbmm(b, h, w).tanh()
         w, b = rest[-1]
@@ -104,9 +107,8 @@ class StackedMLP:
 
     def linearize(self, layers, tau: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Return N and its derivatives by each θ, (n_samples, n_params, n_points, …)."""
-        embedding, (w, b), *rest = self._pairs(layers)
+        embedding, _, z, rest = self._first(layers, tau, theta)
         n_rows, n_points = 1 + self.n_params, len(tau)
-        z = (2 * tau - 1)[:, None] * w + b + (2 * theta - 1)[:, None] @ embedding
         h = z.tanh()[:, None]
         h = torch.cat([h, (1 - h * h) * 2 * embedding.unsqueeze(-2)], dim=1)
         for i, (w, b) in enumerate(rest):
@@ -123,9 +125,8 @@ class StackedMLP:
 
         They are pushed through the layers together: four kinds of rows in one product.
         """
-        embedding, (w, b), *rest = self._pairs(layers)
+        embedding, w, z, rest = self._first(layers, tau, theta)
         p, n_points = self.n_params, len(tau)
-        z = (2 * tau - 1)[:, None] * w + b + (2 * theta - 1)[:, None] @ embedding
         h = self._first_tanh(z[:, None], 2 * w[:, None], 2 * embedding.unsqueeze(-2))
         for i, (w, b) in enumerate(rest):
             z = torch.bmm(h.flatten(1, 2), w).unflatten(1, (2 + 2 * p, n_points))
@@ -133,12 +134,15 @@ class StackedMLP:
             h = self._tanh(z) if i < len(rest) - 1 else z
         return Jet(h[:, 0], h[:, 1], h[:, 2 : 2 + p], h[:, 2 + p :])
 
-    def _pairs(self, layers):
-        """Return the embedding, then weight and bias of each layer."""
+    def _first(self, layers, tau, theta):
+        """Return the embedding, the weights of time, what both make, all other pairs."""
         embedding = self.embedding
         if self.train_embedding:
             embedding, *layers = layers
-        return embedding, *zip(layers[::2], layers[1::2])
+        embedding = embedding * self._used
+        (w, b), *rest = zip(layers[::2], layers[1::2])
+        z = (2 * tau - 1)[:, None] * w + b + (2 * theta - 1)[:, None] @ embedding
+        return embedding, w, z, rest
 
     @staticmethod
     def _first_tanh(z, z_time, z_params):
