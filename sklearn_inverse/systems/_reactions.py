@@ -140,16 +140,16 @@ class ReactionSystem(ODESystem):
         reactions: Mapping[str, Any] | Sequence[Any],
         *,
         initial: Mapping[str, Any],
-        times: Any,
         params: Mapping[Any, Any] | None = None,
-        observe: Any = None,
-        noise: Any = None,
+        times: Any,
         nominal: Any = None,
         species: Sequence[str] | None = None,
+        invariants: Any = None,
+        observe: Any = None,
+        noise: Any = None,
         units: Mapping[str, Any] | None = None,
         name: str | None = None,
         reference: Any = None,
-        invariants: Any = None,
     ):
         read = [pair for entry in _entries(reactions) for pair in _directions(*entry)]
         self.reactions = [reaction.text for reaction, _ in read]
@@ -227,13 +227,37 @@ class ReactionSystem(ODESystem):
         return y0.index_copy(1, index, rates[:, -len(self._unknown) :])
 
     def rhs(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
-        """Return the derivatives of the states by time, as :class:`ODESystem` does."""
+        """Return the derivatives of the states by time.
+
+        Parameters
+        ----------
+        t, y, params : Tensor
+            Times, states and params, of shapes (n_samples,), (n_samples, n_states) and
+            (n_samples, n_params).
+
+        Returns
+        -------
+        f : Tensor of shape (n_samples, n_states)
+            In the precision of the params.
+        """
         if self.kinetics is not None:
             return self.kinetics(t, y, self.rates(params))
         return self._rates(y, params) @ y.new_tensor(self.stoichiometry).T
 
     def jac(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
-        """Return df/dy of shape (n_samples, n_states, n_states)."""
+        """Return the derivatives of :meth:`rhs` by the states.
+
+        Parameters
+        ----------
+        t, y, params : Tensor
+            Times, states and params, of shapes (n_samples,), (n_samples, n_states) and
+            (n_samples, n_params).
+
+        Returns
+        -------
+        jacobian : Tensor of shape (n_samples, n_states, n_states)
+            Entry ``[:, i, j]`` is that of f_i by state j.
+        """
         if self.kinetics is not None:
             return self.kinetics.jac(t, y, self.rates(params))
         return rowwise_jacobian(lambda y: self.rhs(t, y, params), y)
