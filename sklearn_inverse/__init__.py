@@ -2,21 +2,29 @@
 
 # Under construction on this branch: whoever finishes a class adds its line back here.
 from sklearn_inverse.forward import ForwardFunction, ODESimulator, ODESurrogate
-from sklearn_inverse.inverse import ADMInverter, GradientInverter
+from sklearn_inverse.inverse import (
+    ADMInverter,
+    CMAESInverter,
+    GradientInverter,
+    RefinedInverter,
+)
 from sklearn_inverse.networks import Design, Operator, Training
-from sklearn_inverse.systems import ODESystem
+from sklearn_inverse.systems import ODESystem, ReactionSystem
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ADMInverter",
+    "CMAESInverter",
     "Design",
     "ForwardFunction",
     "GradientInverter",
     "ODESimulator",
     "ODESurrogate",
     "ODESystem",
+    "ReactionSystem",
     "Operator",
+    "RefinedInverter",
     "Training",
     "__version__",
 ]

@@ -1,1 +1,6 @@
-"""Methods of the papers as printed, to be compared with."""
+"""Methods of the papers as printed, under the same contract, to be compared with."""
+
+from sklearn_inverse.baselines._batch_coupled_adm import BatchCoupledADM
+from sklearn_inverse.baselines._gradient_descent import GradientDescentInverter
+
+__all__ = ["BatchCoupledADM", "GradientDescentInverter"]

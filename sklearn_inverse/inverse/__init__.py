@@ -2,6 +2,8 @@
 
 # Under construction on this branch: whoever finishes a class adds its line back here.
 from sklearn_inverse.inverse._adm import ADMInverter
+from sklearn_inverse.inverse._cmaes import CMAESInverter
 from sklearn_inverse.inverse._gradient import GradientInverter
+from sklearn_inverse.inverse._refined import RefinedInverter
 
-__all__ = ["ADMInverter", "GradientInverter"]
+__all__ = ["ADMInverter", "CMAESInverter", "GradientInverter", "RefinedInverter"]

@@ -1,26 +1,25 @@
 """CMAESInverter: evolution strategies of many samples in step, one forward call for all."""
 
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 
-from sklearn_inverse.inverse._point import PointInverter
-from sklearn_inverse.optim._status import InversionStatus
-from sklearn_inverse.utils._sklearn import (
-    HasMethods,
-    Interval,
-    StrOptions,
-    _fit_context,
-)
+from sklearn_inverse.inverse._search import SearchInverter
+from sklearn_inverse.optim._standard import InStandard
+from sklearn_inverse.probability import InversionStatus
+from sklearn_inverse.utils._docs import SEARCHING, shared_docs
+from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
 __all__ = ["CMAESInverter"]
 
 WORST = 1e300  # finite stand-in for a failed simulation: only ranks matter
 
 
-class CMAESInverter(PointInverter):
-    """Recover params by CMA-ES on the misfit: no derivatives, only forward runs.
+@shared_docs
+class CMAESInverter(SearchInverter):
+    """Recover params by CMA-ES on the posterior: no derivatives, only forward runs.
 
     Each sample has its own evolution strategy (pycma [1]_). All of a chunk advance in
     step, so that a generation of all of them is one batched call of the forward model;
@@ -28,13 +27,10 @@ class CMAESInverter(PointInverter):
 
     Parameters
     ----------
-    surrogate : ODESurrogate, ODESimulator or FrozenEstimator, default=None
-        Forward model. A copy of it is fitted on the pairs; wrap a fitted one in
-        :class:`sklearn.frozen.FrozenEstimator` to share it as it is. If None, an
-        :class:`ODESurrogate` with its defaults.
+    %(model)s
 
-    sigma0 : float, default=0.3
-        Initial step size in the unit box.
+    sigma0 : float, default=1.0
+        Initial step size, in standard deviations of the prior.
 
     popsize : int, default=None
         Points per generation. If None, ``4 + 3 log(n_params)``, pycma's.
@@ -49,65 +45,31 @@ class CMAESInverter(PointInverter):
 
     restarts : {"ipop", "bipop"}, default=None
         Restart runs that end without explaining the readings to within their noise, at
-        random points: with the population doubled each time, or also, as long as they
-        have cost less, with small populations and steps. If None, never.
+        draws from the prior: with the population doubled each time, or also, as long as
+        they have cost less, with small populations and steps [2]_. If None, never.
 
     n_restarts : int, default=5
         Most restarts with a doubled population.
 
-    prior : {"normal"} or None, default="normal"
-        Prior of the unit params: normal, with the mean and variance of the box, or none
-        at all, which makes the estimate that of maximum likelihood inside the box.
+    %(prior)s
 
-    n_channels : int, default=None
-        Channels of the observations. If None, those of a forward model that needs no
-        fitting, else taken from 3-D observations, else 1.
+    %(chunk_size)s
 
-    bounds : array-like of shape (n_params, 2), default=None
-        Box in which params are sought, in their own units. If None, that of the forward
-        model.
+    %(n_jobs)s
 
-    scale : {"linear", "log10"} or list of them, default=None
-        Scale on which params are estimated. If None, that of the forward model.
+    %(device)s
 
-    noise_std : float or array-like of shape (n_channels,), default=None
-        Noise of the readings, in units of the observations. The surrogate's held-out
-        error is added to it. None means noise-free.
+    %(random_state)s
 
-    chunk_size : int, default=256
-        Samples that advance together.
-
-    n_jobs : int, default=None
-        Workers over which chunks are spread: lower ``chunk_size`` where there are too
-        few of them. None means 1 unless in a :obj:`joblib.parallel_config` context; -1
-        means all cores.
-
-    device : {"auto", "cpu", "cuda", …}, default="auto"
-        Where to run the forward model. "auto" takes a GPU where there is one.
-
-    random_state : int, RandomState instance or None, default=None
-        Seeds the strategies. All samples share their random numbers.
-
-    verbose : int, default=0
-        Whether to show a progress bar.
+    %(verbose)s
 
     Attributes
     ----------
-    surrogate_ : forward model
-        The fitted one.
+    %(model_)s
 
-    scaler_ : ParamScaler
-        Map from params to the unit box.
+    %(n_iter_)s
 
-    channel_scaler_ : ChannelScaler
-        Spread of the channels.
-
-    n_iter_ : int
-        Iterations of the trial on the first sample that ends ``fit``: one, or as few as
-        the method takes. Those of predictions are told by :meth:`invert`.
-
-    n_features_in_ : int
-        ``n_times * n_channels``.
+    %(n_features_in_)s
 
     See Also
     --------
@@ -116,8 +78,9 @@ class CMAESInverter(PointInverter):
 
     Notes
     -----
-    Objective, prior and box are those of :class:`GradientInverter`. The covariance of
-    the strategy says how it searches, not how sure to be, so no uncertainty is given.
+    The strategies search the prior's standard coordinate, and the logarithms of noise
+    levels that are not known. Their covariance says how they search, not how sure to be,
+    so no uncertainty is given. All samples share their random numbers.
 
     References
     ----------
@@ -129,63 +92,49 @@ class CMAESInverter(PointInverter):
 
     Examples
     --------
-    >>> from sklearn_inverse import CMAESInverter, ODESimulator
-    >>> from sklearn_inverse.datasets import make_inverse_problem
-    >>> from sklearn_inverse.problems import lotka_volterra
-    >>> system = lotka_volterra()
-    >>> pairs = make_inverse_problem(system, 2, noise_std=0.5, random_state=0)
-    >>> inverter = CMAESInverter(
-    ...     ODESimulator(system), restarts="ipop", noise_std=0.5, random_state=0
-    ... ).fit(pairs.observations, pairs.params)
-    >>> inverter.invert(pairs.observations)
-    InversionResult(2 samples: 2 converged; 2 explained)
+    >>> import torch
+    >>> from sklearn_inverse import CMAESInverter, ForwardFunction
+    >>> t = torch.tensor([0.0, 1.0, 2.0, 4.0])
+    >>> model = ForwardFunction(
+    ...     lambda rate: torch.exp(-rate * t), params={"rate": (0.1, 3.0)}, noise=0.02
+    ... )
+    >>> measured = [[1.0, 0.37, 0.15, 0.02]]
+    >>> inverter = CMAESInverter(model, random_state=0).fit(measured)
+    >>> inverter.predict(measured).round(2)
+    array([[0.98]])
     """
 
     _advice = "set `restarts`"
     _tried = "points"
 
-    _parameter_constraints: dict = {
-        "surrogate": [HasMethods(["forward", "simulate"]), None],
+    _parameter_constraints: dict = SEARCHING | {
+        "model": "no_validation",
         "sigma0": [Interval(Real, 0, None, closed="neither")],
         "popsize": [Interval(Integral, 4, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "restarts": [StrOptions({"ipop", "bipop"}), None],
         "n_restarts": [Interval(Integral, 0, None, closed="left")],
-        "prior": [StrOptions({"normal"}), None],
-        "n_channels": [Interval(Integral, 1, None, closed="left"), None],
-        "bounds": ["array-like", None],
-        "scale": [StrOptions({"linear", "log10"}), list, np.ndarray, None],
-        "noise_std": [Interval(Real, 0, None, closed="left"), "array-like", None],
-        "chunk_size": [Interval(Integral, 1, None, closed="left")],
-        "n_jobs": [Integral, None],
-        "device": [str, torch.device],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(
         self,
-        surrogate=None,
+        model=None,
         *,
-        sigma0=0.3,
+        sigma0=1.0,
         popsize=None,
         max_iter=1000,
         tol=1e-4,
         restarts=None,
         n_restarts=5,
-        prior="normal",
-        n_channels=None,
-        bounds=None,
-        scale=None,
-        noise_std=None,
-        chunk_size=256,
+        prior="model",
+        chunk_size=64,
         n_jobs=None,
         device="auto",
         random_state=None,
         verbose=0,
     ):
-        self.surrogate = surrogate
+        self.model = model
         self.sigma0 = sigma0
         self.popsize = popsize
         self.max_iter = max_iter
@@ -193,72 +142,55 @@ class CMAESInverter(PointInverter):
         self.restarts = restarts
         self.n_restarts = n_restarts
         self.prior = prior
-        self.n_channels = n_channels
-        self.bounds = bounds
-        self.scale = scale
-        self.noise_std = noise_std
         self.chunk_size = chunk_size
         self.n_jobs = n_jobs
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, observations, params):
-        """Settle box and scales, and train the forward model if it must be.
-
-        Parameters
-        ----------
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            Simulated trajectories.
-
-        params : array-like of shape (n_samples, n_params) or (n_samples,)
-            Params that produced them, in their own units.
-
-        Returns
-        -------
-        self : CMAESInverter
-            The inverter, ready to predict.
-        """
-        trajectories, _ = self._start_fit(observations, params)
-        return self._try_out(trajectories)
-
-    def _invert_chunk(self, readings, noise):
-        objective = self._objective(readings, noise)
-        device = objective.readings.device
-        n_samples = len(readings)
-        searches = [Search(self, self.n_params_) for _ in range(n_samples)]
+    def _search(self, objective):
+        n_samples, device = len(objective.readings), objective.readings.device
+        everyone = torch.arange(n_samples, device=device)
+        start = objective.with_scales(self._starts(1).repeat(n_samples, 1), everyone)
+        free = InStandard(objective, everyone)
+        settings = Settings(
+            self.sigma0, self.popsize, self.max_iter, self.tol, self.restarts
+        )
+        searches = [
+            Evolution(z, self.n_params_, settings, self.n_restarts, self._start_seed)
+            for z in free.from_scaled(start).cpu().numpy()
+        ]
         running = list(range(n_samples))
         try:
             while running:
                 asked = [searches[i].ask() for i in running]
                 sizes = [len(points) for points in asked]
-                unit = torch.as_tensor(np.concatenate(asked), device=device)
+                z = torch.as_tensor(np.concatenate(asked), device=device)
                 sample = torch.as_tensor(np.repeat(running, sizes), device=device)
-                values = objective.value(unit, sample).cpu().numpy()
+                x = self._inside(free.to_scaled(z), objective)
+                values = objective.value(x, sample).cpu().numpy()
                 for i, part in zip(running, np.split(values, np.cumsum(sizes)[:-1])):
                     searches[i].tell(part)
-                running = self._go_on(searches, running, objective)
+                running = self._go_on(running, searches, free)
         except KeyboardInterrupt:
             for i in running:
                 searches[i].status = InversionStatus.INTERRUPTED
-        rows = [(s.best, s.n_iter, s.status, s.n_failed) for s in searches]
-        unit, n_iter, status, n_failed = (
+        rows = [(s.best, s.n_iter, int(s.status), s.n_failed) for s in searches]
+        best, n_iter, status, n_failed = (
             torch.as_tensor(np.array(column), device=device) for column in zip(*rows)
         )
-        center = torch.full_like(unit, 0.5)
-        return self._summarize(objective, unit, center, n_iter, status, n_failed)
+        x = self._inside(free.to_scaled(best), objective)
+        return self._estimate(objective, x, start, n_iter, status, n_failed)
 
-    def _go_on(self, searches, running, objective):
+    def _go_on(self, running, searches, free):
         """Return the samples that still search, restarted where they must."""
         ended = [i for i in running if searches[i].has_ended()]
         if ended and self.restarts is not None:
+            objective = free.objective
+            sample = torch.as_tensor(ended, device=objective.readings.device)
             best = torch.as_tensor(np.array([searches[i].best for i in ended]))
-            device = objective.readings.device
-            _, explained = objective.misfit(
-                best.to(device), torch.as_tensor(ended, device=device)
-            )
+            x = free.to_scaled(best.to(sample.device))
+            _, explained = objective.misfit(self._inside(x, objective), sample)
             ended = [
                 i
                 for i, is_done in zip(ended, explained.tolist())
@@ -266,36 +198,59 @@ class CMAESInverter(PointInverter):
             ]
         return sorted(set(running) - set(ended))
 
+    @staticmethod
+    def _inside(x, objective):
+        """Keep noise levels in the range of the objective; params are in theirs."""
+        return torch.minimum(torch.maximum(x, objective.low), objective.high)
 
-class Search:
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of a run, as :class:`CMAESInverter` has them."""
+
+    sigma0: float
+    popsize: int | None
+    max_iter: int
+    tol: float
+    restarts: str | None
+
+
+class Evolution:
     """The evolution strategy of one sample, with its restarts.
 
     Parameters
     ----------
-    inverter : CMAESInverter
-        Its settings, fitted.
+    start : ndarray of shape (n_free,)
+        Where the first run begins: standard params, then noise levels.
 
     n_params : int
-        Dimension of the unit box.
+        How many are params, which restarts draw anew.
+
+    settings : Settings
+        Options of the runs.
+
+    n_restarts : int
+        Most restarts with a doubled population.
+
+    seed : int
+        Seed of the strategy.
     """
 
-    def __init__(self, inverter, n_params):
-        self.inverter, self.n_params = inverter, n_params
-        # pycma does not search on a line; a second coordinate that nothing depends on
-        # makes it a plane.
-        self.n_searched = max(n_params, 2)
-        self.rng = np.random.default_rng(inverter._start_seed)
-        self.best, self.best_value = np.full(n_params, 0.5), np.inf
+    def __init__(self, start, n_params, settings, n_restarts, seed):
+        self.settings, self.n_params, self.n_restarts = settings, n_params, n_restarts
+        self.start, self.n_free = start, len(start)
+        self.rng = np.random.default_rng(seed)
+        self.best, self.best_value = start, np.inf
         self.n_iter = self.n_failed = 0
         self.n_doubled = self.cost_large = self.cost_small = 0
         self.is_small = False
         self.status = InversionStatus.FAILED
-        self._begin(np.full(self.n_searched, 0.5), inverter.sigma0, inverter.popsize)
+        self._begin(start, settings.sigma0, settings.popsize)
 
     def ask(self):
-        """Return the unit params of a generation, (popsize, n_params)."""
+        """Return the points of a generation, (popsize, n_free)."""
         self.points = self.strategy.ask()
-        return np.array(self.points)[:, : self.n_params]
+        return np.array(self.points)[:, : self.n_free]
 
     def tell(self, values):
         """Take the objective of each point; infinite where the simulation failed."""
@@ -305,7 +260,7 @@ class Search:
         self.strategy.tell(self.points, list(np.where(failed, WORST, values)))
         i = int(np.argmin(np.where(failed, np.inf, values)))
         if values[i] < self.best_value:
-            self.best, self.best_value = self.points[i][: self.n_params], values[i]
+            self.best, self.best_value = self.points[i][: self.n_free], values[i]
 
     def has_ended(self):
         """Whether this run has ended; says how."""
@@ -324,32 +279,34 @@ class Search:
         spent = self.strategy.countevals
         self.cost_small += spent * self.is_small
         self.cost_large += spent * (not self.is_small)
-        start = self.rng.random(self.n_searched)
-        popsize = self.inverter.popsize or 4 + int(3 * np.log(self.n_searched))
-        sigma = self.inverter.sigma0
-        bipop = self.inverter.restarts == "bipop"
+        sigma = self.settings.sigma0
+        popsize = self.settings.popsize or 4 + int(3 * np.log(max(self.n_free, 2)))
+        bipop = self.settings.restarts == "bipop"
         self.is_small = bipop and self.n_doubled and self.cost_small < self.cost_large
         if self.is_small:
             # BIPOP: sizes between the first and half the largest, smaller steps.
             share = self.rng.random() ** 2
             popsize = int(popsize * (0.5 * 2**self.n_doubled) ** share)
             sigma = sigma * 10 ** (-2 * self.rng.random())
-        elif self.n_doubled >= self.inverter.n_restarts:
+        elif self.n_doubled >= self.n_restarts:
             return False
         else:
             self.n_doubled += 1
             popsize *= 2**self.n_doubled
-        self._begin(start, sigma, popsize)
+        drawn = self.rng.standard_normal(self.n_params)
+        self._begin(np.r_[drawn, self.start[self.n_params :]], sigma, popsize)
         return True
 
     def _begin(self, start, sigma, popsize):
         import cma  # takes a second to import
 
+        # pycma does not search on a line; a second coordinate that nothing depends on
+        # makes it a plane.
+        start = np.r_[start, np.zeros(max(2 - len(start), 0))]
         options = {
-            "bounds": [0, 1],
-            "maxiter": self.inverter.max_iter,
-            "tolfun": self.inverter.tol,
-            "tolfunhist": self.inverter.tol,
+            "maxiter": self.settings.max_iter,
+            "tolfun": self.settings.tol,
+            "tolfunhist": self.settings.tol,
             "seed": np.nan,  # leave NumPy's global generator alone
             "randn": lambda *shape: self.rng.standard_normal(shape),
             "verbose": -9,

@@ -1,13 +1,19 @@
 """Plain gradient descent of many problems at once, as the papers do it."""
 
-import torch
+from collections.abc import Callable
 
-from sklearn_inverse.optim._status import InversionStatus, Optimum
+import torch
+from torch import Tensor
+
+from sklearn_inverse.optim._optimum import Optimum
+from sklearn_inverse.probability._status import InversionStatus
 
 __all__ = ["descend"]
 
 
-def descend(function, start, *, method, lr, max_iter) -> Optimum:
+def descend(
+    function: Callable, start: Tensor, *, method: str, lr: float, max_iter: int
+) -> Optimum:
     """Follow the gradient for a number of steps, by SGD or Adam (full gradients).
 
     Parameters
@@ -15,7 +21,7 @@ def descend(function, start, *, method, lr, max_iter) -> Optimum:
     function : callable
         As for :func:`lbfgs`.
 
-    start : Tensor of shape (n_rows, n_params)
+    start : Tensor of shape (n_rows, n_free)
         Where to start.
 
     method : {"sgd", "adam"}

@@ -1,25 +1,36 @@
 """L-BFGS for many independent problems at once, one row each."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from sklearn_inverse.optim._status import InversionStatus, Optimum
+from sklearn_inverse.optim._optimum import Optimum
+from sklearn_inverse.probability._status import InversionStatus
 
 __all__ = ["lbfgs"]
 
 STEEP = 0.01  # slope, relative to one plus the value, that no optimum has
 
 
-def lbfgs(function, start, *, max_iter, tol, memory=10, reach=None) -> Optimum:
+def lbfgs(
+    function: Callable,
+    start: Tensor,
+    *,
+    max_iter: int,
+    tol: float,
+    memory: int = 10,
+    reach: Callable | None = None,
+) -> Optimum:
     """Minimize by L-BFGS with backtracking, unconstrained.
 
     Parameters
     ----------
     function : callable
-        ``function(x, rows) -> (value, gradient)`` of shapes (n,) and (n, n_params), for
-        the problems numbered ``rows``.
+        ``function(x, rows) -> (value, gradient)`` of shapes (n,) and (n, n_free), for the
+        problems numbered ``rows``.
 
-    start : Tensor of shape (n_rows, n_params)
+    start : Tensor of shape (n_rows, n_free)
         Where to start.
 
     max_iter : int
@@ -40,7 +51,7 @@ def lbfgs(function, start, *, max_iter, tol, memory=10, reach=None) -> Optimum:
     Returns
     -------
     optimum : Optimum
-        ``unit`` holds the coordinates of the function, whatever they are.
+        ``x`` holds the coordinates of the function, whatever they are.
     """
     x = start.clone()
     rows = torch.arange(len(x), device=x.device)
@@ -96,7 +107,7 @@ def lbfgs(function, start, *, max_iter, tol, memory=10, reach=None) -> Optimum:
     return Optimum(x, value, n_iter, status)
 
 
-def _pair(s, y, i, n_rows):
+def _pair(s: Tensor, y: Tensor, i: Tensor, n_rows: int):
     """Scatter a pair to all rows, with 1 / sᵀy; zero where there is no curvature."""
     product = (s * y).sum(dim=1)
     curved = product > 1e-10 * s.norm(dim=1) * y.norm(dim=1)
@@ -107,7 +118,7 @@ def _pair(s, y, i, n_rows):
     return tuple(full)
 
 
-def _two_loop(gradient, pairs):
+def _two_loop(gradient: Tensor, pairs: list) -> Tensor:
     """Return minus the L-BFGS inverse Hessian times the gradient, row by row."""
     q = gradient.clone()
     weights = []
@@ -126,14 +137,22 @@ def _two_loop(gradient, pairs):
     return -q
 
 
-def _share(direction, x, low, high):
-    """Return how much of each direction (n, n_params) stays in the box, at most 1."""
+def _share(direction: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return how much of each direction (n, n_free) stays in the box, at most 1."""
     room = torch.where(direction > 0, high - x, low - x) / direction
     room = torch.where(direction == 0, torch.inf, room)
     return room.amin(dim=1, keepdim=True).clamp(0, 1)
 
 
-def _backtrack(function, x, value, direction, slope, rows, max_halvings=25):
+def _backtrack(
+    function: Callable,
+    x: Tensor,
+    value: Tensor,
+    direction: Tensor,
+    slope: Tensor,
+    rows: Tensor,
+    max_halvings: int = 25,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Shorten steps until they gain enough (Armijo); zero where none does."""
     length = torch.ones_like(value)
     step = torch.zeros_like(x)
