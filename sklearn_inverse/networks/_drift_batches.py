@@ -100,11 +100,11 @@ class DriftBatches:
         self.error = error
         self.simulate, self.read = simulate, read
         self.n_batches = n_batches if training else math.ceil(n_batches / 10)
-        self.couple, self.n_coupled = couple, n_coupled
+        self.couple, self.n_coupled = couple, min(n_coupled, batch_size)
         self.rollout = rollout
         self.n_steps, self.step_fraction = n_steps, step_fraction
         self.rng = generator(seed + (not training), error.device)
-        self.n_groups = max(1, batch_size // n_coupled)
+        self.n_groups = batch_size // self.n_coupled
         self._fill()
 
     def __iter__(self):

@@ -11,7 +11,7 @@ from sklearn_inverse.utils._warnings import warn_user
 __all__ = ["ReadingScaler", "ReadingSimulator", "draw_times"]
 
 FLOOR = 1e-9  # of an observable's largest value: less is zero where it must be positive
-BEYOND = 10.0  # spreads beyond the training trajectories that readings may be off
+BEYOND = 30.0  # spreads beyond the training trajectories that readings may be off
 UNKNOWN = 1e-3, 0.3  # of an observable's spread, where its noise is not stated
 
 

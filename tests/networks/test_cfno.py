@@ -8,15 +8,17 @@ from sklearn_inverse.networks._cfno import (
     CFNO,
     Block,
     CrossAttention,
-    ParamSkip,
     SpectralConv,
+    plain_attention,
 )
+from sklearn_inverse.networks._layers import Linear
+from sklearn_inverse.networks._pod import PODNet
 
 N_TIMES, N_CHANNELS, N_PARAMS, N_SAMPLES = 9, 3, 2, 4
 
 
-def make_skip():
-    return ParamSkip(
+def make_pod():
+    return PODNet(
         torch.randn(N_TIMES, N_CHANNELS),
         torch.randn(5, N_TIMES * N_CHANNELS),
         torch.rand(5),
@@ -77,6 +79,15 @@ def test_attention_asks_from_the_feature_before_the_blocks():
         k, v = attention.key(z[:, i]), attention.value(z[:, i])
         expected = z[:, i] + (q @ k.T / 4**0.5).softmax(dim=1) @ v
         torch.testing.assert_close(out[:, i], expected)
+    with plain_attention():
+        torch.testing.assert_close(attention(z0, z), out)
+
+
+def test_rows_of_narrow_layers_do_not_depend_on_their_place():
+    layer, x = Linear(11, 3), torch.randn(128, 11)
+    order = torch.randperm(128)
+    assert torch.equal(layer(x[order]), layer(x)[order])
+    torch.testing.assert_close(layer(x), x @ layer.weight.T + layer.bias)
 
 
 SWITCHES = [
@@ -92,16 +103,16 @@ SWITCHES = [
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
-@pytest.mark.parametrize("with_skip", [False, True])
+@pytest.mark.parametrize("with_pod", [False, True])
 def test_every_switch_keeps_shapes_and_leaves_no_parameter_unused(
-    switches, with_skip, inputs
+    switches, with_pod, inputs
 ):
-    module = make_module(**switches, skip=make_skip() if with_skip else None)
+    module = make_module(**switches, pod=make_pod() if with_pod else None)
     out = module(**inputs)
     assert out.shape == (N_SAMPLES, N_TIMES, N_CHANNELS)
     out.square().sum().backward()
     without_gradient = {n for n, p in module.named_parameters() if p.grad is None}
-    frozen = {n for n, _ in module.named_parameters() if n.startswith("skip.")}
+    frozen = {n for n, _ in module.named_parameters() if n.startswith("pod.")}
     assert without_gradient == frozen
 
 
@@ -120,20 +131,20 @@ def test_every_parameter_but_one_moves_the_output(inputs):
         ({"attention": False}, "attention"),
         ({"norm": None}, "norm"),
         ({"n_layers": 0}, "blocks"),
-        ({"skip": None}, "skip"),
+        ({"pod": None}, "pod"),
     ],
 )
 def test_a_piece_switched_off_is_gone(switch, piece):
-    everything = {"norm": "batch", "skip": make_skip()}
+    everything = {"norm": "batch", "pod": make_pod()}
     names = [n for n, _ in make_module(**everything).named_parameters()]
     assert any(piece in n for n in names)
     names = [n for n, _ in make_module(**everything | switch).named_parameters()]
     assert not any(piece in n for n in names)
 
 
-@pytest.mark.parametrize("with_skip", [False, True])
-def test_gradient_by_params_equals_finite_differences(with_skip, inputs):
-    module = make_module(skip=make_skip() if with_skip else None)
+@pytest.mark.parametrize("with_pod", [False, True])
+def test_gradient_by_params_equals_finite_differences(with_pod, inputs):
+    module = make_module(pod=make_pod() if with_pod else None)
     torch.nn.init.normal_(module.project[-1].weight)
     module.double()
     inputs = {name: value.double() for name, value in inputs.items()}
@@ -160,9 +171,9 @@ def test_no_readings_is_the_same_as_an_empty_mask(inputs):
     torch.testing.assert_close(module(inputs["params"], inputs["has_params"]), empty)
 
 
-@pytest.mark.parametrize("with_skip", [False, True])
-def test_params_do_not_count_where_they_are_unknown(with_skip, inputs):
-    module = make_module(skip=make_skip() if with_skip else None)
+@pytest.mark.parametrize("with_pod", [False, True])
+def test_params_do_not_count_where_they_are_unknown(with_pod, inputs):
+    module = make_module(pod=make_pod() if with_pod else None)
     torch.nn.init.normal_(module.project[-1].weight)
     inputs["has_params"].zero_()
     before = module(**inputs)
@@ -178,21 +189,19 @@ def test_samples_do_not_see_each_other(inputs):
         torch.testing.assert_close(alone[0], together[i])
 
 
-def test_operator_starts_from_the_skip_alone(inputs):
-    skip = make_skip()
-    module = make_module(skip=skip)
-    expected = skip.trajectory(inputs["params"], inputs["has_params"])
+def test_operator_starts_from_the_direct_part_alone(inputs):
+    pod = make_pod()
+    module = make_module(pod=pod)
+    expected = pod.trajectory(inputs["params"], inputs["has_params"])
     torch.testing.assert_close(module(**inputs), expected)
 
 
-def test_skip_is_the_mean_plus_coefficients_times_basis(inputs):
-    skip = make_skip()
+def test_pod_is_the_mean_plus_coefficients_times_basis(inputs):
+    pod = make_pod()
     params, has_params = inputs["params"], inputs["has_params"]
-    deviation = (skip(params) @ skip.basis).reshape(N_SAMPLES, N_TIMES, N_CHANNELS)
-    torch.testing.assert_close(
-        skip.trajectory(params, has_params), skip.mean + deviation
-    )
-    unknown = skip.trajectory(params, 0 * has_params)
+    deviation = (pod(params) @ pod.basis).reshape(N_SAMPLES, N_TIMES, N_CHANNELS)
+    torch.testing.assert_close(pod.trajectory(params, has_params), pod.mean + deviation)
+    unknown = pod.trajectory(params, 0 * has_params)
     np.testing.assert_array_equal(
-        unknown.detach().numpy(), skip.mean.expand_as(unknown).numpy()
+        unknown.detach().numpy(), pod.mean.expand_as(unknown).numpy()
     )

@@ -1,122 +1,24 @@
-"""Drift targets are the paper's Eq. (8) where asked for; particles move and restart."""
+"""Slots keep what was read, readings scatter as the noise says, particles move on."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from scipy.special import ndtr
 from torch.utils.data import TensorDataset
 
-from sklearn_inverse.networks._drift_batches import (
-    DriftBatches,
-    ReadingSimulator,
-    drift_targets,
+from sklearn_inverse.networks._drift_batches import DriftBatches
+from sklearn_inverse.networks._options import Design
+from sklearn_inverse.networks._probit import (
+    calibrate,
+    covariance_factor,
+    precision_factor,
+    probit_center,
 )
+from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
 from sklearn_inverse.networks._slots import Slots, pick_slots
-
-# --- drift targets
-
-
-def eq_8(particles, truths, residuals, normalize=False):
-    """Eq. (8) as printed, entry by entry, with residuals divided by √dim first."""
-    n = len(particles)
-    flat = residuals.reshape(n, -1) / np.sqrt(residuals[0].size)
-    pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
-    distances = [np.linalg.norm(flat[i] - flat[j]) for i, j in pairs]
-    sigma = np.median(distances) ** 2 / np.log(n) if pairs else None
-    drift = np.zeros_like(particles)
-    for i in range(n):
-        total = 0.0
-        for j in range(n):
-            distance = np.linalg.norm(flat[i] - flat[j])
-            kernel = np.exp(-(distance**2) / sigma) if pairs else 1.0
-            weight = kernel * np.linalg.norm(flat[j])
-            drift[i] -= weight * (particles[i] - truths[j])
-            total += weight
-        drift[i] /= total if normalize else n
-    return drift
-
-
-def draw_pairs(n_particles, seed=0):
-    rng = np.random.default_rng(seed)
-    shapes = (n_particles, 3), (n_particles, 3), (n_particles, 4, 2)
-    return tuple(rng.random(shape) for shape in shapes)
-
-
-def targets(particles, truths, residuals, dtype=torch.float64, **kwargs):
-    tensors = (torch.as_tensor(a, dtype=dtype) for a in (particles, truths, residuals))
-    return drift_targets(*tensors, **kwargs).numpy()
-
-
-# Numbers of particles with an odd number of pairs, so that the median is one of them.
-@pytest.mark.parametrize("n_particles", [1, 2, 3, 6, 7])
-@pytest.mark.parametrize("normalize", [False, True])
-def test_batch_coupling_is_eq_8(n_particles, normalize):
-    pairs = draw_pairs(n_particles)
-    drift = targets(*pairs, coupling="batch", normalize=normalize)
-    np.testing.assert_allclose(drift, eq_8(*pairs, normalize), rtol=1e-6)
-
-
-@pytest.mark.parametrize("coupling", ["batch", "instance"])
-def test_kernel_of_a_particle_alone_is_one(coupling):
-    particles, truths, residuals = draw_pairs(1)
-    drift = targets(particles, truths, residuals, coupling=coupling, normalize=False)
-    weight = np.sqrt((residuals**2).mean())
-    np.testing.assert_allclose(drift, weight * (truths - particles))
-
-
-@pytest.mark.parametrize("n_particles", [1, 6])
-def test_instance_coupling_normalized_is_the_way_to_the_truth(n_particles):
-    particles, truths, residuals = draw_pairs(n_particles)
-    drift = targets(particles, truths, residuals, coupling="instance", normalize=True)
-    np.testing.assert_array_equal(drift, truths - particles)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("n_particles", "n_coupled"), [(6, 1), (6, 3), (96, 4)])
-def test_instance_coupling_as_printed_points_to_the_truth(
-    n_particles, n_coupled, dtype
-):
-    particles, truths, residuals = draw_pairs(n_particles)
-    truths = truths[: n_particles // n_coupled].repeat(n_coupled, axis=0)
-    drift = targets(
-        particles, truths, residuals, dtype, coupling="instance", normalize=False
-    )
-    gain = (drift * (truths - particles)).sum(1) / ((truths - particles) ** 2).sum(1)
-    assert (gain > 0.01).all()
-    np.testing.assert_allclose(drift, gain[:, None] * (truths - particles), atol=1e-5)
-
-
-def test_instance_coupling_does_not_see_other_truths():
-    particles, truths, residuals = draw_pairs(6)
-    truths = truths[:2].repeat(3, axis=0)
-    kwargs = {"coupling": "instance", "normalize": False}
-    before = targets(particles, truths, residuals, **kwargs)
-    # The other truth, as far away as before: the common bandwidth stays as it is.
-    truths[3:] += 0.1
-    np.testing.assert_allclose(
-        targets(particles, truths, residuals, **kwargs)[:3], before[:3]
-    )
-
-
-@pytest.mark.parametrize("offset", [0.0, 1e3])
-def test_kernel_keeps_its_precision_in_large_batches(offset):
-    particles, truths, residuals = draw_pairs(150)  # 11175 pairs
-    residuals = residuals + offset
-    kwargs = {"coupling": "batch", "normalize": True}
-    single = targets(particles, truths, residuals, torch.float32, **kwargs)
-    np.testing.assert_allclose(
-        single, eq_8(particles, truths, residuals, True), atol=1e-3
-    )
-
-
-@pytest.mark.parametrize("coupling", ["batch", "instance"])
-@pytest.mark.parametrize("normalize", [False, True])
-def test_drift_is_finite_where_all_residuals_vanish(coupling, normalize):
-    particles, truths, residuals = draw_pairs(5)
-    drift = targets(
-        particles, truths, 0 * residuals, coupling=coupling, normalize=normalize
-    )
-    assert np.isfinite(drift).all()
-
+from sklearn_inverse.probability import LogNormal, Poisson, as_noise
 
 # --- slots
 
@@ -184,42 +86,134 @@ def test_slots_are_taken_and_put_by_sample():
 
 # --- readings drawn for training
 
+NAMES = ["u", "v"]
 
-def draw_slots(trajectories, n_observed, channels=(1.0, 1.0), noise=0.0):
-    simulator = ReadingSimulator(
-        n_observed, torch.tensor(channels), torch.tensor(noise), n_observed[1]
-    )
-    return simulator.draw(trajectories, torch.Generator().manual_seed(0))
+
+def make_reader(noise, trajectories, n_observed=(1, 6), observables=None):
+    """Return a simulator of readings whose params are (sigma, k)."""
+    model = SimpleNamespace(noise_=as_noise(noise, NAMES), param_names_=["sigma", "k"])
+    scaler = ReadingScaler(model.noise_, trajectories)
+    design = Design(n_observed, observables)._settle(trajectories.shape[1], NAMES)
+    return ReadingSimulator(model, scaler, lambda params: params, *design)
+
+
+def draw(reader, trajectories, params=None, seed=0):
+    """Return readings in their own units and their mask."""
+    params = torch.full((len(trajectories), 2), 0.5) if params is None else params
+    standardized = torch.as_tensor(reader.scaler.standardize(trajectories)).float()
+    rng = torch.Generator().manual_seed(seed)
+    readings, mask = reader.draw(params, standardized, rng)
+    return reader.scaler.restore(readings).numpy(), mask.numpy()
+
+
+def trajectories(n_samples=300, seed=0):
+    return (5 + np.random.default_rng(seed).random((n_samples, 6, 2))) * [1.0, 1e-18]
 
 
 def test_readings_are_made_at_as_many_random_times_as_asked_for():
-    trajectories = torch.randn(300, 6, 2)
-    slots = draw_slots(trajectories, (2, 4))
-    n_seen = slots.mask[..., 0].sum(dim=1)
-    assert sorted(n_seen.unique().tolist()) == [2, 3, 4]
-    assert slots.time_index[slots.mask[..., 0] > 0].unique().tolist() == list(range(6))
-    assert torch.equal(slots.readings, slots.gather(trajectories) * slots.mask)
+    reader = make_reader(1e-30, trajectories(), (2, 4))
+    readings, mask = draw(reader, trajectories())
+    n_seen = mask[..., 0].sum(axis=1)
+    assert sorted(set(n_seen)) == [2, 3, 4]
+    assert (mask.sum(axis=(0, 2)) > 0).all()
+    np.testing.assert_allclose(readings[mask > 0], trajectories()[mask > 0], rtol=1e-6)
 
 
-def test_channels_that_are_not_observed_are_never_read():
-    slots = draw_slots(torch.randn(50, 6, 2), (3, 3), channels=(0.0, 1.0))
-    assert not slots.mask[..., 0].any()
-    assert not slots.readings[..., 0].any()
-    assert slots.mask[..., 1].all()
+def test_observables_that_are_not_named_and_gaps_are_never_read():
+    gaps = trajectories()
+    gaps[:, ::2, 1] = np.nan
+    _, mask = draw(make_reader(0.1, gaps, (6, 6), ["v"]), gaps)
+    assert not mask[..., 0].any()
+    assert not mask[:, ::2, 1].any()
+    assert mask[:, 1::2, 1].all()
 
 
-def test_what_is_unknown_is_never_read():
-    trajectories = torch.randn(50, 6, 2)
-    trajectories[:, ::2, 0] = torch.nan
-    slots = draw_slots(trajectories, (6, 6))
-    assert not slots.mask[:, ::2, 0].any()
-    assert slots.readings.isfinite().all()
+def test_noise_is_that_of_each_sample_s_own_params():
+    flat = np.full((4000, 6, 2), 3.0)
+    params = torch.tensor([[0.1, 1.0], [1.0, 1.0]]).repeat(2000, 1)
+    reader = make_reader("sigma", flat + np.random.default_rng(0).random(flat.shape))
+    off = draw(reader, flat, params)[0] - 3
+    mask = draw(reader, flat, params)[1] > 0
+    for first, sigma in enumerate((0.1, 1.0)):
+        assert off[first::2][mask[first::2]].std() == pytest.approx(sigma, rel=0.03)
 
 
-def test_noise_of_the_readings_has_the_size_asked_for():
-    slots = draw_slots(torch.zeros(4000, 2, 2), (2, 2), noise=[0.1, 3.0])
-    std = slots.readings.std(dim=(0, 1))
-    torch.testing.assert_close(std, torch.tensor([0.1, 3.0]), rtol=0.03, atol=0)
+@pytest.mark.parametrize("noise", [Poisson(), LogNormal(0.1)])
+def test_networks_see_readings_where_noise_is_uniform(noise):
+    means = np.stack([np.full((500, 6), 4.0), np.full((500, 6), 400.0)], axis=2)
+    means[:, 0] = 0.0  # what has not begun yet
+    reader = make_reader(noise, means, (6, 6))
+    assert np.isfinite(reader.scaler.standardize(means)).all()
+    back = reader.scaler.restore(reader.scaler.standardize(means))
+    np.testing.assert_allclose(back[:, 1:], means[:, 1:], rtol=1e-9)
+    readings, _ = draw(reader, means)
+    spread = reader.noise.stabilize(readings[:, 1:]).std(axis=(0, 1))
+    assert spread[0] == pytest.approx(spread[1], rel=0.1)
+
+
+def test_noise_that_is_not_stated_differs_from_sample_to_sample():
+    truth = trajectories(2000)
+    reader = make_reader(None, truth, (6, 6))
+    off = (draw(reader, truth)[0] - truth)[..., 0].std(axis=1) / truth[..., 0].std()
+    assert off.min() < 0.005
+    assert 0.2 < np.quantile(off, 0.95) < 0.4
+
+
+def test_usual_noise_is_told_in_spreads():
+    truth = trajectories()
+    reader = make_reader({"u": 0.1, "v": 1e-19}, truth)
+    standardized = torch.as_tensor(reader.scaler.standardize(truth)).float()
+    rng = torch.Generator().manual_seed(0)
+    size = reader.noise_size(torch.ones(300, 2), standardized, rng)
+    expected = [0.1, 1e-19] / truth.std(axis=(0, 1))
+    np.testing.assert_allclose(size, expected, rtol=0.05)
+    np.testing.assert_allclose(
+        reader.scaler.size_of(np.array([0.1, 1e-19]), truth), expected
+    )
+
+
+def test_readings_far_off_stay_within_single_precision():
+    scaler = make_reader(0.1, trajectories()).scaler
+    far = np.full((1, 6, 2), 1e150)
+    assert np.abs(scaler.standardize(far)).max() < 40
+    with pytest.warns(UserWarning, match="12 readings lie far from all .* in row 0"):
+        readings, mask = scaler.prepare(far, "cpu")
+    assert readings.isfinite().all()
+    assert mask.all()
+
+
+@pytest.mark.parametrize("wrong", [[], ["w"], [2], [-3], [0.5]])
+def test_observables_that_are_not_there_are_refused(wrong):
+    with pytest.raises(ValueError, match="names or indices of the 2 observables"):
+        Design(observables=wrong)._settle(6, NAMES)
+    assert Design(3, ["v", -2])._settle(6, NAMES)[1].tolist() == [True, True]
+
+
+# --- normal distributions of the probit
+
+
+def test_spread_is_that_of_the_precision_and_its_center_gives_the_estimate():
+    out = torch.randn(5, 9, generator=torch.Generator().manual_seed(0))
+    factor = covariance_factor(out, 3)
+    _, precision = precision_factor(out.double(), 3)
+    product = factor @ factor.mT @ (precision @ precision.mT).numpy()
+    np.testing.assert_allclose(
+        product, np.eye(3).repeat(5).reshape(3, 3, 5).T, atol=1e-9
+    )
+    draws = 0.7 * np.random.default_rng(0).standard_normal(100_000)
+    mean = ndtr(probit_center(0.8, 0.7) + draws).mean()
+    assert mean == pytest.approx(0.8, abs=0.003)
+
+
+def test_calibrated_intervals_cover_nine_in_ten():
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((4000, 1))
+    found = 0.96 * z + 0.2 * rng.standard_normal(z.shape)
+    factor = np.full((4000, 1, 1), 0.1)
+    (stretch,) = calibrate(ndtr(z), ndtr(found / np.sqrt(1.04)), factor)
+    center = probit_center(ndtr(found / np.sqrt(1.04)), 0.1 * stretch)
+    covered = np.abs(z - center) < 1.645 * 0.1 * stretch
+    assert covered.mean() == pytest.approx(0.9, abs=0.01)
 
 
 # --- pools of particles
@@ -227,8 +221,16 @@ def test_noise_of_the_readings_has_the_size_asked_for():
 TIMES = torch.linspace(0, 1, 5)
 
 
-def simulate(unit_params):
-    return torch.exp(-unit_params[:, None, :1] * TIMES[:, None])
+def simulate(quantiles):
+    return torch.exp(-quantiles[:, None, :1] * TIMES[:, None])
+
+
+def read(quantiles, trajectories, rng):
+    """Read the first three times, with noise."""
+    mask = torch.zeros_like(trajectories)
+    mask[:, :3] = 1
+    noise = torch.randn(trajectories.shape, generator=rng)
+    return pick_slots((trajectories + 0.1 * noise) * mask, mask, 3)
 
 
 def make_pool(**kwargs):
@@ -236,12 +238,9 @@ def make_pool(**kwargs):
     options = {
         "training": True,
         "simulate": simulate,
-        "read": ReadingSimulator((1, 3), torch.ones(1), torch.tensor(0.1), 3),
+        "read": read,
         "batch_size": 12,
         "n_batches": 20,
-        "coupling": "instance",
-        "normalize": True,
-        "n_coupled": 1,
         "synthetic": 0.0,
         "error": torch.zeros(1),
         "rollout": True,
@@ -268,7 +267,7 @@ def test_an_epoch_has_as_many_batches_as_asked_for():
     assert len(list(make_pool(training=False))) < 20
 
 
-def test_rollout_moves_particles_by_the_velocity_within_the_box():
+def test_rollout_moves_particles_by_the_velocity_within_the_cube():
     pool = make_pool()
     inputs, (target, *_) = pool._batch()
     before, step = inputs["particles"].clone(), pool.step.clone()
@@ -282,18 +281,18 @@ def test_rollout_moves_particles_by_the_velocity_within_the_box():
 
 
 def test_arrived_particles_start_anew_with_another_truth():
-    pool = make_pool(n_coupled=3)
+    pool = make_pool(n_coupled=3, batch_size=30)
     truths, readings = pool.truths.clone(), pool.slots.readings.clone()
     arriving = pool.step == 3
-    assert 0 < arriving.sum() < 12
-    pool.move(torch.zeros(12, 2))
+    assert 0 < arriving.sum() < 30
+    pool.move(torch.zeros(30, 2))
     assert (pool.step[arriving] == 0).all()
     assert torch.equal(pool.truths[~arriving], truths[~arriving])
     assert torch.equal(pool.slots.readings[~arriving], readings[~arriving])
     assert (pool.truths[arriving] != truths[arriving]).any()
     assert (pool.slots.readings[arriving] != readings[arriving]).any()
     for _ in range(4):  # after a whole way, every particle has had a new truth
-        pool.move(torch.zeros(12, 2))
+        pool.move(torch.zeros(30, 2))
     assert (pool.step < 4).all()
 
 
@@ -306,7 +305,7 @@ def test_coupled_particles_share_truth_and_readings_but_not_starts(rollout):
     assert len(pool.particles.unique(dim=0)) == 12
 
 
-def test_without_rollout_states_lie_between_a_start_in_the_box_and_the_truth():
+def test_without_rollout_states_lie_between_a_start_in_the_cube_and_the_truth():
     for inputs, (_, truths, _) in make_pool(rollout=False):
         tau = inputs["tau"][:, None]
         start = (inputs["particles"] - tau * truths) / (1 - tau)
@@ -329,7 +328,7 @@ def test_training_and_held_out_pools_draw_differently():
     assert not torch.equal(make_pool().particles, held_out.particles)
 
 
-def test_synthetic_truths_stay_in_the_box_and_are_simulated():
+def test_synthetic_truths_stay_in_the_cube_and_are_simulated():
     dataset = make_pool().dataset[0]
     pool = make_pool(batch_size=200, synthetic=0.5, error=torch.tensor([0.0]))
     is_new = ~(pool.truths[:, None] == dataset).all(dim=2).any(dim=1)
@@ -344,11 +343,3 @@ def test_synthetic_truths_stay_in_the_box_and_are_simulated():
 def test_held_out_truths_are_never_synthetic():
     pool = make_pool(training=False, synthetic=1.0, batch_size=100)
     assert (pool.truths[:, None] == pool.dataset[0]).all(dim=2).any(dim=1).all()
-
-
-@pytest.mark.parametrize("coupling", ["batch", "instance"])
-def test_field_as_printed_is_scaled_to_the_way_to_go(coupling):
-    pool = make_pool(coupling=coupling, normalize=False, batch_size=30)
-    _, (target, truths, _) = pool._batch()
-    way = (truths - pool.particles).abs().mean()
-    assert float(target.abs().mean()) == pytest.approx(float(way), rel=0.01)
