@@ -29,7 +29,7 @@ Canadian lynx and snowshoe hare, 1900-1920
 ==========================================
 Pelts that trappers delivered to the Hudson's Bay Company, in thousands per year: the
 classical record of a predator and its prey. One sample, 21 yearly readings of two
-channels, nothing missing.
+observables, nothing missing.
 
 Model of the published values
 -----------------------------
@@ -69,7 +69,7 @@ def load_lynx_hare():
             Calendar years.
         times : ndarray of shape (21,)
             Years since 1900.
-        channel_names : list of str
+        observable_names : list of str
             ``["hare", "lynx"]``.
         published : dict
             Posterior of the Lotka-Volterra model: ``param_names``, ``mean`` and
@@ -93,7 +93,7 @@ def load_lynx_hare():
         observations=counts.reshape(1, -1),
         years=1900 + np.arange(len(counts)),
         times=times,
-        channel_names=["hare", "lynx"],
+        observable_names=["hare", "lynx"],
         published={
             "param_names": list(PUBLISHED),
             "mean": mean,

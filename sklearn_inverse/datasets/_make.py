@@ -1,21 +1,20 @@
-"""Simulated inverse problems: params drawn in their box, and what would be measured."""
+"""Simulated inverse problems: params drawn from their prior, and what is measured."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
-from scipy.stats import qmc
 from sklearn.utils import Bunch, check_random_state
 
-from sklearn_inverse.datasets._measure import absolute_noise, add_noise, draw_mask
+from sklearn_inverse.datasets._measure import absolute_noise, draw_mask, draw_readings
 from sklearn_inverse.exceptions import IntegrationError, IntegrationWarning
-from sklearn_inverse.forward import ODESimulator
+from sklearn_inverse.forward import ForwardModel, ODESimulator
 from sklearn_inverse.systems import ODESystem
-from sklearn_inverse.utils._scaling import ParamScaler
-from sklearn_inverse.utils._validation import check_noise_std
+from sklearn_inverse.utils._torch import spawn_seeds
+from sklearn_inverse.utils._validation import check_noise_std, check_observables
+from sklearn_inverse.utils._warnings import warn_user
 
-SAMPLINGS = ("lhs", "uniform", "sobol")
-MAX_FAILURES_IN_A_ROW = 100  # then the box, not bad luck, is to blame
+SAMPLINGS = ("lhs", "random", "sobol")
+MAX_FAILURES_IN_A_ROW = 100  # then the prior, not bad luck, is to blame
 
 
 def make_inverse_problem(
@@ -23,45 +22,55 @@ def make_inverse_problem(
     n_samples,
     *,
     sampling="lhs",
-    noise_std=0.0,
+    noisy=False,
+    noise_std=None,
     relative_noise=False,
     n_observed=None,
-    observed_channels=None,
+    observables=None,
     simulator=None,
     n_jobs=None,
     random_state=None,
     verbose=0,
 ):
-    """Draw params, simulate them, and measure sparsely and noisily.
+    """Draw params from a system's prior, simulate them, and measure.
+
+    By default, observations are the trajectories themselves, complete and free of noise:
+    what inverters that learn are fitted on, as they add noise and leave times out by
+    themselves. Data to be inverted are made with ``noisy=True`` and ``n_observed``.
 
     Parameters
     ----------
     system : ODESystem
-        The model: its bounds and scale say where params are drawn.
+        The model, with its prior and its noise.
 
     n_samples : int
         Number of samples.
 
-    sampling : {"lhs", "uniform", "sobol"}, default="lhs"
-        How the unit box is filled: Latin hypercube, independent uniform draws, or the
-        first points of a scrambled Sobol' sequence.
+    sampling : {"lhs", "random", "sobol"}, default="lhs"
+        How the prior is filled: Latin hypercube, independent draws, or the first points
+        of a scrambled Sobol' sequence.
 
-    noise_std : float or array-like of shape (n_channels,), default=0.0
-        Standard deviation of the noise.
+    noisy : bool, default=False
+        Whether readings scatter as ``system.noise`` says, at each sample's own params.
+
+    noise_std : float or array-like, default=None
+        Scale of the noise in place of the system's, as ``noise_std`` of an inverter's
+        ``predict``: one number, one per observable, or one per reading. If given,
+        observations are noisy.
 
     relative_noise : bool, default=False
         If False, ``noise_std`` is in the units of the observations. If True, it is a
-        fraction of each channel's standard deviation over samples and times.
+        fraction of each observable's standard deviation over samples and times.
 
     n_observed : int, (int, int) or None, default=None
         At how many random times each sample is measured: always so many, or a number
         drawn between two, both included. If None, at all of them.
 
-    observed_channels : list of str or int, default=None
-        Names or indices of the channels that are measured. If None, every channel.
+    observables : list of str or int, default=None
+        Names or indices of the observables that are measured. If None, all of them.
 
-    simulator : object with ``simulate(params)``, default=None
-        Forward model that turns params into trajectories, NaN where it fails. If None,
+    simulator : ForwardModel, default=None
+        Turns params into trajectories, NaN where it fails. If None,
         ``ODESimulator(system, n_jobs=n_jobs, verbose=verbose)``.
 
     n_jobs : int, default=None
@@ -69,7 +78,8 @@ def make_inverse_problem(
         when ``simulator`` is given.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of params, noise and times. Params do not depend on noise and times.
+        Seed of params, noise and times. Params do not depend on noise; nor on times, as
+        long as all can be integrated.
 
     verbose : int, default=0
         If 1, simulation shows its progress. Unused when ``simulator`` is given.
@@ -84,20 +94,22 @@ def make_inverse_problem(
         params : ndarray of shape (n_samples, n_params)
             Params that produced them.
         trajectories : ndarray of shape (n_samples, n_times, n_channels)
-            The same without noise and gaps.
+            The same without noise and gaps; NaN where an observable is not finite.
         times : ndarray of shape (n_times,)
             Times of the readings.
-        noise_std : ndarray of shape (n_channels,)
-            Noise of each channel, in the units of the observations.
+        noise_std : ndarray or None
+            What ``noise_std`` amounts to in the units of the observations, one per
+            observable or reading. None where it was not given: the system knows.
         system : ODESystem
             The model.
         n_failed : int
-            Number of draws that could not be integrated. They were drawn again.
+            Number of draws that could not be integrated as far as they are read, or of
+            which nothing can be read. They were drawn again.
 
     Raises
     ------
     TypeError
-        If ``system`` is no ODESystem.
+        If ``system`` is no ODESystem, or ``simulator`` no ForwardModel.
     ValueError
         If a parameter is out of range or does not fit the system.
     IntegrationError
@@ -111,22 +123,24 @@ def make_inverse_problem(
     See Also
     --------
     mask_observations : Other patterns of what is measured.
-    add_noise : Noise alone.
+    add_noise : Normal noise alone.
 
     Examples
     --------
     >>> from sklearn_inverse.datasets import make_inverse_problem
     >>> from sklearn_inverse.systems import ODESystem
-    >>> def decay(t, y, params):
-    ...     return -params * y
+    >>> def decay(t, y, p):
+    ...     return -p.rate * y.amount
     >>> system = ODESystem(
-    ...     decay, initial_state=[1.0], bounds=[[0.5, 2.0]], times=[0.0, 1.0, 3.0]
+    ...     decay, states={"amount": 1.0}, params={"rate": (0.5, 2.0)},
+    ...     times=[0.0, 1.0, 3.0], noise=0.01,
     ... )
-    >>> problem = make_inverse_problem(
-    ...     system, 20, noise_std=0.01, n_observed=2, random_state=0
-    ... )
-    >>> problem.observations.shape, problem.params.shape, problem.n_failed
+    >>> pairs = make_inverse_problem(system, 20, random_state=0)
+    >>> pairs.observations.shape, pairs.params.shape, pairs.n_failed
     ((20, 3), (20, 1), 0)
+    >>> measured = make_inverse_problem(
+    ...     system, 5, noisy=True, n_observed=2, random_state=1
+    ... ).observations
     """
     if not isinstance(system, ODESystem):
         raise TypeError(f"`system` must be an ODESystem. Got {system!r} instead.")
@@ -138,26 +152,36 @@ def make_inverse_problem(
         )
     if simulator is None:
         simulator = ODESimulator(system, n_jobs=n_jobs, verbose=verbose)
+    if not isinstance(simulator, ForwardModel):
+        raise TypeError(
+            "`simulator` must be a forward model, such as ODESimulator(system, "
+            f"rtol=1e-8). Got {simulator!r} instead."
+        )
     # One seed each, so that the params stay the same when noise or times change.
-    seeds = check_random_state(random_state).randint(2**31 - 1, size=3)
+    mask_seed, params_seed, noise_seed = spawn_seeds(random_state, 3)
     shape = (n_samples, system.n_times, system.n_channels)
 
     # Whatever can be wrong is checked before the simulation, which takes the time.
-    check_noise_std(noise_std, shape=shape)
+    _check_noise(system, noisy, noise_std, relative_noise, shape)
     mask = draw_mask(
         np.ones(shape, dtype=bool),
         n_observed=n_observed,
-        observed_channels=_channel_indices(observed_channels, system.channel_names),
-        random_state=seeds[0],
+        observed=check_observables(observables, system.observable_names),
+        seed=mask_seed,
     )
     params, trajectories, n_failed = _simulate_draws(
-        system, n_samples, sampling, simulator, random_state=seeds[1]
+        system, mask, sampling, simulator, random_state=params_seed
     )
-    noise_std = absolute_noise(trajectories, noise_std, relative=relative_noise)
-    noise_std = noise_std + np.zeros(system.n_channels)
-    noisy = add_noise(trajectories, noise_std, random_state=seeds[2])
+    noise, readings = system.noise, trajectories
+    if noise_std is not None:
+        noise_std = absolute_noise(trajectories, noise_std, relative=relative_noise)
+        noise_std = noise_std + np.zeros(system.n_channels)
+        noise = noise.with_std(noise_std)
+    if noisy or noise_std is not None:
+        names = system.param_names
+        readings = draw_readings(noise, trajectories, params, names, seed=noise_seed)
     return Bunch(
-        observations=np.where(mask, noisy, np.nan).reshape(n_samples, -1),
+        observations=np.where(mask, readings, np.nan).reshape(n_samples, -1),
         params=params,
         trajectories=trajectories,
         times=system.times,
@@ -167,65 +191,57 @@ def make_inverse_problem(
     )
 
 
-def _simulate_draws(system, n_samples, sampling, simulator, *, random_state):
-    """Draw and simulate until every sample is integrated; count the failures."""
-    rng = np.random.RandomState(random_state)
-    scaler = ParamScaler(system.bounds, scale=system.scale)
+def _check_noise(system, noisy, noise_std, relative_noise, shape):
+    """Refuse noise that cannot be drawn."""
+    if noise_std is not None:
+        system.noise.with_std(check_noise_std(noise_std, shape=shape))
+        if relative_noise and not system.noise.is_normal.all():
+            raise ValueError(
+                "`relative_noise` must be False where noise is not normal: "
+                f"{system.noise!r} has a scale of its own kind."
+            )
+        return
+    unknown = system.noise.has_unknown_scale
+    if noisy and unknown.any():
+        raise ValueError(
+            f"The noise of {system.name!r} must be known to be drawn. Its scale is not "
+            f"stated for {np.array(system.observable_names)[unknown].tolist()}: give the "
+            "system a `noise`, or `noise_std` here."
+        )
+
+
+def _simulate_draws(system, mask, sampling, simulator, *, random_state):
+    """Draw and simulate until every sample can be read; count the failures."""
+    n_samples = len(mask)
+    rng = check_random_state(random_state)
     params = np.empty((n_samples, system.n_params))
-    trajectories = np.empty((n_samples, system.n_times, system.n_channels))
+    trajectories = np.empty(mask.shape)
     missing = np.arange(n_samples)
     n_failed = failures_in_a_row = 0
     while len(missing):
-        unit = _draw_unit(len(missing), system.n_params, sampling, rng)
-        params[missing] = scaler.to_physical(unit)
-        with warnings.catch_warnings():  # one warning at the end tells them all
-            warnings.simplefilter("ignore", IntegrationWarning)
-            trajectories[missing] = simulator.simulate(params[missing])
-        failed = ~np.isfinite(trajectories[missing]).all(axis=(1, 2))
+        params[missing] = system.prior.draw(len(missing), rng, method=sampling)
+        drawn, is_solved = simulator.attempt(params[missing])
+        # What is not finite although it was integrated, as the logarithm of a zero,
+        # cannot be measured; the others can.
+        is_there = np.isfinite(drawn)
+        trajectories[missing] = np.where(is_there, drawn, np.nan)
+        needed = mask[missing]
+        lost = ~is_solved & (needed & ~is_there).any(axis=(1, 2))
+        failed = lost | ~(needed & is_there).any(axis=(1, 2))
         n_failed += int(failed.sum())
         failures_in_a_row = len(failed) + failures_in_a_row if failed.all() else 0
         if failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise IntegrationError(
                 f"The last {failures_in_a_row} draws of {system.name!r} could not be "
-                f"integrated, {n_failed} in all. Narrow the system's bounds, check its "
+                f"integrated, {n_failed} in all. Narrow the system's priors, check its "
                 "rhs there, or pass a `simulator` with larger `max_steps` or looser "
                 "tolerances."
             )
         missing = missing[failed]
     if n_failed:
-        warnings.warn(
+        warn_user(
             f"{n_failed} of {n_samples + n_failed} draws could not be integrated and "
-            "were drawn again: the data lack the part of the box where that happens.",
+            "were drawn again: the data lack the part of the prior where that happens.",
             IntegrationWarning,
-            stacklevel=3,
         )
     return params, trajectories, n_failed
-
-
-def _draw_unit(n_draws, n_params, sampling, rng):
-    """Draw from the unit box, of shape (n_draws, n_params)."""
-    if sampling == "uniform":
-        return rng.random_sample((n_draws, n_params))
-    seed = rng.randint(2**31 - 1)
-    if sampling == "lhs":
-        return qmc.LatinHypercube(n_params, seed=seed).random(n_draws)
-    # Sobol' sequences come in powers of two; SciPy warns of any other length.
-    n_bits = int(n_draws - 1).bit_length()
-    return qmc.Sobol(n_params, seed=seed).random_base2(n_bits)[:n_draws]
-
-
-def _channel_indices(observed_channels, channel_names):
-    """Replace names of channels by their indices."""
-    if observed_channels is None:
-        return None
-    unknown = [
-        c for c in observed_channels if isinstance(c, str) and c not in channel_names
-    ]
-    if unknown:
-        raise ValueError(
-            f"`observed_channels` must name channels of the system, {channel_names}. "
-            f"Got {unknown} instead."
-        )
-    return [
-        channel_names.index(c) if isinstance(c, str) else c for c in observed_channels
-    ]

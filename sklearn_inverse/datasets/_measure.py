@@ -1,12 +1,17 @@
 """What measuring does to trajectories: it adds noise and leaves most of them out."""
 
 import numpy as np
-from sklearn.utils import check_array, check_random_state
+import torch
+from sklearn.utils import check_array
 
+from sklearn_inverse.probability import as_noise
 from sklearn_inverse.utils._scaling import ChannelScaler
+from sklearn_inverse.utils._times import draw_times
+from sklearn_inverse.utils._torch import generator, spawn_seeds
 from sklearn_inverse.utils._validation import (
     check_n_observed,
     check_noise_std,
+    check_observables,
     to_trajectories,
 )
 
@@ -25,16 +30,16 @@ def add_noise(
         Readings, time-major; NaN where nothing was measured stays NaN.
 
     noise_std : float or array-like
-        Standard deviation of the noise: one number, one per channel
+        Standard deviation of the noise: one number, one per observable
         ``(n_channels,)``, or one per reading, shaped like ``observations``.
 
     relative : bool, default=False
         If False, ``noise_std`` is in the units of the observations. If True, it is a
-        fraction of each channel's standard deviation over samples and times (of its
-        magnitude, for a channel that never varies).
+        fraction of each observable's standard deviation over samples and times (of its
+        magnitude, for one that never varies).
 
     n_channels : int, default=None
-        Number of channels of two-dimensional observations. If None, 1 for those, and
+        Number of observables of two-dimensional observations. If None, 1 for those, and
         taken from three-dimensional ones.
 
     random_state : int, RandomState instance or None, default=None
@@ -50,6 +55,10 @@ def add_noise(
     ValueError
         If shapes do not fit, or the noise is negative or not finite.
 
+    See Also
+    --------
+    make_inverse_problem : Readings with the noise that a system states.
+
     Examples
     --------
     >>> import numpy as np
@@ -61,8 +70,9 @@ def add_noise(
     """
     trajectories = as_trajectories(observations, n_channels=n_channels)
     std = absolute_noise(trajectories, noise_std, relative=relative)
-    rng = check_random_state(random_state)
-    noisy = trajectories + std * rng.standard_normal(trajectories.shape)
+    normal = as_noise(None, range(trajectories.shape[2])).with_std(std)
+    (seed,) = spawn_seeds(random_state, 1)
+    noisy = draw_readings(normal, trajectories, np.ones((1, 1)), (), seed=seed)
     return noisy.reshape(np.shape(observations))
 
 
@@ -70,7 +80,7 @@ def mask_observations(
     observations,
     *,
     n_observed=None,
-    observed_channels=None,
+    observables=None,
     pattern="times",
     exclude_first=False,
     n_channels=None,
@@ -89,19 +99,19 @@ def mask_observations(
         between two, both included. If None, all of them. A sample that was measured at
         fewer times keeps those.
 
-    observed_channels : list of int, default=None
-        Channels that are measured; all others become NaN. If None, every channel.
+    observables : list of int, default=None
+        Those that are measured; all others become NaN. If None, every one.
 
     pattern : {"times", "entries"}, default="times"
-        With "times", all channels of a sample are measured together. With "entries",
-        each channel is measured at random times of its own.
+        With "times", all observables of a sample are measured together. With "entries",
+        each is measured at random times of its own.
 
     exclude_first : bool, default=False
         Whether the first time is dropped in any case. It tells nothing where the
         initial state is known.
 
     n_channels : int, default=None
-        Number of channels of two-dimensional observations. If None, 1 for those, and
+        Number of observables of two-dimensional observations. If None, 1 for those, and
         taken from three-dimensional ones.
 
     random_state : int, RandomState instance or None, default=None
@@ -115,32 +125,32 @@ def mask_observations(
     Raises
     ------
     ValueError
-        If shapes, counts or channels do not fit, or if nothing of a sample is left.
+        If shapes, counts or observables do not fit, or if nothing of a sample is left.
 
     Examples
     --------
     >>> import numpy as np
     >>> from sklearn_inverse.datasets import mask_observations
-    >>> readings = np.arange(20.0).reshape(2, 10)  # 2 samples, 5 times, 2 channels
+    >>> readings = np.arange(20.0).reshape(2, 10)  # 2 samples, 5 times, 2 observables
     >>> mask_observations(readings, n_observed=2, n_channels=2, random_state=0)
-    array([[nan, nan, nan, nan, nan, nan,  6.,  7.,  8.,  9.],
-           [nan, nan, 12., 13., nan, nan, nan, nan, 18., 19.]])
+    array([[nan, nan, nan, nan,  4.,  5.,  6.,  7., nan, nan],
+           [10., 11., nan, nan, nan, nan, 16., 17., nan, nan]])
     """
     trajectories = as_trajectories(observations, n_channels=n_channels)
     mask = draw_mask(
         ~np.isnan(trajectories),
         n_observed=n_observed,
-        observed_channels=observed_channels,
+        observed=check_observables(observables, range(trajectories.shape[2])),
         pattern=pattern,
         exclude_first=exclude_first,
-        random_state=random_state,
+        seed=spawn_seeds(random_state, 1)[0],
     )
     empty = ~mask.any(axis=(1, 2))
     if empty.any():
         raise ValueError(
             f"Nothing is left of {empty.sum()} sample(s), the first at row "
-            f"{int(np.argmax(empty))}: none of the channels and times to keep was "
-            "measured there. Choose other channels, or drop those rows."
+            f"{int(np.argmax(empty))}: none of the observables and times to keep was "
+            "measured there. Choose others, or drop those rows."
         )
     return np.where(mask, trajectories, np.nan).reshape(np.shape(observations))
 
@@ -172,44 +182,24 @@ def absolute_noise(trajectories, noise_std, *, relative=False):
 
 
 def draw_mask(
-    available,
-    *,
-    n_observed,
-    observed_channels,
-    pattern="times",
-    exclude_first=False,
-    random_state=None,
+    available, *, n_observed, observed, seed, pattern="times", exclude_first=False
 ):
     """Choose which available readings, (n_samples, n_times, n_channels), to keep."""
-    n_samples, n_times, n_channels = available.shape
-    low, high = check_n_observed(n_observed, n_times=n_times)
+    n_observed = check_n_observed(n_observed, n_times=available.shape[1])
     if pattern not in PATTERNS:
         raise ValueError(
             f"`pattern` must be one of {PATTERNS}. Got {pattern!r} instead."
         )
-    channels = _check_channels(observed_channels, n_channels=n_channels)
-    rng = check_random_state(random_state)
-
-    candidates = available.copy()
-    candidates[..., ~np.isin(np.arange(n_channels), channels)] = False
+    candidates = available & observed
     candidates[:, 0] &= not exclude_first
-    # A clock for each channel, or one for them all.
+    # A clock for each observable, or one for them all.
     clocks = candidates.any(axis=2, keepdims=True) if pattern == "times" else candidates
-    scores = np.where(clocks, rng.random_sample(clocks.shape), np.inf)
-    rank = scores.argsort(axis=1).argsort(axis=1)
-    count = rng.randint(low, high + 1, size=(n_samples, 1, clocks.shape[2]))
-    return candidates & (rank < count)
+    chosen = draw_times(torch.as_tensor(clocks), n_observed, generator(seed))
+    return candidates & chosen.numpy()
 
 
-def _check_channels(observed_channels, *, n_channels):
-    """Return the chosen channels as an array of indices, at least one."""
-    if observed_channels is None:
-        return np.arange(n_channels)
-    channels = np.asarray(observed_channels)
-    whole = channels.ndim == 1 and np.issubdtype(channels.dtype, np.integer)
-    if not whole or not len(channels) or not np.isin(channels, range(n_channels)).all():
-        raise ValueError(
-            "`observed_channels` must be a list of at least one index between 0 and "
-            f"{n_channels - 1}. Got {observed_channels!r} instead."
-        )
-    return channels
+def draw_readings(noise, trajectories, params, param_names, *, seed):
+    """Draw readings of trajectories; NaN where these are not finite."""
+    args = noise.arguments(torch.as_tensor(params), param_names)
+    mean = torch.as_tensor(np.ascontiguousarray(trajectories))
+    return noise.sample(mean, args, generator(seed)).numpy()

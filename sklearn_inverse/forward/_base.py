@@ -126,6 +126,14 @@ class ForwardModel(BaseEstimator):
         """Return trajectories (n_samples, n_times, n_channels) at params (ndarray)."""
         raise AssertionError("every forward model simulates")
 
+    def attempt(self, params):
+        """Return trajectories, and which of the samples have one (n_samples,).
+
+        Unlike :meth:`simulate`, says nothing of those that have none.
+        """
+        trajectories = self.simulate(params)
+        return trajectories, ~np.isnan(trajectories).any(axis=(1, 2))
+
     def forward(self, scaled_params: Tensor) -> Tensor:
         """Return trajectories at scaled params, differentiably."""
         raise AssertionError("every forward model runs forward")
@@ -217,4 +225,3 @@ def prior_of_pairs(params, names=None) -> JointPrior:
 def even_times(n_times) -> np.ndarray:
     """Return 0, 1, 2, … where times are not told."""
     return np.arange(n_times, dtype=float)
-

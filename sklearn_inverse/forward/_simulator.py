@@ -177,7 +177,26 @@ class ODESimulator(ForwardModel):
             What the instrument would report, free of noise. A sample that could not be
             integrated is NaN from its failure on, with one :class:`IntegrationWarning`.
         """
-        return self._map(_simulate_chunk, params, "Simulating")
+        return self._warned(*self._map(_simulate_chunk, params, "Simulating"))
+
+    def attempt(self, params):
+        """Solve the system for every row of params, without a word of failures.
+
+        Parameters
+        ----------
+        params : array-like of shape (n_samples, n_params)
+            Params in their own units.
+
+        Returns
+        -------
+        trajectories : ndarray of shape (n_samples, n_times, n_channels)
+            As those of :meth:`simulate`.
+
+        is_solved : ndarray of bool of shape (n_samples,)
+            Which samples were integrated to the end.
+        """
+        trajectories, failed, _ = self._map(_simulate_chunk, params, "Simulating")
+        return trajectories, ~failed
 
     def sensitivities(self, params):
         """Differentiate the trajectories by the params.
@@ -195,7 +214,7 @@ class ODESimulator(ForwardModel):
             and instrument too. A sample that could not be integrated is NaN from its
             failure on, with one :class:`IntegrationWarning`.
         """
-        return self._map(_sensitivities_chunk, params, "Differentiating")
+        return self._warned(*self._map(_sensitivities_chunk, params, "Differentiating"))
 
     def forward(self, scaled_params):
         """Simulate from scaled params, differentiably.
@@ -277,7 +296,19 @@ class ODESimulator(ForwardModel):
         return system.observables(solution.y, params), by_params, solution
 
     def _map(self, function, params, desc):
-        """Run ``function`` over chunks of params; warn if samples failed."""
+        """Run ``function`` over chunks of params.
+
+        Returns
+        -------
+        values : ndarray of shape (n_samples, …)
+            Its results.
+
+        failed : ndarray of bool of shape (n_samples,)
+            Which samples could not be integrated to the end.
+
+        cause : str
+            What happened in the first chunk where that is so.
+        """
         self._validate_params()
         params = check_params(params, n_params=self.system.n_params)
         chunks = iter_chunks(
@@ -290,19 +321,23 @@ class ODESimulator(ForwardModel):
             verbose=self.verbose,
             desc=f"{desc} {self.system.name}",
         )
-        array, failures, n_failed = None, {}, 0
-        for part, (values, failure) in chunks:
+        array, causes = None, {}
+        failed = np.zeros(len(params), dtype=bool)
+        for part, (values, success, cause) in chunks:
             if array is None:  # filled as chunks come: held twice, it might not fit
                 array = np.empty((len(params), *values.shape[1:]))
-            array[part] = values
-            if failure:
-                failures[part.start] = failure
-                n_failed += int(np.isnan(values).reshape(len(values), -1).any(1).sum())
-        if n_failed:
+            array[part], failed[part] = values, ~success
+            if cause:
+                causes[part.start] = cause
+        return array, failed, causes[min(causes)] if causes else ""
+
+    @staticmethod
+    def _warned(array, failed, cause):
+        """Return the array; warn if samples failed."""
+        if failed.any():
             warn_user(
-                f"{n_failed} of {len(params)} samples have no complete trajectory; they "
-                "are NaN where it is missing. First chunk concerned: "
-                f"{failures[min(failures)]}",
+                f"{failed.sum()} of {len(failed)} samples have no complete trajectory; "
+                f"they are NaN where it is missing. First chunk concerned: {cause}",
                 IntegrationWarning,
             )
         return array
@@ -335,15 +370,19 @@ class ODESimulator(ForwardModel):
 
 
 def _simulate_chunk(simulator, params):
-    """Return (observables, what failed) for a chunk of params."""
+    """Return (observables, which samples were solved, what failed) for a chunk."""
     params = torch.tensor(params, device=resolve_device(simulator.device))
     solution = simulator._solve(params)
-    observables = simulator.system.observables(solution.y, params)
-    return observables.cpu().numpy(), solution.failure_summary()
+    return _outcome(simulator.system.observables(solution.y, params), solution)
 
 
 def _sensitivities_chunk(simulator, params):
-    """Return (derivatives of the observables by the params, what failed) for a chunk."""
+    """Return (derivatives of the observables by params, and as above) for a chunk."""
     params = torch.tensor(params, device=resolve_device(simulator.device))
     _, by_params, solution = simulator._differentiate(params)
-    return by_params.cpu().numpy(), solution.failure_summary()
+    return _outcome(by_params, solution)
+
+
+def _outcome(values, solution):
+    success = solution.success.cpu().numpy()
+    return values.cpu().numpy(), success, solution.failure_summary()

@@ -14,6 +14,7 @@ __all__ = [
     "check_bounds",
     "check_n_observed",
     "check_noise_std",
+    "check_observables",
     "check_observations",
     "check_params",
     "check_scale",
@@ -260,3 +261,38 @@ def check_n_observed(n_observed, *, n_times):
             f"n_times={n_times}. Got {n_observed!r} instead."
         )
     return int(pair[0]), int(pair[1])
+
+
+def check_observables(observables, names):
+    """Return which observables are chosen by name or index, as booleans.
+
+    Parameters
+    ----------
+    observables : list of str or int, or None
+        What is chosen; None is all of them.
+
+    names : list
+        Names of all observables.
+
+    Returns
+    -------
+    chosen : ndarray of bool of shape (n_channels,)
+        At least one is.
+    """
+    names = list(names)
+    if observables is None:
+        return np.ones(len(names), dtype=bool)
+    listed = [observables] if isinstance(observables, str) else list(observables)
+    known = [
+        (isinstance(c, numbers.Integral) and -len(names) <= c < len(names))
+        or c in names
+        for c in listed
+    ]
+    if not listed or not all(known):
+        raise ValueError(
+            f"`observables` must hold names or indices of the {len(names)} observables "
+            f"{names}, at least one. Got {observables!r} instead."
+        )
+    chosen = np.zeros(len(names), dtype=bool)
+    chosen[[names.index(c) if c in names else c for c in listed]] = True
+    return chosen

@@ -10,7 +10,7 @@ def test_counts_and_layout():
     counts = data.observations.reshape(21, 2)
     np.testing.assert_array_equal(counts[[0, -1]], [[30.0, 4.0], [24.7, 8.6]])
     np.testing.assert_allclose(counts.sum(axis=0), [715.7, 423.5])
-    assert data.channel_names == ["hare", "lynx"]
+    assert data.observable_names == ["hare", "lynx"]
     assert (data.years[0], data.years[-1]) == (1900, 1920)
     np.testing.assert_array_equal(data.times, np.arange(21.0))
 

@@ -47,7 +47,7 @@ def test_a_range_draws_the_number_of_times(trajectories, pattern):
 
 def test_only_chosen_channels_and_later_times_are_measured(trajectories):
     masked = mask_observations(
-        trajectories, n_observed=4, observed_channels=[2], exclude_first=True
+        trajectories, n_observed=4, observables=[2], exclude_first=True
     )
     mask = measured(masked)
     assert not mask[..., :2].any()
@@ -117,8 +117,8 @@ def test_noise_on_what_was_not_measured_stays_nan(trajectories):
         (lambda a: a, {"n_observed": 9}, "1 <= low <= high <= n_times=8"),
         (lambda a: a, {"n_observed": 0}, "`n_observed` must be"),
         (lambda a: a, {"pattern": "rows"}, "`pattern` must be one of"),
-        (lambda a: a, {"observed_channels": [3]}, "index between 0 and 2. Got"),
-        (lambda a: a, {"observed_channels": []}, "at least one index"),
+        (lambda a: a, {"observables": [3]}, r"of the 3 observables \[0, 1, 2\]"),
+        (lambda a: a, {"observables": []}, "at least one. Got"),
         (lambda a: a, {"n_channels": 2}, r"\(n_samples, n_times, n_channels=2\)"),
         (lambda a: a[..., 0], {"n_channels": 3}, "a multiple of n_channels=3"),
         (lambda a: a[0, 0], {}, "Expected 2D array"),
@@ -134,7 +134,7 @@ def test_wrong_input_is_refused(trajectories, change, kwargs, message):
 def test_a_sample_with_nothing_left_is_named(trajectories):
     trajectories[4, :, 0] = np.nan
     with pytest.raises(ValueError, match=r"left of 1 sample\(s\), the first at row 4"):
-        mask_observations(trajectories, observed_channels=[0])
+        mask_observations(trajectories, observables=[0])
 
 
 @pytest.mark.parametrize(
