@@ -7,8 +7,9 @@ from sklearn_inverse.inverse import (
     CMAESInverter,
     GradientInverter,
     RefinedInverter,
+    ReparamJointInverter,
 )
-from sklearn_inverse.networks import Design, Operator, Training
+from sklearn_inverse.networks import Design, Operator, ReadingNetwork, Training
 from sklearn_inverse.systems import ODESystem, ReactionSystem
 
 __version__ = "0.1.0"
@@ -22,9 +23,11 @@ __all__ = [
     "ODESimulator",
     "ODESurrogate",
     "ODESystem",
-    "ReactionSystem",
     "Operator",
+    "ReactionSystem",
+    "ReadingNetwork",
     "RefinedInverter",
+    "ReparamJointInverter",
     "Training",
     "__version__",
 ]

@@ -2,5 +2,6 @@
 
 from sklearn_inverse.baselines._batch_coupled_adm import BatchCoupledADM
 from sklearn_inverse.baselines._gradient_descent import GradientDescentInverter
+from sklearn_inverse.baselines._neural_adjoint import NeuralAdjointInverter
 
-__all__ = ["BatchCoupledADM", "GradientDescentInverter"]
+__all__ = ["BatchCoupledADM", "GradientDescentInverter", "NeuralAdjointInverter"]

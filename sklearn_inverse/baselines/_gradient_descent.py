@@ -1,4 +1,4 @@
-"""GradientDescentInverter: SGD or Adam from many starts, averaged, as papers compare with."""
+"""GradientDescentInverter: SGD or Adam from many starts, averaged."""
 
 from numbers import Integral, Real
 

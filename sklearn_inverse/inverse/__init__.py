@@ -5,5 +5,12 @@ from sklearn_inverse.inverse._adm import ADMInverter
 from sklearn_inverse.inverse._cmaes import CMAESInverter
 from sklearn_inverse.inverse._gradient import GradientInverter
 from sklearn_inverse.inverse._refined import RefinedInverter
+from sklearn_inverse.inverse._reparam import ReparamJointInverter
 
-__all__ = ["ADMInverter", "CMAESInverter", "GradientInverter", "RefinedInverter"]
+__all__ = [
+    "ADMInverter",
+    "CMAESInverter",
+    "GradientInverter",
+    "RefinedInverter",
+    "ReparamJointInverter",
+]

@@ -1,22 +1,34 @@
-"""The searches of joint optimization: a network over all samples, a learned surrogate.
-
-Both end in a guess for each sample, which is then refined within short reach.
-"""
+"""The searches behind joint optimization: a network over all samples, then short steps."""
 
 import copy
+import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sklearn_inverse.inverse._gradient import TanhBox
+from sklearn_inverse.optim._lbfgs import lbfgs
+from sklearn_inverse.optim._standard import InStandard
+from sklearn_inverse.probability import InversionStatus
 from sklearn_inverse.utils._parallel import progress_bar
 
-__all__ = ["AdjointMisfit", "Guess", "reach", "train_jointly"]
+__all__ = [
+    "End",
+    "Guess",
+    "as_it_is",
+    "place",
+    "reach",
+    "refine_best",
+    "standard",
+    "train_jointly",
+]
 
-RISE = 1.5  # times the lowest joint loss: a clear rise
+RISE = 0.5  # of the loss: a clear rise
 PATIENCE = 30  # joint iterations without a lower loss before the rate is lowered
 LOWEST_RATE = 0.01  # of the first learning rate: when joint training is stable
+EDGE = 1e-9  # quantiles nearer to 0 or 1 count as this
+TOL = 1e-8  # of the objective: what a step of the refinement must gain
 
 
 class Guess(NamedTuple):
@@ -24,23 +36,52 @@ class Guess(NamedTuple):
 
     Parameters
     ----------
-    unit : Tensor of shape (n_samples, n_params)
-        Unit params.
+    z : Tensor of shape (n_samples, n_params)
+        Standard coordinates.
 
     first : Tensor of shape (n_samples, n_params)
         Those that the method set out from.
 
-    n_iter : int or Tensor of shape (n_samples,)
+    n_iter : int
         Iterations so far.
 
     interrupted : bool
         Whether Ctrl-C came in between.
     """
 
-    unit: Tensor
+    z: Tensor
     first: Tensor
-    n_iter: int | Tensor
+    n_iter: int
     interrupted: bool
+
+
+class End(NamedTuple):
+    """Where the search ended, one row per sample.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_samples, n_free)
+        Coordinates of the objective.
+
+    n_iter : Tensor of shape (n_samples,)
+        Iterations of the refinement, over all candidates.
+
+    status : Tensor of shape (n_samples,)
+        Codes of :class:`InversionStatus`.
+
+    n_failed : Tensor of shape (n_samples,)
+        Candidates that could not be simulated.
+    """
+
+    x: Tensor
+    n_iter: Tensor
+    status: Tensor
+    n_failed: Tensor
+
+
+def standard(quantiles: Tensor) -> Tensor:
+    """Return standard coordinates, in double precision and finite."""
+    return torch.special.ndtri(quantiles.double().clamp(EDGE, 1 - EDGE))
 
 
 def train_jointly(network, inputs, objective, *, lr, max_iter, verbose=0) -> Guess:
@@ -56,7 +97,7 @@ def train_jointly(network, inputs, objective, *, lr, max_iter, verbose=0) -> Gue
         Is trained.
 
     inputs : tuple of Tensor
-        What the network maps to unit params.
+        What the network maps to quantiles of the params.
 
     objective : Objective
         The objective of each sample.
@@ -76,9 +117,10 @@ def train_jointly(network, inputs, objective, *, lr, max_iter, verbose=0) -> Gue
         The best params that each sample passed on the way.
     """
     sample = torch.arange(len(inputs[0]), device=inputs[0].device)
+    free = InStandard(BestNoise(objective), sample)
     with torch.no_grad():
-        first = network(*inputs).double()
-    unit, lowest = first.clone(), torch.full_like(first[:, 0], torch.inf)
+        first = standard(network(*inputs))
+    best, lowest = first.clone(), torch.full_like(first[:, 0], torch.inf)
     kept, reference = copy.deepcopy(network.state_dict()), lowest
     rate, stale, n_iter = lr, 0, 0
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
@@ -87,16 +129,16 @@ def train_jointly(network, inputs, objective, *, lr, max_iter, verbose=0) -> Gue
             range(max_iter), verbose=verbose, desc="Joint training", unit="step"
         ):
             proposed = network(*inputs)
-            value, gradient = objective.gradient(proposed.detach().double(), sample)
-            better = value < lowest
-            unit[better] = proposed.detach().double()[better]
+            z = standard(proposed.detach())
+            value, gradient = free(z, sample)
+            best[value < lowest] = z[value < lowest]
             lowest = value.fmin(lowest)
             n_iter, stale = n_iter + 1, stale + 1
-            ratio = loss_ratio(value, reference)
-            if ratio < 1 - 1e-4:
+            change = relative_change(value, reference, objective)
+            if change < -1e-4:
                 kept, reference = copy.deepcopy(network.state_dict()), value
                 stale = 0
-            if ratio > RISE or stale > PATIENCE:
+            if change > RISE or stale > PATIENCE:
                 rate, stale = rate / 2, 0
                 if rate < LOWEST_RATE * lr:
                     break
@@ -104,62 +146,130 @@ def train_jointly(network, inputs, objective, *, lr, max_iter, verbose=0) -> Gue
                 optimizer = torch.optim.Adam(network.parameters(), lr=rate)
                 continue
             optimizer.zero_grad()
-            proposed.backward(gradient.to(proposed) / len(sample))
+            density = (-0.5 * z.square()).exp() / math.sqrt(2 * math.pi)
+            by_quantile = gradient / density / len(sample)
+            proposed.backward(by_quantile.to(proposed))
             optimizer.step()
     except KeyboardInterrupt:
-        return Guess(unit, first, n_iter, True)
-    return Guess(unit, first, n_iter, False)
+        return Guess(best, first, n_iter, True)
+    return Guess(best, first, n_iter, False)
 
 
-def loss_ratio(value, reference):
-    """Return the loss over that of the best weights, where both could be simulated."""
+def relative_change(value, reference, objective):
+    """Return how far the loss lies above that of the best weights, as a share of it.
+
+    Over samples that both could simulate. The objective is a logarithm of a density,
+    which has no zero: readings are taken in units of their size, and half a unit per
+    reading is added.
+    """
     finite = value.isfinite()
     both = finite & reference.isfinite()
     if not both.any():
-        return 0.0 if finite.any() else torch.inf
-    return float(value[both].sum() / reference[both].sum())
+        return -torch.inf if finite.any() else torch.inf
+    seen = (~objective.readings.isnan()).sum(dim=1)
+    level = (reference - (seen * objective.size.log()).sum(dim=1)).abs()
+    level = level + 0.5 * objective.n_readings
+    return float((value - reference)[both].sum() / level[both].sum())
 
 
-class AdjointMisfit:
-    r"""Misfit of a learned surrogate S, with walls around the box it was trained in.
-
-    .. math:: \operatorname{mean}\,(S(u) - y)^2
-              + \textstyle\sum \mathrm{relu}(|u - \tfrac12| - \tfrac12)
+class BestNoise:
+    """An objective of the params alone: noise levels that are not known at their best.
 
     Parameters
     ----------
-    module : nn.Module
-        Unit params to standardized readings.
-
-    readings, mask : Tensor of shape (n_samples, n_times, n_channels)
-        Standardized readings and 1 where they were made.
-
-    sample : Tensor of shape (n_rows,)
-        Which sample each row belongs to.
+    objective : Objective
+        The objective of params and noise levels.
     """
 
-    def __init__(self, module, readings, mask, sample):
-        self.module, self.sample = module, sample
-        self.readings = readings
-        self.weights = mask / mask.sum(dim=(1, 2), keepdim=True)
+    def __init__(self, objective):
+        self.objective, self.prior = objective, objective.prior
+        self.n_params = objective.n_params
 
-    def __call__(self, unit, rows):
-        """Return value and gradient of the problems at ``rows``."""
-        sample = self.sample[rows]
-        with torch.enable_grad():
-            unit = unit.detach().requires_grad_()
-            off = self.module(unit) - self.readings[sample]
-            misfit = (off.square() * self.weights[sample]).sum(dim=(1, 2))
-            value = misfit + ((unit - 0.5).abs() - 0.5).relu().sum(dim=1)
-            (gradient,) = torch.autograd.grad(value.sum(), unit)
-        return value.detach(), gradient
+    def gradient(self, x, sample):
+        """Return value and gradient of each row."""
+        full = self.objective.with_scales(x, sample)
+        value, gradient = self.objective.gradient(full, sample)
+        return value, gradient[:, : self.n_params]
 
 
-def reach(zeta, rows, *, longest):
-    """Return the box around points that steps of ``longest`` unit params can reach."""
-    unit = TanhBox.unit(zeta)
-    # Walls of the unit box are infinitely far on this scale.
-    return tuple(
-        (2 * (unit + step) - 1).clamp(-1, 1).atanh()
+def place(objective, z, sample):
+    """Return coordinates of the objective at standard params, noise at its best."""
+    free = InStandard(objective, sample)
+    return objective.with_scales(free.to_scaled(z), sample)
+
+
+def as_it_is(objective, guess: Guess) -> End:
+    """Return the guess unrefined."""
+    sample = torch.arange(len(guess.z), device=guess.z.device)
+    x = place(objective, guess.z, sample)
+    lost = ~objective.value(x, sample).isfinite()
+    status = torch.full_like(sample, InversionStatus.MAX_ITER)
+    if guess.interrupted:
+        status[:] = InversionStatus.INTERRUPTED
+    return End(x, torch.zeros_like(sample), status, lost.long())
+
+
+def refine_best(objective, candidates, *, max_iter, off) -> End:
+    """Refine all candidates at once by L-BFGS, and keep the best of each sample.
+
+    Parameters
+    ----------
+    objective : Objective
+        The objective of each sample.
+
+    candidates : list of (Tensor of shape (n_samples, n_params), float)
+        Standard coordinates to start from, and how long steps may be, in quantiles.
+
+    max_iter : int
+        Most iterations.
+
+    off : float
+        Quantiles this far from 0 and 1 are where refinement begins, as there is hardly
+        a slope beyond.
+    """
+    starts, longest = zip(*candidates)
+    every = torch.arange(len(starts[0]), device=starts[0].device)
+    sample = every.repeat(len(starts))
+    start = place(objective, torch.cat(starts), sample)
+    value = objective.value(start, sample)
+    failed = (~value.isfinite()).long()
+    free = InStandard(objective, sample)
+    z, p = free.from_scaled(start), objective.n_params
+    edge = -standard(z.new_tensor(off))
+    longest = z.new_tensor(longest).repeat_interleave(len(every))[:, None]
+    end = lbfgs(
+        free,
+        torch.cat([z[:, :p].clamp(-edge, edge), z[:, p:]], dim=1),
+        max_iter=max_iter,
+        tol=TOL,
+        reach=partial(reach, n_params=p, longest=longest),
+    )
+    # A start nearer to the edge may be better still.
+    better = end.value < value
+    x = torch.where(better[:, None], free.to_scaled(end.x), start)
+    value = torch.where(better, end.value, value)
+
+    def byplace(a):
+        return a.reshape(len(starts), -1)
+
+    best = byplace(value).argmin(dim=0) * len(every) + every
+    status = end.status[best]
+    # The start itself could be simulated, but nothing a step away from its edge.
+    stuck = (status == InversionStatus.FAILED) & value[best].isfinite()
+    status[stuck] = InversionStatus.STALLED
+    interrupted = byplace(end.status == InversionStatus.INTERRUPTED).any(dim=0)
+    status[interrupted] = InversionStatus.INTERRUPTED
+    n_iter, n_failed = byplace(end.n_iter).sum(dim=0), byplace(failed).sum(dim=0)
+    return End(x[best], n_iter, status, n_failed)
+
+
+def reach(z, rows, *, n_params, longest):
+    """Return the box around points that steps of ``longest`` quantiles can reach."""
+    quantiles = torch.special.ndtr(z[:, :n_params])
+    # Quantiles 0 and 1, and any level of the noise, are infinitely far on this scale.
+    far = torch.full_like(z[:, n_params:], torch.inf)
+    low, high = (
+        torch.special.ndtri((quantiles + step).clamp(0, 1))
         for step in (-longest[rows], longest[rows])
     )
+    return torch.cat([low, -far], dim=1), torch.cat([high, far], dim=1)

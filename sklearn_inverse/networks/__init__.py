@@ -2,5 +2,6 @@
 
 from sklearn_inverse.networks._operator import Operator
 from sklearn_inverse.networks._options import Design, Training
+from sklearn_inverse.networks._reading_net import ReadingNetwork
 
-__all__ = ["Design", "Operator", "Training"]
+__all__ = ["Design", "Operator", "ReadingNetwork", "Training"]

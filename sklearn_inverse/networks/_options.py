@@ -20,7 +20,7 @@ class Training(BaseEstimator):
         Peak learning rate of Adam; it warms up, then falls to zero along a cosine.
 
     max_epochs : int, default=None
-        Passes over the training pairs.
+        Passes over the training pairs. Without any, weights stay random.
 
     batch_size : int, default=None
         Pairs per step.
@@ -44,7 +44,7 @@ class Training(BaseEstimator):
 
     _parameter_constraints: dict = {
         "lr": [Interval(Real, 0, None, closed="neither"), None],
-        "max_epochs": [Interval(Integral, 1, None, closed="left"), None],
+        "max_epochs": [Interval(Integral, 0, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "patience": [Interval(Integral, 1, None, closed="left"), None],

@@ -1,37 +1,55 @@
-r"""The networks of joint optimization and of the neural adjoint, and what they train on.
+"""A network from readings to quantiles of the params, and how it is trained."""
 
-:math:`N(y; \theta)` maps the readings of a sample to its unit params; the neural adjoint
-learns the other way, from unit params to readings.
-"""
-
-import math
 from itertools import pairwise
+from numbers import Integral
 
 import torch
+from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
+from sklearn_inverse.networks._layers import Linear
+from sklearn_inverse.networks._training import fit_net
+from sklearn_inverse.utils._sklearn import Interval, StrOptions
 from sklearn_inverse.utils._torch import generator
 
-__all__ = ["AdjointNet", "EvenBatches", "KnownSquares", "ReadingNet"]
+__all__ = ["EvenBatches", "ReadingNet", "ReadingNetwork", "fit_even"]
 
 CONV_CHANNELS = (16, 32, 32, 64, 64)
 KERNEL = 3
-OCTAVES = 7  # of waves in each param that the adjoint's surrogate is shown
+
+
+class ReadingNetwork(BaseEstimator):
+    """The network of :class:`ReparamJointInverter`, readings to params.
+
+    Parameters
+    ----------
+    architecture : {"conv", "mlp"}, default="conv"
+        Five convolutions over time and two dense layers, or four dense layers.
+
+    width : int, default=64
+        Width of the dense layers.
+    """
+
+    _parameter_constraints: dict = {
+        "architecture": [StrOptions({"conv", "mlp"})],
+        "width": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(self, architecture="conv", width=64):
+        self.architecture = architecture
+        self.width = width
 
 
 class ReadingNet(nn.Module):
-    r"""Readings to unit params, :math:`u = \tfrac12 (1 + \tanh z)`.
+    r"""Readings to quantiles of the params, :math:`u = \tfrac12 (1 + \tanh h)`.
 
     Parameters
     ----------
     n_times, n_channels, n_params : int
         Shape of a trajectory, and number of params.
 
-    architecture : {"conv", "mlp"}
-        Five convolutions over time and two dense layers, or dense layers alone.
-
-    width : int
-        Width of the dense layers.
+    architecture, width
+        As of :class:`ReadingNetwork`.
     """
 
     def __init__(self, n_times, n_channels, n_params, *, architecture, width):
@@ -45,20 +63,18 @@ class ReadingNet(nn.Module):
             n_hidden = 3
         self.features = features
         widths = [n_features] + n_hidden * [width]
-        dense = [dense_block(a, b) for a, b in pairwise(widths)]
-        self.head = nn.Sequential(nn.Flatten(), *dense, nn.Linear(width, n_params))
+        dense = [nn.Sequential(Linear(a, b), nn.ReLU()) for a, b in pairwise(widths)]
+        self.head = nn.Sequential(nn.Flatten(), *dense, Linear(width, n_params))
 
     def forward(self, readings: Tensor, mask: Tensor) -> Tensor:
-        """Return unit params (n_samples, n_params).
+        """Return quantiles (n_samples, n_params).
 
         Parameters
         ----------
         readings, mask : Tensor of shape (n_samples, n_times, n_channels)
             Standardized readings, zero where there is none, and 1 where there is one.
         """
-        inputs = torch.cat(
-            [readings, mask], dim=2
-        ).mT  # (n_samples, 2 n_channels, time)
+        inputs = torch.cat([readings, mask], dim=2).mT  # (…, 2 n_channels, n_times)
         return 0.5 * (1 + self.head(self.features(inputs)).tanh())
 
 
@@ -78,44 +94,50 @@ def conv_layers(n_inputs, n_times):
     return nn.Sequential(*layers), n_inputs * length
 
 
-def dense_block(n_inputs, width):
-    """Return a dense layer and its ReLU."""
-    return nn.Sequential(nn.Linear(n_inputs, width), nn.ReLU())
-
-
-class AdjointNet(nn.Module):
-    """Unit params to standardized readings: dense layers with batch norm.
-
-    They see the params through waves of ever shorter length (positional encoding):
-    without, trajectories that oscillate as a param varies are not learned at all.
+def fit_even(make_module, pairs, draw, *, training, seeds, device, verbose, desc):
+    """Train a network by mean squared error on what is drawn from pairs.
 
     Parameters
     ----------
-    n_times, n_channels, n_params : int
-        Shape of a trajectory, and number of params.
+    make_module : callable
+        Returns the nn.Module to train.
 
-    width : int
-        Width of the four hidden layers.
+    pairs : TensorDataset
+        What is drawn from.
+
+    draw : callable
+        ``draw(index, rng) -> (inputs, target)`` of the samples at ``index``.
+
+    training : Training
+        With every option filled.
+
+    seeds : (int, int)
+        Of the weights, and of batches and draws.
+
+    device, verbose, desc
+        As of :func:`fit_net`.
+
+    Returns
+    -------
+    net : EstimatorNet
+        The trained net.
     """
-
-    def __init__(self, n_times, n_channels, n_params, *, width):
-        super().__init__()
-        widths = [n_params * (1 + 2 * OCTAVES)] + 4 * [width]
-        self.layers = nn.Sequential(
-            *(
-                nn.Sequential(nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU())
-                for a, b in pairwise(widths)
-            ),
-            nn.Linear(width, n_times * n_channels),
-            nn.Unflatten(1, (n_times, n_channels)),
-        )
-
-    def forward(self, params: Tensor) -> Tensor:
-        """Return standardized readings (n_samples, n_times, n_channels)."""
-        centerd = 2 * params - 1
-        octaves = 2.0 ** torch.arange(OCTAVES, device=params.device)
-        angle = (math.pi * octaves * centerd[..., None]).flatten(1)
-        return self.layers(torch.cat([centerd, angle.sin(), angle.cos()], dim=1))
+    batches = EvenBatches(
+        len(pairs), draw, batch_size=training.batch_size, seed=seeds[1], device=device
+    )
+    return fit_net(
+        make_module,
+        KnownSquares,
+        lambda dataset, training: batches,
+        pairs,
+        None,
+        n_batches=batches.n_batches,
+        seed=seeds[0],
+        device=device,
+        verbose=verbose,
+        desc=desc,
+        **training._loop(),
+    )
 
 
 class KnownSquares(nn.Module):
@@ -141,7 +163,7 @@ class EvenBatches:
         ``draw(index, rng) -> (inputs, target)`` of the samples at ``index``.
 
     batch_size : int
-        Fewest samples of a batch, where there are so many.
+        Fewest samples of a batch, where there are so many; two at least.
 
     seed : int
         Seed of the order and of what is drawn.
@@ -152,7 +174,7 @@ class EvenBatches:
 
     def __init__(self, n_samples, draw, *, batch_size, seed, device):
         self.n_samples, self.draw = n_samples, draw
-        self.n_batches = max(1, n_samples // batch_size)
+        self.n_batches = max(1, n_samples // max(batch_size, 2))
         self.rng = generator(seed, device)
 
     def __iter__(self):

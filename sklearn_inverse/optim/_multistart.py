@@ -48,7 +48,9 @@ class Ends(NamedTuple):
     def blank(cls, starts: Tensor) -> "Ends":
         """Return what is known before anything was run."""
         n_samples, n_starts, n_free = starts.shape
-        status = torch.full_like(starts[..., 0], InversionStatus.FAILED, dtype=torch.long)
+        status = torch.full_like(
+            starts[..., 0], InversionStatus.FAILED, dtype=torch.long
+        )
         zeros = torch.zeros_like(status[:, 0])
         hessian = torch.eye(n_free).to(starts).repeat(n_samples, n_starts, 1, 1)
         value = torch.full_like(starts[..., 0], torch.inf)
