@@ -307,6 +307,11 @@ class NoiseModel:
             return next(iter(texts))
         return "; ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        state.pop("_groups", None)  # laws hold functions that cannot be pickled
+        return state
+
     @cached_property
     def _groups(self) -> list[tuple[Law, list[int]]]:
         """Laws, each with the observables that follow it."""

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
@@ -12,9 +13,14 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
-from sklearn_inverse import ODESurrogate
-from sklearn_inverse.exceptions import ConvergenceWarning, ExtrapolationWarning
+from sklearn_inverse import Design, ODESurrogate, ODESystem, Operator, Training
+from sklearn_inverse.exceptions import (
+    ConvergenceWarning,
+    ExtrapolationWarning,
+    MisfitWarning,
+)
 from sklearn_inverse.networks._batches import ShuffledBatches, split_held_out
+from sklearn_inverse.probability import LogNormal, Poisson
 from sklearn_inverse.utils._torch import spawn_seeds
 
 TIMES = np.linspace(0.0, 2.0, 12)
@@ -35,20 +41,19 @@ def rmse_per_std(predicted, true):
     return np.sqrt(((predicted - true) ** 2).mean(axis=(0, 1))) / true.std(axis=(0, 1))
 
 
-def make_surrogate(**kwargs):
+def make_surrogate(system=None, training=None, network=None, **kwargs):
     """Return a surrogate that trains in a tenth of a second, and badly."""
     options = {
-        "n_channels": 2,
-        "width": 8,
-        "n_layers": 1,
-        "embedding": 16,
+        "n_channels": None if system else 2,
         "n_basis": 4,
         "basis_epochs": 5,
-        "max_epochs": 2,
-        "batch_size": 16,
+        "network": Operator(
+            **{"width": 8, "n_layers": 1, "embedding": 16} | (network or {})
+        ),
+        "training": Training(**{"max_epochs": 2, "batch_size": 16} | (training or {})),
         "random_state": 0,
     }
-    return ODESurrogate(**options | kwargs)
+    return ODESurrogate(system, **options | kwargs)
 
 
 def weights(surrogate):
@@ -69,16 +74,16 @@ NEW_TRAJECTORIES = decay(NEW_PARAMS)
 
 
 @pytest.fixture(scope="module")
-def trained():
-    return make_surrogate(
-        width=16,
+def fitted():
+    surrogate = make_surrogate(
+        network={"width": 16, "observation_dropout": 0.2, "params_dropout": 0.6},
+        training={"max_epochs": 40, "lr": 3e-3},
         basis_epochs=150,
-        max_epochs=40,
-        lr=3e-3,
-        n_observed=(1, 4),
-        observation_dropout=0.2,
-        params_dropout=0.6,
-    ).fit(TRAJECTORIES, PARAMS)
+        design=Design(n_observed=(1, 4)),
+        noise=[1e-4, 1e-22],
+    )
+    with pytest.warns(MisfitWarning, match="error exceeds the noise of c1 .*, c2 "):
+        return surrogate.fit(TRAJECTORIES, PARAMS)
 
 
 @pytest.fixture(scope="module")
@@ -100,38 +105,40 @@ def sparse():
 # --- what it learns
 
 
-def test_new_decays_are_emulated_to_three_percent_whatever_their_size(trained):
-    error = rmse_per_std(trained.simulate(NEW_PARAMS), NEW_TRAJECTORIES)
-    assert (error < 0.03).all()
+def test_new_decays_are_emulated_to_three_percent_whatever_their_size(fitted, sparse):
+    for readings in (None, sparse):
+        simulated = fitted.simulate(NEW_PARAMS, readings)
+        assert (rmse_per_std(simulated, NEW_TRAJECTORIES) < 0.03).all()
 
 
-def test_readings_beside_the_params_do_no_harm(trained, sparse):
-    error = rmse_per_std(trained.simulate(NEW_PARAMS, sparse), NEW_TRAJECTORIES)
-    assert (error < 0.03).all()
-
-
-def test_two_readings_halve_the_error_of_the_mean_trajectory(trained, sparse):
-    filled = trained.transform(sparse.reshape(150, -1))
+def test_two_readings_halve_the_error_of_the_mean_trajectory(fitted, sparse):
+    filled = fitted.transform(sparse.reshape(150, -1))
     assert filled.shape == (150, 24)
     error = rmse_per_std(filled.reshape(NEW_TRAJECTORIES.shape), NEW_TRAJECTORIES)
     mean_trajectory = TRAJECTORIES.mean(axis=0)
     assert (error < 0.5 * rmse_per_std(mean_trajectory, NEW_TRAJECTORIES)).all()
 
 
-def test_error_is_that_of_the_held_out_pairs_in_units_of_the_channels(trained):
-    split_seed = spawn_seeds(trained.random_state, 4)[0]
-    seen, held_out = split_held_out(320, trained.validation_fraction, split_seed)
+def test_error_is_that_of_the_held_out_pairs_in_units_of_the_channels(fitted):
+    split_seed = spawn_seeds(fitted.random_state, 5)[0]
+    seen, held_out = split_held_out(320, 0.1, split_seed)
     assert len(held_out) == 32
     assert not set(seen) & set(held_out)
-    residual = trained.simulate(PARAMS[held_out]) - TRAJECTORIES[held_out]
+    residual = fitted.simulate(PARAMS[held_out]) - TRAJECTORIES[held_out]
     expected = np.sqrt((residual**2).mean(axis=(0, 1)))
-    np.testing.assert_allclose(trained.error_, expected, rtol=1e-6)
-    assert trained.error_[1] == pytest.approx(1e-18 * trained.error_[0], rel=0.2)
+    np.testing.assert_allclose(fitted.error_, expected, rtol=1e-4)
+    assert fitted.error_[1] == pytest.approx(1e-18 * fitted.error_[0], rel=0.2)
+
+
+def test_an_error_below_the_noise_is_nothing_to_warn_of():
+    make_surrogate(noise=[1.0, 1e-18], basis_epochs=50).fit(TRAJECTORIES, PARAMS)
 
 
 def test_an_uneven_grid_is_learned_as_well():
     times = np.array([0.0, 0.01, 0.02, 0.1, 0.5, 2.0])
-    surrogate = make_surrogate(times=times, basis_epochs=150, max_epochs=5)
+    surrogate = make_surrogate(
+        times=times, basis_epochs=150, training={"max_epochs": 5}
+    )
     surrogate.fit(decay(PARAMS, times), PARAMS)
     error = rmse_per_std(surrogate.simulate(NEW_PARAMS), decay(NEW_PARAMS, times))
     assert (error < 0.05).all()
@@ -142,7 +149,7 @@ def test_an_uneven_grid_is_learned_as_well():
 def test_gaps_in_the_training_trajectories_are_bridged():
     gaps = TRAJECTORIES.copy()
     gaps[np.random.default_rng(3).random(gaps.shape) < 0.2] = np.nan
-    surrogate = make_surrogate(basis_epochs=60, max_epochs=20, lr=5e-3)
+    surrogate = make_surrogate(basis_epochs=60, training={"max_epochs": 20, "lr": 5e-3})
     surrogate.fit(gaps, PARAMS)
     error = rmse_per_std(surrogate.simulate(NEW_PARAMS), NEW_TRAJECTORIES)
     assert (error < 0.1).all()
@@ -154,13 +161,13 @@ def test_gaps_in_the_training_trajectories_are_bridged():
     "switches",
     [
         {"n_basis": 0},
-        {"film": False, "attention": False},
-        {"n_layers": 0},
-        {"norm": "batch"},
-        {"observation_dropout": 1.0},
-        {"observation_dropout": 0.0, "params_dropout": 1.0},
-        {"noise_std": [0.1, 1e-19], "n_observed": 3},
-        {"scale": "log10", "bounds": [[0.1, 10.0]]},
+        {"network": {"film": False, "attention": False}},
+        {"network": {"n_layers": 0}},
+        {"network": {"norm": "batch"}},
+        {"network": {"observation_dropout": 1.0}},
+        {"network": {"observation_dropout": 0.0, "params_dropout": 1.0}},
+        {"noise": [0.3, 3e-19], "design": Design(3, ["c2"])},
+        {"params": {"k": LogNormal(1.0, 1.0)}},
     ],
     ids=str,
 )
@@ -168,6 +175,67 @@ def test_every_switch_trains(switches, sparse):
     surrogate = make_surrogate(**switches).fit(TRAJECTORIES, PARAMS)
     assert np.isfinite(surrogate.error_).all()
     assert np.isfinite(surrogate.simulate(NEW_PARAMS, sparse)).all()
+
+
+@pytest.mark.parametrize("noise", [LogNormal(0.1), Poisson()])
+def test_what_must_be_positive_is_learned_where_its_noise_is_uniform(noise):
+    counts = 100 * TRAJECTORIES[:, :, :1]
+    surrogate = make_surrogate(n_channels=1, noise=noise, basis_epochs=200)
+    surrogate.fit(counts, PARAMS)
+    simulated = surrogate.simulate(NEW_PARAMS)
+    assert (simulated >= 0).all()
+    np.testing.assert_allclose(simulated, 100 * NEW_TRAJECTORIES[:, :, :1], rtol=0.2)
+
+
+# --- what it knows of params and observables
+
+
+def test_a_system_says_all_there_is_to_know():
+    def relax(t, y, p):
+        return -p.rate * y.left, p.rate * y.left
+
+    system = ODESystem(
+        relax,
+        states={"left": 1.0, "gone": 0.0},
+        params={"rate": (0.4, 2.1)},
+        times=TIMES,
+        noise=0.5,
+    )
+    surrogate = make_surrogate(system).fit(TRAJECTORIES * [1.0, 1e18], PARAMS)
+    assert surrogate.prior_ is system.prior
+    assert surrogate.param_names_ == ["rate"]
+    assert surrogate.observable_names_ == ["left", "gone"]
+    assert surrogate.noise_ is system.noise
+    np.testing.assert_array_equal(surrogate.times_, TIMES)
+    with pytest.raises(ValueError, match=r"A system has its own \['noise'\]"):
+        clone(surrogate).set_params(noise=1.0).fit(TRAJECTORIES, PARAMS)
+    with pytest.raises(ValueError, match=r"\(12, 2\). Got \(6, 2\) instead"):
+        surrogate.fit(TRAJECTORIES[:, ::2], PARAMS)
+
+
+def test_without_a_system_names_are_numbers_or_those_of_the_columns(tiny):
+    assert tiny.param_names_ == ["k1"]
+    assert tiny.observable_names_ == ["c1", "c2"]
+    assert tiny.times_.tolist() == list(range(12))
+    pd = pytest.importorskip("pandas")
+    pairs = pd.DataFrame({"a": PARAMS, "b": PARAMS[::-1]})
+    named = make_surrogate().fit(TRAJECTORIES, pairs)
+    assert named.param_names_ == ["a", "b"]
+    swapped = pairs[["b", "a"]]
+    np.testing.assert_array_equal(named.simulate(swapped), named.simulate(pairs))
+
+
+def test_options_can_be_set_by_name_where_none_stands():
+    surrogate = ODESurrogate().set_params(training__lr=0.1, network__width=3)
+    assert (surrogate.training.lr, surrogate.network.width) == (0.1, 3)
+    search = GridSearchCV(
+        make_surrogate(training={"max_epochs": 1}, params={"k": (0.5, 2.0)}),
+        {"network__n_modes": [2, 4], "n_basis": [0, 4]},
+        scoring=lambda s, x, y: -rmse_per_std(s.simulate(y), x).mean(),
+        cv=2,
+        error_score="raise",
+    ).fit(TRAJECTORIES, PARAMS)
+    assert search.best_params_["n_basis"] == 4
 
 
 # --- how it answers
@@ -179,77 +247,86 @@ def test_shapes_follow_the_contract(tiny, sparse):
     assert tiny.n_features_in_ == 24
     assert tiny.error_.shape == (2,)
     np.testing.assert_array_equal(
-        tiny.simulate(NEW_PARAMS), tiny.simulate(NEW_PARAMS[:, None])
-    )
-    np.testing.assert_array_equal(
         tiny.transform(sparse), tiny.transform(sparse.reshape(150, -1))
     )
 
 
-def test_samples_answered_together_or_one_by_one_are_identical(tiny, sparse):
-    at = [0, 1, 40, 127, 128, 149]  # in two chunks
-    together = tiny.simulate(NEW_PARAMS)
-    conditioned = tiny.simulate(NEW_PARAMS, sparse)
-    filled = tiny.transform(sparse)
-    for i in at:
-        one = slice(i, i + 1)
-        np.testing.assert_array_equal(tiny.simulate(NEW_PARAMS[one])[0], together[i])
-        np.testing.assert_array_equal(
-            tiny.simulate(NEW_PARAMS[one], sparse[one])[0], conditioned[i]
-        )
-        np.testing.assert_array_equal(tiny.transform(sparse[one])[0], filled[i])
+def test_samples_answered_together_one_by_one_or_reordered_are_identical(tiny, sparse):
+    order = np.random.default_rng(0).permutation(150)  # in two chunks
+    for ask in (
+        lambda at: tiny.simulate(NEW_PARAMS[at]),
+        lambda at: tiny.simulate(NEW_PARAMS[at], sparse[at]),
+        lambda at: tiny.transform(sparse[at]),
+    ):
+        together = ask(slice(None))
+        np.testing.assert_array_equal(ask(order), together[order])
+        for i in (0, 60, 127, 149):
+            np.testing.assert_array_equal(ask([i])[0], together[i])
 
 
-def test_forward_is_simulate_from_the_unit_box(tiny):
-    unit = torch.rand(7, 1, generator=torch.Generator().manual_seed(0))
-    expected = tiny.simulate(tiny.scaler_.to_physical(unit.double().numpy()))
-    off = (tiny.forward(unit).detach().numpy() - expected) / tiny.error_
-    assert np.abs(off).max() < 1e-4
-
-
-def test_forward_is_differentiable(trained):
-    unit = torch.tensor([[0.3], [0.6]], requires_grad=True)
-    slope = torch.autograd.grad(trained.forward(unit)[..., 0].sum(), unit)[0]
-    k = trained.scaler_.to_physical(unit.detach().double().numpy())
-    width = np.ptp(trained.scaler_.bounds)
+def test_forward_is_simulate_from_scaled_params_with_derivatives(fitted):
+    scaled = torch.rand(7, 1, generator=torch.Generator().manual_seed(0)).double()
+    k = fitted.param_scaler_.from_scaled(scaled.numpy())
+    scaled.requires_grad_()
+    trajectories = fitted.forward(scaled)
+    off = (trajectories.detach().numpy() - fitted.simulate(k)) / fitted.error_
+    assert np.abs(off).max() < 1e-3
+    slope = torch.autograd.grad(trajectories[..., 0].sum(), scaled)[0]
+    width = np.ptp(fitted.param_scaler_.bounds)
     expected = (-TIMES * np.exp(-k * TIMES)).sum(axis=1) * width
-    np.testing.assert_allclose(slope[:, 0], expected, rtol=0.1)
+    np.testing.assert_allclose(slope[:, 0], expected, rtol=0.2)
+    again, jacobian = fitted.linearize(scaled)
+    off = (again - trajectories).detach().numpy() / fitted.error_
+    assert np.abs(off).max() < 1e-3
+    summed = jacobian[..., 0, :].sum(dim=1)
+    np.testing.assert_allclose(summed, slope, rtol=1e-3)
 
 
-def test_params_outside_the_box_are_answered_with_a_warning(tiny):
+def test_params_and_readings_far_from_training_are_answered_with_a_warning(tiny):
     with pytest.warns(ExtrapolationWarning, match="1 of 2 samples have params outside"):
         assert np.isfinite(tiny.simulate([1.0, 3.0])).all()
+    with pytest.warns(ExtrapolationWarning, match="24 readings lie far from all"):
+        assert np.isfinite(tiny.transform(np.full((1, 24), 1e150))).all()
 
 
 # --- how it trains
 
 
-def test_same_random_state_gives_identical_weights_and_predictions(tiny, sparse):
+def test_same_random_state_gives_identical_weights_and_leaves_generators_alone(
+    tiny, sparse
+):
+    before = torch.get_rng_state(), np.random.mtrand._rand.get_state()[1].copy()
     again = make_surrogate().fit(TRAJECTORIES, PARAMS)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.mtrand._rand.get_state()[1], before[1])
     assert_same_weights(tiny, again)
     np.testing.assert_array_equal(tiny.transform(sparse), again.transform(sparse))
     other = make_surrogate(random_state=1).fit(TRAJECTORIES, PARAMS)
     assert not np.allclose(tiny.transform(sparse), other.transform(sparse))
 
 
-def test_training_leaves_global_generators_alone():
-    before = torch.get_rng_state(), np.random.mtrand._rand.get_state()[1].copy()
-    make_surrogate().fit(TRAJECTORIES, PARAMS)
-    assert torch.equal(torch.get_rng_state(), before[0])
-    np.testing.assert_array_equal(np.random.mtrand._rand.get_state()[1], before[1])
+def test_fits_in_threads_give_what_each_gives_alone(tiny):
+    alone = make_surrogate(random_state=1).fit(TRAJECTORIES, PARAMS)
+    seeds = [0, 1] * 3
+    with ThreadPoolExecutor(4) as pool:
+        together = pool.map(
+            lambda seed: make_surrogate(random_state=seed).fit(TRAJECTORIES, PARAMS),
+            seeds,
+        )
+        for seed, surrogate in zip(seeds, together):
+            assert_same_weights(surrogate, alone if seed else tiny)
 
 
 def test_warm_start_goes_on_from_the_last_fit():
-    surrogate = make_surrogate(warm_start=True, basis_epochs=20, max_epochs=5)
-    surrogate.fit(TRAJECTORIES, PARAMS)
-    before = surrogate.error_
-    scaler, channel_scaler = surrogate.scaler_, surrogate.channel_scaler_
+    surrogate = make_surrogate(
+        warm_start=True, basis_epochs=20, training={"max_epochs": 5}
+    ).fit(TRAJECTORIES, PARAMS)
+    before, prior = surrogate.error_, surrogate.prior_
     inner = (PARAMS > 0.6) & (PARAMS < 1.9)
     surrogate.fit(TRAJECTORIES[inner], PARAMS[inner])
     assert (surrogate.error_ < 1.05 * before).all()
-    assert surrogate.scaler_ is scaler
-    assert surrogate.channel_scaler_ is channel_scaler
-    surrogate.set_params(max_epochs=1, lr=1e-12)
+    assert surrogate.prior_ is prior
+    surrogate.set_params(training__max_epochs=1, training__lr=1e-12)
     unmoved = surrogate.simulate(NEW_PARAMS)
     surrogate.fit(TRAJECTORIES, PARAMS)
     np.testing.assert_allclose(surrogate.simulate(NEW_PARAMS), unmoved, rtol=1e-4)
@@ -268,12 +345,8 @@ def test_without_warm_start_a_fit_forgets_the_last_one(tiny):
             PARAMS,
             "X has 12 features, but ODESurrogate is expecting",
         ),
-        (
-            TRAJECTORIES,
-            np.c_[PARAMS, PARAMS],
-            r"with n_params=1. Got \(320, 2\) instead",
-        ),
-        (TRAJECTORIES, 2 * PARAMS, "Every param must lie within its bounds"),
+        (TRAJECTORIES, np.c_[PARAMS, PARAMS], r"n_params=1. Got \(320, 2\) instead"),
+        (TRAJECTORIES, 2 * PARAMS, "(?i)param"),
         (TRAJECTORIES.reshape(320, 8, 3), PARAMS, "must have n_channels=2 entries on"),
     ],
 )
@@ -288,22 +361,23 @@ def test_warm_start_asks_for_pairs_like_the_last(tiny, trajectories, params, mes
 @pytest.mark.parametrize("patience", [None, 5])
 def test_an_interrupted_fit_leaves_a_usable_surrogate(press_ctrl_c, at, patience):
     surrogate = make_surrogate(
-        max_epochs=50,
         basis_epochs=150,
-        callbacks=[press_ctrl_c(epoch=2, at=at)],
-        patience=patience,
+        training={
+            "max_epochs": 50,
+            "callbacks": [press_ctrl_c(epoch=2, at=at)],
+            "patience": patience,
+        },
     )
     with pytest.warns(ConvergenceWarning, match="interrupted after 2 of 50 epochs"):
         surrogate.fit(TRAJECTORIES, PARAMS)
+    assert surrogate.was_interrupted
     assert surrogate.n_iter_ == 2
     error = rmse_per_std(surrogate.simulate(NEW_PARAMS), NEW_TRAJECTORIES)
     assert (error < 0.1).all()
-    assert np.isfinite(surrogate.error_).all()
     assert not surrogate.net_.module_.training
 
 
-@pytest.mark.parametrize("patience", [None, 5])
-def test_interrupting_the_direct_part_skips_the_operator(monkeypatch, patience):
+def test_interrupting_the_direct_part_skips_the_operator(monkeypatch):
     batches = ShuffledBatches.__iter__
 
     def press_ctrl_c(self):
@@ -311,18 +385,28 @@ def test_interrupting_the_direct_part_skips_the_operator(monkeypatch, patience):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ShuffledBatches, "__iter__", press_ctrl_c)
-    surrogate = make_surrogate(basis_epochs=50, patience=patience)
-    with pytest.warns(ConvergenceWarning, match="skip was interrupted after 1 of 50"):
+    surrogate = make_surrogate(basis_epochs=50)
+    with pytest.warns(ConvergenceWarning, match="part was interrupted after 1 of 50"):
         surrogate.fit(TRAJECTORIES, PARAMS)
+    assert surrogate.was_interrupted
     assert surrogate.n_iter_ == 0
-    assert np.isfinite(surrogate.error_).all()
     assert np.isfinite(surrogate.simulate(NEW_PARAMS)).all()
 
 
+@pytest.mark.parametrize("network", [{}, {"norm": "batch"}])
+def test_training_that_diverges_is_an_error(network):
+    surrogate = make_surrogate(network=network, training={"lr": 1e6, "max_epochs": 9})
+    with pytest.raises(ValueError, match=r"Training operator diverged: .*lr=1e"):
+        surrogate.fit(TRAJECTORIES, PARAMS)
+    with pytest.raises(NotFittedError):
+        surrogate.simulate(NEW_PARAMS)
+
+
 def test_patience_stops_training_that_no_longer_helps():
-    surrogate = make_surrogate(patience=3, max_epochs=50, lr=1e-9)
+    surrogate = make_surrogate(training={"patience": 3, "max_epochs": 50, "lr": 1e-9})
     surrogate.fit(TRAJECTORIES, PARAMS)
     assert surrogate.n_iter_ < 10
+    assert not surrogate.was_interrupted
 
 
 class Listener(Callback):
@@ -343,29 +427,20 @@ class Listener(Callback):
 
 def test_callbacks_hear_of_every_epoch_and_its_losses():
     log = []
-    make_surrogate(callbacks=[Listener(log)]).fit(TRAJECTORIES, PARAMS)
+    make_surrogate(training={"callbacks": [Listener(log)]}).fit(TRAJECTORIES, PARAMS)
     losses = ["train_loss", "valid_loss"]
     assert log == ["begin", losses, losses, "end"]
 
 
-def test_verbose_shows_a_bar_of_epochs_with_losses(capsys):
+def test_progress_is_shown_only_where_asked_for(capsys):
+    make_surrogate(training={"patience": 1}).fit(TRAJECTORIES, PARAMS)
+    assert capsys.readouterr() == ("", "")
     make_surrogate(verbose=1).fit(TRAJECTORIES, PARAMS)
     out, err = capsys.readouterr()
     assert "Training operator: 100%" in err
     assert "train_loss=" in err
     assert "valid_loss=" in err
     assert out == ""
-
-
-def test_nothing_is_shown_unless_asked_for(capsys):
-    make_surrogate(patience=1, max_epochs=20, lr=1e-9).fit(TRAJECTORIES, PARAMS)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_history_holds_falling_losses(trained):
-    train_loss = trained.net_.history[:, "train_loss"]
-    assert len(train_loss) == trained.n_iter_ == 40
-    assert train_loss[-1] < 0.5 * train_loss[0]
 
 
 # --- as an estimator among others
@@ -382,9 +457,8 @@ def test_a_dumped_surrogate_predicts_identically_in_a_fresh_process(
         "joblib.dump(answers, sys.argv[1] + '/answers.joblib')\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path], check=True)
-    assert (
-        joblib.load(tmp_path / "surrogate.joblib")[0].net_.history == tiny.net_.history
-    )
+    again = joblib.load(tmp_path / "surrogate.joblib")[0]
+    assert again.net_.history == tiny.net_.history
     simulated, filled = joblib.load(tmp_path / "answers.joblib")
     np.testing.assert_array_equal(simulated, tiny.simulate(NEW_PARAMS, sparse))
     np.testing.assert_array_equal(filled, tiny.transform(sparse))
@@ -392,27 +466,10 @@ def test_a_dumped_surrogate_predicts_identically_in_a_fresh_process(
 
 def test_a_clone_has_the_same_settings_and_no_memory(tiny):
     copy = clone(tiny)
-    assert copy.get_params() == tiny.get_params()
-    with pytest.raises(
-        NotFittedError, match="This ODESurrogate instance is not fitted"
-    ):
-        copy.simulate(NEW_PARAMS)
-
-
-def emulation_score(surrogate, trajectories, params):
-    return -rmse_per_std(surrogate.simulate(params), trajectories).mean()
-
-
-def test_grid_search_chooses_a_working_number_of_modes_and_basis():
-    search = GridSearchCV(
-        make_surrogate(basis_epochs=30, max_epochs=1, bounds=[[0.5, 2.0]]),
-        {"n_modes": [2, 4], "n_basis": [0, 4]},
-        scoring=emulation_score,
-        cv=2,
-        error_score="raise",
-    ).fit(TRAJECTORIES, PARAMS)
-    assert search.best_params_["n_basis"] == 4
-    assert search.best_score_ > -0.5
+    assert repr(copy) == repr(tiny)
+    for ask in (lambda s: s.simulate([1.0]), lambda s: s.transform(TRAJECTORIES)):
+        with pytest.raises(NotFittedError, match="This ODESurrogate instance is not"):
+            ask(copy)
 
 
 # --- what it refuses
@@ -422,36 +479,25 @@ def test_grid_search_chooses_a_working_number_of_modes_and_basis():
     ("kwargs", "message"),
     [
         ({"n_channels": 5}, "must have n_channels=5 entries on their last axis"),
-        ({"bounds": [[2.0, 0.5]]}, "Every lower bound must be below its upper bound"),
-        (
-            {"bounds": [0.5, 2.0]},
-            r"`bounds` must have shape \(n_params, 2\) = \(1, 2\)",
-        ),
-        ({"bounds": [[0.5, 1.0]]}, "Every param must lie within its bounds"),
-        (
-            {"scale": ["linear", "log10"]},
-            "`scale` must be 'linear', 'log10', or a list",
-        ),
+        ({"params": {"k": (2.0, 0.5)}}, "(?i)below|low"),
+        ({"params": {"k": (0.5, 1.0)}}, "(?i)param"),
+        ({"params": {"k": (0, 3), "l": (0, 3)}}, r"n_params=2. Got \(320, 1\) instead"),
         ({"times": [0.0, 1.0]}, r"`times` must have shape \(12,\)"),
         ({"times": np.zeros(12)}, "strictly increasing"),
-        ({"noise_std": [0.1, -1.0]}, "`noise_std` must be finite and >= 0. Got -1.0"),
-        ({"noise_std": -1.0}, "The 'noise_std' parameter of ODESurrogate must be"),
-        ({"n_observed": 0}, "`n_observed` must be an int or a"),
-        ({"n_observed": (1, 13)}, "1 <= low <= high <= n_times=12"),
+        ({"noise": [0.1, -1.0]}, "must be positive and finite. Got -1"),
+        ({"noise": "sigma"}, "'sigma', which is not among the params"),
+        ({"design": Design(0)}, "`n_observed` must be an int or a"),
+        ({"design": Design((1, 13))}, "1 <= low <= high <= n_times=12"),
         ({"device": "tpu9"}, "`device` must be 'auto', 'cpu'"),
         ({"device": "cuda:99"}, "a GPU that is not there"),
-        ({"width": 0}, "The 'width' parameter of ODESurrogate must be an int in the"),
-        ({"norm": "layer"}, "The 'norm' parameter of ODESurrogate must be"),
+        ({"network": {"width": 0}}, "The 'width' parameter of Operator must be an int"),
+        ({"training": {"lr": 0.0}}, "The 'lr' parameter of Training must be"),
+        ({"design": 3}, "The 'design' parameter of ODESurrogate must be"),
     ],
 )
 def test_wrong_settings_are_refused_by_fit(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make_surrogate(**kwargs).fit(TRAJECTORIES, PARAMS)
-
-
-def test_noise_of_every_single_reading_means_nothing_in_training():
-    with pytest.raises(ValueError, match="`noise_std` must be a float, one value per"):
-        make_surrogate(noise_std=np.ones(TRAJECTORIES.shape)).fit(TRAJECTORIES, PARAMS)
 
 
 @pytest.mark.parametrize(
@@ -472,9 +518,3 @@ def test_noise_of_every_single_reading_means_nothing_in_training():
 def test_wrong_questions_are_refused(tiny, params, observations, message):
     with pytest.raises(ValueError, match=message):
         tiny.simulate(params, observations)
-
-
-def test_a_surrogate_answers_only_after_fit():
-    for ask in (lambda s: s.simulate([1.0]), lambda s: s.transform(TRAJECTORIES)):
-        with pytest.raises(NotFittedError):
-            ask(make_surrogate())
