@@ -70,9 +70,10 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._check_sizes(trajectories, params)
         self.n_params_ = self.model_.n_params_
         _, self.n_times_, self.n_channels_ = trajectories.shape
-        self.model_.noise_.check_observations(trajectories)
         self._mean_params = self.model_.prior_.from_standard(np.zeros(self.n_params_))
-        if pairs:
+        if not pairs:  # observations of pairs are trajectories, free of noise
+            self.model_.noise_.check_observations(trajectories)
+        else:
             self._mean_params = params.mean(axis=0)
             self._check_pairs(trajectories, params)
         return trajectories, params
@@ -132,7 +133,9 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         for mask in (unread, unread.reshape(len(readings), -1)):
             if np.shape(noise_std) == mask.shape:  # nobody knows the noise of nothing
                 noise_std = np.where(mask, 1.0, noise_std)
-        return check_noise_std(noise_std, shape=readings.shape) + np.zeros_like(readings)
+        return check_noise_std(noise_std, shape=readings.shape) + np.zeros_like(
+            readings
+        )
 
     def _shape_params(self, params):
         """Give (n_samples, …, n_params) the shape of the params seen in ``fit``."""
@@ -216,7 +219,9 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         params : ndarray of shape (n_samples, n_params) or (n_samples,)
             In the params' own units; one-dimensional if the params seen in ``fit`` were.
         """
-        return self._shape_params(self._point(self.invert(observations, noise_std=noise_std)))
+        return self._shape_params(
+            self._point(self.invert(observations, noise_std=noise_std))
+        )
 
     @staticmethod
     def _point(answer):

@@ -334,7 +334,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
             The most plausible complete trajectories, time-major as the input.
         """
         check_is_fitted(self)
-        readings = check_observations(self, observations, n_channels=self.n_channels_)
+        readings = self._check_readings(observations)
         return self._predict(None, readings).reshape(len(readings), -1)
 
     def simulate(self, params, observations=None):
@@ -358,9 +358,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         params = check_params(params, n_params=self.n_params_, names=self.param_names_)
         readings = None
         if observations is not None:
-            readings = check_observations(
-                self, observations, n_channels=self.n_channels_
-            )
+            readings = self._check_readings(observations)
             check_params(params, n_samples=len(readings))
         scaled = self.param_scaler_.to_scaled(params)
         low, high = np.minimum(self._seen[0], 0), np.maximum(self._seen[1], 1)
@@ -416,6 +414,11 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
             parts = zip(*(differentiate(self.forward, scaled) for scaled in some))
             trajectories, jacobian = map(torch.cat, parts)
         return trajectories, jacobian
+
+    def _check_readings(self, observations):
+        readings = check_observations(self, observations, n_channels=self.n_channels_)
+        self.reading_scaler_.warn_of_far(readings)
+        return readings
 
     def _judge(self, held_out, read, observed, rng):
         """Measure the error on pairs held out; warn where it exceeds the noise."""

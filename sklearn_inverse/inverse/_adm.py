@@ -381,8 +381,10 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         slots = pick_slots(readings, mask, module.n_slots)
         return drift.arrive(slots, starts, verbose=self.verbose)
 
-    def _answer(self, readings, noise_std):
-        device = resolve_device(self.device)
+    def _check_readings(self, observations):
+        """Return observations to invert; warn of what the network will not see."""
+        readings = super()._check_readings(observations)
+        self.reading_scaler_.warn_of_far(readings)
         n_slots = self.net_.module_.n_slots
         crowded = ((~np.isnan(readings)).any(axis=2).sum(axis=1) > n_slots).sum()
         if crowded:
@@ -392,6 +394,10 @@ class ADMInverter(NestedOptions, AmortizedInverter):
                 "spread ones are used. Raise `design__n_observed` to use them all.",
                 ExtrapolationWarning,
             )
+        return readings
+
+    def _answer(self, readings, noise_std):
+        device = resolve_device(self.device)
         prepared = self.reading_scaler_.prepare(readings, device)
         return self._around(readings, *self._arrive(*prepared))
 

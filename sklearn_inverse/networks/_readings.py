@@ -65,25 +65,22 @@ class ReadingScaler:
         -------
         standardized, mask : Tensor of shape (n_samples, n_times, n_channels)
             In single precision.
-
-        Warns
-        -----
-        ExtrapolationWarning
-            If some lie so far off that they were moved.
         """
+        standardized = torch.as_tensor(self.standardize(readings), device=device)
+        return standardized.nan_to_num().float(), (~standardized.isnan()).float()
+
+    def warn_of_far(self, readings):
+        """Warn of readings so far off that they will be moved."""
         standardized = self.standardize(readings)
-        off = (standardized <= self._low) | (standardized >= self._high)
-        if off.any():
-            row = int(np.argmax(off.any(axis=(1, 2))))
+        far = (standardized <= self._low) | (standardized >= self._high)
+        if far.any():
             warn_user(
-                f"{off.sum()} readings lie far from all training trajectories, the "
-                f"first in row {row}; {BEYOND:g} standard deviations beyond them is what "
-                "the network sees. Are they in other units?",
+                f"{far.sum()} readings lie far from all training trajectories, the first "
+                f"in row {np.argmax(far.any(axis=(1, 2)))}; {BEYOND:g} standard "
+                "deviations beyond them is what the network sees. Are they in other "
+                "units?",
                 ExtrapolationWarning,
             )
-        mask = torch.as_tensor(~np.isnan(readings), device=device).float()
-        standardized = torch.as_tensor(np.nan_to_num(standardized), device=device)
-        return standardized.float(), mask
 
     def size_of(self, error, trajectories):
         """Return how large errors (n_channels,) of trajectories are, standardized."""
