@@ -8,7 +8,7 @@ from sklearn_inverse.probability._status import InversionStatus
 
 __all__ = ["continuation", "growing_horizons"]
 
-FIRST_SHARE = 0.25  # of the observed times that the first stage knows
+FIRST_SHARE = 0.1  # of the observed times that the first stage knows
 
 
 def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
@@ -49,8 +49,11 @@ def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
         later.n_iter.add_(end.n_iter[rows])
         for whole, part in zip(end, later):
             whole[rows] = part
-    if len(stages) == 1 or (end.status == InversionStatus.INTERRUPTED).any():
+    if len(stages) == 1:
         return end
+    if (end.status == InversionStatus.INTERRUPTED).any():
+        # Perhaps in an early stage, whose values are of fewer readings.
+        return end._replace(value=objective.value(end.x, sample))
     worse = ~(end.value <= objective.value(start, sample))
     rows = worse.nonzero()[:, 0]
     if len(rows):

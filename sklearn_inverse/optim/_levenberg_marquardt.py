@@ -72,7 +72,9 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
             # Steep damping and little to gain: round-off of the forward model is all
             # that is left.
             size = value.abs()
-            size = torch.where(damping > 1e6, 100 * size, torch.minimum(size, n_readings))
+            size = torch.where(
+                damping > 1e6, 100 * size, torch.minimum(size, n_readings)
+            )
             done = running & (gain <= tol * (1 + size))
             status[done] = InversionStatus.CONVERGED
             stalled = running & ~done & (damping > 1e12)

@@ -8,10 +8,18 @@ from scipy.optimize import minimize
 from sklearn_inverse.optim._descent import descend
 from sklearn_inverse.optim._lbfgs import lbfgs
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
-from sklearn_inverse.optim._status import InversionStatus
+from sklearn_inverse.probability._status import InversionStatus
 
 
-class Curved:
+class Box:
+    """What any objective in the unit box has to say."""
+
+    low, high = torch.zeros(2).double(), torch.ones(2).double()
+    is_open = torch.zeros(2, dtype=torch.bool)
+    n_readings = torch.full((3,), 2)
+
+
+class Curved(Box):
     """Rosenbrock's valley in the unit box, as least squares, one per sample."""
 
     def __init__(self, minimum, steepness=10.0, fails=None):
@@ -57,7 +65,7 @@ ROWS = torch.arange(3)
 
 def test_levenberg_marquardt_finds_the_minima():
     end = levenberg_marquardt(Curved(MINIMA), START, ROWS, max_iter=100, tol=1e-14)
-    torch.testing.assert_close(end.unit, MINIMA, rtol=0, atol=1e-6)
+    torch.testing.assert_close(end.x, MINIMA, rtol=0, atol=1e-6)
     assert (end.status == InversionStatus.CONVERGED).all()
     assert (end.n_iter < 30).all()
 
@@ -74,8 +82,8 @@ def test_a_minimum_at_the_wall_is_that_of_scipy():
         bounds=[(0, 1), (0, 1)],
         options={"ftol": 1e-15, "gtol": 1e-10},
     )
-    np.testing.assert_allclose(end.unit[0], known.x, atol=1e-5)
-    assert end.unit[0].max() == 1
+    np.testing.assert_allclose(end.x[0], known.x, atol=1e-5)
+    assert end.x[0].max() == 1
     assert end.status[0] == InversionStatus.CONVERGED
 
 
@@ -87,7 +95,7 @@ def test_lbfgs_finds_the_minima_in_about_as_many_calls_as_scipy():
         return Curved(MINIMA)(x, rows)
 
     end = lbfgs(counted, START, max_iter=500, tol=1e-15)
-    torch.testing.assert_close(end.unit, MINIMA, rtol=0, atol=1e-5)
+    torch.testing.assert_close(end.x, MINIMA, rtol=0, atol=1e-5)
     known = [
         minimize(
             lambda u, i=i: Curved(MINIMA)(torch.tensor(u)[None], ROWS[i : i + 1])[
@@ -120,15 +128,15 @@ def test_a_row_does_not_see_the_others(optimize):
     together = optimize(curved, START, ROWS)
     for i in range(3):
         alone = optimize(curved, START[i : i + 1], ROWS[i : i + 1])
-        torch.testing.assert_close(alone.unit[0], together.unit[i], rtol=1e-9, atol=0)
+        torch.testing.assert_close(alone.x[0], together.x[i], rtol=1e-9, atol=0)
 
 
 def test_steps_into_what_cannot_be_simulated_are_not_taken():
     curved = Curved(MINIMA, fails=lambda u: u[:, 0] > 0.7)
     end = levenberg_marquardt(curved, START, ROWS, max_iter=100, tol=1e-14)
-    assert (end.unit[:, 0] <= 0.7).all()
+    assert (end.x[:, 0] <= 0.7).all()
     assert end.value.isfinite().all()
-    torch.testing.assert_close(end.unit[[0, 2]], MINIMA[[0, 2]], rtol=0, atol=1e-6)
+    torch.testing.assert_close(end.x[[0, 2]], MINIMA[[0, 2]], rtol=0, atol=1e-6)
     nowhere = Curved(MINIMA, fails=lambda u: u[:, 0] > 0)
     end = levenberg_marquardt(nowhere, START, ROWS, max_iter=100, tol=1e-14)
     assert (end.status == InversionStatus.FAILED).all()
@@ -144,7 +152,109 @@ def test_descent_is_that_of_torch(method):
         optimizer.zero_grad()
         curved.value(x, ROWS[:1]).sum().backward()
         optimizer.step()
-    torch.testing.assert_close(end.unit, x.detach())
+    torch.testing.assert_close(end.x, x.detach())
+
+
+class Bowl(Box):
+    """Squared distance to a point, whose derivatives or values may fail."""
+
+    def __init__(self, no_slope_above=9.0, grain=0.0):
+        self.no_slope_above, self.grain = no_slope_above, grain
+
+    def value(self, x, sample):
+        value = 50 * (x - 0.8).square().sum(dim=1) + 1
+        return (value / self.grain).round() * self.grain if self.grain else value
+
+    def linearize(self, x, sample):
+        value = self.value(x, sample)
+        value = torch.where(x[:, 0] > self.no_slope_above, torch.inf, value)
+        return value, 100 * (x - 0.8), 100 * torch.eye(2).double().expand(1, -1, -1)
+
+
+def run(bowl, start=0.3, tol=1e-6):
+    start = torch.full((1, 2), start, dtype=torch.float64)
+    return levenberg_marquardt(bowl, start, ROWS[:1], max_iter=60, tol=tol)
+
+
+def test_a_step_to_where_there_are_no_derivatives_is_taken_back():
+    end = run(Bowl(no_slope_above=0.6))
+    assert end.x[0, 0] <= 0.6
+    assert end.value.isfinite().all()
+
+
+def test_round_off_of_the_model_is_not_taken_for_a_stall():
+    end = run(Bowl(grain=1e-3), tol=1e-5)
+    assert end.status[0] == InversionStatus.CONVERGED
+    assert (end.x - 0.8).abs().max() < 0.01
+
+
+def test_an_open_bound_is_approached_but_not_reached():
+    class Open(Bowl):
+        high = torch.tensor([0.5, 1.0]).double()
+        is_open = torch.ones(2, dtype=torch.bool)
+
+        def value(self, x, sample):
+            return super().value(x, sample).where(x[:, 0] < 0.5, torch.inf)
+
+    end = run(Open())
+    assert 0.49 < end.x[0, 0] < 0.5
+    assert end.x[0, 1] == pytest.approx(0.8, abs=1e-3)
+
+
+def test_ctrl_c_keeps_the_best_point_so_far():
+    class Stopped(Bowl):
+        n_calls = 0
+
+        def value(self, x, sample):
+            self.n_calls += 1
+            if self.n_calls == 2:
+                raise KeyboardInterrupt
+            return super().value(x, sample)
+
+    # The first call comes with the derivatives at the start, the second is a step.
+    end = run(Stopped())
+    assert end.status[0] == InversionStatus.INTERRUPTED
+    assert (end.x == 0.3).all()
+    assert end.value[0] == pytest.approx(26.0)
+
+
+def test_a_search_that_is_stuck_does_not_claim_to_have_converged():
+    def cliff(x, rows):
+        # The slope points over the edge of what can be computed.
+        value = torch.where(x[:, 0] > 0, torch.inf, 10 - x[:, 1])
+        gradient = torch.tensor([[-1e3, -1.0]], dtype=torch.float64)
+        return value, gradient.expand(len(x), -1).clone()
+
+    start = torch.zeros(1, 2, dtype=torch.float64)
+    end = lbfgs(cliff, start, max_iter=50, tol=1e-8)
+    assert end.status[0] in (InversionStatus.STALLED, InversionStatus.MAX_ITER)
+
+
+def bowl(x, rows):
+    return 50 * (x - 0.8).square().sum(dim=1), 100 * (x - 0.8)
+
+
+def test_memory_of_one_pair_is_enough_for_a_bowl():
+    end = lbfgs(bowl, torch.zeros(1, 3).double(), max_iter=50, tol=1e-12, memory=1)
+    assert (end.x - 0.8).abs().max() < 1e-5
+
+
+def test_steps_of_lbfgs_stay_within_reach():
+    seen = []
+
+    def watched(x, rows):
+        seen.append(x.clone())
+        return bowl(x, rows)
+
+    def reach(x, rows):
+        return x - 0.1, x + 0.05
+
+    end = lbfgs(
+        watched, torch.zeros(1, 2).double(), max_iter=50, tol=1e-12, reach=reach
+    )
+    steps = torch.cat(seen).diff(dim=0)
+    assert steps.max() <= 0.05 + 1e-12
+    assert (end.x - 0.8).abs().max() < 1e-5
 
 
 def test_every_status_has_its_sentence():

@@ -1,0 +1,95 @@
+"""All starts run as one batch, which ends early only where the best was confirmed."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_inverse.optim._multistart import ALL, FIRST, multistart
+from sklearn_inverse.optim._optimum import Optimum
+from sklearn_inverse.probability import InversionStatus
+
+
+class Wells:
+    """Samples with a well at 0 and, for some, a deeper one at 10."""
+
+    def __init__(self, has_two):
+        self.has_two = torch.as_tensor(has_two)
+
+    def misfit(self, x, sample):
+        misfit = torch.where(self.has_two[sample] & (x[:, 0] < 5), 9.0, 0.0)
+        return misfit, misfit == 0
+
+
+def starts_of(n_samples, values):
+    values = torch.as_tensor(values, dtype=torch.float64)
+    return values[None, :, None].expand(n_samples, -1, -1).clone()
+
+
+def roll_down(objective, calls, *, fails_at=np.inf):
+    """Return a climb that ends in the nearest well, and notes what it was asked."""
+
+    def climb(start, sample):
+        calls.append(sample.tolist())
+        deep = objective.has_two[sample] & (start[:, 0] > 5)
+        value = torch.where(deep, -9.0, 0.0).double()
+        failed = start[:, 0] == fails_at
+        status = torch.full_like(sample, InversionStatus.CONVERGED)
+        return Optimum(
+            torch.where(deep, 10.0, 0.0)[:, None].double(),
+            torch.where(failed, torch.inf, value),
+            torch.full_like(sample, 3),
+            torch.where(failed, int(InversionStatus.FAILED), status),
+            torch.eye(1).double().repeat(len(start), 1, 1),
+        )
+
+    return climb
+
+
+def test_every_start_is_run_and_failures_are_counted():
+    wells, calls = Wells([False, True]), []
+    starts = starts_of(2, [0.0, 8.0, 2.0])
+    ends = multistart(wells, starts, roll_down(wells, calls, fails_at=2.0))
+    assert calls == [[0, 0, 0, 1, 1, 1]]  # as one batch
+    assert ends.value.tolist() == [[0, 0, np.inf], [0, -9, np.inf]]
+    assert ends.n_iter.tolist() == [9, 9]
+    assert ends.n_failed.tolist() == [1, 1]
+
+
+def test_an_adaptive_search_goes_on_where_starts_disagree():
+    wells, calls = Wells([False, True]), []
+    starts = starts_of(2, [0.0] * (FIRST - 1) + [8.0] * (ALL - FIRST + 1))
+    ends = multistart(wells, starts, roll_down(wells, calls), adaptive=True)
+    assert calls == [[0] * FIRST + [1] * FIRST, [1] * (ALL - FIRST)]
+    assert ends.value[0].isinf().sum() == ALL - FIRST
+    assert ends.value[1].min() == -9
+
+
+def test_a_retry_is_for_what_is_not_explained():
+    wells, calls, again = Wells([False, True, True]), [], []
+
+    def retry(start, sample):
+        again.append((start[:, 0].tolist(), sample.tolist()))
+        return roll_down(wells, [])(start + 8, sample)
+
+    starts = starts_of(3, [1.0, 2.0])
+    starts[2, 1] = 9.0
+    ends = multistart(wells, starts, roll_down(wells, calls), retry=retry)
+    assert again == [([1.0], [1])]
+    assert ends.value.tolist() == [[0, 0, np.inf], [0, 0, -9], [0, -9, np.inf]]
+    assert ends.n_iter.tolist() == [6, 9, 6]
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_ctrl_c_in_a_start_ends_the_search(adaptive):
+    wells, calls = Wells([False, True]), []
+    climb = roll_down(wells, calls)
+
+    def interrupted(start, sample):
+        end = climb(start, sample)
+        end.status[-1] = InversionStatus.INTERRUPTED
+        return end
+
+    ends = multistart(wells, starts_of(2, [0.0] * ALL), interrupted, adaptive=adaptive)
+    assert len(calls) == 1
+    assert ends.are_interrupted
+    assert ends.value[:, 0].isfinite().all()
