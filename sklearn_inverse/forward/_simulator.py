@@ -287,7 +287,8 @@ class ODESimulator(ForwardModel):
         system = self.system
         solution = self._solve(params, sensitivities=True)
         by_params = solution.sensitivities
-        if system.kinetics is not None:  # so far by rate constants
+        if system.kinetics is not None and system.rates(params) is not params:
+            # So far by rate constants.
             eye = torch.eye(params.shape[1], dtype=params.dtype, device=params.device)
             axes = eye[:, None].expand(-1, len(params), -1)
             rates = push_tangents(system.rates, (params,), (axes,)).movedim(0, -1)

@@ -2,6 +2,7 @@
 
 # Under construction on this branch: whoever finishes a class adds its line back here.
 from sklearn_inverse.inverse._adm import ADMInverter
+from sklearn_inverse.inverse._bilo import BiLOInverter
 from sklearn_inverse.inverse._cmaes import CMAESInverter
 from sklearn_inverse.inverse._gradient import GradientInverter
 from sklearn_inverse.inverse._refined import RefinedInverter
@@ -9,6 +10,7 @@ from sklearn_inverse.inverse._reparam import ReparamJointInverter
 
 __all__ = [
     "ADMInverter",
+    "BiLOInverter",
     "CMAESInverter",
     "GradientInverter",
     "RefinedInverter",

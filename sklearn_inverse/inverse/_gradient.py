@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from sklearn_inverse.inverse._search import LaplaceInverter
+from sklearn_inverse.inverse._laplace_search import LaplaceInverter
 from sklearn_inverse.optim._continuation import continuation
 from sklearn_inverse.optim._lbfgs import lbfgs
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
@@ -105,7 +105,10 @@ class GradientInverter(LaplaceInverter):
     _parameter_constraints: dict = SEARCHING | {
         "model": "no_validation",
         "optimizer": [StrOptions({"gauss_newton", "lbfgs"})],
-        "n_starts": [Interval(Integral, 1, None, closed="left"), StrOptions({"adaptive"})],
+        "n_starts": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"adaptive"}),
+        ],
         "start": [StrOptions({"center", "random"}), "array-like"],
         "continuation": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],

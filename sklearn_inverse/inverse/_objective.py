@@ -67,7 +67,8 @@ class Objective:
         self.n_readings = seen.sum(dim=(1, 2))
         self.n_forward = torch.zeros(len(readings), dtype=torch.long)
         self.n_linearized = torch.zeros_like(self.n_forward)
-        self.leverage: Tensor | None = None
+        # Leverages, and the means at which they were found, one row per sample.
+        self.leverage: tuple[Tensor, Tensor] | None = None
         self._set_scales()
 
     def _set_scales(self):
@@ -126,9 +127,10 @@ class Objective:
         with torch.no_grad():
             mean = self._forward(scaled, sample)
         seen = self._seen[sample] & mean.isfinite()
-        off = torch.where(seen, mean - self._targets[sample], 0.0) / self.size[
-            sample, None
-        ]
+        off = (
+            torch.where(seen, mean - self._targets[sample], 0.0)
+            / self.size[sample, None]
+        )
         mean_square = off.square().sum(dim=1) / seen.sum(dim=1).clamp(min=1)
         # Of what hardly scatters, or cannot be simulated, start with a tenth.
         scale = torch.where(mean_square > 0, mean_square.sqrt(), 0.1)[:, self.unknown]
@@ -166,7 +168,7 @@ class Objective:
         diagonal += (1e-12 * diagonal.amax(dim=1, keepdim=True)).clamp(min=1e-12)
         return value, gradient, hessian
 
-    def information(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+    def information(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the information of the readings, and the leverage of each reading.
 
         Returns
@@ -176,6 +178,9 @@ class Objective:
 
         leverage : Tensor of shape (n_rows, n_times, n_channels)
             How much of each reading the params follow, between 0 and 1.
+
+        mean : Tensor of the same shape
+            What the model gives.
         """
         kept, self.leverage = self.leverage, None
         try:
@@ -184,8 +189,8 @@ class Objective:
             ]
         finally:
             self.leverage = kept
-        information, leverage = (torch.cat(part) for part in zip(*parts))
-        return information, leverage
+        information, leverage, mean = (torch.cat(part) for part in zip(*parts))
+        return information, leverage, mean
 
     def misfit(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
         """Judge each row by its readings alone.
@@ -251,8 +256,12 @@ class Objective:
             penalty, slope, _ = self._penalty(x.detach())
             value = value + penalty
             gradient[:, : self.n_params] += slope
-        # A gradient that cannot be had is no optimum's: such a row has failed.
-        value = torch.where(gradient.isfinite().all(dim=1), value, torch.inf)
+        lost = (value.isfinite() & ~gradient.isfinite().all(dim=1)).nonzero()[:, 0]
+        if len(lost):
+            # What nobody reads may have no derivative; entry by entry it does not count.
+            value[lost], gradient[lost], _ = self.linearize(
+                x.detach()[lost], sample[lost]
+            )
         return value, torch.where(value.isfinite()[:, None], gradient, 0.0)
 
     def _linearize(self, x, sample):
@@ -269,7 +278,9 @@ class Objective:
         gradient[:, : self.n_params] += (by_mean[:, None] @ jacobian)[:, 0]
         hessian = self._fisher(mean.detach(), jacobian, x.detach(), sample) + own
         value, failed = value.detach(), failed | ~value.detach().isfinite()
-        failed = failed | ~gradient.isfinite().all(1) | ~hessian.isfinite().all(2).all(1)
+        failed = (
+            failed | ~gradient.isfinite().all(1) | ~hessian.isfinite().all(2).all(1)
+        )
         value = torch.where(failed, torch.inf, value)
         gradient = torch.where(failed[:, None], 0.0, gradient)
         return value, gradient, torch.where(failed[:, None, None], 0.0, hessian)
@@ -296,7 +307,7 @@ class Objective:
         solved = torch.linalg.solve_ex(hessian[:, :p, :p], jacobian.mT)[0]
         leverage = weight * (jacobian * solved.mT).sum(dim=2)
         leverage = leverage.nan_to_num().clamp(0, 1).reshape(mean.shape)
-        return information, leverage
+        return information, leverage, mean
 
     def _run(self, x, sample):
         """Return means and Jacobians at readings, zero elsewhere; which rows failed."""
@@ -357,8 +368,9 @@ class Objective:
         if self.leverage is not None:
             # Of readings that the params follow, less is left to tell the noise by:
             # half the log determinant of the params' Hessian, its slope held fixed.
-            weight = noise.weight(mean.detach(), args)
-            share = torch.where(seen, self.leverage[sample], 0.0)
+            leverage, where = (part[sample] for part in self.leverage)
+            weight = noise.weight(where, args)
+            share = torch.where(seen, leverage, 0.0)
             log_weight = torch.where(share > 0, weight, 1.0).log()
             value = value + 0.5 * (share * log_weight).sum(dim=(1, 2))
         failed = (seen & ~mean.isfinite()).flatten(1).any(dim=1) | value.isnan()

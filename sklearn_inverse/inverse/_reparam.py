@@ -279,6 +279,12 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
     def _ends_by_converging(self):
         return self.refine
 
+    def _check_readings(self, observations):
+        """Return observations to invert; warn of what the network will not see."""
+        readings = super()._check_readings(observations)
+        self.reading_scaler_.warn_of_far(readings)
+        return readings
+
     def _to_params(self, quantiles):
         """Return params in their own units at a tensor of quantiles."""
         params = self.model_.prior_.from_standard(standard(quantiles).cpu().numpy())

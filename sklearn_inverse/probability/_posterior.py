@@ -125,7 +125,9 @@ class Estimate:
             raise ImportError("`to_frame` needs pandas: pip install pandas") from error
         sample, name = np.meshgrid(np.arange(len(self)), self.names, indexing="ij")
         columns = {"sample": sample.ravel(), "param": name.ravel()}
-        return pd.DataFrame(columns | {k: v.ravel() for k, v in self._columns().items()})
+        return pd.DataFrame(
+            columns | {k: v.ravel() for k, v in self._columns().items()}
+        )
 
     def _columns(self):
         return {"estimate": self.params}

@@ -153,9 +153,9 @@ def _unused(functions: Sequence[Callable[[Tensor], Tensor]], params: Tensor) -> 
         with torch.enable_grad():
             x = params.detach().clone().requires_grad_()
             f = function(x)
-            weights = torch.linspace(0.5, 1.5, f[0].numel(), dtype=f.dtype).view(
-                f[0].shape
-            )
+            # Even weights would cancel in reactions, which take as much as they give.
+            weights = torch.linspace(0.5, 1.5, f[0].numel(), dtype=f.dtype).exp()
+            weights = weights.view(f[0].shape)
             if not f.requires_grad:
                 continue
             (slope,) = torch.autograd.grad((weights * f).sum(), x, allow_unused=True)

@@ -10,7 +10,8 @@ import sklearn
 __all__ = ["warn_user"]
 
 INSIDE = tuple(
-    str(path) for path in (Path(__file__).parents[1], *sklearn.__path__, *joblib.__path__)
+    str(path)
+    for path in (Path(__file__).parents[1], *sklearn.__path__, *joblib.__path__)
 )
 
 

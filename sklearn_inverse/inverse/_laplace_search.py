@@ -1,0 +1,205 @@
+"""Searches that are as sure of their optima as Laplace's approximation says."""
+
+import numpy as np
+import torch
+
+from sklearn_inverse.base import PosteriorInverter
+from sklearn_inverse.inverse._search import SearchInverter
+from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
+from sklearn_inverse.probability import InversionStatus, Posterior
+from sklearn_inverse.probability._laplace import distinct_optima, inverse, log_weight
+from sklearn_inverse.probability._posterior import FlatCoordinate
+
+__all__ = ["LaplaceInverter"]
+
+MAX_MODES = 4  # optima that are kept per sample
+LIGHT = 1e-3  # modes that weigh less are dropped
+N_SETTLE = 6  # rounds in which params and noise settle on each other
+
+
+class LaplaceInverter(SearchInverter, PosteriorInverter):
+    """A search whose answer is a mixture of normal distributions around its optima.
+
+    Each covariance is the inverse of the Gauss–Newton Hessian (Fisher scoring) in the
+    standard coordinate, where the prior is normal itself (Laplace's approximation).
+    """
+
+    _answer_type = Posterior
+
+    def _blank_modes(self, n_samples, n_params):
+        prior = self.model_.prior_
+        coordinate = prior
+        if self.prior is None:
+            coordinate = FlatCoordinate(
+                prior.scaler, prior.scaled_low, prior.scaled_high
+            )
+        weights = np.zeros((n_samples, MAX_MODES))
+        weights[:, 0] = 1.0
+        shape = (n_samples, MAX_MODES, n_params)
+        return {
+            "coordinate": coordinate,
+            "weights": weights,
+            "centers": np.full(shape, np.nan),
+            "covariances": np.full((*shape, n_params), np.nan),
+        }
+
+    def _conclude(self, objective, ends, start) -> Posterior:
+        """Return the posterior from where all starts of all samples ended.
+
+        Parameters
+        ----------
+        objective : Objective
+            What was minimized.
+
+        ends : Ends
+            Where the starts ended.
+
+        start : Tensor of shape (n_samples, n_free)
+            Where the first ones set out.
+        """
+        n_samples = len(ends.x)
+        answer = self._blank(objective.readings.cpu().numpy())
+        index, exists, n_confirmed = distinct_optima(
+            ends.x, ends.value, ends.hessian, most=MAX_MODES
+        )
+        everyone = torch.arange(n_samples, device=ends.x.device)
+        best = ends.x[everyone, index[:, 0]].clone()
+        status = ends.status[everyone, index[:, 0]]
+        stopped = (ends.status == InversionStatus.INTERRUPTED).any(dim=1)
+        status = torch.where(stopped, int(InversionStatus.INTERRUPTED), status)
+        start_misfit, _ = objective.misfit(start, everyone)
+        near = torch.zeros_like(best[:, : self.n_params_])
+
+        sample, place = exists.nonzero().T
+        n_iter = ends.n_iter
+        if len(sample):
+            modes = objective.select(sample)
+            rows = torch.arange(len(sample), device=sample.device)
+            x = ends.x[sample, index[sample, place]]
+            if not stopped.any():
+                x, extra = self._settle_noise(modes, x, rows)
+                n_iter = n_iter.index_add(0, sample, extra)
+            value = modes.value(x, rows)
+            center, covariance, spread = self._locate(modes, x, rows)
+            weight = log_weight(value, spread)
+            self._fill_modes(answer, sample, weight, center, covariance)
+            lowest = value.new_full((n_samples,), torch.inf)
+            lowest = lowest.scatter_reduce(0, sample, value, "amin")
+            at_best = value <= lowest[sample]
+            best[sample[at_best]] = x[at_best]
+            near[sample[at_best]] = 2 * self._scaled_std(modes, x, spread)[at_best]
+            for name in ("n_forward", "n_linearized"):
+                counter = getattr(objective, name)
+                counter.index_add_(0, sample.cpu(), getattr(modes, name))
+        self._judge(answer, objective, best, everyone, status, near)
+        lost = np.isnan(answer.misfit)
+        answer.centers[lost], answer.covariances[lost] = np.nan, np.nan
+        self._set(
+            answer,
+            start_misfit=start_misfit,
+            n_iter=n_iter,
+            n_forward=objective.n_forward,
+            n_linearized=objective.n_linearized,
+            n_failed=ends.n_failed,
+            n_optima=exists.sum(dim=1),
+            n_confirmed=n_confirmed,
+        )
+        return answer
+
+    def _settle_noise(self, modes, x, rows):
+        """Let the noise know how closely the params follow the readings.
+
+        The most likely noise is too small by what the params take up; its marginal
+        mode, which this finds, is not (REML).
+        """
+        extra = torch.zeros_like(rows)
+        if not modes.noise.has_unknowns or modes.noise_std is not None:
+            return x, extra
+        if not modes.weighs_prior and len(modes.unknown) == 0:
+            return x, extra  # maximum likelihood of everything
+        for _ in range(N_SETTLE):
+            _, *modes.leverage = modes.information(x, rows)
+            end = levenberg_marquardt(modes, x, rows, max_iter=20, tol=self.tol)
+            usable = end.value.isfinite()
+            step = torch.where(usable[:, None], end.x - x, 0.0)
+            moved = torch.einsum("np,npq,nq->n", step, end.hessian, step)
+            x, extra = x + step, extra + end.n_iter
+            if (moved < 1e-3).all():
+                break
+        modes.leverage = None
+        return x, extra
+
+    def _locate(self, modes, x, rows):
+        """Return center and covariance of modes in the posterior's coordinate.
+
+        Returns
+        -------
+        center : ndarray of shape (n_rows, n_params)
+            Centers.
+
+        covariance : ndarray of shape (n_rows, n_params, n_params)
+            Covariances of the params.
+
+        spread : Tensor of shape (n_rows, n_free, n_free)
+            Covariance with the unknown noise scales.
+        """
+        p, prior = self.n_params_, self.model_.prior_
+        information, *_ = modes.information(x, rows)
+        scaled = x[:, :p].cpu().numpy()
+        if not modes.weighs_prior:
+            held = (x <= modes.low) | (x >= modes.high)
+            free = ~held
+            information = torch.where(
+                free[:, :, None] & free[:, None], information, 0.0
+            ) + torch.diag_embed(held.to(x))
+            spread = inverse(_floored(information))
+            covariance = torch.where(free[:, :, None] & free[:, None], spread, 0.0)
+            return scaled, covariance[:, :p, :p].cpu().numpy(), spread
+        # From the information by scaled params to that by standard ones.
+        slope = torch.as_tensor(prior.standard_slope(scaled)).to(x)
+        by_standard = torch.eye(x.shape[1]).to(x).repeat(len(x), 1, 1)
+        by_standard[:, :p, :p] = torch.linalg.inv(slope)
+        information = by_standard.mT @ information @ by_standard
+        information[:, range(p), range(p)] += 1.0
+        spread = inverse(_floored(information))
+        mixing = prior.mixing
+        covariance = mixing @ spread[:, :p, :p].cpu().numpy() @ mixing.T
+        params = prior.scaler.from_scaled(scaled)
+        return prior.to_coordinate(params), covariance, spread
+
+    def _scaled_std(self, modes, x, spread):
+        """Return the standard deviations of scaled params, (n_rows, n_params)."""
+        p = self.n_params_
+        variance = spread[:, :p, :p]
+        if modes.weighs_prior:
+            slope = self.model_.prior_.standard_slope(x[:, :p].cpu().numpy())
+            back = torch.linalg.inv(torch.as_tensor(slope).to(x))
+            variance = back @ variance @ back.mT
+        return variance.diagonal(dim1=1, dim2=2).sqrt()
+
+    @staticmethod
+    def _fill_modes(answer, sample, weight, center, covariance):
+        """Lay modes out by sample, the likeliest first, without those that weigh nothing."""
+        sample, weight = sample.cpu().numpy(), weight.cpu().numpy()
+        for i in np.unique(sample):
+            rows = np.flatnonzero(sample == i)
+            rows = rows[np.argsort(-weight[rows], kind="stable")]
+            share = np.exp(weight[rows] - weight[rows[0]])
+            share = np.where(share >= LIGHT, share, 0.0)
+            share /= share.sum()
+            n = len(rows)
+            answer.weights[i], answer.weights[i, :n] = 0.0, share
+            # Empty places repeat the first mode: finite, and of no weight.
+            answer.centers[i], answer.covariances[i] = (
+                center[rows[0]],
+                covariance[rows[0]],
+            )
+            answer.centers[i, :n] = center[rows]
+            answer.covariances[i, :n] = covariance[rows]
+
+
+def _floored(information):
+    """Add 1e-12 of the largest curvature to the diagonal: nothing there is told."""
+    diagonal = information.diagonal(dim1=1, dim2=2)
+    floor = (1e-12 * diagonal.amax(dim=1, keepdim=True)).clamp(min=1e-12)
+    return information + torch.diag_embed(floor.expand_as(diagonal))
