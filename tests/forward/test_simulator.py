@@ -1,12 +1,13 @@
 """The simulator reproduces published solutions, and one bad sample harms no other."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from sklearn_inverse import ODESimulator, ODESystem
 from sklearn_inverse.exceptions import IntegrationWarning
-from sklearn_inverse.ode import solve_ivp
 from sklearn_inverse.problems import (
     grn,
     hires,
@@ -20,32 +21,23 @@ from sklearn_inverse.problems import (
 SYSTEMS = [grn, hires, lotka_volterra, oregonator, pollu, robertson, van_der_pol]
 
 
-def solve_to_reference(system, method, rtol):
-    params = torch.as_tensor(system.nominal)[None]
-    times = [system.times[0], system.reference.time]
-    solution = solve_ivp(
-        system.rhs,
-        times,
-        system.initial_state(params),
-        params,
-        method=method,
-        rtol=rtol,
-        jac=system.jac,
-    )
-    assert solution.success.all()
-    return solution.y[0, -1].numpy()
+LONG = {oregonator, van_der_pol}  # of thousands of steps, which cost radau5 a minute
 
 
-# The rates of Robertson's reactions cancel to ten digits at t = 1e11, and Rosenbrock stages
-# feel that round-off more than collocation does.
 @pytest.mark.parametrize(
-    ("method", "rtol", "error"), [("radau5", 1e-10, 1e-8), ("rodas5p", 1e-7, 1e-6)]
+    ("make_system", "method"),
+    [(make_system, "rodas5p") for make_system in SYSTEMS]
+    + [
+        pytest.param(make, "radau5", marks=[pytest.mark.slow] if make in LONG else [])
+        for make in SYSTEMS
+    ],
 )
-@pytest.mark.parametrize("make_system", SYSTEMS, ids=lambda f: f.__name__)
-def test_published_reference_is_reproduced(make_system, method, rtol, error):
-    system = make_system()
-    y = solve_to_reference(system, method, rtol)
-    np.testing.assert_allclose(y, system.reference.states, rtol=error)
+def test_published_reference_is_reproduced(make_system, method):
+    system = copy.copy(make_system())
+    system.times = np.array([system.times[0], system.reference.time])
+    simulator = ODESimulator(system, method=method, rtol=1e-7)
+    states = simulator.simulate(system.nominal[None])[0, -1]
+    np.testing.assert_allclose(states, system.reference.states, rtol=1e-6)
 
 
 def test_pollu_keeps_its_three_invariants():
@@ -58,23 +50,24 @@ def test_pollu_keeps_its_three_invariants():
     np.testing.assert_allclose(conserved, conserved[:, :1] + 0 * conserved, rtol=1e-9)
 
 
-def explosive(t, y, params):
+def explosive(t, y, p):
     """Explode where the param is positive: y = 1 / (1 - k t)."""
-    return params * y**2
+    return p.k * y.x**2
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def explosive_system():
     return ODESystem(
-        explosive, initial_state=[1.0], bounds=[[-2.0, 2.0]], times=[0.0, 0.4, 1.0]
+        explosive, states={"x": 1.0}, params={"k": (-2.0, 2.0)}, times=[0.0, 0.4, 1.0]
     )
 
 
 def test_failed_samples_are_counted_in_one_warning_and_harm_nobody(explosive_system):
-    simulator = ODESimulator(explosive_system)
+    simulator = ODESimulator(explosive_system, max_steps=200)
     with pytest.warns(IntegrationWarning, match="1 of 3 samples") as record:
         trajectories = simulator.simulate([[-1.0], [2.0], [0.5]])
     assert len(record) == 1
+    assert record[0].filename == __file__
     assert np.isnan(trajectories[:, :, 0]).tolist() == [
         [False] * 3,
         [False, False, True],
@@ -83,6 +76,28 @@ def test_failed_samples_are_counted_in_one_warning_and_harm_nobody(explosive_sys
     np.testing.assert_allclose(
         trajectories[2, :, 0], 1 / (1 - 0.5 * np.array([0, 0.4, 1])), rtol=1e-5
     )
+
+
+def test_an_attempt_says_nothing_of_failures_but_tells_them(explosive_system):
+    simulator = ODESimulator(explosive_system, max_steps=200)
+    trajectories, is_solved = simulator.attempt([[-1.0], [2.0]])
+    assert is_solved.tolist() == [True, False]
+    assert np.isnan(trajectories[1, 2, 0])
+
+
+def test_what_is_solved_but_not_finite_is_no_failure():
+    system = ODESystem(
+        lambda t, y, p: [p.k],
+        states={"x": 0.0},
+        params={"k": (0.5, 2.0)},
+        times=[0.0, 1.0],
+        observe={"log_x": lambda t, y, p: np.log10(y.x), "x": "x"},
+        noise=0.1,
+    )
+    simulator = ODESimulator(system)
+    trajectories = simulator.simulate([[1.0]])  # without a warning
+    np.testing.assert_allclose(trajectories, [[[-np.inf, 0.0], [0.0, 1.0]]], atol=1e-9)
+    assert simulator.attempt([[1.0]])[1].all()
 
 
 def test_result_does_not_depend_on_n_jobs_or_chunks():
@@ -96,52 +111,85 @@ def test_result_does_not_depend_on_n_jobs_or_chunks():
     np.testing.assert_allclose(together, alone, rtol=1e-10)
 
 
-def test_forward_takes_unit_params_and_agrees_with_simulate():
+def test_forward_takes_scaled_params_and_agrees_with_simulate():
     simulator = ODESimulator(lotka_volterra())
-    unit = torch.tensor([[0.2, 0.4, 0.6, 0.8]], dtype=torch.float64)
-    params = simulator.scaler_.to_physical(unit.numpy())
+    scaled = torch.tensor([[0.2, 0.4, 0.6, 0.8]], dtype=torch.float64)
+    params = simulator.param_scaler_.from_scaled(scaled.numpy())
     np.testing.assert_allclose(
-        simulator.forward(unit).numpy(), simulator.simulate(params), rtol=1e-10
+        simulator.forward(scaled).numpy(), simulator.simulate(params), rtol=1e-10
     )
 
 
+def test_it_knows_what_its_system_states():
+    system = lotka_volterra()
+    simulator = ODESimulator(system)
+    assert simulator.prior_ == system.prior
+    assert simulator.noise_ == system.noise
+    assert simulator.param_names_ == system.param_names
+    assert simulator.observable_names_ == ["hare", "lynx"]
+    assert (simulator.n_times_, simulator.n_channels_, simulator.n_params_) == (
+        21,
+        2,
+        4,
+    )
+    assert simulator.is_exact
+    assert simulator.is_ready
+    assert not simulator.error_.any()
+    assert simulator.fit(None) is simulator
+
+
+def test_truncated_it_gives_the_first_times():
+    simulator = ODESimulator(lotka_volterra(), rtol=1e-8)
+    params = simulator.system.nominal[None]
+    short = simulator.truncate(6)
+    np.testing.assert_array_equal(short.times_, np.arange(6.0))
+    np.testing.assert_allclose(
+        short.simulate(params), simulator.simulate(params)[:, :6], rtol=1e-6
+    )
+    assert simulator.truncate(21) is simulator
+
+
+def test_jacobian_is_that_of_forward():
+    simulator = ODESimulator(lotka_volterra(), rtol=1e-9)
+    scaled = torch.full((1, 4), 0.4, dtype=torch.float64)
+    trajectories, jacobian = simulator.linearize(scaled)
+    torch.testing.assert_close(trajectories, simulator.forward(scaled))
+    step = 1e-4 * torch.eye(4, dtype=torch.float64)
+    up, down = simulator.forward(scaled + step), simulator.forward(scaled - step)
+    expected = (up - down).movedim(0, -1) / 2e-4
+    torch.testing.assert_close(jacobian[0], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_forward_refuses_the_wrong_number_of_params():
-    with pytest.raises(ValueError, match="`unit_params` must have shape"):
+    with pytest.raises(ValueError, match="`scaled_params` must have shape"):
         ODESimulator(lotka_volterra()).forward(torch.rand(2, 3))
 
 
 def test_forward_hands_gradients_back_that_equal_the_sensitivities():
     simulator = ODESimulator(lotka_volterra(unknown_initial_state=True), rtol=1e-8)
-    unit = torch.full((2, 6), 0.4, dtype=torch.float64, requires_grad=True)
-    y = simulator.forward(unit)
-    (by_unit,) = torch.autograd.grad(y[1, -1, 0], unit)
-    params = simulator.scaler_.to_physical(unit.detach().numpy())
+    scaled = torch.full((2, 6), 0.4, dtype=torch.float64, requires_grad=True)
+    y = simulator.forward(scaled)
+    (by_scaled,) = torch.autograd.grad(y[1, -1, 0], scaled)
+    params = simulator.param_scaler_.from_scaled(scaled.detach().numpy())
     sensitivities = simulator.sensitivities(params)
     assert sensitivities.shape == (2, 21, 2, 6)
-    # Params are on a log10 scale: dk/du = k ln(10) width.
+    # Params are on a log10 scale: dk/dx = k ln(10) width.
     by_params = sensitivities[1, -1, 0] * params[1]
-    expected = by_params * np.log(10) * simulator.scaler_.width
-    assert (by_unit[0] == 0).all()
-    np.testing.assert_allclose(by_unit[1], expected, rtol=1e-9)
-
-
-def observe_sum_and_scaled(t, y, params):
-    """Report a sum of states, and a state on an unknown scale that drifts with time."""
-    scaled = params[..., 1] * (1 + t) * y[..., 0]
-    return torch.stack([y.sum(-1), scaled], dim=-1)
-
-
-def decay_and_growth(t, y, params):
-    return torch.stack([-params[:, 0] * y[:, 0], params[:, 0] * y[:, 0]], dim=-1)
+    expected = by_params * np.log(10) * simulator.param_scaler_.width
+    assert (by_scaled[0] == 0).all()
+    np.testing.assert_allclose(by_scaled[1], expected, rtol=1e-9)
 
 
 def test_sensitivities_pass_through_the_instrument():
     system = ODESystem(
-        decay_and_growth,
-        initial_state=[2.0, 0.5],
-        bounds=[[0.5, 2.0], [1.0, 3.0]],
+        lambda t, y, p: [-p.rate * y.x, p.rate * y.x],
+        states={"x": 2.0, "z": 0.5},
+        params={"rate": (0.5, 2.0), "scale": (1.0, 3.0)},
         times=[0.0, 1.0, 3.0],
-        observe=observe_sum_and_scaled,
+        observe={
+            "total": lambda t, y, p: y.x + y.z,
+            "drifting": lambda t, y, p: p.scale * (1 + t) * y.x,
+        },
     )
     t = system.times
     sensitivities = ODESimulator(system, rtol=1e-9).sensitivities([[0.7, 1.5]])
@@ -152,35 +200,8 @@ def test_sensitivities_pass_through_the_instrument():
     np.testing.assert_allclose(by_scale, (1 + t) * decayed, rtol=1e-6)
 
 
-def first_param_decay(t, y, params):
-    return -params[:, :1] * y
-
-
-def accumulate(t, y, params):
-    """Report what has come by until each time, on a scale, and a constant."""
-    total = torch.cumsum(y, dim=1) * params.squeeze(1)[:, None, 1:]
-    return torch.cat([total, torch.ones_like(total)], dim=-1)
-
-
-def test_sensitivities_through_an_instrument_with_a_memory():
-    system = ODESystem(
-        first_param_decay,
-        initial_state=[1.0],
-        bounds=[[0.5, 2.0], [1.0, 3.0]],
-        times=[0.0, 0.5, 1.5],
-        observe=accumulate,
-    )
-    sensitivities = ODESimulator(system, rtol=1e-9).sensitivities([[0.7, 1.5]])
-    t = system.times
-    decayed = np.exp(-0.7 * t)
-    by_rate, by_scale = sensitivities[0, :, 0].T
-    np.testing.assert_allclose(by_rate, 1.5 * np.cumsum(-t * decayed), rtol=1e-6)
-    np.testing.assert_allclose(by_scale, np.cumsum(decayed), rtol=1e-6)
-    assert (sensitivities[0, :, 1] == 0).all()
-
-
 def test_failed_samples_have_no_sensitivities(explosive_system):
-    simulator = ODESimulator(explosive_system)
+    simulator = ODESimulator(explosive_system, max_steps=200)
     with pytest.warns(IntegrationWarning, match="1 of 2 samples"):
         sensitivities = simulator.sensitivities([[2.0], [0.5]])
     assert np.isnan(sensitivities[0, 2]).all()
@@ -189,10 +210,10 @@ def test_failed_samples_have_no_sensitivities(explosive_system):
 
 @pytest.mark.parametrize(
     ("method", "step_size", "tol"),
-    [("rk4", 0.02, 1e-6), ("radau3", 0.02, 1e-4), ("tsit5", None, 1e-4)],
+    [("rk4", 0.02, 1e-6), ("radau3", 0.05, 1e-4), ("tsit5", None, 1e-4)],
 )
 def test_other_methods_and_steps_of_given_size(method, step_size, tol):
-    system = lotka_volterra()
+    system = lotka_volterra(times=range(5))
     exact = ODESimulator(system, rtol=1e-9).simulate(system.nominal[None])
     simulator = ODESimulator(system, method=method, step_size=step_size)
     trajectories = simulator.simulate(system.nominal[None])
