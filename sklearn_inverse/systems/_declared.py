@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sklearn_inverse.systems._functions import OneSample
 from sklearn_inverse.systems._named import Names
+from sklearn_inverse.systems._vocabulary import brief
 from sklearn_inverse.utils._validation import check_times as check_increasing
 
 __all__ = [
@@ -176,7 +177,7 @@ def find(name: str, known: Sequence[str], where: str) -> str:
     if name in known:
         return name
     close = difflib.get_close_matches(str(name), known, 1)
-    meant = f"Did you mean {close[0]!r}?" if close else f"Known are {list(known)}."
+    meant = f"Did you mean {close[0]!r}?" if close else f"Known are {brief(known)}."
     raise ValueError(f"{where} {name!r}, which is not known here. {meant}")
 
 

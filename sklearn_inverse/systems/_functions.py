@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sklearn_inverse.systems._named import Named, Names
 from sklearn_inverse.systems._values import Value, as_semantic
-from sklearn_inverse.systems._vocabulary import NUMBER, OneSampleError
+from sklearn_inverse.systems._vocabulary import NUMBER, OneSampleError, brief
 
 __all__ = ["OneSample"]
 
@@ -125,9 +125,9 @@ class OneSample:
         array = f"an array of shape {got}" if got else "one number"
         if len(self.shape) > 1 or self.states is None:
             return f"it must return an array of shape {self.shape}. Got {array}"
-        names = list(self.states.places)
+        names = self.states.places
         return (
-            f"it must return {len(names)} value(s), one per state {names}. Got "
+            f"it must return {len(names)} value(s), one per state {brief(names)}. Got "
             f"{got[0] if len(got) == 1 else array}"
         )
 

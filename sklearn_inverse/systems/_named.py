@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from sklearn_inverse.systems._values import Value
-from sklearn_inverse.systems._vocabulary import IN_PLACE, OneSampleError
+from sklearn_inverse.systems._vocabulary import IN_PLACE, OneSampleError, brief
 
 __all__ = ["Named", "Names"]
 
@@ -57,9 +57,9 @@ class Names:
         if name in self.hints:
             return f"{text}: {self.hints[name]}"
         close = difflib.get_close_matches(name, known, 1)
-        return (
-            f"{text}; did you mean {close[0]!r}?" if close else f"{text} among {known}"
-        )
+        if close:
+            return f"{text}; did you mean {close[0]!r}?"
+        return f"{text} among {brief(known)}"
 
 
 class Named(Value):
@@ -97,7 +97,7 @@ class Named(Value):
                 found = self._columns[place]
             elif place is not None:
                 found = Value(self._tensor[place])
-            elif hasattr(Tensor, name) or name in ("copy", "astype"):
+            elif hasattr(Tensor, name) or name == "copy":
                 return Value.__getattr__(self, name)
             else:
                 raise AttributeError(self._names.unknown(name))

@@ -8,7 +8,7 @@ here to work element by element, or along an axis, runs by ``torch.func.vmap``.
 """
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
 from typing import Any
 
@@ -30,6 +30,7 @@ from sklearn_inverse.systems._vocabulary import (
     UFUNCS,
     UNKNOWN,
     OneSampleError,
+    spell,
 )
 
 __all__ = ["Value", "as_semantic"]
@@ -75,7 +76,7 @@ class Value:
         n_indices = sum(k is not None and k is not Ellipsis for k in keys)
         if n_indices > tensor.ndim - 1:
             raise IndexError(
-                f"a {_words(tensor)} is indexed by [{', '.join(map(_spell, keys))}]. A "
+                f"a {_words(tensor)} is indexed by [{', '.join(map(spell, keys))}]. A "
                 "model's functions are for one sample: t is a number, y[0] the first "
                 "state, p[0] the first param"
             )
@@ -88,7 +89,10 @@ class Value:
 
     def __len__(self) -> int:
         if self._tensor.ndim < 2:
-            raise OneSampleError("a number of one sample has no length")
+            raise OneSampleError(
+                "a number has no length; nor does torch.tensor([…]) take a model's values: "
+                "write torch.stack([…])"
+            )
         return len(self._tensor)
 
     def __iter__(self) -> Iterator["Value"]:
@@ -103,9 +107,6 @@ class Value:
     __floor__ = __ceil__ = __float__
 
     def __bool__(self) -> bool:
-        raise OneSampleError(CHOICE)
-
-    def __contains__(self, item: Any) -> bool:
         raise OneSampleError(CHOICE)
 
     def __repr__(self) -> str:
@@ -125,7 +126,7 @@ class Value:
             raise OneSampleError(IN_PLACE)
         function = getattr(torch, name, None) or getattr(torch.special, name, None)
         if method != "__call__" or kwargs or function is None:
-            raise OneSampleError(UNKNOWN.format(f"numpy.{ufunc.__name__}"))
+            raise OneSampleError(UNKNOWN.format(f"`{ufunc.__name__}`"))
         if name == "matmul":
             return Value(_matmul(*inputs))
         like = _first(inputs)
@@ -169,10 +170,15 @@ def as_semantic(result: Any, like: Tensor) -> Tensor:
     if isinstance(result, (list, tuple)) or (
         isinstance(result, np.ndarray) and result.dtype == object
     ):
+        if all(type(part) in (float, int) for part in result):
+            return like.new_tensor(list(result))[:, None]
         parts = [as_semantic(part, like) for part in result]
-        if not parts:
-            return like.new_zeros(0, 1)
-        return torch.stack(torch.broadcast_tensors(*parts))
+        if len({part.ndim for part in parts}) > 1:
+            raise OneSampleError(
+                "numbers and vectors stand side by side in one list. Join them by "
+                "np.concatenate([[a], v])"
+            )
+        return _join(torch.stack, torch.broadcast_tensors(*parts), 0)
     tensor = _lift(result, like)
     return tensor if tensor.ndim else tensor[None]
 
@@ -208,7 +214,6 @@ for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
 for _name in ("neg", "pos", "abs", "invert"):
     _operation = getattr(operator, f"__{_name}__")
     setattr(Value, f"__{_name}__", lambda self, do=_operation: Value(do(self._tensor)))
-Value.__hash__ = None  # type: ignore[assignment]
 
 
 def _lift(x: Any, like: Tensor) -> Tensor:
@@ -247,13 +252,13 @@ def _call(name: str, function: Any, args: Any, kwargs: Any) -> Any:
         return Value(DIRECT[name](*args, **kwargs))
     if name in ELEMENTWISE:
         like = _first((args, kwargs))
-        args, kwargs = tree_map(lambda x: _lift_arrays(x, like), (args, kwargs))
+
+        def lift(x: Any) -> Any:
+            return _lift(x, like) if isinstance(x, (Value, Tensor, np.ndarray)) else x
+
+        args, kwargs = tree_map(lift, (args, kwargs))
         return Value(function(*args, **kwargs))
     return _by_vmap(function, args, kwargs)
-
-
-def _lift_arrays(x: Any, like: Tensor) -> Any:
-    return _lift(x, like) if isinstance(x, (Value, Tensor, np.ndarray)) else x
 
 
 def _by_vmap(function: Any, args: Any, kwargs: Any) -> Any:
@@ -277,10 +282,16 @@ def _by_vmap(function: Any, args: Any, kwargs: Any) -> Any:
 
 def _first(arguments: Any) -> Tensor:
     """Return the first of the values' tensors, which others are made like."""
-    leaves = tree_flatten(arguments)[0]
-    tensors = [leaf._tensor for leaf in leaves if isinstance(leaf, Value)]
-    floating = [tensor for tensor in tensors if tensor.is_floating_point()]
-    return (floating or tensors)[0]
+    tensors = list(_tensors_in(arguments))
+    return next((x for x in tensors if x.is_floating_point()), tensors[0])
+
+
+def _tensors_in(x: Any) -> Iterator[Tensor]:
+    if isinstance(x, Value):
+        yield x._tensor
+    elif isinstance(x, (list, tuple, dict)):
+        for part in x.values() if isinstance(x, dict) else x:
+            yield from _tensors_in(part)
 
 
 def _axis(axis: Any, tensor: Tensor) -> Any:
@@ -311,26 +322,34 @@ def _along(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return run
 
 
+def _join(
+    function: Callable[..., Tensor], parts: Sequence[Tensor], axis: int
+) -> Tensor:
+    """Stack or concatenate in memory order of rows, which all values are to share."""
+    rows = [part.movedim(-1, 0) for part in parts]
+    return function(rows, dim=axis + 1 if axis >= 0 else axis).movedim(0, -1)
+
+
 def _stack(parts: Any, axis: int = 0) -> Tensor:
     like = _first(parts)
     tensors = torch.broadcast_tensors(*(as_semantic(part, like) for part in parts))
-    return torch.stack(tensors, dim=axis if axis >= 0 else tensors[0].ndim + axis)
+    return _join(torch.stack, tensors, axis)
 
 
 def _concatenate(parts: Any, axis: int = 0) -> Tensor:
     like = _first(parts)
-    n = like.shape[-1]
     tensors = [as_semantic(part, like) for part in parts]
     tensors = [x[None] if x.ndim == 1 else x for x in tensors]
-    tensors = [x.expand(*x.shape[:-1], n) for x in tensors]
-    return torch.cat(tensors, dim=_axis(axis, tensors[0]))
+    tensors = [x.expand(*x.shape[:-1], like.shape[-1]) for x in tensors]
+    return _join(torch.cat, tensors, axis)
 
 
 def _roll(x: Value, shift: Any, axis: Any = None) -> Tensor:
-    tensor = x._tensor
-    if axis is None and tensor.ndim > 2:
-        return tensor.flatten(0, -2).roll(shift, 0).view_as(tensor)
-    return tensor.roll(shift, _axis(0 if axis is None else axis, tensor))
+    rows, n_dims = x._tensor.movedim(-1, 0), x._tensor.ndim - 1
+    if axis is None:
+        return rows.flatten(1).roll(shift, 1).view(rows.shape).movedim(0, -1)
+    axes = [a % n_dims + 1 for a in (axis if isinstance(axis, tuple) else (axis,))]
+    return rows.roll(shift, axes).movedim(0, -1)
 
 
 def _diff(
@@ -396,12 +415,6 @@ def _words(tensor: Tensor) -> str:
     return ("number", "vector", "matrix", "array")[min(tensor.ndim - 1, 3)]
 
 
-def _spell(key: Any) -> str:
-    if isinstance(key, slice):
-        return ":".join("" if x is None else str(x) for x in (key.start, key.stop))
-    return "..." if key is Ellipsis else repr(key)
-
-
 PROPERTIES: dict[str, Callable[[Tensor], Any]] = {
     "shape": lambda x: tuple(x.shape[:-1]),
     "ndim": lambda x: x.ndim - 1,
@@ -410,7 +423,6 @@ PROPERTIES: dict[str, Callable[[Tensor], Any]] = {
     "device": lambda x: x.device,
     "T": lambda x: Value(x.permute(*reversed(range(x.ndim - 1)), x.ndim - 1)),
     "copy": lambda x: lambda: Value(x),
-    "astype": lambda x: lambda dtype, **_: Value(x),
 }
 # What is known to work along axes of one sample, under NumPy's and torch's names.
 DIRECT: dict[str, Callable[..., Tensor]] = {

@@ -1,5 +1,8 @@
 """What is known of NumPy's and torch's functions, and what is said of the others."""
 
+from collections.abc import Iterable
+from typing import Any
+
 __all__ = [
     "CHOICE",
     "CUT_OFF",
@@ -13,11 +16,28 @@ __all__ = [
     "UFUNCS",
     "UNKNOWN",
     "OneSampleError",
+    "brief",
+    "spell",
 ]
 
 
 class OneSampleError(TypeError):
     """Something that cannot be done with a value that stands for many samples."""
+
+
+def brief(names: Iterable[str]) -> str:
+    """Return names as text, or the first of very many."""
+    names = list(names)
+    if len(names) <= 12:
+        return str(names)
+    return f"[{', '.join(map(repr, names[:3]))}, … ({len(names)} in all)]"
+
+
+def spell(key: Any) -> str:
+    """Return an index as it was typed."""
+    if isinstance(key, slice):
+        return ":".join("" if x is None else str(x) for x in (key.start, key.stop))
+    return "..." if key is Ellipsis else repr(key)
 
 
 NUMBER = (
