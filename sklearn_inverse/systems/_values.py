@@ -104,7 +104,6 @@ class Value:
         raise OneSampleError(NUMBER)
 
     __int__ = __index__ = __complex__ = __round__ = __trunc__ = __float__
-    __floor__ = __ceil__ = __float__
 
     def __bool__(self) -> bool:
         raise OneSampleError(CHOICE)
@@ -167,9 +166,11 @@ def as_semantic(result: Any, like: Tensor) -> Tensor:
     like : Tensor
         Gives precision and device.
     """
-    if isinstance(result, (list, tuple)) or (
-        isinstance(result, np.ndarray) and result.dtype == object
-    ):
+    if not like.is_floating_point():  # that of a condition
+        like = like.double()
+    if type(result) is float or type(result) is int:
+        return like.new_full((1,), result)
+    if _is_list(result):
         if all(type(part) in (float, int) for part in result):
             return like.new_tensor(list(result))[:, None]
         parts = [as_semantic(part, like) for part in result]
@@ -220,9 +221,7 @@ def _lift(x: Any, like: Tensor) -> Tensor:
     """Return anything as a tensor that broadcasts against those of values."""
     if isinstance(x, Value):
         return x._tensor
-    if isinstance(x, (list, tuple)) or (
-        isinstance(x, np.ndarray) and x.dtype == object
-    ):
+    if _is_list(x):
         return as_semantic(x, like)
     if isinstance(x, (bool, np.bool_)):
         return torch.tensor(bool(x), device=like.device)
@@ -231,6 +230,10 @@ def _lift(x: Any, like: Tensor) -> Tensor:
         return torch.tensor(float(x), dtype=dtype, device=like.device)
     constant = _constant(x, like)
     return constant[..., None] if constant.ndim else constant
+
+
+def _is_list(x: Any) -> bool:
+    return isinstance(x, (list, tuple)) or getattr(x, "dtype", 0) == np.dtype(object)
 
 
 def _constant(x: Any, like: Tensor) -> Tensor:
@@ -419,8 +422,6 @@ PROPERTIES: dict[str, Callable[[Tensor], Any]] = {
     "shape": lambda x: tuple(x.shape[:-1]),
     "ndim": lambda x: x.ndim - 1,
     "size": lambda x: x[..., 0].numel(),
-    "dtype": lambda x: x.dtype,
-    "device": lambda x: x.device,
     "T": lambda x: Value(x.permute(*reversed(range(x.ndim - 1)), x.ndim - 1)),
     "copy": lambda x: lambda: Value(x),
 }

@@ -52,6 +52,7 @@ FUNCTIONS = {
     "where": lambda y: np.where(y > 0.5, y, 0.1) + np.where(y[0] < 0.5, 1.0, 0.2),
     "select": lambda y: np.select([y > 0.7, y > 0.3], [y, 2 * y], 0.0),
     "conditions": lambda y: ((y > 0.3) & (y < 0.8)) * 0.1 + (1 - (y > 0.5)) * y,
+    "conditions and lists": lambda y: (y > 0.5) * [0.5, 1, 2] + y[0] * (y > 0.4),
     "clip": lambda y: np.clip(y, 0.2, 0.6) + np.maximum(y, 0.5) + np.minimum(0.4, y),
     "interp": lambda y: np.interp(y, [0.2, 0.3, 0.6], [1.0, 2.0, 0.0]),
     "functions": lambda y: np.exp(-y) / np.sqrt(y) + np.hypot(y, C) - np.log1p(y),
