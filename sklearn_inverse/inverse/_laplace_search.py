@@ -179,7 +179,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
 
     @staticmethod
     def _fill_modes(answer, sample, weight, center, covariance):
-        """Lay modes out by sample, the likeliest first, without those that weigh nothing."""
+        """Lay modes out by sample, the likeliest first, without those of no weight."""
         sample, weight = sample.cpu().numpy(), weight.cpu().numpy()
         for i in np.unique(sample):
             rows = np.flatnonzero(sample == i)

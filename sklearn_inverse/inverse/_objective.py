@@ -1,4 +1,6 @@
-"""What a search minimizes: minus the log posterior of params and noise, sample by sample."""
+"""What a search minimizes: minus the log posterior of params and noise."""
+
+import math
 
 import numpy as np
 import torch
@@ -75,6 +77,8 @@ class Objective:
         """Settle the size of readings, the floor of their noise, and the bounds."""
         size = self.readings.nan_to_num().abs().amax(dim=1)
         self.size = torch.where(size > 0, size, 1.0)
+        is_relative = torch.as_tensor(self.noise.is_relative, device=size.device)
+        self._unit = torch.where(is_relative, 1.0, self.size)  # of unknown scales
         # No solver's trajectory is good for more, however small the noise is said to be.
         is_normal = torch.as_tensor(self.noise.is_normal, device=size.device)
         floor = torch.where(
@@ -87,7 +91,8 @@ class Objective:
             for a in (self.prior.scaled_low, self.prior.scaled_high)
         )
         n_scales = len(self.unknown)
-        self.low = torch.cat([low, low.new_full((n_scales,), -40.0)])
+        floor = math.log(0.1 * self.model.precision)
+        self.low = torch.cat([low, low.new_full((n_scales,), floor)])
         self.high = torch.cat([high, high.new_full((n_scales,), 5.0)])
         self.is_open = torch.zeros_like(self.low, dtype=torch.bool)
         self.is_open[: self.n_params] = self.weighs_prior
@@ -107,6 +112,7 @@ class Objective:
         shorter = self._like(self.readings.where(early, torch.nan), self.noise_std)
         shorter.n_forward, shorter.n_linearized = self.n_forward, self.n_linearized
         shorter.size, shorter._error = self.size, self._error
+        shorter._unit = self._unit
         return shorter
 
     def select(self, sample: Tensor) -> "Objective":
@@ -165,6 +171,8 @@ class Objective:
             value, gradient[:, :p] = value + penalty, gradient[:, :p] + slope
             hessian[:, :p, :p] += curvature
         diagonal = hessian.diagonal(dim1=1, dim2=2)
+        # Where noise is thought too large, its observed curvature is next to nothing.
+        diagonal[:, self.n_params :] += gradient[:, self.n_params :].clamp(min=0) / 2
         diagonal += (1e-12 * diagonal.amax(dim=1, keepdim=True)).clamp(min=1e-12)
         return value, gradient, hessian
 
@@ -203,7 +211,8 @@ class Objective:
 
         explained : Tensor of bool of shape (n_rows,)
             Whether that is no more than noise, but for one case in a thousand. Where
-            the noise is unknown, whether the model accounts for half the variance.
+            the noise is unknown, whether the model accounts for half the variance, or
+            leaves residuals that follow no course.
         """
         with torch.no_grad():
             mean = self._forward(x[:, : self.n_params], sample)
@@ -224,8 +233,9 @@ class Objective:
             n_known = (seen & known).sum(dim=(1, 2))
             most = n_known + 3 * (2 * n_known).sqrt() + 3
             explained = (counted * known).sum(dim=(1, 2)) <= most
-            half = off.square().sum(dim=1) <= 0.5 * away.square().sum(dim=1) + 1e-300
-            explained &= (half | known | (seen.sum(dim=1) < 3)).all(dim=1)
+            half = off.square().sum(dim=1) <= 0.5 * away.square().sum(dim=1)
+            random = serial_correlation(residual, seen) <= 4 / n.sqrt()
+            explained &= (half | random | known | (n < 12)).all(dim=1)
         misfit = torch.where(failed, torch.nan, squares.sum(dim=(1, 2)))
         return misfit, explained & ~failed
 
@@ -389,7 +399,7 @@ class Objective:
 
     def _log_scale(self, x, sample):
         """Return log scales (n_rows, n_channels) of unknown noise, else of no meaning."""
-        log_scale = self.size[sample].log()
+        log_scale = self._unit[sample].log()
         if len(self.unknown) == 0:
             return log_scale
         place = x.new_zeros(len(self.unknown), log_scale.shape[1])
@@ -410,3 +420,10 @@ class Objective:
     @staticmethod
     def _count(counter, sample):
         counter += torch.bincount(sample.cpu(), minlength=len(counter))
+
+
+def serial_correlation(residual: Tensor, seen: Tensor) -> Tensor:
+    """Return the correlation of residuals (n_rows, n_times, …) with the next ones."""
+    residual = torch.where(seen & residual.isfinite(), residual, 0.0)
+    products = (residual[:, 1:] * residual[:, :-1]).sum(dim=1)
+    return products / residual.square().sum(dim=1).clamp(min=1e-300)

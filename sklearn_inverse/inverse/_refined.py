@@ -8,7 +8,8 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_inverse.base import BaseInverter
-from sklearn_inverse.inverse._search import FARTHEST, LaplaceInverter
+from sklearn_inverse.inverse._laplace_search import LaplaceInverter
+from sklearn_inverse.inverse._search import FARTHEST
 from sklearn_inverse.optim._continuation import continuation, growing_horizons
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
 from sklearn_inverse.optim._multistart import multistart

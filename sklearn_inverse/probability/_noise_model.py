@@ -16,7 +16,13 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Generator, Tensor
 
-from sklearn_inverse.probability._noise import Argument, Noise, NormalNoise, is_open
+from sklearn_inverse.probability._noise import (
+    Argument,
+    LogNormalNoise,
+    Noise,
+    NormalNoise,
+    is_open,
+)
 from sklearn_inverse.probability._noise_laws import Arguments, Law
 from sklearn_inverse.probability._prior import Prior
 
@@ -159,6 +165,11 @@ class NoiseModel:
     def has_unknown_scale(self) -> np.ndarray:
         """Whether the scale of each observable is unknown, of shape (n_channels,)."""
         return np.array([None in self._live(kind) for kind in self.kinds])
+
+    @property
+    def is_relative(self) -> np.ndarray:
+        """Which observables have a scale without a unit, of shape (n_channels,)."""
+        return np.array([isinstance(kind, LogNormalNoise) for kind in self.kinds])
 
     @property
     def is_normal(self) -> np.ndarray:

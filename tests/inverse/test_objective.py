@@ -133,7 +133,7 @@ def test_a_row_that_fails_is_infinitely_bad_and_leaves_the_others(decay):
     x[1, 1] = 0.75
     value, gradient, hessian = objective.linearize(x, sample)
     assert value.isinf().tolist() == [False, True, False]
-    assert (gradient[1] == 0).all()
+    assert torch.isfinite(gradient).all()
     assert torch.isfinite(hessian).all()
     alone = objective.linearize(x[[0]], sample[[0]])
     np.testing.assert_array_equal(alone[1][0], gradient[0])
