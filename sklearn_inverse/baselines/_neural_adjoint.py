@@ -185,6 +185,12 @@ class NeuralAdjointInverter(NestedOptions, SearchInverter):
         )
         return self._try_out(trajectories)
 
+    def _check_readings(self, observations):
+        """Return observations to invert; warn of what the network will not see."""
+        readings = super()._check_readings(observations)
+        self.reading_scaler_.warn_of_far(readings)
+        return readings
+
     def _search(self, objective):
         prior, readings = self.model_.prior_, objective.readings
         n_samples, n_starts, device = len(readings), self.n_starts, readings.device
