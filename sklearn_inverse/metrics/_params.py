@@ -1,8 +1,8 @@
 r"""Errors of recovered params, in units of their bounds.
 
-With :math:`u(k)` the map of the bounds onto [0, 1], linear or by log10,
+With :math:`x(k)` the map of the bounds onto [0, 1], linear or by log10,
 
-.. math:: \mathrm{MSE}_j = \frac1n \sum_i \big(u_j(\hat k_{ij}) - u_j(k_{ij})\big)^2
+.. math:: \mathrm{MSE}_j = \frac1n \sum_i \big(x_j(\hat k_{ij}) - x_j(k_{ij})\big)^2
 
 so that rate constants which differ by ten decades count equally. Always answering the
 middle of a uniform prior scores 1/12 ≈ 0.083 (MSE) and 1/4 (MAE): anything above has
@@ -24,7 +24,7 @@ from sklearn_inverse.utils._validation import check_bounds
 def param_mse(
     true, predicted, *, bounds, scale="linear", multioutput="uniform_average"
 ):
-    """Mean squared error of params mapped to the unit box.
+    """Mean squared error of scaled params.
 
     Parameters
     ----------
@@ -71,14 +71,14 @@ def param_mse(
     >>> errors.round(4)  # (0.2 / 2)² / 2 and (1 decade / 10)² / 2
     array([0.005, 0.005])
     """
-    errors = _unit_differences(true, predicted, bounds=bounds, scale=scale) ** 2
+    errors = _scaled_differences(true, predicted, bounds=bounds, scale=scale) ** 2
     return average_outputs(errors.mean(axis=0), multioutput)
 
 
 def param_mae(
     true, predicted, *, bounds, scale="linear", multioutput="uniform_average"
 ):
-    """Mean absolute error of params mapped to the unit box.
+    """Mean absolute error of scaled params.
 
     Parameters
     ----------
@@ -119,12 +119,12 @@ def param_mae(
     >>> round(param_mae([1.0, 3.0], [1.2, 3.0], bounds=[[1.0, 3.0]]), 4)
     0.05
     """
-    errors = np.abs(_unit_differences(true, predicted, bounds=bounds, scale=scale))
+    errors = np.abs(_scaled_differences(true, predicted, bounds=bounds, scale=scale))
     return average_outputs(errors.mean(axis=0), multioutput)
 
 
-def _unit_differences(true, predicted, *, bounds, scale):
-    """Return ``u(predicted) - u(true)`` of shape (n_samples, n_params)."""
+def _scaled_differences(true, predicted, *, bounds, scale):
+    """Return ``x(predicted) - x(true)`` of shape (n_samples, n_params)."""
     true = check_true(as_columns(true), axes=("n_samples", "n_params"))
     predicted = check_like(as_columns(predicted), true, name="predicted")
     bounds = check_bounds(bounds, n_params=true.shape[1], scale=scale)

@@ -1,4 +1,4 @@
-"""Trajectory errors are in units of each channel's spread, over what was measured."""
+"""Trajectory errors are in units of each observable's spread, over what was measured."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_agrees_with_the_formula(true):
 def test_the_std_of_other_data_can_be_the_unit(true):
     shifted = true + np.array([1.0, 1e-18])
     errors = trajectory_mse(
-        true, shifted, channel_std=[2.0, 1e-18], multioutput="raw_values"
+        true, shifted, observable_std=[2.0, 1e-18], multioutput="raw_values"
     )
     np.testing.assert_allclose(errors, [0.25, 1.0])
 
@@ -38,7 +38,7 @@ def test_what_was_not_measured_does_not_count(true):
     predicted = true + 1.0
     predicted[0, 0] = 1e6
     true[0, 0] = np.nan
-    measured = trajectory_mse(true, predicted, channel_std=[1.0, 1.0])
+    measured = trajectory_mse(true, predicted, observable_std=[1.0, 1.0])
     assert measured == pytest.approx(1.0)
 
 
@@ -73,8 +73,8 @@ def test_a_failed_sample_does_not_pass_silently(true):
         ),
         (lambda a: a * np.inf, {}, "Got 70 infinite"),
         (lambda a: a * np.nan, {}, "at least one measured value"),
-        (lambda a: a, {"channel_std": [1.0]}, r"per channel, shape \(2,\)"),
-        (lambda a: a, {"channel_std": [1.0, 0.0]}, "one positive, finite value"),
+        (lambda a: a, {"observable_std": [1.0]}, r"per observable, shape \(2,\)"),
+        (lambda a: a, {"observable_std": [1.0, 0.0]}, "one positive, finite value"),
         (lambda a: a, {"multioutput": "sum"}, "`multioutput` must be one of"),
     ],
 )
