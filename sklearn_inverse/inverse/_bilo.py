@@ -225,7 +225,7 @@ class BiLOInverter(NestedOptions, SearchInverter):
         if self.n_times_ < 2:
             raise ValueError(
                 "BiLOInverter needs two output times or more: the initial state says "
-                f"nothing of rates. The system has {self.n_times_}."
+                f"nothing of rates. Got {self.n_times_ * self.n_channels_} feature(s)."
             )
         network, descent = (
             self._options("network"),
