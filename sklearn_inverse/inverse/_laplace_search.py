@@ -152,7 +152,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             information = torch.where(
                 free[:, :, None] & free[:, None], information, 0.0
             ) + torch.diag_embed(held.to(x))
-            spread = inverse(_floored(information))
+            spread = inverse(modes.lifted(information))
             covariance = torch.where(free[:, :, None] & free[:, None], spread, 0.0)
             return scaled, covariance[:, :p, :p].cpu().numpy(), spread
         # From the information by scaled params to that by standard ones.
@@ -161,7 +161,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         by_standard[:, :p, :p] = torch.linalg.inv(slope)
         information = by_standard.mT @ information @ by_standard
         information[:, range(p), range(p)] += 1.0
-        spread = inverse(_floored(information))
+        spread = inverse(modes.lifted(information))
         mixing = prior.mixing
         covariance = mixing @ spread[:, :p, :p].cpu().numpy() @ mixing.T
         params = prior.scaler.from_scaled(scaled)
@@ -196,10 +196,3 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             )
             answer.centers[i, :n] = center[rows]
             answer.covariances[i, :n] = covariance[rows]
-
-
-def _floored(information):
-    """Add 1e-12 of the largest curvature to the diagonal: nothing there is told."""
-    diagonal = information.diagonal(dim1=1, dim2=2)
-    floor = (1e-12 * diagonal.amax(dim=1, keepdim=True)).clamp(min=1e-12)
-    return information + torch.diag_embed(floor.expand_as(diagonal))

@@ -170,11 +170,10 @@ class Objective:
             p = self.n_params
             value, gradient[:, :p] = value + penalty, gradient[:, :p] + slope
             hessian[:, :p, :p] += curvature
-        diagonal = hessian.diagonal(dim1=1, dim2=2)
         # Where noise is thought too large, its observed curvature is next to nothing.
-        diagonal[:, self.n_params :] += gradient[:, self.n_params :].clamp(min=0) / 2
-        diagonal += (1e-12 * diagonal.amax(dim=1, keepdim=True)).clamp(min=1e-12)
-        return value, gradient, hessian
+        scales = hessian.diagonal(dim1=1, dim2=2)[:, self.n_params :]
+        scales += gradient[:, self.n_params :].clamp(min=0) / 2
+        return value, gradient, self.lifted(hessian)
 
     def information(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the information of the readings, and the leverage of each reading.
@@ -245,6 +244,16 @@ class Objective:
         scale[:, self.unknown] = self._log_scale(x, sample)[:, self.unknown].exp()
         return scale
 
+    def lifted(self, hessian: Tensor) -> Tensor:
+        """Return the Hessian with a curvature where nothing is told, changed in place."""
+        params, scales = hessian.diagonal(dim1=1, dim2=2).split(
+            [self.n_params, len(self.unknown)], dim=1
+        )
+        if not self.weighs_prior:
+            params += (1e-12 * params.amax(dim=1, keepdim=True)).clamp(min=1e-12)
+        scales.clamp_(min=1.0)
+        return hessian
+
     # --- parts
 
     def _value(self, x, sample):
@@ -311,8 +320,7 @@ class Objective:
         p, hessian = self.n_params, information.clone()
         if self.weighs_prior:
             hessian[:, :p, :p] += self._penalty(x)[2]
-        diagonal = hessian.diagonal(dim1=1, dim2=2)
-        diagonal += (1e-12 * diagonal.amax(dim=1, keepdim=True)).clamp(min=1e-12)
+        hessian = self.lifted(hessian)
         weight = self._weight(mean, x, sample).flatten(1)
         solved = torch.linalg.solve_ex(hessian[:, :p, :p], jacobian.mT)[0]
         leverage = weight * (jacobian * solved.mT).sum(dim=2)
