@@ -1,6 +1,6 @@
 """CMAESInverter: evolution strategies of many samples in step, one forward call for all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 
 import numpy as np
@@ -153,11 +153,10 @@ class CMAESInverter(SearchInverter):
         everyone = torch.arange(n_samples, device=device)
         start = objective.with_scales(self._starts(1).repeat(n_samples, 1), everyone)
         free = InStandard(objective, everyone)
-        settings = Settings(
-            self.sigma0, self.popsize, self.max_iter, self.tol, self.restarts
-        )
+        names = [field.name for field in fields(Settings)]
+        settings = Settings(**{name: getattr(self, name) for name in names})
         searches = [
-            Evolution(z, self.n_params_, settings, self.n_restarts, self._start_seed)
+            Evolution(z, self.n_params_, settings, self._start_seed)
             for z in free.from_scaled(start).cpu().numpy()
         ]
         running = list(range(n_samples))
@@ -213,6 +212,7 @@ class Settings:
     max_iter: int
     tol: float
     restarts: str | None
+    n_restarts: int
 
 
 class Evolution:
@@ -229,15 +229,12 @@ class Evolution:
     settings : Settings
         Options of the runs.
 
-    n_restarts : int
-        Most restarts with a doubled population.
-
     seed : int
         Seed of the strategy.
     """
 
-    def __init__(self, start, n_params, settings, n_restarts, seed):
-        self.settings, self.n_params, self.n_restarts = settings, n_params, n_restarts
+    def __init__(self, start, n_params, settings, seed):
+        self.settings, self.n_params = settings, n_params
         self.start, self.n_free = start, len(start)
         self.rng = np.random.default_rng(seed)
         self.best, self.best_value = start, np.inf
@@ -288,7 +285,7 @@ class Evolution:
             share = self.rng.random() ** 2
             popsize = int(popsize * (0.5 * 2**self.n_doubled) ** share)
             sigma = sigma * 10 ** (-2 * self.rng.random())
-        elif self.n_doubled >= self.n_restarts:
+        elif self.n_doubled >= self.settings.n_restarts:
             return False
         else:
             self.n_doubled += 1

@@ -59,3 +59,25 @@ def make_pairs():
         return readings + noise * rng.standard_normal(readings.shape), params
 
     return make
+
+
+@pytest.fixture
+def press_at(monkeypatch):
+    """Return ``press_at(owner, name, call)``: Ctrl-C at a call of a function.
+
+    It returns a list that grows by one with every call.
+    """
+
+    def press_at(owner, name, call):
+        function, calls = getattr(owner, name), []
+
+        def press(*args, **kwargs):
+            calls.append(1)
+            if len(calls) == call:
+                raise KeyboardInterrupt
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, press)
+        return calls
+
+    return press_at
