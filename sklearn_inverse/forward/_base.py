@@ -55,6 +55,9 @@ class ForwardModel(BaseEstimator):
     was_interrupted : bool
         Whether Ctrl-C ended its training early.
 
+    linearizes_cheaply : bool
+        Whether a run with its Jacobian costs about as much as one without.
+
     is_ready, known_n_channels, known_param_names : object
         What can be told before ``fit``.
     """
@@ -62,6 +65,7 @@ class ForwardModel(BaseEstimator):
     precision = 1e-6
     is_exact = False
     may_thread = True
+    linearizes_cheaply = False
     was_interrupted = False
 
     @property

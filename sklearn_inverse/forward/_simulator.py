@@ -163,6 +163,11 @@ class ODESimulator(ForwardModel):
         """Whether it lets other threads run: the compiled kernel does."""
         return self._is_compiled()
 
+    @property
+    def linearizes_cheaply(self):
+        """Whether sensitivities cost little more: by "radau5" in torch."""
+        return self.method in ("auto", "radau5") and not self._is_compiled()
+
     def simulate(self, params):
         """Solve the system for every row of params.
 

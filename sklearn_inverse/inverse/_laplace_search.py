@@ -76,7 +76,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             modes = objective.select(sample)
             rows = torch.arange(len(sample), device=sample.device)
             x = ends.x[sample, index[sample, place]]
-            if not stopped.any():
+            if not stopped.any() and not self._is_trial:
                 x, extra = self._settle_noise(modes, x, rows)
                 n_iter = n_iter.index_add(0, sample, extra)
             value = modes.value(x, rows)

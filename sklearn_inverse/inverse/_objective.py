@@ -67,6 +67,7 @@ class Objective:
         self._seen = seen[:, : self._n_used]
         self._targets = readings[:, : self._n_used]
         self.n_readings = seen.sum(dim=(1, 2))
+        self.is_eager = model.linearizes_cheaply
         self.n_forward = torch.zeros(len(readings), dtype=torch.long)
         self.n_linearized = torch.zeros_like(self.n_forward)
         # Leverages, and the means at which they were found, one row per sample.

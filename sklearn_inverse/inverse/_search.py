@@ -42,6 +42,7 @@ class SearchInverter(BaseInverter):
     _advice = "raise `n_starts`"  # for readings that were not explained
     _tried = "starts"  # what n_failed counts
     _ends_by_converging = True  # else running out of iterations is the normal end
+    _is_trial = False
     _trial_options = (
         "max_iter",
         "refine_iter",
@@ -72,6 +73,7 @@ class SearchInverter(BaseInverter):
         """Search one iteration far for the first sample: what cannot work fails now."""
         self._start_seed, self._sample_seed = spawn_seeds(self.random_state, 2)
         trial = copy.copy(self)
+        trial._is_trial = True
         for name in self._trial_options:
             if name in self.get_params(deep=False):
                 setattr(trial, name, 1)

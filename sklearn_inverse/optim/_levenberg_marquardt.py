@@ -23,7 +23,8 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
     Parameters
     ----------
     objective : object
-        ``value(x, sample)`` and ``linearize(x, sample) -> (value, gradient, hessian)``,
+        ``is_eager``: whether derivatives cost so little that a trial point is given them
+        at once; ``value(x, sample)`` and ``linearize(x, sample) -> (value, gradient, hessian)``,
         one row each; ``low``, ``high`` and ``is_open`` of shape (n_free,): the bounds,
         and whether they are open; ``n_readings`` of each sample.
 
@@ -88,7 +89,11 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
             trial = inside(x[i], step, objective)
             step = trial - x[i]
             expected = -(gradient[i] * step).sum(1) - 0.5 * _quadratic(hessian[i], step)
-            trial_value = objective.value(trial, sample[i])
+            if objective.is_eager:
+                linearized = objective.linearize(trial, sample[i])
+                trial_value = linearized[0]
+            else:
+                trial_value = objective.value(trial, sample[i])
             ratio = (value[i] - trial_value) / expected
             # A cut step may promise nothing: it is judged by what it did.
             better = (trial_value < value[i]) & ((ratio > 1e-4) | (expected <= 0))
@@ -97,7 +102,10 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
             growth[i] = torch.where(better, 2.0, 2 * growth[i])
             moved = i[better]
             if len(moved):
-                new = objective.linearize(trial[better], sample[moved])
+                if objective.is_eager:
+                    new = tuple(part[better] for part in linearized)
+                else:
+                    new = objective.linearize(trial[better], sample[moved])
                 usable = new[0].isfinite()
                 # Where there are no derivatives, nothing moves.
                 damping[moved[~usable]] *= 10

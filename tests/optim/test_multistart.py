@@ -12,6 +12,8 @@ from sklearn_inverse.probability import InversionStatus
 class Wells:
     """Samples with a well at 0 and, for some, a deeper one at 10."""
 
+    is_eager = False
+
     def __init__(self, has_two):
         self.has_two = torch.as_tensor(has_two)
 
