@@ -57,8 +57,18 @@ class Panels(NamedTuple):
             fontsize="small",
         )
 
+    def label_times(self, label, times):
+        """Label the time axes, and leave ticks between whole times out."""
+        for panel in self.axes[self.is_bottom]:
+            panel.set_xlabel(label)
+        for panel in self.axes:
+            panel.spines[["top", "right"]].set_visible(False)
+            # Axes of the caller may be scaled otherwise.
+            if self.is_ours and np.array_equal(times, np.round(times)):
+                panel.xaxis.get_major_locator().set_params(integer=True)
+
     def note_missing(self, n_drawn, n_all, kind):
-        """Say below our grid that some channels or params are not drawn."""
+        """Say below our grid that some observables or params are not drawn."""
         if self.is_ours and n_drawn < n_all:
             note = f"{n_drawn} of {n_all} {kind}s"
             self.figure.supxlabel(note, fontsize="small", color=GREY)
@@ -109,6 +119,14 @@ def make_panels(caller, ax, n_panels, *, n_columns, panel_size, sharex=False):
     return Panels(figure, axes, panel % n_columns == 0, is_bottom, True)
 
 
+def time_grid(n_panels):
+    """Return the layout of panels over time: few in a column, more in a grid."""
+    n_columns = 1 if n_panels <= 3 else min(4, int(np.ceil(np.sqrt(n_panels))))
+    size = (6.4, 2.2) if n_columns == 1 else (3.6, 2.2)
+    size = (6.4, 3.6) if n_panels == 1 else size
+    return {"n_columns": n_columns, "panel_size": size, "sharex": True}
+
+
 def choose(chosen, names, *, name, max_panels):
     """Return the indices of the chosen names (or indices), at most ``max_panels``."""
     if chosen is None:
@@ -131,7 +149,7 @@ def choose(chosen, names, *, name, max_panels):
 
 
 def check_labels(labels, n_labels, *, name, default=None):
-    """Return a label per channel or param: as given, or ``default`` numbered."""
+    """Return a label per observable or param: as given, or ``default`` numbered."""
     if labels is None:
         return [f"{default}{i}" if default else "" for i in range(1, n_labels + 1)]
     labels = [labels] * n_labels if isinstance(labels, str) else list(labels)

@@ -2,7 +2,6 @@
 
 import numpy as np
 from sklearn.metrics import r2_score
-from sklearn.pipeline import Pipeline
 
 from sklearn_inverse.inspection._panels import (
     BLUE,
@@ -15,12 +14,14 @@ from sklearn_inverse.inspection._panels import (
     make_panels,
     percent,
 )
+from sklearn_inverse.inspection._sample import split_pipeline, units_of
 from sklearn_inverse.metrics import interval_coverage, normal_interval
 from sklearn_inverse.metrics._outputs import as_columns, check_like, check_true
+from sklearn_inverse.probability import Posterior
 from sklearn_inverse.utils._scaling import ParamScaler
 from sklearn_inverse.utils._validation import check_bounds
 
-MARGIN = 0.05  # of the box, around it
+MARGIN = 0.05  # of the range, around it
 COLORS = {"inside": BLUE, "outside": VERMILLION}
 
 
@@ -29,8 +30,9 @@ class RecoveryDisplay:
 
     On the diagonal a param is recovered; on a horizontal line the observations say
     nothing of it. Error bars that miss the truth stand out, so that honest bars can be
-    told from hopeful ones. Make it with :meth:`from_estimator` or
-    :meth:`from_predictions`. All parameters are stored as attributes.
+    told from hopeful ones. Make it with :meth:`from_estimator`,
+    :meth:`from_posterior` or :meth:`from_predictions`. All parameters are stored as
+    attributes.
 
     Parameters
     ----------
@@ -127,6 +129,8 @@ class RecoveryDisplay:
         inverter,
         observations,
         params,
+        *,
+        noise_std=None,
         **display_params,
     ):
         """Recover params with a fitted inverter and draw them against the truth.
@@ -134,9 +138,8 @@ class RecoveryDisplay:
         Parameters
         ----------
         inverter : fitted inverter or Pipeline ending in one
-            Answers ``predict(observations)``, and with ``return_std=True`` if it offers
-            ``sample``; without, no error bars are drawn. ``bounds`` and ``scale``
-            are its own unless given.
+            Error bars are drawn where its answer is a posterior. Names, units and the
+            range of the prior are those of its model.
 
         observations : array-like of shape (n_samples, n_times * n_channels) or \
 (n_samples, n_times, n_channels)
@@ -145,9 +148,12 @@ class RecoveryDisplay:
         params : array-like of shape (n_samples, n_params)
             Params that produced them.
 
+        noise_std : float or array-like, default=None
+            Noise of the observations, as for ``inverter.predict``.
+
         **display_params : dict
-            Further parameters of :meth:`from_predictions` and :meth:`plot`: ``bounds``,
-            ``scale``, ``param_names``, ``ax``, ….
+            Further parameters of :meth:`from_predictions` and :meth:`plot`: ``level``,
+            ``bounds``, ``param_names``, ``ax``, ….
 
         Returns
         -------
@@ -155,16 +161,49 @@ class RecoveryDisplay:
             The display, drawn.
         """
         import_pyplot(f"{cls.__name__}.from_estimator")
-        last = inverter[-1] if isinstance(inverter, Pipeline) else inverter
-        std = None
-        if hasattr(last, "sample"):
-            predicted, std = inverter.predict(observations, return_std=True)
-        else:
-            predicted = inverter.predict(observations)
-        if hasattr(last, "scaler_"):
-            own = {"bounds": last.scaler_.bounds, "scale": last.scaler_.scale}
-            display_params = {**own, **display_params}
-        return cls.from_predictions(params, predicted, std=std, **display_params)
+        inverter, observations = split_pipeline(inverter, observations)
+        answer = inverter.invert(observations, noise_std=noise_std)
+        model = inverter.model_
+        own = {
+            "units": units_of(model, model.param_names_, "params"),
+            "bounds": model.param_scaler_.bounds,
+            "scale": model.param_scaler_.scale,
+        }
+        return cls.from_posterior(answer, params, **own | display_params)
+
+    @classmethod
+    def from_posterior(cls, posterior, params, *, level=0.9, **display_params):
+        """Draw what was found for each sample against the truth.
+
+        Parameters
+        ----------
+        posterior : Posterior or Estimate
+            What an inverter answered. An Estimate has no error bars.
+
+        params : array-like of shape (n_samples, n_params)
+            Params that produced the observations.
+
+        level : float, default=0.9
+            Probability that an error bar holds the truth.
+
+        **display_params : dict
+            Further parameters of :meth:`from_predictions` and :meth:`plot`.
+
+        Returns
+        -------
+        display : RecoveryDisplay
+            The display, drawn.
+        """
+        own = {"param_names": posterior.names}
+        predicted = posterior.params
+        if isinstance(posterior, Posterior):
+            scaler = posterior.coordinate.scaler
+            own |= {"bounds": scaler.bounds, "scale": scaler.scale}
+            own["interval"] = posterior.interval(level)
+            predicted = posterior.mean
+        return cls.from_predictions(
+            params, predicted, level=level, **own | display_params
+        )
 
     @classmethod
     def from_predictions(
@@ -173,6 +212,7 @@ class RecoveryDisplay:
         predicted,
         *,
         std=None,
+        interval=None,
         level=0.9,
         bounds=None,
         scale="linear",
@@ -194,6 +234,9 @@ class RecoveryDisplay:
         std : array-like of shape (n_samples, n_params), default=None
             Their standard deviations. Error bars are normal intervals, cut off at
             ``bounds``. If None, no error bars.
+
+        interval : (array-like, array-like) of that shape, default=None
+            Lower and upper ends of the error bars, instead of ``std``.
 
         level : float, default=0.9
             Probability that an error bar holds the truth.
@@ -231,7 +274,11 @@ class RecoveryDisplay:
         lower = upper = None
         if std is not None:
             std = check_like(as_columns(std), true, name="std")
-            lower, upper = normal_interval(predicted, std, level=level)
+            interval = normal_interval(predicted, std, level=level)
+        if interval is not None:
+            lower, upper = (
+                check_like(as_columns(end), true, name="interval") for end in interval
+            )
         display = cls(
             true=true,
             predicted=predicted,

@@ -1,56 +1,64 @@
-"""One sample for a picture: as its inverter sees it, and the band of its draws."""
-
-import warnings
+"""One sample for a picture: as its inverter sees it, and arrays of one shape."""
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from sklearn_inverse.exceptions import IntegrationError, IntegrationWarning
+from sklearn_inverse.forward import ODESimulator, ODESurrogate
+from sklearn_inverse.utils._validation import check_noise_std
+
+__all__ = ["check_shape", "labels_of", "noise_of", "pick", "split_pipeline", "units_of"]
 
 
-def one_sample(inverter, observations, sample_index):
-    """Return one row as the inverter itself sees it, and the inverter itself."""
-    is_frame = hasattr(observations, "iloc")  # keep feature names for the pipeline
-    observations = observations if is_frame else np.asarray(observations)
-    if not 0 <= sample_index < len(observations):
-        raise ValueError(
-            f"`sample_index` must lie between 0 and {len(observations) - 1}. Got "
-            f"{sample_index} instead."
-        )
-    row = slice(sample_index, sample_index + 1)
-    one = observations.iloc[row] if is_frame else observations[row]
+def split_pipeline(inverter, observations):
+    """Return the inverter at the end of a Pipeline, and observations as it sees them."""
     if not isinstance(inverter, Pipeline):
-        return one, inverter
-    if one.ndim == 3:
-        one = one.reshape(1, -1)
+        return inverter, observations
+    if np.ndim(observations) == 3:
+        observations = np.reshape(observations, (len(observations), -1))
     if len(inverter.steps) > 1:
-        one = inverter[:-1].transform(one)
-    return one, inverter[-1]
+        observations = inverter[:-1].transform(observations)
+    return inverter[-1], observations
 
 
-def quantile_band(draws, level, *, shape):
-    """Return the quantiles of finite draws at each time, or (None, None)."""
-    if not 0 < level < 1:
-        raise ValueError(f"`level` must lie between 0 and 1. Got {level!r} instead.")
-    if draws is None:
-        return None, None
-    draws = np.asarray(draws, dtype=float)
-    draws = check_shape(draws, (len(draws), *shape), name="draws")
-    finite = np.isfinite(draws).all(axis=(1, 2))
-    n_lost = int((~finite).sum())
-    if n_lost == len(draws):
-        raise IntegrationError(
-            f"None of the {n_lost} draws has a complete trajectory, so there is no "
-            "band to draw. Pass `n_draws=0` to draw without one."
+def pick(rows, index):
+    """Return one row of an array or data frame, which keeps its names."""
+    if not 0 <= index < len(rows):
+        raise ValueError(
+            f"`sample_index` must lie between 0 and {len(rows) - 1}. Got {index} instead."
         )
-    if n_lost:
-        warnings.warn(
-            f"{n_lost} of {len(draws)} draws have no complete trajectory; the band "
-            "leaves them out.",
-            IntegrationWarning,
-            stacklevel=3,
-        )
-    return np.quantile(draws[finite], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    one = slice(index, index + 1)
+    return rows.iloc[one] if hasattr(rows, "iloc") else np.asarray(rows)[one]
+
+
+def noise_of(noise_std, index, shape):
+    """Return one sample's share of ``noise_std``: broadcastable, or for each reading."""
+    if noise_std is None:
+        return None
+    given = np.asarray(noise_std, dtype=float)
+    known = check_noise_std(np.where(np.isnan(given), 1.0, given), shape=shape)
+    given = given.reshape(known.shape)
+    return given[index : index + 1] if given.ndim == 3 else given
+
+
+def labels_of(model):
+    """Return names and units of the observables, and the label of the time axis."""
+    names, time = model.observable_names_, units_of(model, ["time"], "time")[0]
+    return {
+        "observable_names": list(names),
+        "units": units_of(model, names, "observables"),
+        "time_label": f"time ({time})" if time else None,
+    }
+
+
+def units_of(model, names, kind):
+    """Return the units of params or observables, empty text where unknown."""
+    system = model.system if isinstance(model, (ODESimulator, ODESurrogate)) else None
+    if system is None:
+        return [""] * len(names)
+    units = system.units
+    states = {name: units["states"] for name in system.state_names if "states" in units}
+    by_name = (states if kind == "observables" else {}) | units
+    return [by_name.get(name, units.get(kind, "")) for name in names]
 
 
 def check_shape(values, shape, *, name):

@@ -3,9 +3,11 @@
 import matplotlib
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator
+import torch
 
-from sklearn_inverse.utils._scaling import ParamScaler
+from sklearn_inverse import ForwardFunction
+from sklearn_inverse.base import BaseInverter, PosteriorInverter
+from sklearn_inverse.probability import Estimate, Normal, Posterior
 
 matplotlib.use("Agg")
 
@@ -20,54 +22,90 @@ def close_figures():
     plt.close("all")
 
 
-class Decay:
-    """Forward model u = exp(-k t) and 2 exp(-k t); NaN for negative k."""
+def decay(params):
+    """Return exp(-k t) and 2 exp(-k t); NaN for negative k."""
+    rate = params[:, :1]
+    u = torch.exp(-rate * torch.as_tensor(TIMES))
+    u = torch.where(rate < 0, torch.nan, u)
+    return torch.stack([u, 2 * u], dim=2)
 
-    def simulate(self, params):
-        u = np.exp(-params[:, :1] * TIMES)[..., None] * [1.0, 2.0]
-        return np.where(params[:, :1, None] < 0, np.nan, u)
 
+class PointInverter(BaseInverter):
+    """Answers k = first reading, without any uncertainty."""
 
-class FakeInverter(BaseEstimator):
-    """Answers k = first reading, with draws evenly spread over k ± half_width."""
+    _needs_pairs = False
+    _type = Estimate
 
-    def __init__(self, half_width=0.5):
-        self.half_width = half_width
+    def __init__(self, model=None, *, device="cpu", random_state=None, verbose=0):
+        self.model = model
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
 
-    def fit(self, observations, params):
-        self.surrogate_ = Decay()
-        self.scaler_ = ParamScaler([[0.0, 6.0]])
+    def fit(self, observations, params=None):
+        self._start_fit(observations, params)
         return self
 
-    def predict(self, observations, return_std=False):
-        params = np.asarray(observations).reshape(len(observations), -1)[:, :1]
-        return (params, np.full(params.shape, 0.3)) if return_std else params
+    def _answer(self, readings, noise_std):
+        n, n_channels = len(readings), readings.shape[2]
+        zero = np.zeros(n, dtype=int)
+        counts = ("status", "n_iter", "n_forward", "n_linearized", "n_failed")
+        return self._type(
+            params=readings[:, 0, :1],
+            names=self.model_.param_names_,
+            misfit=np.ones(n),
+            n_readings=zero,
+            explained=np.ones(n, dtype=bool),
+            start_misfit=np.ones(n),
+            n_optima=zero,
+            n_confirmed=zero,
+            at_bound=np.zeros((n, 1), dtype=bool),
+            noise_scale=np.full((n, n_channels), np.nan),
+            **dict.fromkeys(counts, zero),
+            **self._spread(readings[:, 0, :1]),
+        )
 
-    def sample(self, observations, n_draws):
-        spread = np.linspace(-self.half_width, self.half_width, n_draws)
-        return self.predict(observations)[:, None] + spread[:, None]
-
-    def reconstruct(self, observations):
-        return self.surrogate_.simulate(self.predict(observations))
+    def _spread(self, params):
+        return {}
 
 
-class NoPosterior(FakeInverter):
-    """The same without any uncertainty."""
+class FakeInverter(PointInverter, PosteriorInverter):
+    """Answers k = first reading ± 0.25; the prior is N(1, 10²)."""
 
-    sample = property()  # raises AttributeError
+    _type = Posterior
+    std = 0.25
 
-    def predict(self, observations):
-        return super().predict(observations)
+    def _spread(self, params):
+        prior = self.model_.prior_
+        return {
+            "coordinate": prior,
+            "weights": np.ones((len(params), 1)),
+            "centers": prior.to_coordinate(params)[:, None],
+            "covariances": np.full((len(params), 1, 1, 1), (self.std / 10) ** 2),
+        }
+
+    _draw_seed = 0
 
 
 @pytest.fixture
-def point_inverter():
-    return NoPosterior().fit(None, None)
+def model():
+    return ForwardFunction(
+        decay,
+        {"rate": Normal(1.0, 10.0)},
+        observables=["a", "b"],
+        times=TIMES,
+        noise=[0.1, 0.3],
+    )
 
 
 @pytest.fixture
-def inverter():
-    return FakeInverter().fit(None, None)
+def point_inverter(model, observations):
+    return PointInverter(model).fit(observations)
+
+
+@pytest.fixture
+def inverter(model, observations):
+    return FakeInverter(model).fit(observations)
 
 
 @pytest.fixture
@@ -77,7 +115,7 @@ def times():
 
 @pytest.fixture
 def observations():
-    """Two samples of four times and two channels; each is measured twice."""
+    """Two samples of four times and two observables; each is measured twice."""
     readings = np.full((2, 4, 2), np.nan)
     readings[:, 0, 0] = [1.0, 2.0]
     readings[:, 2, 1] = [0.8, 0.3]

@@ -6,7 +6,9 @@ import pytest
 from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 
+from sklearn_inverse import GradientInverter, ODESystem
 from sklearn_inverse.inspection import RecoveryDisplay
+from sklearn_inverse.probability import LogUniform
 
 
 @pytest.fixture
@@ -79,27 +81,51 @@ def test_error_bars_end_at_the_bounds():
     np.testing.assert_allclose(ends, [[0.0, 0.922], [0.378, 1.2]], atol=1e-3)
 
 
-def test_an_inverter_is_asked_for_its_std(inverter, observations):
+def test_error_bars_of_an_inverter_are_its_posteriors_intervals(inverter, observations):
     params = np.array([[1.1], [5.0]])
-    display = RecoveryDisplay.from_estimator(
-        inverter, observations, params, param_names=["rate"]
+    display = RecoveryDisplay.from_estimator(inverter, observations, params)
+    np.testing.assert_allclose(display.predicted, [[1.0], [2.0]])
+    np.testing.assert_allclose(
+        display.upper - display.lower, 2 * 1.645 * 0.25, rtol=1e-3
     )
-    np.testing.assert_array_equal(display.predicted, [[1.0], [2.0]])
-    np.testing.assert_allclose(display.upper - display.lower, 2 * 0.4935, atol=1e-3)
-    np.testing.assert_array_equal(points(display.outside_[0]), [[5.0, 2.0]])
+    np.testing.assert_allclose(points(display.outside_[0]), [[5.0, 2.0]])
     assert display.axes_[0].get_title(loc="left") == "rate"
+    assert display.legend_.get_texts()[0].get_text().startswith("90 %")
+    posterior = inverter.posterior(observations)
+    wide = RecoveryDisplay.from_posterior(posterior, params, level=0.99, units="1/h")
+    np.testing.assert_allclose(wide.upper - wide.lower, 2 * 2.5758 * 0.25, rtol=1e-3)
+    assert wide.axes_[0].get_title(loc="left") == "rate (1/h)"
 
 
-def test_axes_span_the_box_of_the_inverter_unless_told_otherwise(
-    inverter, observations
+def test_axes_span_the_prior_of_the_model_unless_told_otherwise(
+    inverter, point_inverter, observations
 ):
-    for estimator in (inverter, make_pipeline(inverter)):
+    low, high = 1 + 10 * 3.0902 * np.array([-1, 1])  # 0.1 % and 99.9 %
+    margin = 0.05 * (high - low)
+    for estimator in (inverter, point_inverter, make_pipeline(inverter)):
         display = RecoveryDisplay.from_estimator(estimator, observations, [1.0, 2.0])
-        np.testing.assert_allclose(display.axes_[0].get_xlim(), [-0.3, 6.3])
+        expected = [low - margin, high + margin]
+        np.testing.assert_allclose(display.axes_[0].get_xlim(), expected, rtol=1e-3)
         display = RecoveryDisplay.from_estimator(
             estimator, observations, [1.0, 2.0], bounds=[[0.0, 10.0]]
         )
         np.testing.assert_allclose(display.axes_[0].get_xlim(), [-0.5, 10.5])
+
+
+def test_units_of_params_are_the_systems():
+    system = ODESystem(
+        lambda t, y, p: [-p.rate * y.x],
+        states={"x": 1.0},
+        params={"rate": LogUniform(0.1, 10.0)},
+        times=[0.0, 1.0, 2.0],
+        noise=0.05,
+        units={"params": "1/h"},
+    )
+    measured = [[1.0, 0.37, 0.14]]
+    inverter = GradientInverter(system, n_starts=1).fit(measured)
+    display = RecoveryDisplay.from_estimator(inverter, measured, [[1.0]])
+    assert display.axes_[0].get_title(loc="left") == "rate (1/h)"
+    assert display.axes_[0].get_xscale() == "log"
 
 
 @pytest.mark.parametrize("n_samples", [1, 20])
@@ -132,6 +158,7 @@ def test_params_left_out_are_counted_and_can_be_chosen(recovered):
         ),
         ({"std": np.ones((50, 3))}, r"`std` must have the shape of `true`, \(50, 2\)"),
         ({"std": -np.ones((50, 2))}, "`std` must be >= 0"),
+        ({"std": None, "interval": ([1.0], [2.0])}, "`interval` must have the shape"),
         ({"bounds": [[0.0, 1.0]]}, r"\(n_params, 2\) = \(2, 2\)"),
         ({"scale": "log"}, "`scale` must be"),
     ],

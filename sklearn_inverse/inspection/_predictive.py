@@ -1,0 +1,143 @@
+"""What a posterior foretells: trajectories, and the readings that scatter around them."""
+
+import copy
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from sklearn_inverse.exceptions import IntegrationError, IntegrationWarning
+from sklearn_inverse.forward import ODESimulator
+from sklearn_inverse.inspection._sample import check_shape
+from sklearn_inverse.probability import Posterior
+from sklearn_inverse.utils._torch import generator
+from sklearn_inverse.utils._warnings import warn_user
+
+__all__ = ["Prediction", "predict", "quantile_band"]
+
+N_TIMES = 200  # of a smooth line
+N_READINGS = 8000  # per time, behind quantiles of readings
+N_VALUES = 40_000_000  # at most in all: 320 MB
+
+
+class Prediction(NamedTuple):
+    """What one sample's posterior says in the space of observables.
+
+    Attributes
+    ----------
+    times : ndarray of shape (n_times,)
+        Those of the model, with others between them where it can be asked.
+
+    trajectory : ndarray of shape (n_times, n_channels)
+        At the best params.
+
+    draws : ndarray of shape (n_draws, n_times, n_channels) or None
+        At draws of the params; None for an estimate without an uncertainty.
+
+    readings : ndarray of the same kind or None
+        What would be read of the draws; None where the noise is unknown.
+    """
+
+    times: np.ndarray
+    trajectory: np.ndarray
+    draws: np.ndarray | None = None
+    readings: np.ndarray | None = None
+
+
+def predict(model, answer, *, n_draws, noise_std=None):
+    """Push one sample's Estimate or Posterior through its forward model.
+
+    Parameters
+    ----------
+    model : ForwardModel
+        The fitted model.
+
+    answer : Estimate or Posterior
+        Of a single sample.
+
+    n_draws : int
+        Draws of the params; without any, there is no more than the trajectory.
+
+    noise_std : ndarray, default=None
+        Noise of this sample's readings in place of the model's, broadcastable to (1,
+        n_times, n_channels).
+
+    Returns
+    -------
+    prediction : Prediction
+        Trajectory and draws.
+    """
+    noise = model.noise_ if noise_std is None else model.noise_.with_std(noise_std)
+    # Noise that is known at the times of the model alone stays with these.
+    by_time = noise_std is not None and noise_std.ndim > 1
+    if not by_time and model.noise_ == model.noise_.truncate(1):
+        model = _with_times_between(model)
+    if not np.isfinite(answer.params).all():
+        raise ValueError(
+            "There is nothing to draw: no params were found for this sample."
+        )
+    trajectory = model.attempt(answer.params)[0][0]
+    if not (n_draws and isinstance(answer, Posterior)):
+        return Prediction(model.times_, trajectory)
+    params = answer.sample(n_draws)[0]
+    draws, is_solved = model.attempt(params)
+    draws[~is_solved] = np.nan
+    unknown = noise.has_unknown_scale & np.isnan(answer.noise_scale[0])
+    if unknown.any():
+        return Prediction(model.times_, trajectory, draws)
+    # Quantiles need more readings than there are trajectories.
+    n_each = max(1, min(math.ceil(N_READINGS / n_draws), N_VALUES // draws.size))
+    log_scale = torch.as_tensor(answer.noise_scale).clamp(min=1e-300).log()
+    args = noise.arguments(
+        torch.as_tensor(params).repeat(n_each, 1),
+        model.param_names_,
+        log_scale=log_scale.expand(n_each * n_draws, -1),
+    )
+    mean = torch.as_tensor(draws).repeat(n_each, 1, 1)
+    readings = noise.sample(mean, args, generator(0)).numpy()
+    return Prediction(model.times_, trajectory, draws, readings)
+
+
+def quantile_band(draws, level, *, shape, warn=True):
+    """Return the quantiles (2, n_times, n_channels) of draws at each time.
+
+    Draws that lack what others have are left out. What none of them has, as the logarithm
+    of a state that is zero, is NaN.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"`level` must lie between 0 and 1. Got {level!r} instead.")
+    if draws is None:
+        return None
+    draws = check_shape(draws, (len(draws), *shape), name="draws")
+    there = np.isfinite(draws)
+    exists = there.any(axis=0)
+    lost = (~there & exists).any(axis=(1, 2)) | ~there.any(axis=(1, 2))
+    if lost.all():
+        raise IntegrationError(
+            f"None of the {len(draws)} draws has a complete trajectory, so there is no "
+            "band to draw. Pass `n_draws=0` to draw without one."
+        )
+    if lost.any() and warn:
+        warn_user(
+            f"{lost.sum()} of {len(draws)} draws have no complete trajectory; the band "
+            "leaves them out.",
+            IntegrationWarning,
+        )
+    band = np.full((2, *shape), np.nan)
+    ends = (1 - level) / 2, (1 + level) / 2
+    band[:, exists] = np.quantile(draws[~lost][:, exists], ends, axis=0)
+    return band
+
+
+def _with_times_between(model):
+    """Return a simulator that reports at further times, too; other models as they are."""
+    n_times = len(model.times_)
+    if not isinstance(model, ODESimulator) or n_times >= N_TIMES:
+        return model
+    n_steps = math.ceil(N_TIMES / (n_times - 1))
+    place = np.arange(n_steps * (n_times - 1) + 1) / n_steps
+    system = copy.copy(model.system)
+    system.times = np.interp(place, np.arange(n_times), model.times_)
+    return clone(model).set_params(system=system)
