@@ -123,6 +123,13 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         readings = check_observations(self, observations, n_channels=self.n_channels_)
         self.model_.noise_.check_observations(readings)
+        unseen = np.isnan(self.model_.error_) & ~np.isnan(readings).all(axis=(0, 1))
+        if unseen.any():
+            raise ValueError(
+                "The model must have been trained on every observable that is read. Got "
+                f"readings of {self.model_.observable_names_[np.argmax(unseen)]!r}, of "
+                "which it knows none; leave them out (NaN), or train it on them."
+            )
         return readings
 
     def _check_noise_std(self, noise_std, readings):
