@@ -43,6 +43,7 @@ from sklearn_inverse.utils._warnings import warn_user
 __all__ = ["ODESurrogate"]
 
 LINEARIZED = 32  # samples at a time: tangents are n_params times as large
+MEASURED = 1000  # trajectories by which the size of noise is measured
 
 
 @shared_docs
@@ -295,6 +296,9 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
                 len(params), training.validation_fraction, split_seed
             )
         )
+        read.settle(
+            *(a[:MEASURED] for a in train.tensors), generator(noise_seed, device)
+        )
         shown = {"verbose": self.verbose, "device": device}
         was_interrupted = False
         if start is None:
@@ -318,7 +322,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         self.net_.interrupted_ |= was_interrupted
         self.n_iter_ = len(self.net_.history)
         self._seen = np.stack([scaled.min(axis=0), scaled.max(axis=0)])
-        self._judge(valid, read, design[1], generator(noise_seed, device))
+        self._judge(valid, design[1])
         return self
 
     def transform(self, observations):
@@ -420,7 +424,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         self.reading_scaler_.warn_of_far(readings)
         return readings
 
-    def _judge(self, held_out, read, observed, rng):
+    def _judge(self, held_out, observed):
         """Measure the error on pairs held out; warn where it exceeds the noise."""
         scaled, standardized = held_out.tensors
         predicted = self._predict(scaled.cpu().numpy())
@@ -428,7 +432,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         self.error_ = np.sqrt(np.nanmean((predicted - truth) ** 2, axis=(0, 1)))
         off = self.reading_scaler_.standardize(predicted) - standardized.cpu().numpy()
         error = np.sqrt(np.nanmean(off**2, axis=(0, 1)))
-        noise = read.noise_size(scaled, standardized, rng).cpu().numpy()
+        noise = self.reading_scaler_.noise_size
         worse = observed & ~self.noise_.has_unknown_scale & (error > noise)
         if worse.any():
             share = ", ".join(

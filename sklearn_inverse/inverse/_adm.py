@@ -32,6 +32,7 @@ from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["ADMInverter"]
 
+MEASURED = 1000  # trajectories by which the size of noise is measured
 MIN_CALIBRATION = 20  # held-out pairs below which the spread is left as learned
 
 
@@ -227,7 +228,8 @@ class ADMInverter(NestedOptions, AmortizedInverter):
             If pairs and parameters do not fit each other, or training diverges.
         """
         device = resolve_device(self.device)
-        vars(self).pop("net_", None)
+        for learned in ("net_", "_usual_misfit"):
+            vars(self).pop(learned, None)
         trajectories, params = self._start_fit(observations, params)
         if self.model_.was_interrupted and not isinstance(self.model, FrozenEstimator):
             raise KeyboardInterrupt("The forward model was not trained to its end.")
@@ -255,19 +257,13 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         read = ReadingSimulator(
             self.model_, self.reading_scaler_, self._to_params, *design
         )
-        some = slice(1000)
-        error = self.reading_scaler_.size_of(self.model_.error_, trajectories[some])
+        rng = generator(held_out_seed, device)
+        read.settle(*(part[:MEASURED] for part in train.tensors), rng)
         self.net_ = self._fit_velocity(
-            train,
-            valid,
-            read,
-            error=torch.as_tensor(error, device=device).float(),
-            training=training,
-            seeds=(weight_seed, pool_seed),
-            device=device,
+            train, valid, read, training, (weight_seed, pool_seed), device
         )
         self.n_iter_ = len(self.net_.history)
-        self._calibrate(valid, read, generator(held_out_seed, device))
+        self._calibrate(valid, read, rng)
         return self
 
     # --- how it is trained
@@ -276,18 +272,19 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         """Return options of DriftBatches that say what particles are drawn to."""
         return {}
 
-    def _fit_velocity(self, train, valid, read, *, error, training, seeds, device):
+    def _fit_velocity(self, train, valid, read, training, seeds, device):
         """Train the network on pools of particles."""
         weight_seed, pool_seed = seeds
         n_slots = read.n_observed[1]
         batch_size = min(training.batch_size, len(train))
         n_batches = math.ceil(len(train) / batch_size)
+        some = read.scaler.restore(train.tensors[1][:MEASURED]).cpu().numpy()
+        error = read.scaler.size_of(self.model_.error_, some)
         # What a residual is at the truth: noise, and the forward model's error.
-        some = [part[:1000] for part in train.tensors]
-        noise = read.noise_size(*some, generator(pool_seed, device))
-        residual_scale = 5 * (noise.square() + error.square()).sqrt().clamp(min=1e-3)
+        off = np.hypot(read.scaler.noise_size, error)
+        residual_scale = 5 * np.maximum(off, 1e-3)
         # The worse the forward model, the less its trajectories are worth as truths.
-        trust = max(0.0, 1 - 5 * float(error.square().mean().sqrt()))
+        trust = max(0.0, 1 - 5 * float(np.sqrt(np.mean(error**2))))
 
         def read_slots(quantiles, trajectories, rng):
             return pick_slots(*read.draw(quantiles, trajectories, rng), n_slots)
@@ -301,7 +298,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
                 batch_size=batch_size,
                 n_batches=n_batches,
                 synthetic=trust * self.synthetic_fraction,
-                error=error,
+                error=torch.as_tensor(error, device=device).float(),
                 rollout=self.rollout,
                 n_steps=self.n_steps,
                 step_fraction=step_fraction(self.n_steps, self.gain),
@@ -321,7 +318,8 @@ class ADMInverter(NestedOptions, AmortizedInverter):
                 self.n_params_,
                 torch.linspace(0, 1, self.n_times_),
                 train.tensors[1].nanmean(dim=0).nan_to_num(),
-                residual_scale,
+                read.scaler.spread,
+                torch.as_tensor(residual_scale).float(),
                 width=self.width,
                 n_blocks=self.n_blocks,
             ),

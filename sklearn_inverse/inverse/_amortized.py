@@ -20,9 +20,11 @@ UNUSUAL = 1.5  # times the misfit that one pair held out in a thousand exceeds
 class AmortizedInverter(PosteriorInverter):
     """Answer by what was learned, and judge it by one run of the model.
 
-    A subclass calls ``_learn_what_is_usual`` at the end of ``fit`` and
-    ``_posterior_of`` in ``_answer``.
+    A subclass calls ``_posterior_of`` in ``_answer`` and, at the end of ``fit``,
+    ``_learn_what_is_usual`` if pairs were held out.
     """
+
+    _usual_misfit = 0.0  # per reading
 
     def _posterior_of(self, readings, center, factor, *, n_iter, n_forward):
         """Return normal posteriors, with what the model makes of their means.
@@ -86,7 +88,9 @@ class AmortizedInverter(PosteriorInverter):
     def _learn_what_is_usual(self, answer):
         """Learn from the answer to pairs held out how large a misfit may be."""
         ratio = answer.misfit / np.maximum(answer.n_readings, 1)
-        self._usual_misfit = UNUSUAL * np.nanquantile(ratio, 0.999)
+        known = ratio[np.isfinite(ratio)]
+        if len(known):
+            self._usual_misfit = UNUSUAL * np.quantile(known, 0.999)
 
     def _warn_of(self, answer):
         """Warn of readings that are off by more than those of pairs held out were."""

@@ -171,6 +171,9 @@ class CFNO(nn.Module):
     pod : PODNet, default=None
         Trained direct part; its weights stay as they are. None: none.
 
+    spread : Tensor of shape (n_channels,), default=None
+        Spread of standardized readings. None: one.
+
     width : int, default=16
         Features per time.
 
@@ -197,6 +200,7 @@ class CFNO(nn.Module):
         n_params,
         *,
         pod=None,
+        spread=None,
         width=16,
         n_layers=2,
         n_modes=16,
@@ -212,6 +216,8 @@ class CFNO(nn.Module):
         angle = math.pi * times[:, None] * torch.arange(8).to(times)
         self.register_buffer("harmonics", torch.cat([angle.cos(), angle.sin()], dim=1))
         self.lift_time = Linear(16, width)
+        spread = torch.ones(n_channels) if spread is None else spread
+        self.register_buffer("spread", spread)
         self.lift_grid = nn.Parameter(torch.zeros(n_times, 1, width))
         self.lift_params = Linear(embedding, width)
         self.lift_readings = Linear(2 * n_channels, width, bias=False)
@@ -260,7 +266,9 @@ class CFNO(nn.Module):
         z0 = self.lift_time(self.harmonics)[:, None] + self.lift_grid
         z0 = z0 + self.lift_params(z_params)
         if readings is not None:
-            seen = torch.cat([readings * mask, mask], dim=-1).transpose(0, 1)
+            seen = torch.cat([readings / self.spread * mask, mask], dim=-1).transpose(
+                0, 1
+            )
             z0 = z0 + self.lift_readings(seen)
         z = z0
         for block in self.blocks:

@@ -33,6 +33,9 @@ class DriftNet(nn.Module):
     mean : Tensor of shape (n_times, n_channels)
         Mean standardized trajectory; readings enter as deviations from it.
 
+    spread : Tensor of shape (n_channels,)
+        Spread of standardized readings.
+
     residual_scale : Tensor of shape (n_channels,)
         A few times the noise, standardized.
 
@@ -47,6 +50,7 @@ class DriftNet(nn.Module):
         n_params,
         times,
         mean,
+        spread,
         residual_scale,
         *,
         width,
@@ -56,6 +60,7 @@ class DriftNet(nn.Module):
         self.n_slots = n_slots
         self.register_buffer("grid", times)
         self.register_buffer("mean", mean)
+        self.register_buffer("spread_of_readings", spread)
         self.register_buffer("residual_scale", residual_scale)
         self.read = Linear(n_slots * (3 * n_channels + 16), width)
         self.condition = Linear(n_params + 16, width, bias=False)
@@ -96,8 +101,8 @@ class DriftNet(nn.Module):
         """
         slots = Slots(time_index, readings, mask)
         residual = slots.mask * torch.asinh(residuals / self.residual_scale)
-        deviation = slots.mask * (slots.readings - self.mean[time_index])
-        parts = [residual, deviation, slots.mask, slots.times(self.grid)]
+        deviation = (slots.readings - self.mean[time_index]) / self.spread_of_readings
+        parts = [residual, slots.mask * deviation, slots.mask, slots.times(self.grid)]
         angle = torch.pi * tau[:, None] * torch.arange(8, device=tau.device)
         condition = [2 * particles - 1, angle.cos(), angle.sin()]
         h = self.read(torch.cat(parts, dim=-1).flatten(1))

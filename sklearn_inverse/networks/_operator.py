@@ -144,7 +144,8 @@ def fit_operator(
         span = times[-1] - times[0]
         grid = torch.as_tensor((times - times[0]) / (span or 1.0)).float()
         n_params, n_channels = train.tensors[0].shape[1], train.tensors[1].shape[2]
-        make_module = partial(CFNO, grid, n_channels, n_params, pod=pod, **switches)
+        switches |= {"pod": pod, "spread": read.scaler.spread}
+        make_module = partial(CFNO, grid, n_channels, n_params, **switches)
     make_batches = partial(
         ReadingBatches,
         batch_size=training.batch_size,

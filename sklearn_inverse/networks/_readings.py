@@ -11,15 +11,16 @@ from sklearn_inverse.utils._warnings import warn_user
 __all__ = ["ReadingScaler", "ReadingSimulator", "draw_times"]
 
 FLOOR = 1e-9  # of an observable's largest value: less is zero where it must be positive
-BEYOND = 30.0  # spreads beyond the training trajectories that readings may be off
+BEYOND = 30.0  # spreads, or noises, beyond training trajectories that readings may be
+FARTHEST = 1e6  # spreads
 UNKNOWN = 1e-3, 0.3  # of an observable's spread, where its noise is not stated
 
 
 class ReadingScaler:
     """Bring observables where noise is about uniform, and standardize them there.
 
-    What lies far outside the training trajectories is moved to ``BEYOND`` spreads from
-    them: a network makes no more of it, and single precision might overflow.
+    What lies far outside the training trajectories is moved nearer to them: a network
+    makes no more of it, and single precision might overflow.
 
     Parameters
     ----------
@@ -37,19 +38,20 @@ class ReadingScaler:
         self._floor = np.where(is_positive, FLOOR * flat.max(axis=0), -np.inf)
         stable = self._stabilize(torch.as_tensor(trajectories))
         self.channels = ChannelScaler(stable.numpy())
-        standardized = self.channels.standardize(stable).flatten(0, 1)
-        low, high = (
-            standardized.nan_to_num(empty).numpy() for empty in (np.inf, -np.inf)
+        flat = self.channels.standardize(stable).flatten(0, 1)
+        self._low, self._high = (
+            flat.nan_to_num(empty).numpy() for empty in (np.inf, -np.inf)
         )
-        self._low = np.nan_to_num(low.min(axis=0) - BEYOND, posinf=-BEYOND)
-        self._high = np.nan_to_num(high.max(axis=0) + BEYOND, neginf=BEYOND)
+        self._low = self._low.min(axis=0).clip(-FARTHEST, 0)
+        self._high = self._high.max(axis=0).clip(0, FARTHEST)
+        self.noise_size = np.full(len(self._low), FARTHEST)
 
     def standardize(self, trajectories):
         """Standardize trajectories (…, n_channels), array or tensor, NaN as it is."""
         if isinstance(trajectories, np.ndarray):
             return self.standardize(torch.as_tensor(trajectories)).numpy()
         standardized = self.channels.standardize(self._stabilize(trajectories.double()))
-        low, high = (standardized.new_tensor(a) for a in (self._low, self._high))
+        low, high = (standardized.new_tensor(a) for a in self._limits())
         return standardized.clamp(low, high)
 
     def restore(self, standardized):
@@ -72,13 +74,13 @@ class ReadingScaler:
     def warn_of_far(self, readings):
         """Warn of readings so far off that they will be moved."""
         standardized = self.standardize(readings)
-        far = (standardized <= self._low) | (standardized >= self._high)
+        low, high = self._limits()
+        far = (standardized <= low) | (standardized >= high)
         if far.any():
             warn_user(
-                f"{far.sum()} readings lie far from all training trajectories, the first "
-                f"in row {np.argmax(far.any(axis=(1, 2)))}; {BEYOND:g} standard "
-                "deviations beyond them is what the network sees. Are they in other "
-                "units?",
+                f"{far.sum()} readings lie farther from all training trajectories than "
+                f"noise explains, the first in row {np.argmax(far.any(axis=(1, 2)))}: "
+                "the network sees them nearer. Are they in other units?",
                 ExtrapolationWarning,
             )
 
@@ -86,6 +88,15 @@ class ReadingScaler:
         """Return how large errors (n_channels,) of trajectories are, standardized."""
         up, down = (self.standardize(trajectories + e) for e in (error, -error))
         return np.sqrt(np.nanmean(((up - down) / 2) ** 2, axis=(0, 1)))
+
+    @property
+    def spread(self):
+        """Tensor (n_channels,): spread of standardized readings, their noise included."""
+        return torch.as_tensor(np.hypot(1, self.noise_size)).float()
+
+    def _limits(self):
+        margin = BEYOND * np.maximum(self.noise_size, 1)
+        return self._low - margin, self._high + margin
 
     def _stabilize(self, trajectories):
         floor = trajectories.new_tensor(self._floor)
@@ -104,7 +115,7 @@ class ReadingSimulator:
         Whose noise it is, and whose params.
 
     scaler : ReadingScaler
-        Standardizes readings.
+        Standardizes readings; learns from :meth:`settle` how large their noise is.
 
     to_params : callable
         From the coordinate of the training set to params in their own units, tensors of
@@ -148,13 +159,13 @@ class ReadingSimulator:
         readings = self._noisy(coordinates, trajectories, rng)
         return torch.where(mask > 0, readings, 0.0), mask
 
-    def noise_size(self, coordinates, trajectories, rng) -> Tensor:
-        """Return the usual size (n_channels,) of noise on standardized readings."""
+    def settle(self, coordinates, trajectories, rng):
+        """Measure how large noise (n_channels,) on standardized readings is."""
         off = (self._noisy(coordinates, trajectories, rng) - trajectories).abs()
         off = torch.where(off > 0, off, torch.nan).flatten(0, 1)
-        if len(off) > 10_000:  # as much as torch sorts, and more than enough
-            off = off[:: len(off) // 10_000]
-        return off.nanquantile(0.68, dim=0).nan_to_num()
+        off = off[:: 1 + len(off) // 10_000]  # as much as torch sorts, and enough
+        size = off.nanquantile(0.68, dim=0).nan_to_num()
+        self.scaler.noise_size = size.double().cpu().numpy()
 
     def _noisy(self, coordinates, trajectories, rng):
         mean = self.scaler.restore(trajectories)

@@ -285,7 +285,7 @@ def test_forward_is_simulate_from_scaled_params_with_derivatives(fitted):
 def test_params_and_readings_far_from_training_are_answered_with_a_warning(tiny):
     with pytest.warns(ExtrapolationWarning, match="1 of 2 samples have params outside"):
         assert np.isfinite(tiny.simulate([1.0, 3.0])).all()
-    with pytest.warns(ExtrapolationWarning, match="24 readings lie far from all"):
+    with pytest.warns(ExtrapolationWarning, match="24 readings lie farther"):
         assert np.isfinite(tiny.transform(np.full((1, 24), 1e150))).all()
 
 

@@ -159,27 +159,38 @@ def test_noise_that_is_not_stated_differs_from_sample_to_sample():
     assert 0.2 < np.quantile(off, 0.95) < 0.4
 
 
-def test_usual_noise_is_told_in_spreads():
-    truth = trajectories()
-    reader = make_reader({"u": 0.1, "v": 1e-19}, truth)
+def settled(noise, truth):
+    reader = make_reader(noise, truth)
     standardized = torch.as_tensor(reader.scaler.standardize(truth)).float()
-    rng = torch.Generator().manual_seed(0)
-    size = reader.noise_size(torch.ones(300, 2), standardized, rng)
-    expected = [0.1, 1e-19] / truth.std(axis=(0, 1))
-    np.testing.assert_allclose(size, expected, rtol=0.05)
-    np.testing.assert_allclose(
-        reader.scaler.size_of(np.array([0.1, 1e-19]), truth), expected
-    )
+    params = torch.ones(len(truth), 2)
+    reader.settle(params, standardized, torch.Generator().manual_seed(0))
+    return reader.scaler
+
+
+def test_usual_noise_is_told_in_spreads():
+    truth, noise = trajectories(), np.array([0.1, 1e-19])
+    scaler = settled({"u": 0.1, "v": 1e-19}, truth)
+    expected = noise / truth.std(axis=(0, 1))
+    np.testing.assert_allclose(scaler.noise_size, expected, rtol=0.05)
+    np.testing.assert_allclose(scaler.size_of(noise, truth), expected)
 
 
 def test_readings_far_off_stay_within_single_precision():
-    scaler = make_reader(0.1, trajectories()).scaler
+    scaler = settled(0.1, trajectories())
     far = np.full((1, 6, 2), 1e150)
-    assert np.abs(scaler.standardize(far)).max() < 40
-    with pytest.warns(UserWarning, match="12 readings lie far from all .* in row 0"):
-        readings, mask = scaler.prepare(far, "cpu")
+    assert np.abs(scaler.standardize(far)[..., 0]).max() < 40
+    with pytest.warns(
+        UserWarning, match="12 readings lie farther .* the first in row 0"
+    ):
+        scaler.warn_of_far(far)
+    readings, mask = scaler.prepare(far, "cpu")
     assert readings.isfinite().all()
     assert mask.all()
+
+
+def test_readings_that_noise_explains_are_not_far():
+    scaler = settled(100.0, trajectories())
+    scaler.warn_of_far(np.full((1, 6, 2), [500.0, 0.0]))
 
 
 @pytest.mark.parametrize("wrong", [[], ["w"], [2], [-3], [0.5]])
