@@ -17,12 +17,11 @@ class Box:
     low, high = torch.zeros(2).double(), torch.ones(2).double()
     is_open = torch.zeros(2, dtype=torch.bool)
     n_readings = torch.full((3,), 2)
+    is_eager = False
 
 
 class Curved(Box):
     """Rosenbrock's valley in the unit box, as least squares, one per sample."""
-
-    is_eager = False
 
     def __init__(self, minimum, steepness=10.0, fails=None):
         self.minimum, self.steepness, self.fails = minimum, steepness, fails
