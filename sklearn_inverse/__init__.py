@@ -1,9 +1,9 @@
 """Hidden parameters of ODE models from sparse, noisy measurements."""
 
-# Under construction on this branch: whoever finishes a class adds its line back here.
 from sklearn_inverse.forward import ForwardFunction, ODESimulator, ODESurrogate
 from sklearn_inverse.inverse import (
     ADMInverter,
+    BiLOInverter,
     CMAESInverter,
     GradientInverter,
     RefinedInverter,
@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ADMInverter",
+    "BiLOInverter",
     "CMAESInverter",
     "Design",
     "ForwardFunction",

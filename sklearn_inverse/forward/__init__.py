@@ -1,6 +1,5 @@
 """Forward models, params to trajectories: the exact one and the learned one."""
 
-# Under construction on this branch: whoever finishes a class adds its line back here.
 from sklearn_inverse.forward._base import ForwardModel
 from sklearn_inverse.forward._function import ForwardFunction
 from sklearn_inverse.forward._simulator import ODESimulator

@@ -1,6 +1,5 @@
 """Inverters: observations to params, each behind fit and posterior or predict."""
 
-# Under construction on this branch: whoever finishes a class adds its line back here.
 from sklearn_inverse.inverse._adm import ADMInverter
 from sklearn_inverse.inverse._bilo import BiLOInverter
 from sklearn_inverse.inverse._cmaes import CMAESInverter
