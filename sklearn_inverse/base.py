@@ -62,7 +62,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
             reset=True,
             ensure_min_samples=2 if self._needs_pairs else 1,
         )
-        self._params_are_1d = np.ndim(params) == 1
+        self._params_are_1d = np.asarray(params).ndim == 1
         if pairs:
             names = model.known_param_names
             params = check_params(params, n_samples=len(trajectories), names=names)
