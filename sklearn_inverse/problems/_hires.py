@@ -6,29 +6,14 @@ from sklearn_inverse.systems._reactions import ReactionSystem
 
 __all__ = ["hires"]
 
-NOMINAL = {
-    "k1": 1.71,
-    "k2": 0.43,
-    "k3": 8.32,
-    "k4": 0.69,
-    "k5": 0.035,
-    "k6": 8.32,
-    "k_plus": 280.0,
-    "k_minus": 0.69,
-    "k_star": 0.69,
-    "o_ks": 0.0007,
-}
-
-STATES_AT_END = {
-    "Pr": 0.7371312573325668e-3,
-    "Pfr": 0.1442485726316185e-3,
-    "PrX": 0.5888729740967575e-4,
-    "PfrX": 0.1175651343283149e-2,
-    "PrX'": 0.2386356198831331e-2,
-    "PfrX'": 0.6238968252742796e-2,
-    "PfrX'E": 0.2849998395185769e-2,
-    "E": 0.2850001604814231e-2,
-}
+NOMINAL = [1.71, 0.43, 8.32, 0.69, 0.035, 8.32, 280.0, 0.69, 0.69, 0.0007]
+PARAMS = ["k1", "k2", "k3", "k4", "k5", "k6", "k_plus", "k_minus", "k_star", "o_ks"]
+SPECIES = ["Pr", "Pfr", "PrX", "PfrX", "PrX'", "PfrX'", "PfrX'E", "E"]
+STATES_AT_END = """
+0.7371312573325668e-3 0.1442485726316185e-3 0.5888729740967575e-4
+0.1175651343283149e-2 0.2386356198831331e-2 0.6238968252742796e-2
+0.2849998395185769e-2 0.2850001604814231e-2
+"""
 
 
 def hires():
@@ -67,15 +52,6 @@ def hires():
 
     .. [2] Hairer & Wanner, "Solving Ordinary Differential Equations II", 2nd ed. 1996,
        Sec. IV.10.
-
-    Examples
-    --------
-    >>> from sklearn_inverse.problems import hires
-    >>> system = hires()
-    >>> system.param_names
-    ['k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'k_plus', 'k_minus', 'k_star', 'o_ks']
-    >>> system.reactions[-1]
-    "PfrX'E -> E"
     """
     return ReactionSystem(
         {
@@ -92,14 +68,14 @@ def hires():
             "PfrX'E -> E": "k_star",
         },
         initial={"Pr": 1.0, "E": 0.0057},
-        nominal=NOMINAL,
+        nominal=dict(zip(PARAMS, NOMINAL)),
         times=np.linspace(0.0, 321.8122, 101),
-        species=list(STATES_AT_END),
+        species=SPECIES,
         units={"time": "1", "states": "1", "params": "1"},
         name="hires",
         reference=(
             321.8122,
-            list(STATES_AT_END.values()),
+            STATES_AT_END.split(),
             "Test Set for IVP Solvers, University of Bari",
         ),
         invariants=["PfrX'E + E"],

@@ -10,31 +10,17 @@ from sklearn_inverse.utils._validation import check_times
 
 __all__ = ["lotka_volterra"]
 
-# Posterior means for the Hudson's Bay Company's pelts, 1900 to 1920.
-NOMINAL = {
-    "alpha": 0.545,
-    "beta": 0.028,
-    "gamma": 0.803,
-    "delta": 0.024,
-    "hare0": 33.9,
-    "lynx0": 5.95,
+# Posterior means for the Hudson's Bay Company's pelts, 1900 to 1920, and boxes.
+VALUES = {
+    "alpha": (0.545, 0.2, 1.6),
+    "beta": (0.028, 0.006, 0.15),
+    "gamma": (0.803, 0.2, 1.6),
+    "delta": (0.024, 0.006, 0.15),
+    "hare0": (33.9, 10, 100),
+    "lynx0": (5.95, 2, 20),
 }
-
-BOUNDS = {
-    "alpha": (0.2, 1.6),
-    "beta": (0.006, 0.15),
-    "gamma": (0.2, 1.6),
-    "delta": (0.006, 0.15),
-    "hare0": (10, 100),
-    "lynx0": (2, 20),
-}
-
-REACTIONS = {
-    "hare -> 2 hare": "alpha",
-    "hare + lynx -> lynx": "beta",
-    "lynx ->": "gamma",
-    "hare + lynx -> hare + 2 lynx": "delta",
-}
+NOMINAL = {name: value for name, (value, *_) in VALUES.items()}
+BOUNDS = {name: tuple(box) for name, (_, *box) in VALUES.items()}
 
 
 def lotka_volterra(*, unknown_initial_state=False, bounds=None, times=None):
@@ -107,10 +93,15 @@ def lotka_volterra(*, unknown_initial_state=False, bounds=None, times=None):
     source = "computed with SciPy: DOP853 and Radau at rtol 1e-13 agree to 1e-13"
     reference = times[0] + 20.0, [30.02134546327, 6.021080631407], source
     return ReactionSystem(
-        REACTIONS,
+        {
+            "hare -> 2 hare": "alpha",
+            "hare + lynx -> lynx": "beta",
+            "lynx ->": "gamma",
+            "hare + lynx -> hare + 2 lynx": "delta",
+        },
         initial={
-            "hare": "hare0" if unknown_initial_state else NOMINAL["hare0"],
-            "lynx": "lynx0" if unknown_initial_state else NOMINAL["lynx0"],
+            state: f"{state}0" if unknown_initial_state else NOMINAL[f"{state}0"]
+            for state in ("hare", "lynx")
         },
         params={name: LogUniform(*pair) for name, pair in bounds.items()},
         nominal={name: NOMINAL[name] for name in names} if holds else None,

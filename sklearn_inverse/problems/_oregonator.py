@@ -34,13 +34,6 @@ def oregonator():
     ----------
     .. [1] Field & Noyes, "Oscillations in chemical systems. IV. Limit cycle behavior in
        a model of a real chemical reaction", J. Chem. Phys. 60 (1974) 1877-1884.
-
-    Examples
-    --------
-    >>> from sklearn_inverse.problems import oregonator
-    >>> system = oregonator()
-    >>> dict(zip(system.param_names, system.nominal.tolist()))
-    {'s': 77.27, 'q': 8.375e-06, 'w': 0.161}
     """
     return ReactionSystem(
         {

@@ -34,28 +34,19 @@ RATE_CONSTANTS = {
     "N2O5 -> NO3 + NO2": 3.12,
 }
 
-STATES_AT_60 = {
-    "NO2": 0.5646255480022769e-01,
-    "NO": 0.1342484130422339e00,
-    "O3P": 0.4139734331099427e-08,
-    "O3": 0.5523140207484359e-02,
-    "HO2": 0.2018977262302196e-06,
-    "OH": 0.1464541863493966e-06,
-    "HCHO": 0.7784249118997964e-01,
-    "CO": 0.3245075353396018e00,
-    "ALD": 0.7494013383880406e-02,
-    "MEO2": 0.1622293157301561e-07,
-    "C2O3": 0.1135863833257075e-07,
-    "CO2": 0.2230505975721359e-02,
-    "PAN": 0.2087162882798630e-03,
-    "CH3O": 0.1396921016840158e-04,
-    "HNO3": 0.8964884856898295e-02,
-    "O1D": 0.4352846369330103e-17,
-    "SO2": 0.6899219696263405e-02,
-    "SO4": 0.1007803037365946e-03,
-    "NO3": 0.1772146513969984e-05,
-    "N2O5": 0.5682943292316392e-04,
-}
+SPECIES = """
+NO2 NO O3P O3 HO2 OH HCHO CO ALD MEO2 C2O3 CO2 PAN CH3O HNO3 O1D SO2 SO4 NO3 N2O5
+"""
+INITIAL = {"NO": 0.2, "O3": 0.04, "HCHO": 0.1, "CO": 0.3, "ALD": 0.01, "SO2": 0.007}
+STATES_AT_60 = """
+0.5646255480022769e-01 0.1342484130422339e00 0.4139734331099427e-08
+0.5523140207484359e-02 0.2018977262302196e-06 0.1464541863493966e-06
+0.7784249118997964e-01 0.3245075353396018e00 0.7494013383880406e-02
+0.1622293157301561e-07 0.1135863833257075e-07 0.2230505975721359e-02
+0.2087162882798630e-03 0.1396921016840158e-04 0.8964884856898295e-02
+0.4352846369330103e-17 0.6899219696263405e-02 0.1007803037365946e-03
+0.1772146513969984e-05 0.5682943292316392e-04
+"""
 
 
 def pollu():
@@ -90,15 +81,6 @@ def pollu():
     ----------
     .. [1] Verwer, "Gauss-Seidel iteration for stiff ODEs from chemical kinetics", SIAM
        J. Sci. Comput. 15 (1994) 1243-1250.
-
-    Examples
-    --------
-    >>> from sklearn_inverse.problems import pollu
-    >>> system = pollu()
-    >>> system.n_states, system.n_params, system.n_times
-    (20, 25, 100)
-    >>> system.reactions[3], system.nominal[3].item(), system.units["k4"]
-    ('HCHO -> 2 HO2 + CO', 0.00086, '1/min')
     """
     units = {
         f"k{j}": "1/(ppm min)" if "+" in text.split("->")[0] else "1/min"
@@ -106,22 +88,15 @@ def pollu():
     }
     return ReactionSystem(
         list(RATE_CONSTANTS),
-        initial={
-            "NO": 0.2,
-            "O3": 0.04,
-            "HCHO": 0.1,
-            "CO": 0.3,
-            "ALD": 0.01,
-            "SO2": 0.007,
-        },
+        initial=INITIAL,
         nominal=list(RATE_CONSTANTS.values()),
         times=np.linspace(0.0, 60.0, 100),
-        species=list(STATES_AT_60),
+        species=SPECIES.split(),
         units={"time": "min", "states": "ppm", **units},
         name="pollu",
         reference=(
             60.0,
-            list(STATES_AT_60.values()),
+            STATES_AT_60.split(),
             "RADAU5 at tolerance 1.1e-18: Test Set for IVP Solvers, University of Bari",
         ),
         invariants=[

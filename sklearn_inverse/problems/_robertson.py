@@ -33,17 +33,6 @@ def robertson():
     ----------
     .. [1] Robertson, "The solution of a set of reaction rate equations", in Walsh
        (ed.), Numerical Analysis: An Introduction, Academic Press 1966, pp. 178-182.
-
-    Examples
-    --------
-    >>> from sklearn_inverse.problems import robertson
-    >>> system = robertson()
-    >>> system.reactions
-    ['A -> B', 'B + B -> C + B', 'B + C -> A + C']
-    >>> system.nominal
-    array([4.e-02, 3.e+07, 1.e+04])
-    >>> system.invariants
-    array([[1., 1., 1.]])
     """
     nominal = {"k1": 0.04, "k2": 3e7, "k3": 1e4}
     return ReactionSystem(

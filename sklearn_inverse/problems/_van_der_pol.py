@@ -30,13 +30,6 @@ def van_der_pol():
     ----------
     .. [1] van der Pol, "On relaxation-oscillations", Philosophical Magazine 2 (1926)
        978-992.
-
-    Examples
-    --------
-    >>> from sklearn_inverse.problems import van_der_pol
-    >>> system = van_der_pol()
-    >>> system.param_names, system.nominal
-    (['mu'], array([1000.]))
     """
     return ODESystem(
         rhs,

@@ -23,12 +23,13 @@ N_POINTS = 6  # samples at which a system is checked
 def check_system(system: "ODESystem") -> None:
     """Run all functions of a system, and see that they are what a search can rely on."""
     params = torch.as_tensor(system.nominal)[None]
-    for function in system._initial_state.functions:
-        function.check(params)
+    for source in system._initial_sources:
+        if isinstance(source, OneSample):
+            source.check(params)
     y0 = system.initial_state(params)
     t = torch.as_tensor(system.times[:1])
     _check_finite("The initial state", y0, "nominal params", system)
-    observed = system._observables.functions
+    observed = system._observed
     for function in [*system._functions, *observed]:
         function.check(t, y0, params)
     _check_finite("`rhs`", system.rhs(t, y0, params), "first time", system)

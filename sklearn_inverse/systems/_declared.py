@@ -6,123 +6,68 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from sklearn_inverse.systems._functions import OneSample
-from sklearn_inverse.systems._named import Names
+from sklearn_inverse.systems._functions import Names, OneSample
 from sklearn_inverse.systems._vocabulary import brief
 from sklearn_inverse.utils._validation import check_times as check_increasing
 
 __all__ = [
-    "InitialState",
-    "Observables",
     "check_keys",
     "check_times",
     "find",
+    "read_initial",
     "read_nominal",
+    "read_observe",
     "split_params",
 ]
 
 
-class InitialState:
-    """States at the first time, as a function of the params.
-
-    Parameters
-    ----------
-    states : dict
-        Each a number, the name of a param, or a function of p.
-
-    names : Names
-        Names of the params.
-    """
-
-    def __init__(self, states: Mapping[str, Any], names: Names):
-        self.numbers: list[float] = []
-        self.copied: list[int] = []
-        self.functions: list[OneSample] = []
-        places: list[list[int]] = [[], [], []]
-        for i, (name, value) in enumerate(states.items()):
-            if isinstance(value, str):
-                value = names.constants.get(value, value)
-            if isinstance(value, str):
-                single = {k: j for k, j in names.places.items() if isinstance(j, int)}
-                known = [*single, *names.constants]
-                self.copied.append(
-                    single[find(value, known, f"The state {name!r} starts at")]
-                )
-                places[1].append(i)
-            elif callable(value):
-                self.functions.append(
-                    OneSample(value, f"`states[{name!r}]`", None, names, ())
-                )
-                places[2].append(i)
-            elif _is_number(value) and np.isfinite(float(value)):
-                self.numbers.append(float(value))
-                places[0].append(i)
-            else:
-                raise ValueError(
-                    f"The state {name!r} must start at a finite number, a param's name, or "
-                    f"a function of p. Got {value!r}."
-                )
-        self.order = np.argsort(places[0] + places[1] + places[2]).tolist()
-
-    def __call__(self, params: Tensor) -> Tensor:
-        """Return states (n_samples, n_states) at params (n_samples, n_params)."""
-        numbers = params.new_tensor(self.numbers).expand(len(params), -1)
-        computed = [function(params)[:, None] for function in self.functions]
-        return torch.cat([numbers, params[:, self.copied], *computed], 1)[:, self.order]
+Source = float | int | OneSample  # a known number, a column, or a function
 
 
-class Observables:
-    """What an instrument reports of the states.
-
-    Parameters
-    ----------
-    observe : None, list of str or dict
-        States by name; or names, each with a state or a function of (t, y, p).
-
-    states, params : Names
-        Names of the states and params.
-    """
-
-    def __init__(self, observe: Any, states: Names, params: Names):
-        known = list(states.places)
-        if observe is None:
-            observe = known
-        if isinstance(observe, Sequence):
-            observe = {
-                name: name
-                for name in ([observe] if isinstance(observe, str) else observe)
-            }
-        if not isinstance(observe, Mapping):
-            raise TypeError(
-                "`observe` must be a list of states or a dict of names with functions, as "
-                f"in {{'cases': lambda t, y, p: 763 * y[0]}}. Got {observe!r}."
+def read_initial(states: Mapping[str, Any], names: Names) -> list[Source]:
+    """Return what each state starts at: a number, a param's place, or a function."""
+    single = {k: j for k, j in names.places.items() if isinstance(j, int)}
+    sources: list[Source] = []
+    for name, value in states.items():
+        if isinstance(value, str):
+            value = names.constants.get(value, value)
+        if isinstance(value, str):
+            known, where = [*single, *names.constants], f"The state {name!r} starts at"
+            sources.append(single[find(value, known, where)])
+        elif callable(value):
+            sources.append(OneSample(value, f"`states[{name!r}]`", None, names, ()))
+        elif _is_number(value) and np.isfinite(float(value)):
+            sources.append(float(value))
+        else:
+            raise ValueError(
+                f"The state {name!r} must start at a finite number, a param's name, or "
+                f"a function of p. Got {value!r}."
             )
-        self.names = check_keys("observe", observe)
-        self.sources: list[Any] = [
-            states.places[find(source, known, f"The observable {name!r} is")]
-            if isinstance(source, str)
-            else OneSample(source, f"`observe[{name!r}]`", states, params, ())
-            for name, source in observe.items()
-        ]
-        self.functions = [f for f in self.sources if isinstance(f, OneSample)]
-        self.are_states = self.sources == list(range(len(known)))
+    return sources
 
-    def __call__(self, times: np.ndarray, y: Tensor, params: Tensor) -> Tensor:
-        """Return observables (n_samples, n_times, n_channels) at states."""
-        if not self.functions:
-            return y if self.are_states else y[..., self.sources]
-        t = torch.as_tensor(times, dtype=y.dtype, device=y.device).repeat(len(y))
-        flat = t, y.flatten(0, 1), params.repeat_interleave(y.shape[1], dim=0)
-        columns = [
-            source(*flat).view(y.shape[:2])
-            if isinstance(source, OneSample)
-            else y[..., source]
-            for source in self.sources
-        ]
-        return torch.stack(columns, dim=-1)
+
+def read_observe(observe: Any, states: Names, params: Names) -> dict[str, Any]:
+    """Return what each observable is: a state's place, or a function."""
+    known = list(states.places)
+    if observe is None:
+        observe = known
+    if isinstance(observe, str):
+        observe = [observe]
+    if isinstance(observe, Sequence):
+        observe = {name: name for name in observe}
+    if not isinstance(observe, Mapping):
+        raise TypeError(
+            "`observe` must be a list of states or a dict of names with functions, as "
+            f"in {{'cases': lambda t, y, p: 763 * y[0]}}. Got {observe!r}."
+        )
+    check_keys("observe", observe)
+    return {
+        name: states.places[find(source, known, f"The observable {name!r} is")]
+        if isinstance(source, str)
+        else OneSample(source, f"`observe[{name!r}]`", states, params, ())
+        for name, source in observe.items()
+    }
 
 
 def split_params(

@@ -1,11 +1,12 @@
 """Functions written for one sample: run on batches of tensors, and checked once."""
 
+import difflib
 import inspect
 import itertools
 import linecache
 import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -13,32 +14,111 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_inverse.systems._named import Named, Names
 from sklearn_inverse.systems._values import Value, as_semantic
-from sklearn_inverse.systems._vocabulary import NUMBER, OneSampleError, brief
+from sklearn_inverse.systems._vocabulary import IN_PLACE, NUMBER, OneSampleError, brief
 
-__all__ = ["OneSample"]
+__all__ = ["Named", "Names", "OneSample"]
 
 FIRST, LAST = ("t", "y", "p"), ("p",)
 TIMES = ("t", "time", "tau", "ts")
+AT_ONCE = 64  # columns that are taken apart beforehand
+
+
+class Names:
+    """Which name stands where in a vector, of a ``kind``: "state" or "param".
+
+    ``more`` names slices of it and known constants; ``hints`` are what to say of names
+    that stand elsewhere.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        names: Sequence[str],
+        more: Mapping[str, slice | float] | None = None,
+        hints: Mapping[str, str] | None = None,
+    ):
+        self.kind, self.hints = kind, dict(hints or {})
+        more, numbered = more or {}, enumerate(names)
+        slices = {name: x for name, x in more.items() if isinstance(x, slice)}
+        self.places: dict[str, Any] = {name: i for i, name in numbered} | slices
+        self.constants = {k: x for k, x in more.items() if not isinstance(x, slice)}
+
+    def unknown(self, name: str) -> str:
+        """Say that there is no such name, and which was meant."""
+        known = [*self.places, *self.constants]
+        text = f"there is no {self.kind} {name!r}"
+        if name in self.hints:
+            return f"{text}: {self.hints[name]}"
+        close = difflib.get_close_matches(name, known, 1)
+        if close:
+            return f"{text}; did you mean {close[0]!r}?"
+        return f"{text} among {brief(known)}"
+
+
+class Named(Value):
+    """The states, or the params, of one sample: by name, by position, or as a whole."""
+
+    def __init__(self, rows: Tensor, names: Names):
+        attributes = self.__dict__
+        attributes["_rows"], attributes["_names"] = rows, names
+        attributes.update(names.constants)
+        if rows.shape[1] <= AT_ONCE:  # then names are found without __getattr__
+            attributes["_columns"] = columns = [Value(x) for x in rows.unbind(1)]
+            attributes.update(zip(names.places, columns))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name == "_tensor":
+            tensor = self._rows.mT
+            _put(self, tensor)
+            return tensor
+        if name == "_columns":
+            found: Any = [Value(x) for x in self._rows.unbind(1)]
+        else:
+            place = self._names.places.get(name)
+            if type(place) is int:
+                found = self._columns[place]
+            elif place is not None:
+                found = Value(self._tensor[place])
+            elif hasattr(Tensor, name) or name == "copy":
+                return Value.__getattr__(self, name)
+            else:
+                raise AttributeError(self._names.unknown(name))
+        self.__dict__[name] = found
+        return found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise OneSampleError(IN_PLACE)
+
+    def __getitem__(self, key: Any) -> Any:
+        if type(key) is int:
+            columns = self._columns
+            if -len(columns) <= key < len(columns):
+                return columns[key]
+            kind, n = self._names.kind, len(columns)
+            raise IndexError(
+                f"there are {n} {kind}s, counted from 0; index {key} is not among them"
+            )
+        if isinstance(key, str):
+            if key not in self._names.places and key not in self._names.constants:
+                raise KeyError(self._names.unknown(key))
+            return getattr(self, key)
+        return super().__getitem__(key)
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter(self._columns)
+
+
+_put: Callable[[Value, Tensor], None] = vars(Value)["_tensor"].__set__
 
 
 class OneSample:
     """A function of one sample, run on many.
 
-    Parameters
-    ----------
-    function : callable
-        ``function(t, y, p)``, or ``function(p)``, of named values.
-
-    what : str
-        What it is to the user, for error messages, such as "`rhs`".
-
-    states, params : Names
-        Names of the entries of y and p.
-
-    shape : tuple of int
-        Shape of what it must return for one sample.
+    ``what`` it is to the user stands in error messages, ``shape`` is what it returns for
+    one sample. It takes t, y and p, or p alone where there are no ``states``.
     """
 
     def __init__(
@@ -53,19 +133,7 @@ class OneSample:
         self.states, self.params = states, params
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        """Run the function.
-
-        Parameters
-        ----------
-        *tensors : Tensor
-            ``t`` of shape (n_samples,), ``y`` (n_samples, n_states) and ``params``
-            (n_samples, n_params), or the last alone.
-
-        Returns
-        -------
-        result : Tensor of shape (n_samples, *shape)
-            In the precision of the params.
-        """
+        """Return results (n_samples, *shape) at t, y and params, or at params alone."""
         return self._rows(self.function(*self._arguments(tensors)), tensors[-1])
 
     def check(self, *tensors: Tensor) -> Tensor:

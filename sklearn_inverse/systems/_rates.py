@@ -15,52 +15,34 @@ from torch import Tensor
 __all__ = ["Rates", "monomials", "names_in", "parse_rate", "plain", "times_names"]
 
 Monomial = tuple[ast.expr, Counter[str]]
+DOUBLE = torch.float64
 MAX_TERMS = 20  # of a polynomial that is multiplied out
 
 
 def _lifted(function):
     """Let a torch function take numbers among the tensors."""
-    return lambda *args: function(
-        *(
-            a if isinstance(a, Tensor) else torch.tensor(a, dtype=torch.float64)
-            for a in args
+
+    def run(*args):
+        return function(
+            *(torch.as_tensor(a, dtype=getattr(a, "dtype", DOUBLE)) for a in args)
         )
-    )
+
+    return run
 
 
-FUNCTIONS = {
-    name: _lifted(getattr(torch, name))
-    for name in ("exp", "log", "sqrt", "tanh", "sin", "cos", "abs")
-} | {
-    "min": _lifted(lambda *args: reduce(torch.minimum, args)),
-    "max": _lifted(lambda *args: reduce(torch.maximum, args)),
-}
+NAMES = "exp", "log", "sqrt", "tanh", "sin", "cos", "abs"
+FUNCTIONS = {name: _lifted(getattr(torch, name)) for name in NAMES}
+FUNCTIONS["min"] = _lifted(lambda *args: reduce(torch.minimum, args))
+FUNCTIONS["max"] = _lifted(lambda *args: reduce(torch.maximum, args))
 # Nothing but what `parse_rate` lets pass is ever run, and this is all within its reach.
 SPACE = {"__builtins__": {}, **FUNCTIONS}
 
 
 class Rates:
-    """Evaluate checked expressions on batches.
+    """Evaluate expressions of :func:`parse_rate` on batches.
 
-    Parameters
-    ----------
-    expressions : sequence of ast.expr
-        From :func:`parse_rate`.
-
-    groups : sequence of sequence of str
-        Names of the columns of each tensor that will be handed over.
-
-    constants : dict, default=None
-        Numbers that the expressions may use by name.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sklearn_inverse.systems._rates import Rates, parse_rate
-    >>> law = parse_rate("k * A / (km + A)", "The law")
-    >>> rates = Rates([law, parse_rate(7, "The rate")], [["A"], ["k"]], {"km": 1.0})
-    >>> rates(torch.tensor([[3.0]]), torch.tensor([[4.0]]))
-    tensor([[3., 7.]])
+    Each of ``groups`` names the columns of one tensor that will be handed over;
+    ``constants`` are numbers that the expressions may use by name.
     """
 
     def __init__(
@@ -76,7 +58,7 @@ class Rates:
             for group in groups
         ]
         self._constants = {
-            plain(name): torch.tensor(value, dtype=torch.float64)
+            plain(name): torch.tensor(value, dtype=DOUBLE)
             for name, value in (constants or {}).items()
         }
         body = ast.Tuple(list(expressions), ast.Load())
@@ -84,18 +66,7 @@ class Rates:
         self._code = compile(tree, "<rates>", "eval")
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        """Return the rates.
-
-        Parameters
-        ----------
-        *tensors : Tensor of shape (n_samples, n_names)
-            One for each group of names.
-
-        Returns
-        -------
-        rates : Tensor of shape (n_samples, n_expressions)
-            In the precision of the tensors.
-        """
+        """Return the rates (n_samples, n_expressions) for a tensor of each group."""
         values = dict(self._constants)
         for columns, tensor in zip(self._columns, tensors, strict=True):
             parts = tensor.unbind(-1)
@@ -118,24 +89,7 @@ def plain(name: str) -> str:
 def parse_rate(rate, where: str) -> ast.expr:
     """Read a number, a name or an expression, and refuse all else.
 
-    Parameters
-    ----------
-    rate : str or float
-        Such as ``"vmax * S / (km + S)"``: numbers, names, ``+ - * / **``, parentheses
-        and the functions abs, cos, exp, log, max, min, sin, sqrt and tanh.
-
-    where : str
-        Names the culprit in error messages.
-
-    Returns
-    -------
-    tree : ast.expr
-        The checked expression.
-
-    Raises
-    ------
-    ValueError
-        If it holds anything else.
+    ``where`` names the culprit in error messages.
     """
     if isinstance(rate, str):
         try:
@@ -210,19 +164,8 @@ def _check(node: ast.expr, where: str) -> None:
 def monomials(tree: ast.expr, species: set[str]) -> list[Monomial] | None:
     """Multiply a polynomial of the species out.
 
-    Parameters
-    ----------
-    tree : ast.expr
-        Checked expression.
-
-    species : set of str
-        Names of the variables; all others belong to the coefficients.
-
-    Returns
-    -------
-    terms : list of (coefficient, orders) or None
-        The coefficient as an expression without species, and how often each species
-        multiplies it. None where the expression is no polynomial, or a long one.
+    Each term is its coefficient, an expression without species, and how often each
+    species multiplies it. None where this is no polynomial, or a long one.
     """
     if not species & set(names_in(tree)):
         return [(tree, Counter())]

@@ -1,6 +1,7 @@
 """ReactionSystem: kinetics written as reactions with their rates."""
 
 import ast
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -95,12 +96,6 @@ class ReactionSystem(ODESystem):
         The same as mass action, for the compiled solver, where the rates are
         polynomials: its params are :meth:`rates`.
 
-    Raises
-    ------
-    ValueError
-        If a reaction or a rate cannot be read or can be read in two ways, or if it names
-        what is neither a species nor a param.
-
     See Also
     --------
     ODESystem : Any other system of equations.
@@ -165,11 +160,8 @@ class ReactionSystem(ODESystem):
             self._laws.append(rate if is_law else times_names(rate, reaction.used))
         self._initial = _check_initial(initial, state_names)
         if params is None:
-            names = [
-                n for _, rate in read for n in names_in(rate) if n not in variables
-            ]
-            params, nominal = _around(nominal, list(dict.fromkeys(names)))
-        self._terms = _as_mass_action(self._laws, state_names)
+            names = dict.fromkeys(n for _, rate in read for n in names_in(rate))
+            params, nominal = _around(nominal, [n for n in names if n not in variables])
         super().__init__(
             self.rhs,
             states=self._initial,
@@ -185,41 +177,23 @@ class ReactionSystem(ODESystem):
         )
 
     def rates(self, params: Tensor) -> Tensor:
-        """Return the rate constants of ``kinetics``.
+        """Return rate constants of ``kinetics``, (n_samples, n_rates).
 
-        Parameters
-        ----------
-        params : Tensor of shape (n_samples, n_params)
-            Params in their own units.
-
-        Returns
-        -------
-        rates : Tensor of shape (n_samples, n_rates)
-            Rate constants, then the initial values that depend on params: those are
-            rate constants of reactions in which nothing takes part. Where rate constants
-            and params are the same, ``params`` itself.
+        Initial values that depend on params stand at the end, as rate constants of
+        reactions in which nothing takes part. Where rate constants and params are the
+        same, this is ``params`` itself.
         """
+        if self._as_params == list(range(self.n_params)):
+            return params
         if self._as_params is not None:
-            is_all = self._as_params == list(range(self.n_params))
-            return params if is_all else params[:, self._as_params]
+            return params[:, self._as_params]
         rates = self._rates(params)
         if not self._unknown:
             return rates
         return torch.cat([rates, self.initial_state(params)[:, self._unknown]], dim=1)
 
     def rates_initial(self, rates: Tensor) -> Tensor:
-        """Return the states at the first time.
-
-        Parameters
-        ----------
-        rates : Tensor of shape (n_samples, n_rates)
-            What :meth:`rates` returned.
-
-        Returns
-        -------
-        y0 : Tensor of shape (n_samples, n_states)
-            Differentiable by the rates.
-        """
+        """Return states (n_samples, n_states) at the first time, from :meth:`rates`."""
         y0 = rates.new_tensor(self._known).expand(len(rates), -1)
         if not self._unknown:
             return y0
@@ -227,46 +201,21 @@ class ReactionSystem(ODESystem):
         return y0.index_copy(1, index, rates[:, -len(self._unknown) :])
 
     def rhs(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
-        """Return the derivatives of the states by time.
-
-        Parameters
-        ----------
-        t, y, params : Tensor
-            Times, states and params, of shapes (n_samples,), (n_samples, n_states) and
-            (n_samples, n_params).
-
-        Returns
-        -------
-        f : Tensor of shape (n_samples, n_states)
-            In the precision of the params.
-        """
+        """Return dy/dt (n_samples, n_states) at times (n_samples,), states and params."""
         if self.kinetics is not None:
             return self.kinetics(t, y, self.rates(params))
         return self._rates(y, params) @ y.new_tensor(self.stoichiometry).T
 
     def jac(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
-        """Return the derivatives of :meth:`rhs` by the states.
-
-        Parameters
-        ----------
-        t, y, params : Tensor
-            Times, states and params, of shapes (n_samples,), (n_samples, n_states) and
-            (n_samples, n_params).
-
-        Returns
-        -------
-        jacobian : Tensor of shape (n_samples, n_states, n_states)
-            Entry ``[:, i, j]`` is that of f_i by state j.
-        """
+        """Return derivatives of :meth:`rhs` by states, (n_samples, n_states, n_states)."""
         if self.kinetics is not None:
             return self.kinetics.jac(t, y, self.rates(params))
         return rowwise_jacobian(lambda y: self.rhs(t, y, params), y)
 
     def _check(self) -> None:
         """Make functions of the rates, now that all names are known."""
-        known = {
-            plain(n) for n in [*self.state_names, *self.param_names, *self.constants]
-        }
+        names = [*self.state_names, *self.param_names, *self.constants]
+        known = [plain(name) for name in names]
         for reaction, rate in zip(self.reactions, self._laws):
             for name in names_in(rate):
                 if name not in known:
@@ -276,20 +225,12 @@ class ReactionSystem(ODESystem):
                         "species nor a param"
                         + (f"; did you mean {close[0]!r}?" if close else ".")
                     )
-        starts: list[Any] = [
-            self.constants.get(value, value) if isinstance(value, str) else value
-            for value in self._initial.values()
-        ]
-        self._unknown = [
-            i
-            for i, value in enumerate(starts)
-            if callable(value) or isinstance(value, str)
-        ]
-        self._known = [0.0 if i in self._unknown else v for i, v in enumerate(starts)]
-        if self._terms is None:
-            groups, rates = [self.state_names, self.param_names], self._laws
-        else:
-            column, rates, orders = self._terms
+        starts = self._initial_sources
+        self._unknown = [i for i, x in enumerate(starts) if not isinstance(x, float)]
+        self._known = [x if isinstance(x, float) else 0.0 for x in starts]
+        groups, rates = [self.state_names, self.param_names], self._laws
+        if (terms := _as_mass_action(self._laws, self.state_names)) is not None:
+            column, rates, orders = terms
             silent = np.zeros((self.n_states, len(self._unknown)))
             self.kinetics = MassAction(
                 np.hstack([self.stoichiometry[:, column], silent]),
@@ -297,10 +238,14 @@ class ReactionSystem(ODESystem):
             )
             groups = [self.param_names]
         self._rates = Rates(rates, groups, self.constants)
-        names = [r.id if isinstance(r, ast.Name) else "" for r in rates]
-        names += [starts[i] for i in self._unknown]
-        if all(name in self.param_names for name in names):
-            self._as_params = [self.param_names.index(name) for name in names]
+        column_of = {name: i for i, name in enumerate(self.param_names)}
+        places: list[Any] = [
+            column_of.get(rate.id) if isinstance(rate, ast.Name) else None
+            for rate in rates
+        ]
+        places += [starts[i] for i in self._unknown]
+        if all(isinstance(place, int) for place in places):
+            self._as_params = places
         super()._check()
 
     def _check_invariants(self, invariants: Any) -> Any:
@@ -309,10 +254,10 @@ class ReactionSystem(ODESystem):
             return left_null_space(self.stoichiometry)
         if not all(isinstance(text, str) for text in invariants):
             return invariants
-        where = [f"Invariant {text!r}" for text in invariants]
         return [
-            to_row(read_sum(text, w), list(self._initial), w)
-            for text, w in zip(invariants, where)
+            to_row(read_sum(text, where), list(self._initial), where)
+            for text in invariants
+            for where in [f"Invariant {text!r}"]
         ]
 
 
@@ -327,12 +272,12 @@ def _entries(reactions: Any) -> list[tuple[str, Any]]:
             f"or a list of reactions, with one at least. Got {reactions!r} instead."
         )
     if all(isinstance(entry, str) for entry in entries):
-        numbered, n = [], 1
-        for text in entries:
-            both = len(read_reaction(text)) == 2
-            numbered.append((text, (f"k{n}", f"k{n + 1}") if both else f"k{n}"))
-            n += 1 + both
-        return numbered
+        names = (f"k{n}" for n in itertools.count(1))
+        both = [len(read_reaction(text)) == 2 for text in entries]
+        return [
+            (text, (next(names), next(names)) if two else next(names))
+            for text, two in zip(entries, both)
+        ]
     for entry in entries:
         if not (isinstance(entry, (tuple, list)) and len(entry) == 2):
             raise ValueError(
@@ -410,15 +355,10 @@ def _as_mass_action(
     orders in the species.
     """
     names = [plain(name) for name in species]
-    columns: list[int] = []
-    constants: list[ast.expr] = []
-    orders: list[list[int]] = []
-    for j, law in enumerate(laws):
-        terms = monomials(law, set(names))
-        if terms is None:
-            return None
-        for constant, powers in terms:
-            columns.append(j)
-            constants.append(constant)
-            orders.append([powers[name] for name in names])
+    polynomials = [monomials(law, set(names)) for law in laws]
+    if None in polynomials:
+        return None
+    terms = [(j, *term) for j, sum_ in enumerate(polynomials) for term in sum_ or []]
+    columns, constants, powers = (list(part) for part in zip(*terms))
+    orders = [[power[name] for name in names] for power in powers]
     return columns, constants, np.array(orders).T

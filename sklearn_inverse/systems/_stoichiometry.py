@@ -26,19 +26,7 @@ NOTHING = ("", "0", "∅")
 
 
 class Reaction(NamedTuple):
-    """One direction of a reaction.
-
-    Parameters
-    ----------
-    text : str
-        Such as ``"A + B -> 2 C"``.
-
-    used, made : dict
-        How many of each species it uses up and makes.
-
-    arrow : str
-        The arrow that it was given with.
-    """
+    """One direction of a reaction: how many of each species it uses up and makes."""
 
     text: str
     used: dict[str, float]
@@ -57,26 +45,7 @@ class Reaction(NamedTuple):
 
 
 def read_reaction(text: str) -> list[Reaction]:
-    """Read ``"A -> B"`` as one reaction, and ``"A <-> B"`` as two.
-
-    Parameters
-    ----------
-    text : str
-        Sums of species, with coefficients, on both sides of one of the arrows
-        ``-> → --> =>``, or ``<-> ⇌ <=> <-->`` for both directions. Nothing at all is
-        written as such, as ``0`` or as ``∅``.
-
-    Returns
-    -------
-    reactions : list of Reaction
-        Forward and, where reversible, backward.
-
-    Raises
-    ------
-    ValueError
-        If there is no single such arrow, nothing on both sides, or a term that is not a
-        species after its coefficient.
-    """
+    """Read ``"A -> B"`` as one reaction, and ``"A <-> B"`` as two."""
     where = f"Reaction {text!r}"
     arrows = ARROW.findall(text)
     sides = [side.strip() for side in ARROW.split(text)]
@@ -108,28 +77,10 @@ def read_reaction(text: str) -> list[Reaction]:
 def read_reactions(
     reactions: Sequence[str], species: Sequence[str] | None = None
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Read reactions such as ``"2 A -> B"`` as arrays.
+    """Return how many each reaction uses up and makes of each species, and the species.
 
-    Parameters
-    ----------
-    reactions : sequence of str
-        The reactions; reversible ones count as two.
-
-    species : sequence of str, default=None
-        In the order of the rows. If None, in order of appearance.
-
-    Returns
-    -------
-    used, made : ndarray of shape (n_states, n_reactions)
-        How many of each species each reaction uses up and makes.
-
-    species : list of str
-        In the order of the rows.
-
-    Raises
-    ------
-    ValueError
-        If a reaction cannot be read or holds a species that is not among them.
+    Arrays have shape (n_states, n_reactions); reversible reactions count as two. The
+    rows are those of ``species``, or in order of appearance.
     """
     read = [reaction for text in reactions for reaction in read_reaction(text)]
     if species is None:  # a dict keeps the order and drops repetitions
@@ -174,18 +125,7 @@ def to_row(
 
 
 def left_null_space(matrix: np.ndarray) -> np.ndarray:
-    """Return a basis of ``{c : c @ matrix = 0}`` as rows, by exact elimination.
-
-    Parameters
-    ----------
-    matrix : ndarray of shape (n_rows, n_columns)
-        Small rational numbers.
-
-    Returns
-    -------
-    basis : ndarray of shape (n_rows - rank, n_rows)
-        For a stoichiometric matrix, one conserved sum of states per row.
-    """
+    """Return a basis of ``{c : c @ matrix = 0}`` as rows, by exact elimination."""
     n_rows, n_columns = matrix.shape
     # Eliminate in [matrix | I]: beside a row that vanishes stands what made it vanish.
     rows = [

@@ -1,9 +1,4 @@
-"""ODESystem: everything the package needs to know about one model of the world.
-
-A system states its equations, what is believed of their params, when and what an
-instrument reports, how its readings scatter, and, where one is known, a reference
-solution that any integrator must reproduce.
-"""
+"""ODESystem: everything the package needs to know about one model of the world."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -17,16 +12,15 @@ from sklearn_inverse.ode._rhs import push_tangents
 from sklearn_inverse.probability import JointPrior, as_noise
 from sklearn_inverse.systems._checks import check_system
 from sklearn_inverse.systems._declared import (
-    InitialState,
-    Observables,
     check_keys,
     check_times,
     find,
+    read_initial,
     read_nominal,
+    read_observe,
     split_params,
 )
-from sklearn_inverse.systems._functions import OneSample
-from sklearn_inverse.systems._named import Names
+from sklearn_inverse.systems._functions import Names, OneSample
 
 __all__ = ["ODESystem", "Reference"]
 
@@ -201,9 +195,10 @@ class ODESystem:
         more = self.prior.groups | self.constants
         p_names = Names("param", self.param_names, more, hints)
 
-        self._initial_state = InitialState(states, p_names)
-        self._observables = Observables(observe, y_names, p_names)
-        self.observable_names = self._observables.names
+        self._initial_sources = read_initial(states, p_names)
+        observed = read_observe(observe, y_names, p_names)
+        self.observable_names, self._sources = list(observed), list(observed.values())
+        self._observed = [f for f in self._sources if isinstance(f, OneSample)]
         # A subclass may have the methods `rhs` and `jac` instead, for batches.
         shape = (self.n_states,)
         self._functions = []
@@ -224,8 +219,18 @@ class ODESystem:
         label = getattr(rhs, "__name__", type(rhs).__name__)
         self.name = name or ("system" if label == "<lambda>" else label)
         self.units = dict(units or {})
-        self._check_units()
-        self._read_reference(reference, invariants)
+        known = ["time", "states", "params", "observables", *self.state_names]
+        known += [*self.param_names, *self.constants, *self.observable_names]
+        for unit in self.units:
+            find(unit, known, "`units` has")
+        self.reference: Reference | None = None
+        if reference is not None:
+            time, at, source = reference
+            at = _shaped("reference states", at, shape)
+            self.reference = Reference(float(time), at, source)
+        rows = np.zeros((0, self.n_states)) if invariants is None else invariants
+        rows = np.atleast_2d(np.asarray(rows, dtype=float))
+        self.invariants = _shaped("invariants", rows, (len(rows), self.n_states))
         self._check()
 
     @property
@@ -254,103 +259,49 @@ class ODESystem:
         return self.prior.scaler.bounds
 
     def rhs(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
-        """Return the derivatives of the states by time.
-
-        Parameters
-        ----------
-        t : Tensor of shape (n_samples,)
-            Times.
-
-        y : Tensor of shape (n_samples, n_states)
-            States.
-
-        params : Tensor of shape (n_samples, n_params)
-            Params in their own units.
-
-        Returns
-        -------
-        f : Tensor of shape (n_samples, n_states)
-            In the precision of the params.
-        """
+        """Return dy/dt (n_samples, n_states) at times (n_samples,), states and params."""
         return self._rhs(t, y, params)
 
     def initial_state(self, params: Tensor) -> Tensor:
-        """Return the states at the first time.
-
-        Parameters
-        ----------
-        params : Tensor of shape (n_samples, n_params)
-            Params in their own units.
-
-        Returns
-        -------
-        y0 : Tensor of shape (n_samples, n_states)
-            In the precision of the params.
-        """
-        return self._initial_state(params)
+        """Return states (n_samples, n_states) at the first time."""
+        columns = [
+            params[:, source]
+            if isinstance(source, int)
+            else source(params)
+            if isinstance(source, OneSample)
+            else params.new_full((len(params),), source)
+            for source in self._initial_sources
+        ]
+        return torch.stack(columns, dim=1)
 
     def observables(self, y: Tensor, params: Tensor) -> Tensor:
-        """Turn states into what the instrument reports.
-
-        Parameters
-        ----------
-        y : Tensor of shape (n_samples, n_times, n_states)
-            States at ``times``.
-
-        params : Tensor of shape (n_samples, n_params)
-            Params in their own units.
-
-        Returns
-        -------
-        observables : Tensor of shape (n_samples, n_times, n_channels)
-            Readings without noise.
-        """
-        return self._observables(self.times, y, params)
+        """Turn states (n_samples, n_times, n_states) into what is reported of them."""
+        if self._sources == list(range(self.n_states)):
+            return y
+        if not self._observed:
+            return y[..., self._sources]
+        t = torch.as_tensor(self.times, dtype=y.dtype, device=y.device).repeat(len(y))
+        flat = t, y.flatten(0, 1), params.repeat_interleave(y.shape[1], dim=0)
+        columns = [
+            source(*flat).view(y.shape[:2])
+            if source in self._observed
+            else y[..., source]
+            for source in self._sources
+        ]
+        return torch.stack(columns, dim=-1)
 
     def observable_sensitivities(
         self, y: Tensor, params: Tensor, sensitivities: Tensor
     ) -> Tensor:
-        """Turn derivatives of the states into derivatives of what is measured.
-
-        Parameters
-        ----------
-        y : Tensor of shape (n_samples, n_times, n_states)
-            States at ``times``.
-
-        params : Tensor of shape (n_samples, n_params)
-            Params in their own units.
-
-        sensitivities : Tensor of shape (n_samples, n_times, n_states, n_params)
-            Derivatives of the states by the params.
-
-        Returns
-        -------
-        sensitivities : Tensor of shape (n_samples, n_times, n_channels, n_params)
-            Derivatives of the observables by the params, direct ones included.
-        """
-        if not self._observables.functions:
-            return sensitivities[:, :, self._observables.sources]
+        """Turn derivatives of states (…, n_states, n_params) into those of observables."""
+        if not self._observed:
+            return sensitivities[:, :, self._sources]
         eye = torch.eye(self.n_params, dtype=params.dtype, device=params.device)
-        directions = (
-            sensitivities.movedim(-1, 0),
-            eye[:, None].expand(-1, len(params), -1),
-        )
-        pushed = push_tangents(self.observables, (y, params), directions)
-        return pushed.movedim(0, -1)
+        along = sensitivities.movedim(-1, 0), eye[:, None].expand(-1, len(params), -1)
+        return push_tangents(self.observables, (y, params), along).movedim(0, -1)
 
     def truncate(self: Self, n_times: int) -> Self:
-        """Return the same system with its first output times only.
-
-        Parameters
-        ----------
-        n_times : int
-            Output times to keep, at least one.
-
-        Returns
-        -------
-        system : ODESystem
-            A copy with the shorter time span.
-        """
+        """Return the same system with its first ``n_times`` output times only."""
         if not 1 <= n_times <= self.n_times:
             raise ValueError(
                 f"`n_times` must be between 1 and {self.n_times}, the number of output "
@@ -375,29 +326,12 @@ class ODESystem:
     def _check(self) -> None:
         check_system(self)
 
-    def _check_units(self) -> None:
-        known = ["time", "states", "params", "observables", *self.state_names]
-        known += [*self.param_names, *self.constants, *self.observable_names]
-        for name in self.units:
-            find(name, known, "`units` has")
 
-    def _read_reference(self, reference: Any, invariants: Any) -> None:
-        self.reference: Reference | None = None
-        if reference is not None:
-            time, states, source = reference
-            states = np.asarray(states, dtype=float)
-            _check_shape("reference states", states, (self.n_states,))
-            self.reference = Reference(float(time), states, source)
-        self.invariants = np.zeros((0, self.n_states))
-        if invariants is not None:
-            self.invariants = np.atleast_2d(np.asarray(invariants, dtype=float))
-            n_rows = len(self.invariants)
-            _check_shape("invariants", self.invariants, (n_rows, self.n_states))
-
-
-def _check_shape(what: str, value: np.ndarray, shape: tuple[int, ...]) -> None:
+def _shaped(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    value = np.asarray(value, dtype=float)
     if value.shape != shape:
         raise ValueError(
             f"`{what}` must have shape {shape}, one entry per state. Got {value.shape} "
             "instead."
         )
+    return value

@@ -8,6 +8,7 @@ here to work element by element, or along an axis, runs by ``torch.func.vmap``.
 """
 
 import operator
+import re
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
 from typing import Any
@@ -37,13 +38,7 @@ __all__ = ["Value", "as_semantic"]
 
 
 class Value:
-    """A number or an array of one sample, holding those of all samples.
-
-    Parameters
-    ----------
-    tensor : Tensor of shape (*shape, n_samples)
-        The values.
-    """
+    """A number or an array of one sample, as a tensor of shape (*shape, n_samples)."""
 
     __slots__ = ("_tensor",)
     __hash__ = None  # type: ignore[assignment]  # == is element by element
@@ -111,12 +106,6 @@ class Value:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._tensor})"
 
-    def __matmul__(self, other: Any) -> "Value":
-        return Value(_matmul(self, other))
-
-    def __rmatmul__(self, other: Any) -> "Value":
-        return Value(_matmul(other, self))
-
     def __array_ufunc__(
         self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any
     ) -> Any:
@@ -146,25 +135,15 @@ class Value:
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ):
         name = func.__name__
-        if (
-            name == "__setitem__"
-            or name.startswith("__i")
-            or name[-2:-1] != "_" == name[-1]
-        ):
+        if re.fullmatch("__setitem__|__i.*|.*[^_]_", name):  # in place
             raise OneSampleError(NUMBER)
-        return _call(func.__name__, func, args, kwargs or {})
+        return _call(name, func, args, kwargs or {})
 
 
 def as_semantic(result: Any, like: Tensor) -> Tensor:
     """Return what a function gave as one tensor, the samples on its last axis.
 
-    Parameters
-    ----------
-    result : Value, number, array, or lists of them
-        As returned.
-
-    like : Tensor
-        Gives precision and device.
+    Precision and device are those of ``like``.
     """
     if not like.is_floating_point():  # that of a condition
         like = like.double()
@@ -212,6 +191,8 @@ for _name in ("add", "sub", "mul", "truediv", "pow", "floordiv", "mod", "and", "
     setattr(Value, f"__r{_name}__", _operator(_operation, reflected=True))
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(Value, f"__{_name}__", _operator(getattr(operator, _name)))
+Value.__matmul__ = lambda self, other: Value(_matmul(self, other))  # type: ignore
+Value.__rmatmul__ = lambda self, other: Value(_matmul(other, self))  # type: ignore
 for _name in ("neg", "pos", "abs", "invert"):
     _operation = getattr(operator, f"__{_name}__")
     setattr(Value, f"__{_name}__", lambda self, do=_operation: Value(do(self._tensor)))
@@ -310,17 +291,16 @@ def _axis(axis: Any, tensor: Tensor) -> Any:
 
 def _along(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Let a function of torch run along axes of one sample."""
+    needs_one = function in (torch.prod, torch.cumsum)
 
     def run(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
         tensor = _lift(x, _first(x))
         axes = _axis(axis, tensor)
-        if function is torch.prod or function is torch.cumsum:
-            if axis is None:
-                tensor, axes = tensor.flatten(0, -2), 0
-            return function(tensor, dim=axes)
+        if axis is None and needs_one:
+            tensor, axes = tensor.flatten(0, -2), 0
         if axes == ():
             return tensor
-        return function(tensor, dim=axes, keepdim=bool(keepdims))
+        return function(tensor, dim=axes, **({"keepdim": True} if keepdims else {}))
 
     return run
 
@@ -341,18 +321,16 @@ def _stack(parts: Any, axis: int = 0) -> Tensor:
 
 def _concatenate(parts: Any, axis: int = 0) -> Tensor:
     like = _first(parts)
-    tensors = [as_semantic(part, like) for part in parts]
-    tensors = [x[None] if x.ndim == 1 else x for x in tensors]
+    tensors = [torch.atleast_2d(as_semantic(part, like)) for part in parts]
     tensors = [x.expand(*x.shape[:-1], like.shape[-1]) for x in tensors]
     return _join(torch.cat, tensors, axis)
 
 
 def _roll(x: Value, shift: Any, axis: Any = None) -> Tensor:
-    rows, n_dims = x._tensor.movedim(-1, 0), x._tensor.ndim - 1
+    tensor = x._tensor
     if axis is None:
-        return rows.flatten(1).roll(shift, 1).view(rows.shape).movedim(0, -1)
-    axes = [a % n_dims + 1 for a in (axis if isinstance(axis, tuple) else (axis,))]
-    return rows.roll(shift, axes).movedim(0, -1)
+        return tensor.flatten(0, -2).roll(shift, 0).view(tensor.shape)
+    return tensor.roll(shift, _axis(axis, tensor))
 
 
 def _diff(

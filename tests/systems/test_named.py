@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import forward_ad
 
-from sklearn_inverse.systems._functions import OneSample
-from sklearn_inverse.systems._named import Named, Names
+from sklearn_inverse.systems._functions import Named, Names, OneSample
 from sklearn_inverse.systems._values import Value
 from sklearn_inverse.systems._vocabulary import OneSampleError
 
