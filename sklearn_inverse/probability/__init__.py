@@ -1,6 +1,7 @@
 """What is believed beforehand, how readings scatter, and what is believed after."""
 
 from sklearn_inverse.probability._groups import GaussianProcess, MultivariateNormal
+from sklearn_inverse.probability._joint import JointPrior
 from sklearn_inverse.probability._names import LogNormal, Normal
 from sklearn_inverse.probability._noise import (
     Binomial,
@@ -20,7 +21,6 @@ from sklearn_inverse.probability._priors import (
     as_prior,
 )
 from sklearn_inverse.probability._status import InversionStatus
-from sklearn_inverse.probability._transforms import JointPrior
 
 __all__ = [
     "Beta",

@@ -12,7 +12,7 @@ all taken from the nearer tail, so that neither loses its digits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = [
     "NORMAL",
     "UNIFORM",
     "Columns",
+    "by_family",
     "frozen_shape",
 ]
 
@@ -36,66 +37,40 @@ W_MAX = 37.0  # Φ(-37) = 6e-300: beyond, tails underflow
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """A distribution of t: functions of t, or of a probability, and of arguments."""
+    """A distribution of t: functions of the shape's arguments and t, or w."""
 
     low: float
     high: float
-    cdf: Callable
-    sf: Callable
-    ppf: Callable
-    isf: Callable
+    from_standard: Callable
+    to_standard: Callable
     log_density: Callable
     log_density_slope: Callable
 
-    def from_standard(self, w, *args):
-        """Return t by its standard coordinate."""
+
+def _by_tails(low, high, cdf, sf, ppf, isf, log_density, log_density_slope) -> Shape:
+    def from_standard(*args_and_w):
+        *args, w = args_and_w
         p = ndtr(-np.abs(w))
-        return np.where(w < 0, self.ppf(p, *args), self.isf(p, *args))
+        return np.where(w < 0, ppf(*args, p), isf(*args, p))
 
-    def to_standard(self, t, *args):
-        """Return the standard coordinate of t."""
-        return _two_sided(self.cdf(t, *args), self.sf(t, *args))
+    def to_standard(*args_and_t):
+        return _two_sided(cdf(*args_and_t), sf(*args_and_t))
 
-
-class _Normal(Shape):
-    def from_standard(self, w):
-        return w
-
-    def to_standard(self, t):
-        return t
+    return Shape(low, high, from_standard, to_standard, log_density, log_density_slope)
 
 
-class _Uniform(Shape):
-    def from_standard(self, w):
-        return ndtr(w)
-
-    def to_standard(self, t):
-        return ndtri(t)
-
-
-NORMAL = _Normal(
-    low=-np.inf,
-    high=np.inf,
-    cdf=ndtr,
-    sf=lambda t: ndtr(-t),
-    ppf=ndtri,
-    isf=lambda p: -ndtri(p),
+NORMAL = Shape(
+    -np.inf,
+    np.inf,
+    from_standard=lambda w: w,
+    to_standard=lambda t: t,
     log_density=lambda t: -0.5 * t * t - LOG_SQRT_2PI,
     log_density_slope=lambda t: -t,
 )
-UNIFORM = _Uniform(
-    low=0.0,
-    high=1.0,
-    cdf=lambda t: t,
-    sf=lambda t: 1 - t,
-    ppf=lambda p: p,
-    isf=lambda p: 1 - p,
-    log_density=lambda t: 0.0,
-    log_density_slope=lambda t: 0.0,
-)
-HALF_NORMAL = Shape(
-    low=0.0,
-    high=np.inf,
+UNIFORM = Shape(0.0, 1.0, ndtr, ndtri, lambda t: 0.0, lambda t: 0.0)
+HALF_NORMAL = _by_tails(
+    0.0,
+    np.inf,
     cdf=lambda t: special.erf(t / np.sqrt(2)),
     sf=lambda t: 2 * ndtr(-t),
     ppf=lambda p: np.sqrt(2) * special.erfinv(p),
@@ -103,110 +78,68 @@ HALF_NORMAL = Shape(
     log_density=lambda t: np.log(2) - 0.5 * t * t - LOG_SQRT_2PI,
     log_density_slope=lambda t: -t,
 )
-BETA = Shape(
-    low=0.0,
-    high=1.0,
-    cdf=lambda t, a, b: special.betainc(a, b, t),
-    sf=lambda t, a, b: special.betaincc(a, b, t),
-    ppf=lambda p, a, b: special.betaincinv(a, b, p),
-    isf=lambda p, a, b: special.betainccinv(a, b, p),
-    log_density=lambda t, a, b: (
+BETA = _by_tails(
+    0.0,
+    1.0,
+    special.betainc,
+    special.betaincc,
+    special.betaincinv,
+    special.betainccinv,
+    log_density=lambda a, b, t: (
         special.xlogy(a - 1, t) + special.xlog1py(b - 1, -t) - special.betaln(a, b)
     ),
-    log_density_slope=lambda t, a, b: (a - 1) / t - (b - 1) / (1 - t),
+    log_density_slope=lambda a, b, t: (a - 1) / t - (b - 1) / (1 - t),
 )
-GAMMA = Shape(
-    low=0.0,
-    high=np.inf,
-    cdf=lambda t, a: special.gammainc(a, t),
-    sf=lambda t, a: special.gammaincc(a, t),
-    ppf=lambda p, a: special.gammaincinv(a, p),
-    isf=lambda p, a: special.gammainccinv(a, p),
-    log_density=lambda t, a: special.xlogy(a - 1, t) - t - special.gammaln(a),
-    log_density_slope=lambda t, a: (a - 1) / t - 1,
+GAMMA = _by_tails(
+    0.0,
+    np.inf,
+    special.gammainc,
+    special.gammaincc,
+    special.gammaincinv,
+    special.gammainccinv,
+    log_density=lambda a, t: special.xlogy(a - 1, t) - t - special.gammaln(a),
+    log_density_slope=lambda a, t: (a - 1) / t - 1,
 )
 
 
-def frozen_shape(distribution) -> Shape:
+def frozen_shape(d) -> Shape:
     """Return the shape of a frozen SciPy distribution, t in its own unit."""
-    low, high = (float(end) for end in distribution.support())
-    d = distribution
+    low, high = (float(end) for end in d.support())
     step = 1e-5 * float(d.ppf(0.84) - d.ppf(0.16))
 
-    def log_density_slope(t):
+    def slope(t):
         h = np.minimum(step, 1e-3 * np.minimum(t - low, high - t))
         return (d.logpdf(t + h) - d.logpdf(t - h)) / (2 * h)
 
-    return Shape(low, high, d.cdf, d.sf, d.ppf, d.isf, d.logpdf, log_density_slope)
+    return _by_tails(low, high, d.cdf, d.sf, d.ppf, d.isf, d.logpdf, slope)
 
 
-@dataclass(frozen=True, eq=False)
 class Columns:
     """Params of one family: y = loc + scale * t, one entry of each array per column.
 
-    Parameters
-    ----------
-    shape : Shape
-        Distribution of t.
-
-    loc, scale : float or ndarray of shape (n_columns,)
-        Place and width.
-
-    args : tuple of float or ndarray of shape (n_columns,)
-        The shape's own arguments.
-
-    window : pair of float or of ndarray of shape (n_columns,), default=None
-        Range of the shape's standard coordinate that is left after truncation.
+    The window is the range of the shape's standard coordinate left after truncation.
     """
 
-    shape: Shape
-    loc: Any
-    scale: Any
-    args: tuple[Any, ...] = ()
-    window: tuple[Any, ...] | None = None
-    _t_ends: tuple[Any, Any] = field(init=False)
-    _w_ends: tuple[Any, Any] = field(init=False)
-    mass: Any = field(init=False)
-    is_unit: bool = field(init=False)
-    _log_norm: Any = field(init=False)
-
-    def __post_init__(self):
-        shape, mass = self.shape, 1.0
-        w_ends: tuple[Any, Any] = (-W_MAX, W_MAX)
-        t_ends: list[Any] = [shape.low, shape.high]
-        if np.isfinite(shape.low):
-            t_ends[0] = np.maximum(shape.from_standard(-W_END, *self.args), shape.low)
-            tiny = 1e-300 if shape.low == 0 else np.spacing(abs(shape.low))
-            t_ends[0] = np.maximum(t_ends[0], shape.low + tiny)
-        if np.isfinite(shape.high):
-            inside = np.nextafter(shape.high, -np.inf)
-            t_ends[1] = np.minimum(shape.from_standard(W_END, *self.args), inside)
-        if self.window is not None:
-            a, b = self.window
-            mass = _mass(a, b)
-            w_ends = (
-                np.where(np.isfinite(a), -W_END, -W_MAX),
-                np.where(np.isfinite(b), W_END, W_MAX),
-            )
-        object.__setattr__(self, "_t_ends", tuple(t_ends))
-        object.__setattr__(self, "_w_ends", w_ends)
-        object.__setattr__(self, "mass", mass)
-        is_unit = bool(np.all(self.loc == 0) and np.all(self.scale == 1))
-        object.__setattr__(self, "is_unit", is_unit)
+    def __init__(self, shape: Shape, loc, scale, args: tuple = (), window=None):
+        self.shape, self.loc, self.scale, self.args = shape, loc, scale, args
+        self.window: Any = window
+        self.mass = 1.0 if window is None else _mass(*window)
+        self._is_unit = bool(np.all(loc == 0) and np.all(scale == 1))
         with np.errstate(divide="ignore"):  # no mass: an error where truncated
-            object.__setattr__(self, "_log_norm", np.log(self.scale * mass))
+            self._log_norm = np.log(scale * self.mass)
+        low, high = shape.low, shape.high
+        if np.isfinite(low):
+            inside = low + (1e-300 if low == 0 else np.spacing(abs(low)))
+            low = np.maximum(shape.from_standard(*args, -W_END), inside)
+        if np.isfinite(high):
+            inside = np.nextafter(high, -np.inf)
+            high = np.minimum(shape.from_standard(*args, W_END), inside)
+        self._t_ends = low, high
 
     def rescaled(self, low: float, width: float) -> Columns:
         """Return the distribution of ``(y - low) / width``."""
         loc, scale = (self.loc - low) / width, self.scale / width
         return Columns(self.shape, loc, scale, self.args, self.window)
-
-    def support(self) -> tuple[float, float]:
-        """Return the ends of y before truncation."""
-        return (
-            self.loc + self.scale * self.shape.low,
-            self.loc + self.scale * self.shape.high,
-        )
 
     def from_standard(self, w):
         """Return y."""
@@ -214,30 +147,28 @@ class Columns:
 
     def to_standard(self, y):
         """Return w; finite also at and beyond the ends of the support."""
-        return self._w_of(self._inside(self._shape_of(y)))
+        return self._w_of(self._inside(self._raw(y)))
 
     def slope(self, w):
         """Return dy/dw."""
-        t = self._inside(self._t_of(w))
-        log_density = self.shape.log_density(t, *self.args) - self._log_norm
+        log_density = self._log_density(self._inside(self._t_of(w)))
         return np.exp(-0.5 * w * w - LOG_SQRT_2PI - log_density)
 
     def log_density(self, y):
         """Return the log density of y, which must lie in the support."""
-        t = np.minimum(np.maximum(self._shape_of(y), self.shape.low), self.shape.high)
-        return self.shape.log_density(t, *self.args) - self._log_norm
+        low, high = self.shape.low, self.shape.high
+        return self._log_density(np.minimum(np.maximum(self._raw(y), low), high))
 
     def derivatives(self, y):
         """Return w, dw/dy and d²w/dy²."""
-        t = self._inside(self._shape_of(y))
+        t = self._inside(self._raw(y))
         w = self._w_of(t)
-        log_density = self.shape.log_density(t, *self.args) - self._log_norm
-        slope = np.exp(0.5 * w * w + (log_density + LOG_SQRT_2PI))
-        bend = self.shape.log_density_slope(t, *self.args) / self.scale + w * slope
+        slope = np.exp(0.5 * w * w + (self._log_density(t) + LOG_SQRT_2PI))
+        bend = self.shape.log_density_slope(*self.args, t) / self.scale + w * slope
         return w, slope, slope * bend
 
-    def _shape_of(self, y):
-        return y if self.is_unit else (y - self.loc) / self.scale
+    def _raw(self, y):
+        return y if self._is_unit else (y - self.loc) / self.scale
 
     def _inside(self, t):
         """Move t off the ends of the shape's support, where derivatives blow up."""
@@ -245,21 +176,23 @@ class Columns:
             return t
         return np.minimum(np.maximum(t, self._t_ends[0]), self._t_ends[1])
 
+    def _log_density(self, t):
+        return self.shape.log_density(*self.args, t) - self._log_norm
+
     def _t_of(self, w):
         if self.window is not None:
-            a, b = self.window
-            mass = self.mass
+            (a, b), mass = self.window, self.mass
             w = _two_sided(ndtr(a) + ndtr(w) * mass, ndtr(-b) + ndtr(-w) * mass)
-        return self.shape.from_standard(w, *self.args)
+        return self.shape.from_standard(*self.args, w)
 
     def _w_of(self, t):
-        w = self.shape.to_standard(t, *self.args)
+        w = self.shape.to_standard(*self.args, t)
         if self.window is None:
             return w
         a, b = self.window
-        mass = self.mass
-        w = _two_sided(_mass(a, w) / mass, _mass(w, b) / mass)
-        return np.minimum(np.maximum(w, self._w_ends[0]), self._w_ends[1])
+        w = _two_sided(_mass(a, w) / self.mass, _mass(w, b) / self.mass)
+        low = np.where(np.isfinite(a), -W_END, -W_MAX)
+        return np.minimum(np.maximum(w, low), np.where(np.isfinite(b), W_END, W_MAX))
 
 
 def by_family(columns: list[Columns]) -> list[tuple[np.ndarray, Columns]]:
@@ -270,12 +203,11 @@ def by_family(columns: list[Columns]) -> list[tuple[np.ndarray, Columns]]:
     joined = []
     for (shape, is_whole), index in families.items():
         members = [columns[j] for j in index]
-        args = tuple(np.array(a) for a in zip(*(c.args for c in members)))
-        ends = [c.window for c in members if c.window is not None]
-        window = None if is_whole else tuple(np.array(ends).T)
         loc, scale = (
             np.array([getattr(c, n) for c in members]) for n in ("loc", "scale")
         )
+        args = tuple(np.array([c.args for c in members]).T)
+        window = None if is_whole else np.array([c.window for c in members]).T
         joined.append((np.array(index), Columns(shape, loc, scale, args, window)))
     return joined
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_inverse.probability._prior import Prior
-from sklearn_inverse.probability._priors import NormalPrior, as_prior
+from sklearn_inverse.probability._priors import NormalPrior, Prior, as_prior
 
 __all__ = ["GaussianProcess", "Group", "MultivariateNormal"]
 
@@ -23,14 +22,12 @@ class Group:
 
     @property
     def size(self) -> int:
-        """Number of params.
-
-        Returns
-        -------
-        size : int
-            At least one.
-        """
+        """Number of params."""
         return len(self.marginals)
+
+    def _set(self, **values) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,7 @@ class MultivariateNormal(Group):
                 f"Got mean {mean.tolist()} and covariance {covariance.tolist()}."
             )
         std = np.sqrt(np.diag(covariance))
-        _set(
-            self,
+        self._set(
             mean=_as_tuple(mean),
             covariance=_as_tuple(covariance),
             marginals=[NormalPrior(m, s) for m, s in zip(mean, std)],
@@ -156,18 +152,12 @@ class GaussianProcess(Group):
         n = len(nodes)
         difference = (nodes.reshape(n, 1, -1) - nodes.reshape(n, -1)) / self.length
         kernel = np.exp(-0.5 * (difference**2).sum(axis=2))
-        _set(
-            self,
+        self._set(
             nodes=_as_tuple(nodes),
             marginal=None if self.marginal is None else marginal,
             marginals=[marginal] * n,
             correlation=(kernel + JITTER * np.eye(n)) / (1 + JITTER),
         )
-
-
-def _set(group: Group, **values) -> None:
-    for name, value in values.items():
-        object.__setattr__(group, name, value)
 
 
 def _as_tuple(array: np.ndarray) -> tuple:

@@ -24,7 +24,7 @@ from sklearn_inverse.probability._noise import (
     is_open,
 )
 from sklearn_inverse.probability._noise_laws import Arguments, Law
-from sklearn_inverse.probability._prior import Prior
+from sklearn_inverse.probability._priors import Prior
 
 __all__ = ["NoiseModel", "as_noise"]
 

@@ -1,9 +1,15 @@
-"""Priors of single params: our own families, and any frozen one of SciPy."""
+"""Priors of single params: our own families, and any frozen one of SciPy.
+
+Each has a standard coordinate z, normal with mean 0 and std 1 under the prior, so that
+simulation, search, sampling and learning all use the same one.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import stats
@@ -17,18 +23,176 @@ from sklearn_inverse.probability._families import (
     Columns,
     frozen_shape,
 )
-from sklearn_inverse.probability._prior import LN_10, Prior, short
 
 __all__ = [
+    "LN_10",
     "Beta",
     "Gamma",
     "HalfNormal",
     "LogNormalPrior",
     "LogUniform",
     "NormalPrior",
+    "Prior",
     "Uniform",
     "as_prior",
 ]
+
+LN_10 = math.log(10)
+Z_999 = 3.090232306167813  # between these quantiles a scaled param runs from 0 to 1
+
+
+class Prior:
+    """What is believed of one param; immutable, equal by value.
+
+    Attributes
+    ----------
+    is_log : bool
+        Whether the param's natural scale is log10.
+
+    support : pair of floats
+        Smallest and largest value that can occur, perhaps infinite.
+
+    bounds : pair of floats
+        What the scaled param covers as it runs from 0 to 1: the support where it is
+        finite, else up to the 0.1 % or 99.9 % quantile.
+
+    median : float
+        Value with half of the probability on either side.
+    """
+
+    is_log: bool = False
+    support: tuple[float, float]
+    bounds: tuple[float, float]
+    median: float
+    columns: Columns  # distribution of the param, or of its log10
+    _positive: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self):
+        given = self._arguments()
+        for name, value in given.items():
+            if not isinstance(value, Real) or not math.isfinite(value):
+                error = ValueError if isinstance(value, Real) else TypeError
+                raise error(
+                    f"`{name}` of {self._name} must be a finite number. Got {value!r}."
+                )
+            if name in self._positive and value <= 0:
+                raise ValueError(
+                    f"`{name}` of {self._name} must be positive. Got {value:g}."
+                )
+            self._set(**{name: float(value)})
+        if "low" in given and not given["low"] < given["high"]:
+            raise ValueError(
+                f"`low` of {self._name} must be below `high`. Got {self!r}."
+            )
+        self._describe(self._columns())  # type: ignore[attr-defined]
+
+    def _describe(self, columns: Columns, support=None) -> None:
+        """Store what follows from the distribution."""
+        if support is None:
+            ends = columns.shape.low, columns.shape.high
+            low, high = (float(columns.loc + columns.scale * end) for end in ends)
+            support = (0.0, np.inf) if self.is_log else (low, high)
+        self._set(columns=columns, support=support)
+        first, middle, last = self.from_standard([-Z_999, 0.0, Z_999]).tolist()
+        if np.isfinite(support[0]) and not (self.is_log and support[0] <= 0):
+            first = support[0]
+        last = support[1] if np.isfinite(support[1]) else last
+        self._set(bounds=(first, last))
+        if "median" not in self._arguments():
+            self._set(median=middle)
+
+    def from_standard(self, z):
+        """Map the standard coordinate, an array of any shape, to the param."""
+        y = self.columns.from_standard(np.asarray(z, dtype=float))
+        return np.clip(10.0**y if self.is_log else y, *self.support)
+
+    def to_standard(self, k):
+        """Map the param to its standard coordinate; ends of the support become ±8.2."""
+        return self.columns.to_standard(self._natural(k))
+
+    def slope(self, z):
+        """Return the derivative of the param by its standard coordinate."""
+        slope = self.columns.slope(np.asarray(z, dtype=float))
+        return LN_10 * self.from_standard(z) * slope if self.is_log else slope
+
+    def log_prob(self, k):
+        """Return the natural log of the density, minus infinity outside the support."""
+        k, (low, high) = np.asarray(k, dtype=float), self.support
+        y = self._natural(k)
+        log_prob = self.columns.log_density(y)
+        if self.is_log:
+            log_prob = log_prob - LN_10 * y - math.log(LN_10)
+        return np.where((k < low) | (k > high), -np.inf, log_prob + np.zeros_like(k))
+
+    def truncate(self, low=None, high=None):
+        """Return this prior cut to a range; an end that is None stays as it is."""
+        first, last = self.support
+        a = first if low is None else max(float(low), first)
+        b = last if high is None else min(float(high), last)
+        if not a < b:
+            raise ValueError(
+                f"`low` and `high` must leave a part of the support [{first:g}, "
+                f"{last:g}] of {self!r}. Got low={low}, high={high}."
+            )
+        return self if (a, b) == (first, last) else self._cut(a, b)
+
+    def _cut(self, low: float, high: float) -> Prior:
+        return Truncated(self, low, high)
+
+    def _natural(self, k):
+        """Return k, or its log10, moved inside the support."""
+        low, high = self.support
+        low = max(low, 1e-300) if self.is_log else low
+        k = np.clip(np.asarray(k, dtype=float), low, high)
+        return np.log10(k) if self.is_log else k
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__.removesuffix("Prior")
+
+    def _arguments(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+    def _set(self, **values) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self):
+        return f"{self._name}({', '.join(map(_short, self._arguments().values()))})"
+
+    def __reduce__(self):
+        return type(self), tuple(self._arguments().values())
+
+
+@dataclass(frozen=True, repr=False)
+class Truncated(Prior):
+    """Another prior, cut to a range by its method ``truncate``."""
+
+    base: Prior
+    low: float
+    high: float
+
+    def __post_init__(self):
+        base, (first, last) = self.base, self.base.support
+        a = float(base.to_standard(self.low)) if self.low > first else -np.inf
+        b = float(base.to_standard(self.high)) if self.high < last else np.inf
+        c = base.columns
+        columns = Columns(c.shape, c.loc, c.scale, c.args, (a, b))
+        if not columns.mass > 0:
+            raise ValueError(
+                f"{base!r} must have some probability between {self.low:g} and "
+                f"{self.high:g}. Got none: cut nearer to its median {base.median:g}."
+            )
+        self._set(is_log=base.is_log)
+        self._describe(columns, (self.low, self.high))
+
+    def _cut(self, low, high):
+        return Truncated(self.base, low, high)
+
+    def __repr__(self):
+        ends = zip(("low", "high"), (self.low, self.high), self.base.support)
+        given = [f"{name}={_short(end)}" for name, end, own in ends if end != own]
+        return f"{self.base!r}.truncate({', '.join(given)})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +215,6 @@ class Uniform(Prior):
     high: float
 
     def _columns(self):
-        _check_ends(self)
         return Columns(UNIFORM, self.low, self.high - self.low)
 
     def _describe(self, columns, support=None):
@@ -81,7 +244,6 @@ class LogUniform(Uniform):
     _positive = ("low", "high")
 
     def _columns(self):
-        _check_ends(self)
         low, high = np.log10([self.low, self.high])
         return Columns(UNIFORM, low, high - low)
 
@@ -92,8 +254,6 @@ class NormalPrior(Prior):
 
     mean: float
     std: float
-
-    _name = "Normal"
     _positive = ("std",)
 
     def _columns(self):
@@ -106,9 +266,7 @@ class LogNormalPrior(Prior):
 
     median: float
     sigma: float
-
     is_log = True
-    _name = "LogNormal"
     _positive = ("median", "sigma")
 
     def _columns(self):
@@ -132,7 +290,6 @@ class HalfNormal(Prior):
     """
 
     std: float
-
     _positive = ("std",)
 
     def _columns(self):
@@ -162,11 +319,9 @@ class Beta(Prior):
     b: float
     low: float = 0.0
     high: float = 1.0
-
     _positive = ("a", "b")
 
     def _columns(self):
-        _check_ends(self)
         return Columns(BETA, self.low, self.high - self.low, (self.a, self.b))
 
 
@@ -191,7 +346,6 @@ class Gamma(Prior):
 
     shape: float
     scale: float
-
     _positive = ("shape", "scale")
 
     def _columns(self):
@@ -224,8 +378,8 @@ class Frozen(Prior):
         return hash(self._key())
 
     def __repr__(self):
-        args = [short(a) for a in self.distribution.args]
-        args += [f"{name}={short(a)}" for name, a in self.distribution.kwds.items()]
+        args = [_short(a) for a in self.distribution.args]
+        args += [f"{name}={_short(a)}" for name, a in self.distribution.kwds.items()]
         return f"{self.distribution.dist.name}({', '.join(args)})"
 
 
@@ -251,12 +405,10 @@ def as_prior(value) -> Prior:
     """
     if isinstance(value, Prior):
         return value
-    if isinstance(value, stats.distributions.rv_frozen) and isinstance(
-        value.dist, stats.rv_continuous
-    ):
+    is_frozen = isinstance(value, stats.distributions.rv_frozen)
+    if is_frozen and isinstance(value.dist, stats.rv_continuous):
         return _from_scipy(value)
-    is_array = isinstance(value, np.ndarray) and value.ndim == 1
-    if (is_array or isinstance(value, tuple | list)) and len(value) == 2:
+    if isinstance(value, tuple | list | np.ndarray) and len(value) == 2:
         return Uniform(*value)
     raise TypeError(
         "A prior must be a pair (low, high), one of sklearn_inverse.probability such as "
@@ -273,20 +425,17 @@ def _from_scipy(frozen) -> Prior:
     if name == "uniform":
         return Uniform(loc, loc + scale)
     if name == "beta":
-        a, b = shapes
-        return Beta(a, b, loc, loc + scale)
+        return Beta(shapes[0], shapes[1], loc, loc + scale)
     if name == "truncnorm":
-        a, b = shapes
-        return NormalPrior(loc, scale).truncate(loc + a * scale, loc + b * scale)
-    if loc == 0:
-        if name == "lognorm":
-            return LogNormalPrior(scale, *shapes)
-        if name in ("loguniform", "reciprocal"):
-            return LogUniform(*(scale * end for end in shapes))
-        if name == "halfnorm":
-            return HalfNormal(scale)
-        if name in ("gamma", "expon"):
-            return Gamma(shapes[0] if shapes else 1.0, scale)
+        return NormalPrior(loc, scale).truncate(*(loc + end * scale for end in shapes))
+    if name in ("loguniform", "reciprocal") and loc == 0:
+        return LogUniform(*(scale * end for end in shapes))
+    if name == "lognorm" and loc == 0:
+        return LogNormalPrior(scale, *shapes)
+    if name == "halfnorm" and loc == 0:
+        return HalfNormal(scale)
+    if name in ("gamma", "expon") and loc == 0:
+        return Gamma(shapes[0] if shapes else 1.0, scale)
     return Frozen(frozen)
 
 
@@ -296,8 +445,6 @@ def _parse(frozen):
     return frozen.dist.name, shapes, loc, scale
 
 
-def _check_ends(prior) -> None:
-    if not prior.low < prior.high:
-        raise ValueError(
-            f"`low` of {prior._called} must be below `high`. Got {prior!r}."
-        )
+def _short(value) -> str:
+    """Write a number without digits that say nothing."""
+    return f"{value:.6g}" if isinstance(value, Real) else repr(value)
