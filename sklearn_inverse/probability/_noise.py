@@ -1,112 +1,182 @@
-"""The kinds of noise as users write them: which law, with which arguments."""
+"""The kinds of noise as users write them, and how readings scatter around a mean."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
+from scipy import special
+from torch import Generator, Tensor, distributions
 
-from sklearn_inverse.probability import _noise_laws as laws
+from sklearn_inverse.probability._noise_base import (
+    ROUND_OFF,
+    Argument,
+    Arguments,
+    At,
+    Noise,
+    is_open,
+)
 
 __all__ = [
-    "Argument",
     "Binomial",
     "Laplace",
     "LogNormalNoise",
     "NegativeBinomial",
-    "Noise",
     "NormalNoise",
     "Poisson",
     "StudentT",
-    "is_open",
 ]
 
-# A number, a param's name, a function of params, None (unknown), or a tuple of these.
-Argument: TypeAlias = Any
+
+def _relative(at: At) -> Tensor | float:
+    """Variance of the model's own error relative to the mean."""
+    if at.error is None:
+        return 0.0
+    return (at.error / at.mean.clamp(min=torch.finfo(at.mean.dtype).tiny)).square()
 
 
-@dataclass(frozen=True, repr=False)
-class Noise:
-    """How an observable scatters. Arguments are kept as tuples: equal by value."""
+def _randn(like: Tensor, generator: Generator | None) -> Tensor:
+    options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+    return torch.randn(like.shape, generator=generator, **options)
 
-    law: ClassVar[laws.Law]
-    _label: ClassVar[str]
-    _scale_label: ClassVar[str] = "scale"
-    _must: ClassVar[str] = ""  # what readings must be
 
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        for name, value in self._arguments().items():
-            object.__setattr__(self, name, self._checked(value, name))
+def _student_variance(at: At) -> Tensor:
+    df, scale = at.args
+    heavy = df <= 2  # without a variance: the scale
+    return scale.square() * torch.where(
+        heavy, 1.0, df / torch.where(heavy, 1.0, df - 2)
+    )
 
-    def __repr__(self) -> str:
-        values = list(self._arguments().values())
-        if values and values[-1] is None:
-            values.pop()
-        return f"{self._name()}({', '.join(map(_show, values))})"
 
-    def _name(self) -> str:
-        return type(self).__name__.removesuffix("Noise")
+def _student_score(y: Tensor, at: At) -> Tensor:
+    # torch has no incomplete beta function; scores are read, not differentiated.
+    df, z = at.args[0].detach(), ((y - at.mean) / at.args[1]).detach()
+    tail = special.stdtr(df.cpu().numpy(), -z.abs().cpu().numpy())
+    score = special.ndtri(np.maximum(tail, np.finfo(float).tiny))
+    return -torch.sign(z) * torch.as_tensor(score).to(z)
 
-    def _arguments(self) -> dict[str, Argument]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def _change(self, change: Callable[[Argument, str], Argument]) -> "Noise":
-        return replace(self, **{n: change(v, n) for n, v in self._arguments().items()})
+def _student_draw(mean: Tensor, args: Arguments, generator: Generator | None) -> Tensor:
+    half = args[0].expand_as(mean) / 2
+    gamma = torch._standard_gamma(half, generator=generator)
+    return mean + args[1] * _randn(mean, generator) * (half / gamma).sqrt()
 
-    def _spread(self, n_channels: int) -> list["Noise"]:
-        """Return the noise of each observable, arguments taken apart."""
-        entry = partial(_entry, n_channels=n_channels)
-        return [self._change(partial(entry, channel=c)) for c in range(n_channels)]
 
-    def _describe(self) -> str:
-        """Say the noise in words."""
-        parts = [
-            f"{self._scale_label if name == 'scale' else name} {_tell(value)}"
-            for name, value in self._arguments().items()
-        ]
-        return ", ".join([self._label, *parts])
+def _laplace_score(y: Tensor, at: At) -> Tensor:
+    z = (y - at.mean) / at.args[0]
+    return -torch.sign(z) * torch.special.ndtri((-z.abs().clamp(max=700)).exp() / 2)
 
-    def _refused(self, y: np.ndarray) -> np.ndarray:
-        """Return which readings cannot come with this noise."""
-        return np.zeros(y.shape, dtype=bool)
 
-    def _checked(self, value: Any, name: str) -> Argument:
-        """Check one argument, and make it immutable."""
-        if isinstance(value, (list, tuple)) and any(map(is_open, value)):
-            return tuple(self._checked(v, name) for v in value)
-        what = f"The {name} of {self._name()} noise"
-        if value is None and name != "scale":
-            raise ValueError(
-                f"{what} must be given: a number, a param's name (then it is estimated) or "
-                "a function of the params. Got None."
-            )
-        if is_open(value):
-            return value
-        try:
-            numbers = np.asarray(value, dtype=float)
-        except (TypeError, ValueError):
-            numbers = np.zeros(0)
-        if numbers.size == 0 or numbers.ndim > 2 or isinstance(value, (bool, np.bool_)):
-            raise TypeError(
-                f"{what} must be a number, an array broadcastable to (n_times, "
-                "n_observables), a param's name, a function of the params, or a list with "
-                f"one of these per observable. Got {value!r}."
-            )
-        wrong = numbers[~(np.isfinite(numbers) & (numbers > 0))]
-        if wrong.size:
-            raise ValueError(f"{what} must be positive and finite. Got {wrong[0]}.")
-        if numbers.ndim:
-            return _as_tuple(numbers.tolist())
-        return value if type(value) in (int, float) else numbers.item()
+def _laplace_draw(mean: Tensor, args: Arguments, generator: Generator | None) -> Tensor:
+    options: dict[str, Any] = {"dtype": mean.dtype, "device": mean.device}
+    first, second = torch.rand((2, *mean.shape), generator=generator, **options)
+    return mean + args[0] * (torch.log1p(-first) - torch.log1p(-second))
+
+
+def _log_normal_density(y: Tensor, at: At) -> Tensor:
+    scale = (at.args[0].square() + _relative(at)).sqrt()
+    normal = distributions.Normal(at.mean.log(), scale, validate_args=False)
+    return normal.log_prob(y.log()) - y.log()
+
+
+def _log_normal_information(at: At) -> Tensor:
+    relative = _relative(at)
+    variance = at.args[0].square() + relative
+    # With an error, the scale of log y changes with the mean too.
+    return (1 / variance + 2 * (relative / variance).square()) / at.mean.square()
+
+
+def _log_normal_draw(
+    mean: Tensor, args: Arguments, generator: Generator | None
+) -> Tensor:
+    floor = ROUND_OFF * mean.amax(dim=1, keepdim=True)
+    level = torch.where(mean > 0, mean, floor)
+    return level * (args[0] * _randn(mean, generator)).exp()
+
+
+def _times_log(y: Tensor, x: Tensor) -> Tensor:
+    """Return y log x, which is 0 (and flat in x) where y is 0."""
+    return y * torch.where(y > 0, x, 1.0).log()
+
+
+def _log_rising(x: Tensor, n: Tensor) -> Tensor:
+    """Log Γ(x + n) - log Γ(x), by Stirling's series where the difference would cancel."""
+    large = x > 1e3
+    small_x, x = torch.where(large, 1.0, x), torch.where(large, x, 1e3)
+    exact = torch.lgamma(small_x + n) - torch.lgamma(small_x)
+    series = n * x.log() + (x + n - 0.5) * torch.log1p(n / x) - n
+    return torch.where(large, series + (1 / (x + n) - 1 / x) / 12, exact)
+
+
+def _poisson_density(y: Tensor, at: At) -> Tensor:
+    if at.error is not None:
+        return _negative_binomial_density(
+            y, at._replace(args=(at.mean.new_tensor(1e14),))
+        )
+    return _times_log(y, at.mean) - at.mean - torch.lgamma(y + 1)
+
+
+def _negative_binomial_density(y: Tensor, at: At) -> Tensor:
+    size = 1 / (1 / at.args[0] + _relative(at))
+    density = _log_rising(size, y) - torch.lgamma(y + 1)
+    density = density - size * torch.log1p(at.mean / size)
+    return density + _times_log(y, at.mean / (at.mean + size))
+
+
+def _negative_binomial_draw(
+    mean: Tensor, args: Arguments, generator: Generator | None
+) -> Tensor:
+    dispersion = args[0].expand_as(mean)
+    gamma = torch._standard_gamma(dispersion, generator=generator)
+    return torch.poisson(mean * gamma / dispersion, generator=generator)
+
+
+def _binomial_density(y: Tensor, at: At) -> Tensor:
+    (total,) = at.args
+    share, missed = at.mean / total, total - y
+    choose = torch.lgamma(total + 1) - torch.lgamma(y + 1) - torch.lgamma(missed + 1)
+    if at.error is None:
+        log_miss = torch.log1p(-torch.where(missed > 0, share, 0.0))
+        return choose + _times_log(y, share) + missed * log_miss
+    # Beta-binomial: the share itself has the variance (error / total)².
+    share = share.clamp(max=1 - 1e-12)
+    size = share * (1 - share) / (at.error / total).square().clamp(min=1e-30)
+    density = choose + _log_rising(share * size, y) - _log_rising(size, total)
+    return density + _log_rising((1 - share) * size, missed)
+
+
+def _binomial_draw(
+    mean: Tensor, args: Arguments, generator: Generator | None
+) -> Tensor:
+    total = args[0].expand_as(mean)
+    return torch.binomial(total, (mean / total).clamp(max=1), generator=generator)
+
+
+def _is_count(y: Tensor, at: At) -> Tensor:
+    return (y >= 0) & ((at.mean > 0) | (y == 0))
+
+
+def _is_share(y: Tensor, at: At) -> Tensor:
+    possible = _is_count(y, at) & (y <= at.args[0])
+    if at.error is None:
+        possible = possible & ((at.mean < at.args[0]) | (y == at.args[0]))
+    return possible
 
 
 @dataclass(frozen=True, repr=False)
 class NormalNoise(Noise):
     """Normal noise with standard deviation ``scale``; written ``Normal(scale)``."""
 
-    law = laws.NORMAL
+    _density = staticmethod(
+        lambda y, at: distributions.Normal(
+            at.mean, at.args[0], validate_args=False
+        ).log_prob(y)
+    )
+    _variance = staticmethod(lambda at: at.args[0].square())
+    _draw = staticmethod(
+        lambda mean, args, generator: mean + args[0] * _randn(mean, generator)
+    )
+    _located = staticmethod(lambda scale: 1.0)
     _label, _scale_label = "normal", "sd"
     scale: Argument = None
 
@@ -119,7 +189,21 @@ class LogNormalNoise(Noise):
     the model gives, which is thus the median of readings.
     """
 
-    law = laws.LOG_NORMAL
+    _density = staticmethod(_log_normal_density)
+    _variance = staticmethod(
+        lambda at: (
+            at.mean.square() * at.args[0].square().expm1() * at.args[0].square().exp()
+        )
+    )
+    _draw = staticmethod(_log_normal_draw)
+    _nonnegative = True
+    _possible = staticmethod(lambda y, at: (y > 0) & (at.mean > 0))
+    _score = staticmethod(
+        lambda y, at: (y / at.mean).log() / (at.args[0].square() + _relative(at)).sqrt()
+    )
+    _information = staticmethod(_log_normal_information)
+    _stabilize = staticmethod(lambda y: y.clamp(min=torch.finfo(y.dtype).tiny).log())
+    _restore = staticmethod(torch.exp)
     _label, _scale_label = "log-normal", "sd"
     _must = (
         "readings with log-normal noise must be positive. Leave out (NaN) what is below "
@@ -152,7 +236,15 @@ class StudentT(Noise):
     StudentT(4, 'sigma')
     """
 
-    law = laws.STUDENT_T
+    _density = staticmethod(
+        lambda y, at: distributions.StudentT(
+            at.args[0], at.mean, at.args[1], validate_args=False
+        ).log_prob(y)
+    )
+    _variance = staticmethod(_student_variance)
+    _draw = staticmethod(_student_draw)
+    _located = staticmethod(lambda df, scale: (df + 1) / (df + 3))
+    _score = staticmethod(_student_score)
     _label = "Student t"
     df: Argument
     scale: Argument = None
@@ -176,12 +268,25 @@ class Laplace(Noise):
     Laplace(0.1)
     """
 
-    law = laws.LAPLACE
+    _density = staticmethod(
+        lambda y, at: distributions.Laplace(
+            at.mean, at.args[0], validate_args=False
+        ).log_prob(y)
+    )
+    _variance = staticmethod(lambda at: 2 * at.args[0].square())
+    _draw = staticmethod(_laplace_draw)
+    _located = staticmethod(lambda scale: 1.0)
+    _score = staticmethod(_laplace_score)
     _label = "Laplace"
     scale: Argument = None
 
 
 class _Counts(Noise):
+    _must = "counts must be whole numbers >= 0"
+    _nonnegative = True
+    _stabilize = staticmethod(lambda y: 2 * y.clamp(min=0).sqrt())
+    _restore = staticmethod(lambda stable: (stable.clamp(min=0) / 2).square())
+
     def _refused(self, y: np.ndarray) -> np.ndarray:
         return ~np.isnan(y) & ((y < 0) | (y != np.floor(y)))
 
@@ -197,9 +302,13 @@ class Poisson(_Counts):
     Poisson()
     """
 
-    law = laws.POISSON
+    _density = staticmethod(_poisson_density)
+    _variance = staticmethod(lambda at: at.mean)
+    _draw = staticmethod(
+        lambda mean, args, generator: torch.poisson(mean, generator=generator)
+    )
+    _possible = staticmethod(_is_count)
     _label = "Poisson"
-    _must = "counts must be whole numbers >= 0"
 
 
 @dataclass(frozen=True, repr=False)
@@ -219,9 +328,11 @@ class NegativeBinomial(_Counts):
     NegativeBinomial('dispersion')
     """
 
-    law = laws.NEGATIVE_BINOMIAL
+    _density = staticmethod(_negative_binomial_density)
+    _variance = staticmethod(lambda at: at.mean + at.mean.square() / at.args[0])
+    _draw = staticmethod(_negative_binomial_draw)
+    _possible = staticmethod(_is_count)
     _label = "negative binomial"
-    _must = "counts must be whole numbers >= 0"
     dispersion: Argument
 
 
@@ -242,7 +353,13 @@ class Binomial(_Counts):
     Binomial(1000)
     """
 
-    law = laws.BINOMIAL
+    _density = staticmethod(_binomial_density)
+    _variance = staticmethod(
+        lambda at: at.mean * (1 - at.mean / at.args[0]).clamp(min=0)
+    )
+    _draw = staticmethod(_binomial_draw)
+    _capped = True
+    _possible = staticmethod(_is_share)
     _label = "binomial"
     _must = "counts must be whole numbers >= 0, at most the total of Binomial noise"
     total: Argument
@@ -259,48 +376,3 @@ class Binomial(_Counts):
     def _refused(self, y: np.ndarray) -> np.ndarray:
         known = not is_open(self.total)
         return super()._refused(y) | (y > np.asarray(self.total) if known else False)
-
-
-def is_open(value: Argument) -> bool:
-    """Whether an argument is no number yet."""
-    return value is None or isinstance(value, str) or callable(value)
-
-
-def _entry(value: Argument, name: str, channel: int, n_channels: int) -> Argument:
-    if not isinstance(value, tuple):
-        return value
-    if n_channels == 1 and not any(is_open(v) or isinstance(v, tuple) for v in value):
-        value = tuple((v,) for v in value)  # over the times
-    rows = value if isinstance(value[0], tuple) else (value,)
-    if len(rows[0]) not in (1, n_channels):
-        raise ValueError(
-            f"The {name} of noise must have one entry for each of {n_channels} "
-            f"observables. Got {len(rows[0])}."
-        )
-    column = tuple(row[channel % len(row)] for row in rows)
-    return column if len(column) > 1 else column[0]
-
-
-def _as_tuple(values: Any) -> Any:
-    return tuple(map(_as_tuple, values)) if isinstance(values, list) else values
-
-
-def _show(value: Argument) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_show, value))}]"
-    return getattr(value, "__qualname__", repr(value))
-
-
-def _tell(value: Argument) -> str:
-    """Say an argument in words."""
-    if value is None:
-        return "unknown (estimated)"
-    if isinstance(value, str):
-        return f"{value!r} (estimated)"
-    if callable(value):
-        return "a function of params"
-    if isinstance(value, tuple):
-        if any(map(is_open, value)):
-            return f"[{', '.join(map(_tell, value))}]"
-        return f"{np.min(value):g} to {np.max(value):g}"
-    return f"{value:g}"

@@ -16,19 +16,18 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Generator, Tensor
 
-from sklearn_inverse.probability._noise import (
+from sklearn_inverse.probability._noise import LogNormalNoise, NormalNoise
+from sklearn_inverse.probability._noise_base import (
     Argument,
-    LogNormalNoise,
+    Arguments,
     Noise,
-    NormalNoise,
     is_open,
 )
-from sklearn_inverse.probability._noise_laws import Arguments, Law
 from sklearn_inverse.probability._priors import Prior
 
 __all__ = ["NoiseModel", "as_noise"]
 
-ModelArguments: TypeAlias = tuple[Arguments, ...]  # one tuple per law
+ModelArguments: TypeAlias = tuple[Arguments, ...]  # one tuple per kind
 
 
 def as_noise(
@@ -263,36 +262,36 @@ class NoiseModel:
 
     def log_prob(self, y: Tensor, mean: Tensor, args: ModelArguments) -> Tensor:
         """Log density of each reading: 0 where unread, -inf where impossible, never NaN."""
-        return self._each(Law.log_prob, mean, args, self._errors(mean), y=y)
+        return self._each("_log_prob", mean, args, self._errors(mean), y=y)
 
     def weight(self, mean: Tensor, args: ModelArguments) -> Tensor:
         """Fisher information of each mean, read or not; 0 where it is clamped."""
-        return self._each(Law.weight, mean, args, self._errors(mean))
+        return self._each("_weight", mean, args, self._errors(mean))
 
     def residual(self, y: Tensor, mean: Tensor, args: ModelArguments) -> Tensor:
         """Return deviations that are about N(0, 1): 0 unread, inf where impossible.
 
         Pearson residuals for counts, normal scores for Student t (no gradient), Laplace.
         """
-        return self._each(Law.residual, mean, args, self._errors(mean), y=y)
+        return self._each("_residual", mean, args, self._errors(mean), y=y)
 
     def std(self, mean: Tensor, args: ModelArguments) -> Tensor:
         """Return the standard deviation of readings (Student t with df <= 2: its scale)."""
-        return self._each(Law.std, mean, args, self._errors(mean))
+        return self._each("_std", mean, args, self._errors(mean))
 
     def sample(
         self, mean: Tensor, args: ModelArguments, generator: Generator | None = None
     ) -> Tensor:
         """Draw readings on the device of mean and generator, without gradient."""
-        return self._each(Law.sample, mean, args, [generator] * len(args))
+        return self._each("_sample", mean, args, [generator] * len(args))
 
     def stabilize(self, y: Any) -> Any:
         """Map readings (…, n_channels) to where noise is about uniform, elementwise."""
-        return self._map("stabilize", y)
+        return self._map("_stabilize", y)
 
     def restore(self, stable: Any) -> Any:
         """Undo `stabilize`."""
-        return self._map("restore", stable)
+        return self._map("_restore", stable)
 
     def check_observations(self, y: ArrayLike) -> None:
         """Refuse readings (n_samples, n_times, n_channels) that the noise cannot give."""
@@ -318,18 +317,13 @@ class NoiseModel:
             return next(iter(texts))
         return "; ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(vars(self))
-        state.pop("_groups", None)  # laws hold functions that cannot be pickled
-        return state
-
     @cached_property
-    def _groups(self) -> list[tuple[Law, list[int]]]:
-        """Laws, each with the observables that follow it."""
+    def _groups(self) -> list[tuple[type[Noise], list[int]]]:
+        """Kinds, each with its observables."""
         groups: dict[type[Noise], list[int]] = {}
         for channel, kind in enumerate(self.kinds):
             groups.setdefault(type(kind), []).append(channel)
-        return [(kind.law, channels) for kind, channels in groups.items()]
+        return list(groups.items())
 
     def _live(self, *kinds: Noise) -> list[Argument]:
         """Return the arguments of kinds (or all) that `noise_std` does not replace."""
@@ -352,29 +346,31 @@ class NoiseModel:
         return tensor.expand(*tensor.shape[:-1], self.n_channels)
 
     def _errors(self, mean: Tensor) -> list[Tensor | None]:
-        """Return the model's error for each law."""
+        """Return the model's error for each kind."""
         if self.error is None:
             return [None] * len(self._groups)
         error = self.error.to(mean)
         return [_take(error, channels) for _, channels in self._groups]
 
-    def _each(
-        self, method: Callable[..., Tensor], mean: Tensor, *parts: Any, **values: Tensor
-    ) -> Tensor:
-        """Call a method of every law on its channels, and put the results together."""
+    def _each(self, method: str, mean: Tensor, *parts: Any, **values: Tensor) -> Tensor:
+        """Call a method of every kind on its channels, and put the results together."""
         if len(self._groups) == 1:
-            return method(self._groups[0][0], mean, *(p[0] for p in parts), **values)
+            return getattr(self._groups[0][0], method)(
+                mean, *(p[0] for p in parts), **values
+            )
         results, order = [], []
-        for (law, channels), *own in zip(self._groups, *parts):
+        for (kind, channels), *own in zip(self._groups, *parts):
             of_kind = {name: _take(value, channels) for name, value in values.items()}
-            results.append(method(law, _take(mean, channels), *own, **of_kind))
+            results.append(
+                getattr(kind, method)(_take(mean, channels), *own, **of_kind)
+            )
             order.extend(channels)
         return torch.cat(results, dim=-1)[..., np.argsort(order)]
 
     def _map(self, method: str, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return self._map(method, torch.as_tensor(np.asarray(value))).numpy()
-        return self._each(lambda law, y: getattr(law, method)(y), value)
+        return self._each(method, value)
 
 
 @dataclass(frozen=True)
