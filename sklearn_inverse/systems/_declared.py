@@ -1,6 +1,5 @@
 """What the words of a system stand for: initial values, observables, times and names."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_inverse.systems._functions import Names, OneSample
-from sklearn_inverse.systems._vocabulary import brief
+from sklearn_inverse.systems._vocabulary import brief, meant
 from sklearn_inverse.utils._validation import check_times as check_increasing
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "read_observe",
     "split_params",
 ]
-
 
 Source = float | int | OneSample  # a known number, a column, or a function
 
@@ -121,9 +119,10 @@ def find(name: str, known: Sequence[str], where: str) -> str:
     """Return the name if it is known; else say which may be meant."""
     if name in known:
         return name
-    close = difflib.get_close_matches(str(name), known, 1)
-    meant = f"Did you mean {close[0]!r}?" if close else f"Known are {brief(known)}."
-    raise ValueError(f"{where} {name!r}, which is not known here. {meant}")
+    ask = (
+        meant(str(name), known).replace("did", "Did", 1) or f"Known are {brief(known)}."
+    )
+    raise ValueError(f"{where} {name!r}, which is not known here. {ask}")
 
 
 def check_keys(what: str, given: Any) -> list[str]:

@@ -1,6 +1,5 @@
 """Functions written for one sample: run on batches of tensors, and checked once."""
 
-import difflib
 import inspect
 import itertools
 import linecache
@@ -15,7 +14,13 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.systems._values import Value, as_semantic
-from sklearn_inverse.systems._vocabulary import IN_PLACE, NUMBER, OneSampleError, brief
+from sklearn_inverse.systems._vocabulary import (
+    IN_PLACE,
+    NUMBER,
+    OneSampleError,
+    brief,
+    meant,
+)
 
 __all__ = ["Named", "Names", "OneSample"]
 
@@ -50,10 +55,8 @@ class Names:
         text = f"there is no {self.kind} {name!r}"
         if name in self.hints:
             return f"{text}: {self.hints[name]}"
-        close = difflib.get_close_matches(name, known, 1)
-        if close:
-            return f"{text}; did you mean {close[0]!r}?"
-        return f"{text} among {brief(known)}"
+        close = meant(name, known)
+        return f"{text}; {close}" if close else f"{text} among {brief(known)}"
 
 
 class Named(Value):

@@ -3,7 +3,6 @@
 import ast
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from sklearn_inverse.systems._stoichiometry import (
     to_row,
 )
 from sklearn_inverse.systems._system import ODESystem
+from sklearn_inverse.systems._vocabulary import brief, meant
 
 __all__ = ["ReactionSystem"]
 
@@ -219,11 +219,10 @@ class ReactionSystem(ODESystem):
         for reaction, rate in zip(self.reactions, self._laws):
             for name in names_in(rate):
                 if name not in known:
-                    close = get_close_matches(name, known, 1)
+                    ask = meant(name, known) or f"known are {brief(known)}."
                     raise ValueError(
                         f"The rate of {reaction!r} names {name!r}, which is neither a "
-                        "species nor a param"
-                        + (f"; did you mean {close[0]!r}?" if close else ".")
+                        f"species nor a param; {ask}"
                     )
         starts = self._initial_sources
         self._unknown = [i for i, x in enumerate(starts) if not isinstance(x, float)]

@@ -1,24 +1,8 @@
 """What is known of NumPy's and torch's functions, and what is said of the others."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
-
-__all__ = [
-    "CHOICE",
-    "CUT_OFF",
-    "ELEMENTWISE",
-    "FILLED",
-    "IN_PLACE",
-    "KEYWORDS",
-    "NUMBER",
-    "NUMPY",
-    "SAME_IN_BOTH",
-    "UFUNCS",
-    "UNKNOWN",
-    "OneSampleError",
-    "brief",
-    "spell",
-]
 
 
 class OneSampleError(TypeError):
@@ -31,6 +15,12 @@ def brief(names: Iterable[str]) -> str:
     if len(names) <= 12:
         return str(names)
     return f"[{', '.join(map(repr, names[:3]))}, … ({len(names)} in all)]"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Ask whether the closest of the known names is meant, if one is close."""
+    close = get_close_matches(name, list(known), 1)
+    return f"did you mean {close[0]!r}?" if close else ""
 
 
 def spell(key: Any) -> str:
