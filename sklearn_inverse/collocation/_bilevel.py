@@ -29,7 +29,7 @@ PARAM_BETAS = 0.9, 0.99
 MAX_MOVE = (
     0.01  # of the prior's range: params that outrun the network spoil it for good
 )
-MAX_MOVE_NOISE = 0.1  # of the logarithm of an unknown noise, which no network follows
+NOISE_SHARE, MAX_MOVE_NOISE = 0.5, 0.1  # for what only the noise uses: none follows
 FULL_SHARE = 0.2  # params that rest at smaller steps are at rest
 DAMPING = 1e-9  # of the Hessian's diagonal
 LR_PARAMS = {"gauss_newton": 0.1, "adam": 3e-3}
@@ -290,7 +290,8 @@ class _Search:
         self.result = FineTuned(start.clone(), loss.clone(), zeros, zeros.bool())
         kind, lr = descent.params_optimizer, descent.lr_params
         rule = _GaussNewton if kind == "gauss_newton" else _Adam
-        self.upper = rule(objective, start, LR_PARAMS[kind] if lr is None else lr)
+        lr = LR_PARAMS[kind] if lr is None else lr
+        self.upper = rule(objective, start, lr, operator.idle)
         kind, lr = descent.optimizer, descent.lr_net
         lr = LR_NET[kind] if lr is None else lr
         self.lower = StackedAdam(layers, lr, rotate=kind == "soap")
@@ -348,7 +349,7 @@ class _Search:
 class _Adam:
     """Steps of the params down the gradient of the upper loss, each of its own size."""
 
-    def __init__(self, objective, x, lr):
+    def __init__(self, objective, x, lr, idle):
         self.objective = objective
         self.rule = StackedAdam([x[..., None]], lr, rotate=False, betas=PARAM_BETAS)
 
@@ -368,21 +369,24 @@ class _GaussNewton:
     The Jacobian goes through the network's input θ, as Adam's gradient does.
     """
 
-    def __init__(self, objective, x, lr):
-        self.objective, self.lr = objective, lr
+    def __init__(self, objective, x, lr, idle):
+        n_scales = x.shape[1] - len(idle)
+        self.objective = objective
+        self.is_noise = torch.cat([idle, idle.new_ones(n_scales)])
+        self.share = torch.where(self.is_noise, max(lr, NOISE_SHARE), lr)
 
     def move(self, x, rows, share):
-        objective, p = self.objective, self.objective.n_params
+        objective = self.objective
         _, gradient, hessian = objective.linearize(x, rows)
         # Against a bound, the others go on as if there were no such param.
         held = (x <= objective.low) & (gradient > 0)
         held |= (x >= objective.high) & (gradient < 0)
         damping = torch.full_like(gradient[:, 0], DAMPING)
-        move = share * self.lr * damped_step(gradient, hessian, held, damping)
-        length = move[:, :p].abs().amax(dim=1, keepdim=True)
-        by_params = move[:, :p] * (MAX_MOVE / length.clamp(min=1e-300)).clamp(max=1)
-        by_noise = move[:, p:].clamp(-MAX_MOVE_NOISE, MAX_MOVE_NOISE)
-        return torch.cat([by_params, by_noise], dim=1)
+        move = share * self.share * damped_step(gradient, hessian, held, damping)
+        length = move.abs().masked_fill(self.is_noise, 0.0).amax(dim=1, keepdim=True)
+        slow = move * (MAX_MOVE / length.clamp(min=1e-300)).clamp(max=1)
+        fast = move.clamp(-MAX_MOVE_NOISE, MAX_MOVE_NOISE)
+        return torch.where(self.is_noise, fast, slow)
 
     def keep(self, rows):
         """Nothing is remembered."""

@@ -95,15 +95,6 @@ class LocalNetwork(BaseEstimator):
         self.onset = onset
         self.train_embedding = train_embedding
 
-    def make_time_scale(self, times) -> TimeScale:
-        """Return the time scale for given output times."""
-        return TimeScale(times, self.time_scale, self.onset)
-
-    def collocate(self, times) -> np.ndarray:
-        """Return the times at which the residual is to vanish."""
-        scale = self.make_time_scale(times)
-        return scale.to_time(np.linspace(0.0, 1.0, self.n_collocation))
-
 
 class Solution(NamedTuple):
     """States at some params, from which the operator takes its scales and its start.
@@ -171,6 +162,9 @@ class LocalOperator:
     ----------
     net : StackedMLP
         The networks.
+
+    idle : Tensor of bool of shape (n_params,)
+        Params that only the noise uses.
     """
 
     def __init__(
@@ -186,20 +180,21 @@ class LocalOperator:
     ):
         self.system, self.scaler = system, system.prior.scaler
         self.error_weight = error_weight
-        self.time_scale = network.make_time_scale(system.times)
+        self.time_scale = TimeScale(system.times, network.time_scale, network.onset)
         self._options = {"dtype": dtype, "device": device}
+        self.idle = noise_only(system, solution).to(device)
         self.net = StackedMLP(
             system.n_params,
             system.n_states,
             width=network.width,
             n_layers=network.n_layers,
             train_embedding=network.train_embedding,
-            idle=noise_only(system, solution),
+            idle=self.idle,
             seed=seed,
             **self._options,
         )
         scale = state_scale(solution.states)
-        t = network.collocate(system.times)
+        t = self.time_scale.spread(network.n_collocation)
         rate = self.time_scale.rate(t)
         diagonal = diagonal_jacobian(system, solution, t)
         stiffness = rate[:, None] + np.abs(diagonal)

@@ -40,6 +40,10 @@ class TimeScale:
             return self.start + self.duration * tau
         return self.start + self.onset * np.expm1(tau * self._log_ratio())
 
+    def spread(self, n_points):
+        """Return times that are even on τ."""
+        return self.to_time(np.linspace(0.0, 1.0, n_points))
+
     def rate(self, t):
         """Return dτ/dt at times t."""
         if self.kind == "linear":

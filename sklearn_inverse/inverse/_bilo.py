@@ -19,6 +19,7 @@ from sklearn_inverse.collocation._local_operator import (
     LocalOperator,
     Solution,
 )
+from sklearn_inverse.collocation._time_scale import TimeScale
 from sklearn_inverse.forward import ODESimulator
 from sklearn_inverse.forward._base import ForwardModel
 from sklearn_inverse.inverse._objective import ROWS, Objective
@@ -233,7 +234,8 @@ class BiLOInverter(NestedOptions, SearchInverter):
         )
         (self._start_seed,) = spawn_seeds(self.random_state, 1)
         start = self._starts(1, "center" if self.start is None else self.start)
-        solution = self._solve(start, network.collocate(self.model_.times_))
+        scale = TimeScale(self.model_.times_, network.time_scale, network.onset)
+        solution = self._solve(start, scale.spread(network.n_collocation))
         make_operator = partial(
             LocalOperator,
             self.model_.system,
@@ -350,7 +352,8 @@ class BiLOInverter(NestedOptions, SearchInverter):
         )
         status = torch.full_like(found.n_iter, int(InversionStatus.MAX_ITER))
         status[found.n_iter < descent.max_iter] = int(InversionStatus.INTERRUPTED)
-        status[found.loss.isinf() | found.loss.isnan()] = int(InversionStatus.STALLED)
+        diverged = ~found.loss.isfinite() & (found.n_iter > 0)
+        status[diverged] = int(InversionStatus.STALLED)
         status[found.settled] = int(InversionStatus.CONVERGED)
         x, start = (objective.with_scales(s, rows) for s in (found.x[:, :p], start))
         no_failures = torch.zeros_like(status)

@@ -7,6 +7,7 @@ import torch
 from sklearn_inverse import ODESystem
 from sklearn_inverse.collocation import LocalNetwork
 from sklearn_inverse.collocation._local_operator import LocalOperator, Solution
+from sklearn_inverse.collocation._time_scale import TimeScale
 from sklearn_inverse.ode import solve_ivp
 from sklearn_inverse.probability import LogUniform
 
@@ -53,13 +54,14 @@ def solve(system, params, times=None):
     times = system.times if times is None else times
     params = torch.as_tensor(np.atleast_2d(params))
     start = system.initial_state
-    return solve_ivp(system.rhs, times, start, params, rtol=1e-9, atol=1e-20).y.numpy()
+    return solve_ivp(system.rhs, times, start, params, rtol=1e-8, atol=1e-20).y.numpy()
 
 
 def operate(system, params, *, error_weight=1.0, dtype=torch.float64, **network):
     """Return an operator, the solution at params, and params in scaled units."""
     network = LocalNetwork(**network)
-    times = np.union1d(system.times, network.collocate(system.times)[1:-1])
+    scale = TimeScale(system.times, network.time_scale, network.onset)
+    times = np.union1d(system.times, scale.spread(network.n_collocation)[1:-1])
     solution = Solution(np.asarray(params), times, solve(system, params, times)[0])
     operator = LocalOperator(
         system, solution, network, error_weight=error_weight, dtype=dtype

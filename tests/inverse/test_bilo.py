@@ -83,17 +83,22 @@ def test_prior_and_readings_weigh_as_with_other_inverters(fitted):
     np.testing.assert_allclose(found, expected, rtol=5e-3)
 
 
-@pytest.mark.parametrize("is_param", [True, False])
-def test_noise_is_estimated(is_param):
+def test_noise_is_estimated():
+    # Of one observable it is a param, of the other it is not known at all.
     rng = np.random.default_rng(0)
-    readings = READINGS[:1] + 0.1 * rng.standard_normal((1, 21))
-    given = {"params": {"sigma": LogUniform(0.01, 1)}, "noise": "sigma"}
-    system = make_system(**(given if is_param else {"noise": None}))
-    estimate = make_inverter(system, max_iter=200).fit(readings).invert(readings)
-    sigma = estimate.params[0, 1] if is_param else estimate.noise_scale[0, 0]
-    residual = np.exp(estimate.params[0, 0] * TIMES) - readings[0]
-    assert sigma == pytest.approx(residual.std(), rel=0.1)
-    assert estimate.params[0, 0] == pytest.approx(1.5, rel=0.05)
+    clean = np.stack([READINGS[:1], 2 * READINGS[:1]], axis=2)
+    readings = clean + [0.1, 0.4] * rng.standard_normal(clean.shape)
+    system = make_system(
+        params={"sigma": LogUniform(0.01, 1)},
+        observe={"size": "size", "double": lambda t, y, p: 2 * y.size},
+        noise={"size": "sigma", "double": None},
+    )
+    estimate = make_inverter(system, tol=0.01).fit(readings).invert(readings)
+    rate, sigma = estimate.params[0]
+    off = readings[0] - np.exp(rate * TIMES)[:, None] * [1, 2]
+    assert rate == pytest.approx(1.5, rel=0.05)
+    assert sigma == pytest.approx(off[:, 0].std(), rel=0.1)
+    assert estimate.noise_scale[0, 1] == pytest.approx(off[:, 1].std(), rel=0.1)
 
 
 def test_start_is_in_units_of_the_params():
@@ -175,13 +180,14 @@ def test_survives_dump_and_load(brief, tmp_path):
     np.testing.assert_array_equal(loaded.predict(READINGS), brief.predict(READINGS))
 
 
-def test_ctrl_c_in_the_middle_of_a_step(fitted, monkeypatch):
+@pytest.mark.parametrize("last", [1, 5])
+def test_ctrl_c_in_the_middle_of_a_step(fitted, monkeypatch, last):
     calls, inner = 0, LocalOperator.operator_loss
 
     def press(*args):
         nonlocal calls
         calls += 1
-        if calls == 5:
+        if calls == last:
             raise KeyboardInterrupt
         return inner(*args)
 
@@ -191,9 +197,9 @@ def test_ctrl_c_in_the_middle_of_a_step(fitted, monkeypatch):
         with pytest.warns(ConvergenceWarning, match="Interrupted"):
             estimate = fitted.invert(READINGS)
     assert (estimate.status == InversionStatus.INTERRUPTED).all()
-    assert (estimate.n_iter == 4).all()
+    assert (estimate.n_iter == last - 1).all()
     assert np.isfinite(estimate.params).all()
-    assert (estimate.params != 2.25).all()
+    assert (np.abs(estimate.params - 2.25) > 1e-6).all() == (last > 1)
 
 
 def recover(system, start, truth, **options):
@@ -247,5 +253,5 @@ def test_without_the_residual_gradient_params_go_astray():
     good, _ = recover(system, [1.0, 1.0], [1.6, 0.3], **options)
     options |= {"residual_gradient_weight": 0.0}
     bad, _ = recover(system, [1.0, 1.0], [1.6, 0.3], **options)
-    assert good < 5e-3
-    assert bad > 0.1
+    assert good < 0.02
+    assert bad > 5 * good
