@@ -127,6 +127,19 @@ def time_grid(n_panels):
     return {"n_columns": n_columns, "panel_size": size, "sharex": True}
 
 
+def set_log(ax, n_decades):
+    """Give an axes logarithmic scales, with labels between the decades if there are few."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    ax.set(xscale="log", yscale="log")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_formatter(NullFormatter())
+        if n_decades < 1.9:
+            subs = (1, 2, 5) if n_decades < 1 else (1, 3)
+            axis.set_major_locator(LogLocator(subs=subs))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
 def choose(chosen, names, *, name, max_panels):
     """Return the indices of the chosen names (or indices), at most ``max_panels``."""
     if chosen is None:

@@ -13,6 +13,7 @@ from sklearn_inverse.inspection._panels import (
     import_pyplot,
     make_panels,
     percent,
+    set_log,
 )
 from sklearn_inverse.inspection._sample import split_pipeline, units_of
 from sklearn_inverse.metrics import interval_coverage, normal_interval
@@ -22,6 +23,7 @@ from sklearn_inverse.utils._scaling import ParamScaler
 from sklearn_inverse.utils._validation import check_bounds
 
 MARGIN = 0.05  # of the range, around it
+LONG = 22  # letters that fit over a panel
 COLORS = {"inside": BLUE, "outside": VERMILLION}
 
 
@@ -330,8 +332,10 @@ class RecoveryDisplay:
         self.inside_, self.outside_, self.identity_, self.text_ = [], [], [], []
         for panel, j in zip(panels.axes, indices):
             self._draw_param(panel, j, scaler)
-            unit = f" ({units[j]})" if units[j] else ""
-            panel.set_title(f"{names[j]}{unit}", loc="left", fontsize="medium")
+            unit = f"({units[j]})" if units[j] else ""
+            gap = "\n" if len(names[j] + unit) > LONG else " "
+            title = f"{names[j]}{gap}{unit}".strip()
+            panel.set_title(title, loc="left", fontsize="medium")
         for panel in panels.axes[panels.is_bottom]:
             panel.set_xlabel("true")
         for panel in panels.axes[panels.is_left]:
@@ -361,7 +365,7 @@ class RecoveryDisplay:
             np.array([[-MARGIN], [1 + MARGIN]]) + np.zeros(len(scaler.bounds))
         )[:, j]
         if scaler.is_log[j]:
-            ax.set(xscale="log", yscale="log")
+            set_log(ax, n_decades=scaler.width[j])
         ax.set(xlim=(low, high), ylim=(low, high), box_aspect=1)
         ax.spines[["top", "right"]].set_visible(False)
         self.identity_ += ax.plot([low, high], [low, high], color=GREY, lw=1, zorder=1)

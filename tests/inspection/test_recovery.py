@@ -168,3 +168,18 @@ def test_wrong_input_is_refused(recovered, change, message):
     arguments = {"true": true, "predicted": predicted, "std": std, **BOX, **change}
     with pytest.raises(ValueError, match=message):
         RecoveryDisplay.from_predictions(**arguments)
+
+
+def test_few_decades_have_labels_between_them_and_long_titles_two_lines():
+    true = np.array([[0.3, 1e-5], [1.4, 1e3]])
+    display = RecoveryDisplay.from_predictions(
+        true, true, scale="log10", units=["thousand pelts a year", "1/h"]
+    )
+    labels = [
+        [text.get_text() for text in ax.get_xticklabels() if text.get_text()]
+        for ax in display.axes_
+    ]
+    assert {"0.5", "1"} <= set(labels[0])
+    assert any("10^{0}" in label for label in labels[1])
+    titles = [ax.get_title(loc="left") for ax in display.axes_]
+    assert titles == ["k1\n(thousand pelts a year)", "k2 (1/h)"]
