@@ -327,11 +327,9 @@ class _Search:
         if not moving.all():
             # A network that has diverged leaves its params where they are.
             self.record(~moving & now.loss.isfinite())
-            self.now = _UnderWay(
-                *(part[moving] for part in now[:3]),
-                layers=[layer[moving] for layer in now.layers],
-                n_done=now.n_done,
-            )
+            rows, x, loss = (part[moving] for part in now[:3])
+            layers = [layer[moving] for layer in now.layers]
+            self.now = _UnderWay(rows, x, loss, layers, now.n_done)
             self.upper.keep(moving)
             self.lower.keep(moving)
         self.last_x = self.now.x

@@ -314,7 +314,7 @@ def _push(function, *inputs):
     with one_at_a_time, forward_ad.dual_level() as level:
         # Not forward_ad.make_dual, which first compiles rules that are not needed here,
         # and warns of its own deprecations meanwhile (torch 2.13: jit.script).
-        duals = (torch._make_dual(*pair, level=level) for pair in inputs)
+        duals = (torch._make_dual(x, along, level) for x, along in inputs)
         value, pushed = forward_ad.unpack_dual(function(*duals))
     return value, torch.zeros_like(value) if pushed is None else pushed
 

@@ -9,6 +9,7 @@ times lower than Adam does in as many steps, at a few per cent more per step.
 Every matrix of a stack has moments and bases of its own: the samples stay independent.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,12 +42,19 @@ class StackedAdam:
         Memory of the mean gradient and of its mean square.
     """
 
-    def __init__(self, stacks, lr, *, rotate=True, betas=BETAS):
+    def __init__(
+        self,
+        stacks: list[Tensor],
+        lr: float,
+        *,
+        rotate: bool = True,
+        betas: tuple[float, float] = BETAS,
+    ):
         self.lr, self.n_steps = lr, 0
         self.rotate, self.betas = rotate, betas
         self._states = [_State.zeros(x, rotate) for x in stacks]
 
-    def moves(self, gradients, share=1.0):
+    def moves(self, gradients: Sequence[Tensor], share: float = 1.0) -> list[Tensor]:
         """Return what ``share`` of the step size adds to each stack."""
         self.n_steps += 1
         debias_1, debias_2 = (1 - beta**self.n_steps for beta in self.betas)
@@ -67,7 +75,7 @@ class StackedAdam:
             moves.append(direction.mul_(-share * self.lr))
         return moves
 
-    def keep(self, rows):
+    def keep(self, rows: Tensor) -> None:
         """Go on with some of the samples."""
         for state in self._states:
             state.keep(rows)
@@ -84,16 +92,16 @@ class _State:
     squares: dict[int, Tensor]
 
     @classmethod
-    def zeros(cls, x, rotate):
+    def zeros(cls, x: Tensor, rotate: bool) -> "_State":
         # A single row, such as a bias, is left as it is: bases for it gain nothing.
         rotate = rotate and x.shape[1] > 1
         sides = [side for side in (1, 2) if rotate and x.shape[side] > 1]
         squares = {i: x.new_zeros(len(x), x.shape[i], x.shape[i]) for i in sides}
-        moments = (torch.zeros_like(x) for _ in range(3))
         bases = {i: torch.eye(x.shape[i]).to(x).expand_as(squares[i]) for i in sides}
-        return cls(*moments, bases, squares)
+        zero = torch.zeros_like(x)
+        return cls(zero, zero.clone(), zero.clone(), bases, squares)
 
-    def rotate(self, matrix, back=False):
+    def rotate(self, matrix: Tensor, back: bool = False) -> Tensor:
         """Return Qᵀ G R, or Q G Rᵀ on the way back; a side without basis is left."""
         if 1 in self.bases:
             q = self.bases[1]
@@ -103,7 +111,7 @@ class _State:
             matrix = matrix @ (r.mT if back else r)
         return matrix
 
-    def turn(self, gradient, n_steps):
+    def turn(self, gradient: Tensor, n_steps: int) -> None:
         """Follow the mean squares of the gradients with the bases."""
         squares = {1: lambda: gradient @ gradient.mT, 2: lambda: gradient.mT @ gradient}
         for side, mean in self.squares.items():
@@ -114,7 +122,7 @@ class _State:
                 self.bases[side] = _iterate(mean, self.bases[side])
             self.first = self.rotate(first)
 
-    def keep(self, rows):
+    def keep(self, rows: Tensor) -> None:
         self.first, self.second, self.largest = (
             moment[rows] for moment in (self.first, self.second, self.largest)
         )
@@ -122,7 +130,7 @@ class _State:
         self.squares = {side: mean[rows] for side, mean in self.squares.items()}
 
 
-def _iterate(mean, basis):
+def _iterate(mean: Tensor, basis: Tensor) -> Tensor:
     """Return the basis after one step of orthogonal iteration.
 
     The shift holds directions still in which there has been no gradient to speak of:
