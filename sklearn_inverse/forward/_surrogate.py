@@ -18,13 +18,9 @@ from sklearn_inverse.forward._stated import (
     stated_prior,
     stated_times,
 )
-from sklearn_inverse.networks._batches import (
-    in_chunks,
-    split_held_out,
-    tensor_dataset,
-)
+from sklearn_inverse.networks._batches import in_chunks, split_pairs
 from sklearn_inverse.networks._cfno import plain_attention
-from sklearn_inverse.networks._operator import Operator, fit_operator, fit_pod
+from sklearn_inverse.networks._operator import Operator, fit_operator
 from sklearn_inverse.networks._options import Design, Training
 from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
 from sklearn_inverse.systems import ODESystem
@@ -43,7 +39,6 @@ from sklearn_inverse.utils._warnings import warn_user
 __all__ = ["ODESurrogate"]
 
 LINEARIZED = 32  # samples at a time: tangents are n_params times as large
-MEASURED = 1000  # trajectories by which the size of noise is measured
 
 
 @shared_docs
@@ -111,11 +106,9 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
     prior_, noise_, observable_names_, times_ : object
         What is believed of the params, how readings scatter, of what, and when.
 
-    reading_scaler_ : ReadingScaler
-        Standardization of the observables.
-
-    net_ : skorch net
-        The trained net; ``net_.history`` holds the losses per epoch.
+    net_, reading_scaler_ : object
+        The trained skorch net, whose ``history`` holds the losses per epoch, and the
+        standardization of the observables.
 
     n_iter_ : int
         Epochs trained.
@@ -222,28 +215,18 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
     def fit(self, observations, params):
         """Train on simulated pairs.
 
-        Standardize the observables and scale the params, hold some pairs out, train the
-        operator, and measure its error on the pairs held out. A KeyboardInterrupt ends
-        the training early and keeps what was learned, with a ConvergenceWarning.
+        Hold some pairs out, train the operator, and measure its error on those. A
+        KeyboardInterrupt ends the training early and keeps what was learned, with a
+        ConvergenceWarning; training that diverges is a ValueError.
 
         Parameters
         ----------
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            Simulated trajectories, free of noise; NaN where one is unknown.
-
-        params : array-like of shape (n_samples, n_params) or (n_samples,)
-            Params that produced them, in their own units.
+        %(pairs)s
 
         Returns
         -------
         self : ODESurrogate
             The trained surrogate.
-
-        Raises
-        ------
-        ValueError
-            If pairs and parameters do not fit each other, or training diverges.
 
         Warns
         -----
@@ -251,75 +234,38 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
             If its error exceeds the stated noise of some observable.
         """
         device = resolve_device(self.device)
-        going_on = self.warm_start and self.is_ready
-        start = self.net_.module_ if going_on else None
-        if not going_on:
-            vars(self).pop("net_", None)  # what is asked below is what was stated
-        trajectories = check_observations(
-            self,
-            observations,
-            n_channels=self.known_n_channels,
-            reset=not going_on,
-            ensure_min_samples=2,
-        )
-        columns = [c for c in getattr(params, "columns", ()) if isinstance(c, str)]
-        prior = self.prior_ if going_on else stated_prior(self)
-        params = check_params(
-            params,
-            n_samples=len(trajectories),
-            n_params=None if prior is None else prior.n_params,
-            names=None if prior is None else prior.names,
-        )
-        if not going_on:
-            self.prior_ = prior or prior_of_pairs(params, columns)
-            shape = trajectories.shape[1:]
-            self.times_, self.observable_names_ = stated_times(self, *shape)
-            self.noise_ = stated_noise(self)
-            self.reading_scaler_ = ReadingScaler(self.noise_, trajectories)
-        self.prior_.check_inside(params)
-
-        options = self._options("network")
+        start = self.net_.module_ if self.warm_start and self.is_ready else None
+        trajectories, params = self._take_in(observations, params, start is not None)
         training = (self.training or Training())._filled(
             lr=2e-3, max_epochs=50, batch_size=64, validation_fraction=0.1
         )
         design = (self.design or Design())._settle(
             self.n_times_, self.observable_names_
         )
+        split_seed, noise_seed, *fit_seeds = spawn_seeds(self.random_state, 5)
+        scaled = self.param_scaler_.to_scaled(params)
+        train, valid = split_pairs(
+            scaled,
+            self.reading_scaler_.standardize(trajectories),
+            fraction=training.validation_fraction,
+            seed=split_seed,
+            device=device,
+        )
         to_params = self.param_scaler_.from_scaled_tensor
         read = ReadingSimulator(self, self.reading_scaler_, to_params, *design)
-        split_seed, pod_seed, *fit_seeds, noise_seed = spawn_seeds(self.random_state, 5)
-        scaled = self.param_scaler_.to_scaled(params)
-        standardized = self.reading_scaler_.standardize(trajectories)
-        train, valid = (
-            tensor_dataset(scaled[part], standardized[part], device=device)
-            for part in split_held_out(
-                len(params), training.validation_fraction, split_seed
-            )
-        )
-        read.settle(
-            *(a[:MEASURED] for a in train.tensors), generator(noise_seed, device)
-        )
-        shown = {"verbose": self.verbose, "device": device}
-        was_interrupted = False
-        if start is None:
-            pod = fit_pod(
-                train, self.n_basis, self.basis_epochs, seed=pod_seed, **shown
-            )
-            start = self.times_, None if pod is None else pod.module_
-            was_interrupted = pod is not None and pod.interrupted_
-            if was_interrupted:
-                training.max_epochs = 0  # who stopped the one does not want the other
+        read.settle(*train.tensors, generator(noise_seed, device))
         self.net_ = fit_operator(
             train,
             valid,
             read,
-            start=start,
-            options=options,
+            start=self.times_ if start is None else start,
+            options=self._options("network"),
+            pod=(self.n_basis, self.basis_epochs),
             training=training,
             seeds=fit_seeds,
-            **shown,
+            verbose=self.verbose,
+            device=device,
         )
-        self.net_.interrupted_ |= was_interrupted
         self.n_iter_ = len(self.net_.history)
         self._seen = np.stack([scaled.min(axis=0), scaled.max(axis=0)])
         self._judge(valid, design[1])
@@ -411,13 +357,41 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
             As those of :meth:`forward`.
 
         jacobian : Tensor of shape (n_samples, n_times, n_channels, n_params)
-            Derivative of each reading by each scaled param.
+            Their derivatives by the scaled params.
         """
         with plain_attention():
             some = scaled_params.detach().float().split(LINEARIZED)
             parts = zip(*(differentiate(self.forward, scaled) for scaled in some))
             trajectories, jacobian = map(torch.cat, parts)
         return trajectories, jacobian
+
+    def _take_in(self, observations, params, is_going_on):
+        """Check pairs; settle what they are of, unless that is known already."""
+        if not is_going_on:
+            vars(self).pop("net_", None)  # what is asked below is what was stated
+        trajectories = check_observations(
+            self,
+            observations,
+            n_channels=self.known_n_channels,
+            reset=not is_going_on,
+            ensure_min_samples=2,
+        )
+        columns = [c for c in getattr(params, "columns", ()) if isinstance(c, str)]
+        prior = self.prior_ if is_going_on else stated_prior(self)
+        params = check_params(
+            params,
+            n_samples=len(trajectories),
+            n_params=None if prior is None else prior.n_params,
+            names=None if prior is None else prior.names,
+        )
+        if not is_going_on:
+            self.prior_ = prior or prior_of_pairs(params, columns)
+            shape = trajectories.shape[1:]
+            self.times_, self.observable_names_ = stated_times(self, *shape)
+            self.noise_ = stated_noise(self)
+            self.reading_scaler_ = ReadingScaler(self.noise_, trajectories)
+        self.prior_.check_inside(params)
+        return trajectories, params
 
     def _check_readings(self, observations):
         readings = check_observations(self, observations, n_channels=self.n_channels_)

@@ -15,7 +15,7 @@ from sklearn.frozen import FrozenEstimator
 
 from sklearn_inverse.exceptions import ExtrapolationWarning
 from sklearn_inverse.inverse._amortized import AmortizedInverter
-from sklearn_inverse.networks._batches import split_held_out, tensor_dataset
+from sklearn_inverse.networks._batches import split_pairs
 from sklearn_inverse.networks._drift import Drift, step_fraction
 from sklearn_inverse.networks._drift_batches import DriftBatches, MoveParticles
 from sklearn_inverse.networks._drift_net import DriftLoss, DriftNet
@@ -32,7 +32,6 @@ from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["ADMInverter"]
 
-MEASURED = 1000  # trajectories by which the size of noise is measured
 MIN_CALIBRATION = 20  # held-out pairs below which the spread is left as learned
 
 
@@ -207,12 +206,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
 
         Parameters
         ----------
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            Simulated trajectories, free of noise; NaN where one is unknown.
-
-        params : array-like of shape (n_samples, n_params) or (n_samples,)
-            Params that produced them, in their own units.
+        %(pairs)s
 
         Returns
         -------
@@ -246,19 +240,18 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         )
 
         self.reading_scaler_ = ReadingScaler(self.model_.noise_, trajectories)
-        standardized = self.reading_scaler_.standardize(trajectories)
-        quantiles = prior.to_quantile(params)
-        train, valid = (
-            tensor_dataset(quantiles[part], standardized[part], device=device)
-            for part in split_held_out(
-                len(params), training.validation_fraction, split_seed
-            )
+        train, valid = split_pairs(
+            prior.to_quantile(params),
+            self.reading_scaler_.standardize(trajectories),
+            fraction=training.validation_fraction,
+            seed=split_seed,
+            device=device,
         )
         read = ReadingSimulator(
             self.model_, self.reading_scaler_, self._to_params, *design
         )
         rng = generator(held_out_seed, device)
-        read.settle(*(part[:MEASURED] for part in train.tensors), rng)
+        read.settle(*train.tensors, rng)
         self.net_ = self._fit_velocity(
             train, valid, read, training, (weight_seed, pool_seed), device
         )
@@ -278,7 +271,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         n_slots = read.n_observed[1]
         batch_size = min(training.batch_size, len(train))
         n_batches = math.ceil(len(train) / batch_size)
-        some = read.scaler.restore(train.tensors[1][:MEASURED]).cpu().numpy()
+        some = read.scaler.restore(train.tensors[1][:1000]).cpu().numpy()
         error = read.scaler.size_of(self.model_.error_, some)
         # What a residual is at the truth: noise, and the forward model's error.
         off = np.hypot(read.scaler.noise_size, error)

@@ -14,6 +14,7 @@ __all__ = [
     "ShuffledBatches",
     "in_chunks",
     "split_held_out",
+    "split_pairs",
     "tensor_dataset",
 ]
 
@@ -130,6 +131,12 @@ def split_held_out(n_samples, fraction, seed):
     order = np.random.default_rng(seed).permutation(n_samples)
     n_held_out = min(max(round(fraction * n_samples), 1), n_samples - 1)
     return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+
+def split_pairs(*arrays, fraction, seed, device):
+    """Return arrays as two float32 datasets on the device: to train on, and held out."""
+    parts = split_held_out(len(arrays[0]), fraction, seed)
+    return [tensor_dataset(*(a[part] for a in arrays), device=device) for part in parts]
 
 
 def in_chunks(function, *tensors, chunk_size=128, verbose=0, desc=""):

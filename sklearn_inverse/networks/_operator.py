@@ -102,7 +102,7 @@ class Operator(BaseEstimator):
 
 
 def fit_operator(
-    train, valid, read, *, start, options, training, seeds, verbose, device
+    train, valid, read, *, start, options, pod, training, seeds, verbose, device
 ):
     """Train an operator on params, trajectories and readings.
 
@@ -114,17 +114,20 @@ def fit_operator(
     read : ReadingSimulator
         Draws readings.
 
-    start : CFNO or tuple of (ndarray of shape (n_times,), PODNet or None)
-        An operator to go on from; or the times, and the trained direct part if any.
+    start : CFNO or ndarray of shape (n_times,)
+        An operator to go on from, or the times of a new one.
 
     options : Operator
         Sizes and switches.
 
+    pod : (int, int)
+        Components of the direct part of a new one, and epochs of its training.
+
     training : Training
         How to train.
 
-    seeds : (int, int)
-        Of the weights and of the batches.
+    seeds : (int, int, int)
+        Of the direct part, of the weights and of the batches.
 
     verbose, device
         As the estimators' parameters of these names.
@@ -134,38 +137,43 @@ def fit_operator(
     net : EstimatorNet
         Trained.
     """
-    weight_seed, batch_seed = seeds
-    switches = options.get_params()
+    pod_seed, weight_seed, batch_seed = seeds
+    shown = {"verbose": verbose, "device": device}
+    switches, loop = options.get_params(), training._loop()
     dropout = {n: switches.pop(n) for n in ("observation_dropout", "params_dropout")}
+    was_interrupted = False
     if isinstance(start, CFNO):
         make_module = partial(copy.deepcopy, start)
     else:
-        times, pod = start
-        span = times[-1] - times[0]
-        grid = torch.as_tensor((times - times[0]) / (span or 1.0)).float()
-        n_params, n_channels = train.tensors[0].shape[1], train.tensors[1].shape[2]
-        switches |= {"pod": pod, "spread": read.scaler.spread}
-        make_module = partial(CFNO, grid, n_channels, n_params, **switches)
-    make_batches = partial(
-        ReadingBatches,
-        batch_size=training.batch_size,
-        read=read,
-        seed=batch_seed,
-        **dropout,
-    )
-    return fit_net(
+        direct = fit_pod(train, *pod, seed=pod_seed, **shown)
+        switches["pod"] = None if direct is None else direct.module_
+        was_interrupted = direct is not None and direct.interrupted_
+        if was_interrupted:
+            loop["max_epochs"] = 0  # who stopped the one does not want the other
+        span = start[-1] - start[0]
+        grid = torch.as_tensor((start - start[0]) / (span or 1.0)).float()
+        sizes = train.tensors[1].shape[2], train.tensors[0].shape[1]
+        make_module = partial(CFNO, grid, *sizes, spread=read.scaler.spread, **switches)
+    net = fit_net(
         make_module,
         AbsoluteError,
-        make_batches,
+        partial(
+            ReadingBatches,
+            batch_size=training.batch_size,
+            read=read,
+            seed=batch_seed,
+            **dropout,
+        ),
         train,
         valid,
         n_batches=math.ceil(len(train) / training.batch_size),
-        verbose=verbose,
         desc="Training operator",
         seed=weight_seed,
-        device=device,
-        **training._loop(),
+        **shown,
+        **loop,
     )
+    net.interrupted_ |= was_interrupted
+    return net
 
 
 def fit_pod(train, n_basis, n_epochs, *, seed, verbose, device):

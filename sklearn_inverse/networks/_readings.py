@@ -12,6 +12,7 @@ __all__ = ["ReadingScaler", "ReadingSimulator", "draw_times"]
 
 FLOOR = 1e-9  # of an observable's largest value: less is zero where it must be positive
 BEYOND = 30.0  # spreads, or noises, beyond training trajectories that readings may be
+MEASURED = 1000  # trajectories by which the size of noise is measured
 FARTHEST = 1e6  # spreads
 UNKNOWN = 1e-3, 0.3  # of an observable's spread, where its noise is not stated
 
@@ -161,6 +162,7 @@ class ReadingSimulator:
 
     def settle(self, coordinates, trajectories, rng):
         """Measure how large noise (n_channels,) on standardized readings is."""
+        coordinates, trajectories = coordinates[:MEASURED], trajectories[:MEASURED]
         off = (self._noisy(coordinates, trajectories, rng) - trajectories).abs()
         off = torch.where(off > 0, off, torch.nan).flatten(0, 1)
         off = off[:: 1 + len(off) // 10_000]  # as much as torch sorts, and enough

@@ -56,6 +56,13 @@ verbose : int, default=0
 observations : array-like of shape (n_samples, n_times * n_channels) or \
 (n_samples, n_times, n_channels)
     Readings, NaN where nothing was measured.""",
+    "pairs": """\
+observations : array-like of shape (n_samples, n_times * n_channels) or \
+(n_samples, n_times, n_channels)
+    Simulated trajectories, free of noise; NaN where one is unknown.
+
+params : array-like of shape (n_samples, n_params) or (n_samples,)
+    Params that produced them, in their own units.""",
     "model_": """\
 model_ : ForwardModel
     The fitted forward model.""",
