@@ -70,7 +70,7 @@ class AnyBiLO(BiLOInverter):
     """Take a system of the pairs' sizes: the checks have data of many widths."""
 
     def _start_fit(self, observations, params):
-        self._sizes = (np.shape(params) + (1,))[1], (np.shape(observations) + (2,))[1]
+        self._sizes = (*np.shape(params), 1)[1], (*np.shape(observations), 2)[1]
         return super()._start_fit(observations, params)
 
     def _given_model(self):
@@ -150,7 +150,9 @@ def test_no_tag_silently_switches_checks_off(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "estimator", [GradientInverter, CMAESInverter, ADMInverter], ids=lambda e: e.__name__
+    "estimator",
+    [GradientInverter, CMAESInverter, ADMInverter],
+    ids=lambda e: e.__name__,
 )
 def test_answers_do_not_depend_on_company_at_the_defaults(estimator):
     check_methods_subset_invariance(estimator.__name__, estimator())

@@ -227,7 +227,7 @@ def refine_best(objective, candidates, *, max_iter, off) -> End:
         Quantiles this far from 0 and 1 are where refinement begins, as there is hardly
         a slope beyond.
     """
-    starts, longest = zip(*candidates)
+    starts, reaches = zip(*candidates)
     every = torch.arange(len(starts[0]), device=starts[0].device)
     sample = every.repeat(len(starts))
     start = place(objective, torch.cat(starts), sample)
@@ -236,7 +236,7 @@ def refine_best(objective, candidates, *, max_iter, off) -> End:
     free = InStandard(objective, sample)
     z, p = free.from_scaled(start), objective.n_params
     edge = -standard(z.new_tensor(off))
-    longest = z.new_tensor(longest).repeat_interleave(len(every))[:, None]
+    longest = z.new_tensor(reaches).repeat_interleave(len(every))[:, None]
     end = lbfgs(
         free,
         torch.cat([z[:, :p].clamp(-edge, edge), z[:, p:]], dim=1),

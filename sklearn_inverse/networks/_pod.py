@@ -32,6 +32,8 @@ class PODNet(nn.Module):
 
     mean: Tensor
 
+    basis: Tensor
+
     def __init__(self, mean, basis, spread, n_params: int, width: int = 256):
         super().__init__()
         self.register_buffer("mean", mean)

@@ -23,10 +23,10 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
     Parameters
     ----------
     objective : object
-        ``is_eager``: whether derivatives cost so little that a trial point is given them
-        at once; ``value(x, sample)`` and ``linearize(x, sample) -> (value, gradient, hessian)``,
+        ``value(x, sample)`` and ``linearize(x, sample) -> (value, gradient, hessian)``,
         one row each; ``low``, ``high`` and ``is_open`` of shape (n_free,): the bounds,
-        and whether they are open; ``n_readings`` of each sample.
+        and whether they are open; ``n_readings`` of each sample; ``is_eager``: whether
+        derivatives cost so little that a trial point is given them at once.
 
     start : Tensor of shape (n_rows, n_free)
         Where to start, inside the bounds.
@@ -89,6 +89,7 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
             trial = inside(x[i], step, objective)
             step = trial - x[i]
             expected = -(gradient[i] * step).sum(1) - 0.5 * _quadratic(hessian[i], step)
+            linearized = ()
             if objective.is_eager:
                 linearized = objective.linearize(trial, sample[i])
                 trial_value = linearized[0]

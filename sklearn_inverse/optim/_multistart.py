@@ -58,9 +58,12 @@ class Ends(NamedTuple):
 
     def put(self, end: Optimum, sample: Tensor, part: slice) -> None:
         """Fill in where some starts of some samples ended."""
+        assert end.hessian is not None
         shape = (len(sample), part.stop - part.start)
-        for whole, one in zip(self[:4], (end.x, end.value, end.hessian, end.status)):
-            whole[sample, part] = one.reshape(*shape, *whole.shape[2:])
+        parts = (end.x, end.value, end.hessian, end.status)
+        for whole, one in zip(self[:4], parts):
+            if one is not None:
+                whole[sample, part] = one.reshape(*shape, *whole.shape[2:])
         self.n_iter[sample] += end.n_iter.reshape(shape).sum(dim=1)
         self.n_failed[sample] += (~end.value.isfinite()).reshape(shape).sum(dim=1)
         if self.are_interrupted:

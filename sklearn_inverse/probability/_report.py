@@ -117,8 +117,8 @@ def _scales(result):
 
 def _tied(result):
     correlation = np.triu(result.correlation[0], 1)
-    pairs = np.argwhere(np.abs(correlation) > TIED)
-    pairs = sorted(pairs, key=lambda ij: -abs(correlation[tuple(ij)]))[:5]
+    found = np.argwhere(np.abs(correlation) > TIED).tolist()
+    pairs = sorted(found, key=lambda ij: -abs(correlation[tuple(ij)]))[:5]
     return ", ".join(
         f"{result.names[i]} ~ {result.names[j]} ({correlation[i, j]:+.2f})"
         for i, j in pairs

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import r2_score
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -400,6 +400,7 @@ def test_particles_whose_simulation_fails_harm_nobody(fails_above):
         {"gain": 1.0},
         {"n_observed": (1, 8)},
         {"n_observed": None, "model": exact_decay(noise=None)},
+        {"design": Design(3, observables=["c1"])},
         {"training": {"patience": 1}},
     ],
     ids=str,
@@ -411,15 +412,6 @@ def test_every_option_trains_and_matters(options, tiny):
     assert np.isfinite(std).all()
     if "training" not in options:
         assert not np.allclose(mean, tiny.predict(READINGS))
-
-
-def test_only_the_observables_named_are_read_in_training():
-    surrogate = small_surrogate(n_channels=2, noise=None)
-    inverter = make_inverter(surrogate, design=Design(observables=["c1"]))
-    inverter.fit(TRAJECTORIES_2D, PAIRS_2D)
-    readings = TRAJECTORIES_2D.copy()
-    readings[:, :, 1] = np.nan
-    assert np.isfinite(inverter.predict(readings)).all()
 
 
 def test_gaps_in_the_training_trajectories_are_bridged():
@@ -523,19 +515,14 @@ def test_samples_answered_together_one_by_one_or_reordered_are_identical(width):
 # --- as an estimator among others
 
 
-def test_behind_a_scaler_in_a_pipeline():
-    inverter = make_inverter(small_surrogate(noise=None), training={"max_epochs": 25})
-    pipeline = make_pipeline(StandardScaler(), inverter).fit(TRAJECTORIES, PARAMS)
+def test_behind_a_scaler_and_a_surrogate_that_fills_readings_in(surrogate):
+    few = make_inverter(small_surrogate(noise=None), training={"max_epochs": 10})
     readings = np.where(np.isnan(READINGS), np.nan, decay(NEW_PARAMS))
-    assert pipeline.score(readings, NEW_PARAMS) > 0.5
-    mean, std = pipeline.predict(readings, return_std=True)
-    assert mean.shape == std.shape == (300,)
-
-
-def test_a_surrogate_fills_readings_in_within_a_pipeline(surrogate):
-    inverter = make_inverter(n_observed=None, training={"max_epochs": 5})
-    pipeline = make_pipeline(FrozenEstimator(surrogate), inverter)
-    assert pipeline.fit(TRAJECTORIES, PARAMS).predict(READINGS).shape == (300,)
+    for first in (StandardScaler(), FrozenEstimator(surrogate)):
+        pipeline = make_pipeline(first, clone(few)).fit(TRAJECTORIES, PARAMS)
+        assert pipeline.score(readings, NEW_PARAMS) > 0.3
+        mean, std = pipeline.predict(readings, return_std=True)
+        assert mean.shape == std.shape == (300,)
 
 
 def test_grid_search_reaches_into_model_and_options():
@@ -550,15 +537,6 @@ def test_grid_search_reaches_into_model_and_options():
     assert len(best.model_.net_.module_.blocks[0].spectral.real) == modes
     assert best.n_iter_ == 1
     assert ADMInverter().set_params(design__n_observed=3).design.n_observed == 3
-
-
-def test_cross_validation_gives_the_same_scores_for_any_n_jobs(surrogate):
-    inverter = make_inverter(FrozenEstimator(surrogate), n_observed=None)
-    alone, spread = (
-        cross_val_score(inverter, *FEW_PAIRS, cv=2, n_jobs=n_jobs) for n_jobs in (1, 2)
-    )
-    assert np.isfinite(alone).all()
-    np.testing.assert_array_equal(alone, spread)
 
 
 def test_a_dumped_inverter_predicts_identically_in_a_fresh_process(trained, tmp_path):
@@ -626,14 +604,11 @@ def test_noise_of_other_readings_is_refused(tiny):
     ("readings", "message"),
     [
         (np.ones((2, 9)), "X has 9 features, but ADMInverter is expecting 8 features"),
-        (np.ones((2, 2, 4)), "3-D observations must have n_channels=1 entries"),
         (
             np.vstack([np.ones(8), np.full(8, np.nan)]),
             "NaN in 1 sample.*first at row 1",
         ),
         (np.full((1, 8), -np.inf), "Input X contains infinity"),
-        (np.full((1, 8), 1j), "Complex data not supported"),
-        (np.ones(8), "Expected 2D array, got 1D array instead"),
     ],
 )
 def test_wrong_readings_are_refused(tiny, readings, message):
@@ -647,7 +622,6 @@ def test_wrong_readings_are_refused(tiny, readings, message):
         (TRAJECTORIES, PARAMS[:-1], "same number of samples. Got 800 and 799"),
         (TRAJECTORIES, np.where(PARAMS > 1.9, np.nan, PARAMS), "params contains NaN"),
         (TRAJECTORIES, None, "requires y to be passed, but the target y is None"),
-        (TRAJECTORIES + np.inf, PARAMS, "Input X contains infinity"),
         (np.full_like(TRAJECTORIES, np.nan), PARAMS, "Every sample needs at least one"),
         (TRAJECTORIES[:1], PARAMS[:1], "a minimum of 2 is required"),
         (TRAJECTORIES[:, ::2], PARAMS, r"has \(8, 1, 1\), the data have \(4, 1, 1\)"),

@@ -1,4 +1,4 @@
-"""Gauss–Newton and L-BFGS find optima, keep the model's prior, and are as sure as they say."""
+"""Gauss–Newton and L-BFGS find optima and are as sure as they say."""
 
 import numpy as np
 import pytest

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sklearn_inverse.probability import Estimate, InversionStatus, JointPrior, Posterior
-from sklearn_inverse.probability import LogNormal, MultivariateNormal
+from sklearn_inverse.probability import (
+    Estimate,
+    InversionStatus,
+    JointPrior,
+    LogNormal,
+    MultivariateNormal,
+    Posterior,
+)
 from sklearn_inverse.probability._posterior import FlatCoordinate
 
 
