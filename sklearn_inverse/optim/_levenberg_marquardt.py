@@ -89,7 +89,7 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
             trial = inside(x[i], step, objective)
             step = trial - x[i]
             expected = -(gradient[i] * step).sum(1) - 0.5 * _quadratic(hessian[i], step)
-            linearized = ()
+            linearized: tuple[Tensor, ...] = ()
             if objective.is_eager:
                 linearized = objective.linearize(trial, sample[i])
                 trial_value = linearized[0]
@@ -104,7 +104,7 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
             moved = i[better]
             if len(moved):
                 if objective.is_eager:
-                    new = tuple(part[better] for part in linearized)
+                    new = tuple(a[better] for a in linearized)
                 else:
                     new = objective.linearize(trial[better], sample[moved])
                 usable = new[0].isfinite()
