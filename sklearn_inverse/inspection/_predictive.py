@@ -23,21 +23,10 @@ N_VALUES = 40_000_000  # at most in all: 320 MB
 
 
 class Prediction(NamedTuple):
-    """What one sample's posterior says in the space of observables.
+    """What one sample's posterior says of its observables: arrays (…, n_times, n_channels).
 
-    Attributes
-    ----------
-    times : ndarray of shape (n_times,)
-        Those of the model, with others between them where it can be asked.
-
-    trajectory : ndarray of shape (n_times, n_channels)
-        At the best params.
-
-    draws : ndarray of shape (n_draws, n_times, n_channels) or None
-        At draws of the params; None for an estimate without an uncertainty.
-
-    readings : ndarray of the same kind or None
-        What would be read of the draws; None where the noise is unknown.
+    Draws are missing for an estimate without an uncertainty, readings where the noise is
+    unknown.
     """
 
     times: np.ndarray
@@ -49,25 +38,7 @@ class Prediction(NamedTuple):
 def predict(model, answer, *, n_draws, noise_std=None):
     """Push one sample's Estimate or Posterior through its forward model.
 
-    Parameters
-    ----------
-    model : ForwardModel
-        The fitted model.
-
-    answer : Estimate or Posterior
-        Of a single sample.
-
-    n_draws : int
-        Draws of the params; without any, there is no more than the trajectory.
-
-    noise_std : ndarray, default=None
-        Noise of this sample's readings in place of the model's, broadcastable to (1,
-        n_times, n_channels).
-
-    Returns
-    -------
-    prediction : Prediction
-        Trajectory and draws.
+    ``noise_std``, broadcastable to (1, n_times, n_channels), replaces the model's noise.
     """
     noise = model.noise_ if noise_std is None else model.noise_.with_std(noise_std)
     # Noise that is known at the times of the model alone stays with these.

@@ -185,10 +185,7 @@ class RecoveryDisplay:
         params : array-like of shape (n_samples, n_params)
             Params that produced the observations.
 
-        level : float, default=0.9
-            Probability that an error bar holds the truth.
-
-        **display_params : dict
+        level, **display_params : object
             Further parameters of :meth:`from_predictions` and :meth:`plot`.
 
         Returns
@@ -240,26 +237,11 @@ class RecoveryDisplay:
         interval : (array-like, array-like) of that shape, default=None
             Lower and upper ends of the error bars, instead of ``std``.
 
-        level : float, default=0.9
-            Probability that an error bar holds the truth.
+        level, bounds, scale, param_names, units : object
+            As in the class.
 
-        bounds : array-like of shape (n_params, 2), default=None
-            Range of the prior. If None, the range of the data.
-
-        scale : {"linear", "log10"} or list of them, default="linear"
-            Scale of each param's axes.
-
-        param_names : list of str, default=None
-            If None, ``k1, k2, …``.
-
-        units : str or list of str, default=None
-            Unit of all params, or of each.
-
-        ax : Axes or array of Axes, default=None
-            Where to draw; see :meth:`plot`.
-
-        **plot_params : dict
-            Further parameters of :meth:`plot`.
+        ax, **plot_params : object
+            Parameters of :meth:`plot`.
 
         Returns
         -------
