@@ -28,6 +28,11 @@ class ReadingNetwork(BaseEstimator):
 
     width : int, default=64
         Width of the dense layers.
+
+    Examples
+    --------
+    >>> from sklearn_inverse import ReadingNetwork, ReparamJointInverter
+    >>> inverter = ReparamJointInverter(network=ReadingNetwork(architecture="mlp"))
     """
 
     _parameter_constraints: dict = {
