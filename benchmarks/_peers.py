@@ -27,7 +27,7 @@ import scipy.integrate
 import torch
 from _report import short
 
-from sklearn_inverse.ode import MassAction, solve_ivp
+from sklearn_inverse.ode import solve_ivp
 from sklearn_inverse.problems import hires, oregonator, pollu, robertson, van_der_pol
 
 jax.config.update("jax_enable_x64", True)
@@ -137,14 +137,13 @@ def within_bounds(system, n_samples, seed=0):
 def ours_solution(problem, rtol, params, **options):
     """Return the Solution of one of our methods, differentiable by ``params``."""
     system = problem.system
+    options = {"atol": problem.atol, "max_steps": MAX_STEPS, **options, "rtol": rtol}
+    if system.kinetics is not None:
+        rates, start = system.rates(params), system.rates_initial
+        return solve_ivp(system.kinetics, problem.times, start, rates, **options)
+    start = system.initial_state
     return solve_ivp(
-        system.rhs,
-        problem.times,
-        system.initial_state,
-        params,
-        jac=system.jac,
-        rtol=rtol,
-        **{"atol": problem.atol, "max_steps": MAX_STEPS, **options},
+        system.rhs, problem.times, start, params, jac=system.jac, **options
     )
 
 
@@ -156,11 +155,10 @@ def solve_ours(problem, rtol, **options):
 
 def ours_for(system):
     """Return the items of ``OURS`` that can solve the system."""
-    is_mass_action = isinstance(system.rhs, MassAction)
     return [
         (name, options)
         for name, options in OURS.items()
-        if is_mass_action or options["backend"] != "compiled"
+        if system.kinetics is not None or options["backend"] != "compiled"
     ]
 
 
@@ -280,7 +278,10 @@ class Reactions:
     """
 
     def __init__(self, system):
-        orders, self.stoichiometry = system.rhs.orders, system.rhs.stoichiometry
+        orders, self.stoichiometry = (
+            system.kinetics.orders,
+            system.kinetics.stoichiometry,
+        )
         one = len(orders)  # index of the one that stands for a missing reactant
         reactants = [np.repeat(np.arange(one), column) for column in orders.T]
         table = np.array([[*r, one, one][:2] for r in reactants])

@@ -9,19 +9,24 @@ right answer. A, σ, noise and prior of t0 are not given in the paper; these are
 import numpy as np
 import torch
 
+from sklearn_inverse import ForwardFunction
+
 AMPLITUDE = 1.0
 WIDTH = 20.0
 NOISE = 0.1
 TIMES = np.arange(1.0, 257.0)
-BOX = [[1.0, 256.0]]
+BOX = (1.0, 256.0)
 PRIOR = (56.0, 200.0)
-INSIDE = (36.0, 220.0)  # a packet centerd outside has left what the prior can produce
+INSIDE = (36.0, 220.0)  # a packet centered outside has left what the prior can produce
 
 
 def wave_packet(params):
     """Trajectories (n_samples, n_times) of params (n_samples, 1), differentiably."""
     shift = torch.as_tensor(TIMES, device=params.device) - params
     return AMPLITUDE * shift.sin() * torch.exp(-((shift / WIDTH) ** 2))
+
+
+MODEL = ForwardFunction(wave_packet, {"t0": BOX}, times=TIMES, noise=NOISE)
 
 
 def draw_prior(n_samples, seed):

@@ -3,9 +3,9 @@
 25 rate constants on k · [0.5, 1.5] from three random full-state snapshots with 1 %
 noise. ADM (surrogate included) is trained first; a plain network that reads the same
 slots with the same width and depth, on the same pairs with freshly drawn readings, gets
-the same time. Errors are in unit params (the prior scores MSE 0.0833, MAE 0.25). The
-limit is the mean Laplace variance of the same held-out samples, with sensitivities of
-the exact simulator.
+the same time. Errors are in params scaled to [0, 1] (the prior scores MSE 0.0833, MAE
+0.25). The limit is the mean Laplace variance of the same held-out samples, with
+sensitivities of the exact simulator.
 
     python benchmarks/adm_pollu.py --threads 2
 """
@@ -18,14 +18,17 @@ import time
 import numpy as np
 import torch
 from _pollu import PolluProblem
-from _report import write_report
+from _report import short, write_report
 from sklearn.frozen import FrozenEstimator
 
-from sklearn_inverse import ADMInverter, ODESimulator, ODESurrogate
-from sklearn_inverse.networks._drift_batches import ReadingSimulator
+from sklearn_inverse import ADMInverter, Design, ODESurrogate, Operator, Training
+from sklearn_inverse.baselines import BatchCoupledADM, GradientDescentInverter
 from sklearn_inverse.networks._drift_net import DriftNet
+from sklearn_inverse.networks._readings import ReadingSimulator
 from sklearn_inverse.networks._slots import pick_slots
 from sklearn_inverse.networks._training import WarmupCosine
+
+N_OBSERVED = 3
 
 
 def main():
@@ -38,69 +41,60 @@ def main():
     parser.add_argument("--adm-epochs", type=int, default=150)
     parser.add_argument("--batch-coupling-epochs", type=int, default=10)
     arguments = parser.parse_args()
-    problem = PolluProblem(n_train=arguments.n_train)
+    problem = PolluProblem(arguments.n_train)
     torch.set_num_threads(arguments.threads)
-    pairs = problem.train.trajectories, problem.train.params
-    rows = [row("Bayes limit, first order", mse=laplace_variance(problem))]
+    limit = round(float(problem.laplace_variance().mean()), 5)
+    rows = [{"method": "Bayes limit, first order", "mse": limit}]
 
     start = time.perf_counter()
     surrogate = ODESurrogate(
-        bounds=problem.system.bounds,
+        problem.system,
+        network=Operator(attention=False),  # params alone: nothing to attend to
         basis_epochs=arguments.basis_epochs,
-        max_epochs=arguments.surrogate_epochs,
-        attention=False,  # params alone: nothing to attend to
+        training=Training(max_epochs=arguments.surrogate_epochs),
         random_state=0,
         verbose=1,
-    ).fit(*pairs)
+    ).fit(*problem.pairs)
     surrogate_s = time.perf_counter() - start
     error = problem.trajectory_error(surrogate.simulate(problem.test.params))
     settings = vars(arguments) | {
         "surrogate_s": round(surrogate_s, 1),
         "surrogate_mse": f"{np.mean(error**2):.2e}",
     }
+    learned = FrozenEstimator(surrogate)
 
-    def adm(epochs, **kwargs):
-        inverter = ADMInverter(
-            FrozenEstimator(surrogate),
-            noise_std=problem.noise_std,
-            n_observed=3,
-            max_epochs=epochs,
+    def adm(epochs, cls=ADMInverter, **options):
+        start = time.perf_counter()
+        inverter = cls(
+            learned,
+            design=Design(n_observed=N_OBSERVED),
+            training=Training(max_epochs=epochs),
             random_state=0,
             verbose=1,
-            **kwargs,
-        )
-        start = time.perf_counter()
-        inverter.fit(*pairs)
+            **options,
+        ).fit(*problem.pairs)
         return inverter, time.perf_counter() - start
 
     inverter, adm_s = adm(arguments.adm_epochs)
     total_s = surrogate_s + adm_s
     start = time.perf_counter()
-    mean, std = inverter.predict(problem.observations, return_std=True)
-    answer_s = (time.perf_counter() - start) / len(mean)
-    rows.append(
-        row(
-            "ADM (default)",
-            problem,
-            mean,
-            std,
-            training_s=round(total_s, 1),
-            ms_per_sample=round(1e3 * answer_s, 2),
-        )
-    )
-    draws = inverter.sample(problem.observations[:200], 400)
-    low, high = np.quantile(draws, [0.05, 0.95], axis=1)
-    truth = problem.test.params[:200]
-    settings["coverage_of_sample_quantiles"] = float(
-        np.mean((low < truth) & (truth < high))
-    )
-    inside = np.abs(mean - problem.test.params) < 1.6449 * std
+    posterior = inverter.posterior(problem.observations)
+    answer_s = (time.perf_counter() - start) / len(posterior)
+    rows.append(row("ADM (default)", problem, posterior, training_s=short(total_s)))
+    rows[-1] |= {"ms_per_sample": short(1e3 * answer_s)}
+    lower, upper = posterior.interval(0.9)
+    inside = (lower < problem.test.params) & (problem.test.params < upper)
     settings["coverage_of_single_params"] = np.round(inside.mean(axis=0), 3).tolist()
     error = problem.trajectory_error(inverter.reconstruct(problem.observations))
     settings["reconstruct_mse"] = f"{np.mean(error**2):.2e}"
     write_report("adm_pollu", rows, **settings)
 
-    descent_s = gradient_descent_seconds(inverter, problem)
+    # The paper's descent: Adam on the mean absolute misfit, from a hundred starts.
+    descent = GradientDescentInverter(learned, random_state=0)
+    descent.fit(problem.observations)
+    start = time.perf_counter()
+    descent.invert(problem.observations[:3])
+    descent_s = (time.perf_counter() - start) / 3
     settings |= {
         "descent_s_per_sample": round(descent_s, 3),
         "adm_faster_than_descent": round(descent_s / answer_s, 1),
@@ -108,54 +102,37 @@ def main():
     for share, name in [(1, "plain MLP, same time"), (1 / 8, "plain MLP, an eighth")]:
         seconds = share * total_s
         last, best = plain_regression(problem, inverter, seconds)
-        rows.append(row(name, problem, last, training_s=round(seconds, 1)))
-        name += ", best held-out"
-        rows.append(row(name, problem, best, training_s=round(seconds, 1)))
+        rows.append(row(name, problem, params=last, training_s=short(seconds)))
+        rows.append(row(f"{name}, best held-out", problem, params=best))
         write_report("adm_pollu", rows, **settings)
 
     # The paper's coupling of unrelated samples, and the default for as many epochs.
     for name, options in {
-        "ADM, Eq. (8) as printed": {"coupling": "batch", "normalize": False},
-        "ADM, Eq. (8) normalized": {"coupling": "batch"},
-        "ADM (default), same 10 epochs": {},
+        "ADM, Eq. (8) as printed": {"cls": BatchCoupledADM},
+        "ADM, Eq. (8) normalized": {"cls": BatchCoupledADM, "normalize": True},
+        "ADM (default), same epochs": {},
     }.items():
         inverter, seconds = adm(arguments.batch_coupling_epochs, **options)
-        mean, std = inverter.predict(problem.observations, return_std=True)
-        rows.append(row(name, problem, mean, std, training_s=round(seconds, 1)))
+        posterior = inverter.posterior(problem.observations)
+        rows.append(row(name, problem, posterior, training_s=short(seconds)))
     write_report("adm_pollu", rows, **settings)
     print(settings)
 
 
-def row(method, problem=None, mean=None, std=None, *, mse=None, **rest):
-    """One line of the table."""
-    values = {"method": method, "mse": mse, "mae": "", "coverage_90": ""}
-    if mean is not None:
-        error = problem.unit(mean) - problem.unit(problem.test.params)
+def row(method, problem, posterior=None, params=None, **rest):
+    """One line of the table: of a posterior's means, or of params alone."""
+    error = problem.scaled_error(posterior.mean if params is None else params)
+    each = np.mean(error**2, axis=1)
+    values = {
+        "method": method,
+        "mse": round(float(each.mean()), 5),
+        "mae": round(float(np.mean(np.abs(error))), 4),
         # Standard error over samples, for the reader who compares two rows.
-        each = np.mean(error**2, axis=1)
-        values["mse"] = round(float(each.mean()), 5)
-        values["mse_se"] = round(float(each.std() / math.sqrt(len(each))), 5)
-        values["mae"] = round(float(np.mean(np.abs(error))), 4)
-    if std is not None:
-        values["coverage_90"] = round(problem.coverage(mean, std), 3)
+        "mse_se": round(float(each.std() / math.sqrt(len(each))), 5),
+    }
+    if posterior is not None:
+        values["coverage_90"] = round(problem.coverage(*posterior.interval(0.9)), 3)
     return values | rest
-
-
-def laplace_variance(problem, step=1e-3):
-    """Mean over samples and params of diag (Jᵀ J / σ² + 12 I)⁻¹ at the truth."""
-    system, params = problem.system, problem.test.params
-    simulator = ODESimulator(system, rtol=1e-8, n_jobs=-1, verbose=1)
-    shifts = step * system.nominal * np.eye(system.n_params)
-    shifted = simulator.simulate(
-        (params[:, None] + shifts).reshape(-1, system.n_params)
-    ).reshape(len(params), system.n_params, system.n_times, -1)
-    jacobian = (shifted - simulator.simulate(params)[:, None]) / step
-    jacobian = (jacobian / problem.noise_std).reshape(len(params), system.n_params, -1)
-    seen = ~np.isnan(problem.observations.reshape(len(params), 1, -1))
-    jacobian = jacobian * seen
-    precision = jacobian @ jacobian.swapaxes(1, 2) + 12 * np.eye(system.n_params)
-    variance = np.diagonal(np.linalg.inv(precision), axis1=1, axis2=2)
-    return round(float(variance.mean()), 5)
 
 
 def plain_regression(problem, inverter, seconds, batch_size=512, lr=1e-3):
@@ -164,26 +141,30 @@ def plain_regression(problem, inverter, seconds, batch_size=512, lr=1e-3):
     Returns its answers with the last weights, and with those that did best on a tenth
     of the pairs held out.
     """
-    system, scaler = problem.system, inverter.channel_scaler_
+    system, scaler = problem.system, inverter.reading_scaler_
+    trajectories, params = problem.pairs
     torch.manual_seed(0)
-    truths = torch.as_tensor(problem.unit(problem.train.params)).float()
-    trajectories = torch.as_tensor(
-        scaler.standardize(problem.train.trajectories)
-    ).float()
-    noise = torch.as_tensor(problem.noise_std / scaler.std).float()
-    every = torch.ones(system.n_channels)
-    read = ReadingSimulator((3, 3), every, noise, 3)
+    truths = torch.as_tensor(system.prior.to_quantile(params)).float()
+    trajectories = torch.as_tensor(scaler.standardize(trajectories)).float()
+    n_observed, every = (N_OBSERVED, N_OBSERVED), np.ones(system.n_channels, dtype=bool)
+    read = ReadingSimulator(
+        inverter.model_, scaler, inverter._to_params, n_observed, every
+    )
     # Its inputs for particle, residual and time are held at zero, so they play no part.
     network = DriftNet(
-        3,
+        N_OBSERVED,
         system.n_channels,
         system.n_params,
         torch.linspace(0, 1, system.n_times),
         trajectories.mean(dim=0),
+        scaler.spread,
         torch.ones(system.n_channels),
         width=inverter.width,
         n_blocks=inverter.n_blocks,
     )
+
+    def draw(index, rng):
+        return pick_slots(*read.draw(truths[index], trajectories[index], rng), 3)
 
     def predict(slots):
         n_samples = len(slots.mask)
@@ -194,7 +175,7 @@ def plain_regression(problem, inverter, seconds, batch_size=512, lr=1e-3):
 
     rng = torch.Generator().manual_seed(0)
     n_held_out = len(truths) // 10
-    held_out = read.draw(trajectories[:n_held_out], rng)
+    held_out = draw(slice(n_held_out), rng)
     lowest, best = math.inf, None
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     schedule = WarmupCosine(1_000_000)
@@ -204,8 +185,7 @@ def plain_regression(problem, inverter, seconds, batch_size=512, lr=1e-3):
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1, (step + 1) / 200) * schedule(int(1e6 * share))
         index = torch.randint(n_held_out, len(truths), (batch_size,), generator=rng)
-        slots = read.draw(trajectories[index], rng)
-        loss = (predict(slots) - truths[index]).square().mean()
+        loss = (predict(draw(index, rng)) - truths[index]).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -216,41 +196,16 @@ def plain_regression(problem, inverter, seconds, batch_size=512, lr=1e-3):
             if error < lowest:
                 lowest, best = error, copy.deepcopy(network.state_dict())
     print(f"plain regression: {step} steps of {batch_size}")
-    readings = scaler.standardize(
-        problem.observations.reshape(len(problem.observations), system.n_times, -1)
-    )
-    mask = torch.as_tensor(~np.isnan(readings)).float()
-    slots = pick_slots(torch.as_tensor(np.nan_to_num(readings)).float(), mask, 3)
+    slots = pick_slots(*scaler.prepare(problem.observations, "cpu"), N_OBSERVED)
 
     def answer():
         with torch.no_grad():
-            unit = predict(slots).double().numpy()
-        return (unit.clip(0, 1) + 0.5) * system.nominal
+            quantiles = predict(slots).double().numpy()
+        return system.prior.from_quantile(quantiles.clip(1e-6, 1 - 1e-6))
 
     last = answer()
     network.load_state_dict(best)
     return last, answer()
-
-
-def gradient_descent_seconds(inverter, problem, n_samples=3, n_starts=100, n_iter=100):
-    """Seconds per sample of the paper's descent: Adam on the L1 misfit, many starts."""
-    scaler = inverter.channel_scaler_
-    start = time.perf_counter()
-    for i in range(n_samples):
-        readings = scaler.standardize(
-            problem.observations[i].reshape(1, problem.system.n_times, -1)
-        )
-        mask = torch.as_tensor(~np.isnan(readings))
-        readings = torch.as_tensor(np.nan_to_num(readings)).float()
-        particles = torch.rand(n_starts, problem.system.n_params).requires_grad_()
-        optimizer = torch.optim.Adam([particles], lr=1e-2)
-        for _ in range(n_iter):
-            simulated = scaler.standardize(inverter.surrogate_.forward(particles))
-            misfit = ((simulated - readings).abs() * mask).sum()
-            optimizer.zero_grad()
-            misfit.backward()
-            optimizer.step()
-    return (time.perf_counter() - start) / n_samples
 
 
 if __name__ == "__main__":

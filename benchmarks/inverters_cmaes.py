@@ -12,17 +12,19 @@ learned one (milliseconds), and the exact one compiled (next to nothing).
 import argparse
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
 from _report import short, write_report
 from sklearn.frozen import FrozenEstimator
 
-from sklearn_inverse import CMAESInverter, ODESimulator, ODESurrogate
+from sklearn_inverse import CMAESInverter, ODESimulator, ODESurrogate, Training
 from sklearn_inverse.datasets import make_inverse_problem
 from sklearn_inverse.problems import lotka_volterra
 
 N_SAMPLES = 200
+NOISE = 0.5
 
 
 def main():
@@ -33,10 +35,9 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     system = lotka_volterra()
-    pairs = make_inverse_problem(system, 2_000, noise_std=0.5, random_state=0)
-    learned = ODESurrogate(
-        bounds=system.bounds, scale="log10", max_epochs=5, random_state=0
-    ).fit(pairs.trajectories, pairs.params)
+    pairs = make_inverse_problem(system, 2_000, noise_std=NOISE, random_state=0)
+    learned = ODESurrogate(system, training=Training(max_epochs=5), random_state=0)
+    learned.fit(pairs.trajectories, pairs.params)
     models = {
         "exact, torch": ODESimulator(system, backend="torch"),
         "C-FNO": FrozenEstimator(learned),
@@ -45,12 +46,14 @@ def main():
     rows = []
     for name, model in models.items():
         inverter = CMAESInverter(
-            model, noise_std=0.5, max_iter=arguments.max_iter, tol=0.0, random_state=0
-        ).fit(pairs.trajectories[:4], pairs.params[:4])
+            model, max_iter=arguments.max_iter, tol=0.0, random_state=0
+        )
         readings = pairs.observations[:N_SAMPLES]
-        together, seconds = timed(inverter.predict, readings)
+        inverter.fit(readings)
+        invert = partial(inverter.predict, noise_std=NOISE)
+        together, seconds = timed(invert, readings)
         few = readings[: arguments.n_loop]
-        alone, loop = timed(lambda x, f=inverter: one_by_one(f, x), few)
+        alone, loop = timed(partial(one_by_one, invert), few)
         loop *= N_SAMPLES / len(few)
         off = np.abs(together[: len(few)] / alone - 1).max()
         rows.append(
@@ -66,9 +69,9 @@ def main():
     write_report("inverters_cmaes", rows, **vars(arguments), samples=N_SAMPLES)
 
 
-def one_by_one(inverter, readings):
+def one_by_one(invert, readings):
     """Invert samples in a loop."""
-    return np.concatenate([inverter.predict(reading[None]) for reading in readings])
+    return np.concatenate([invert(reading[None]) for reading in readings])
 
 
 def timed(function, readings):

@@ -17,13 +17,18 @@ import torch
 from _pollu import PolluProblem
 from _report import write_report
 
-from sklearn_inverse import ODESurrogate
+import sklearn_inverse.networks._operator as operator_module
+from sklearn_inverse import Design, ODESurrogate, Operator, Training
 from sklearn_inverse.networks._training import fit_net
 
 SETTINGS = {
-    "short": {"basis_epochs": 250, "max_epochs": 4},
-    "long": {"basis_epochs": 700, "max_epochs": 14},
-    "paper's network": {"n_basis": 0, "norm": "batch", "max_epochs": 8},
+    "short": {"basis_epochs": 250, "training": Training(max_epochs=4)},
+    "long": {"basis_epochs": 700, "training": Training(max_epochs=14)},
+    "paper's network": {
+        "n_basis": 0,
+        "network": Operator(norm="batch"),
+        "training": Training(max_epochs=8),
+    },
 }
 
 
@@ -33,21 +38,20 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--n-train", type=int, default=50_000)
     arguments = parser.parse_args()
-    problem = PolluProblem(n_train=arguments.n_train)
+    problem = PolluProblem(arguments.n_train)
     torch.set_num_threads(arguments.threads)
 
     rows = []
     for name, setting in SETTINGS.items():
         surrogate = ODESurrogate(
-            bounds=problem.system.bounds,
-            noise_std=problem.noise_std,
-            n_observed=3,
+            problem.system,
+            design=Design(n_observed=3),
             random_state=0,
             verbose=1,
             **setting,
         )
         start = time.perf_counter()
-        surrogate.fit(problem.train.trajectories, problem.train.params)
+        surrogate.fit(*problem.pairs)
         seconds = time.perf_counter() - start
         params, readings = problem.test.params, problem.observations
         filled = surrogate.transform(readings).reshape(problem.test.trajectories.shape)
@@ -62,7 +66,7 @@ def main():
             row[f"{use}_mse"] = f"{np.mean(error**2):.2e}"
             row[f"{use}_mae"] = f"{np.mean(np.abs(error)):.2e}"
         rows.append(row)
-        write_report("surrogate_pollu", rows, **vars(arguments), fits=SETTINGS)
+        write_report("surrogate_pollu", rows, **vars(arguments), fits=repr(SETTINGS))
 
     overhead = skorch_overhead(problem)
     write_report("surrogate_overhead", [overhead], **vars(arguments))
@@ -78,16 +82,14 @@ def skorch_overhead(problem, n_samples=5_000, n_rounds=5):
             captured.update(criterion=criterion, lr=kwargs["lr"])
         return fit_net(make_module, criterion, iterator, train, valid, **kwargs)
 
-    import sklearn_inverse.forward._surrogate as module
-
-    module.fit_net = capture
+    operator_module.fit_net = capture
     try:
-        surrogate = ODESurrogate(basis_epochs=1, max_epochs=1, random_state=0)
-        surrogate.fit(
-            problem.train.trajectories[:n_samples], problem.train.params[:n_samples]
+        surrogate = ODESurrogate(
+            basis_epochs=1, training=Training(max_epochs=1), random_state=0
         )
+        surrogate.fit(*(part[:n_samples] for part in problem.pairs))
     finally:
-        module.fit_net = fit_net
+        operator_module.fit_net = fit_net
 
     def with_skorch():
         fit_net(
