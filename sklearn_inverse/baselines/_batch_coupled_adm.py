@@ -40,14 +40,8 @@ class BatchCoupledADM(ADMInverter):
     training : Training, default=None
         How the velocity is trained; see :class:`~sklearn_inverse.ADMInverter`.
 
-    n_steps : int, default=20
-        Steps of the integration, in training and prediction.
-
-    gain : float, default=7.0
-        How far the drift goes, :math:`\lambda`.
-
-    n_particles : int, default=1
-        Random starts per sample, averaged at the end.
+    n_steps, gain : int and float, default=20, 7.0
+        Steps of the integration, and how far the drift goes.
 
     normalize : bool, default=False
         Whether the kernel weights of a particle are normalized to one. False is Eq. (8)
@@ -59,11 +53,8 @@ class BatchCoupledADM(ADMInverter):
     loss : {"l1", "l2"}, default="l1"
         Loss on the velocity, the paper's or its square.
 
-    width : int, default=256
-        Width of the networks.
-
-    n_blocks : int, default=4
-        Residual blocks of the networks.
+    width, n_blocks : int, default=256, 4
+        Width and number of residual blocks of the network.
 
     %(device)s
 
@@ -79,10 +70,6 @@ class BatchCoupledADM(ADMInverter):
         As of :class:`~sklearn_inverse.ADMInverter`.
 
     %(n_features_in_)s
-
-    See Also
-    --------
-    sklearn_inverse.ADMInverter : What it should be compared with.
 
     References
     ----------
@@ -105,7 +92,7 @@ class BatchCoupledADM(ADMInverter):
     _parameter_constraints: dict = {
         name: constraint
         for name, constraint in ADMInverter._parameter_constraints.items()
-        if name not in ("synthetic_fraction", "rollout")
+        if name not in ("n_particles", "synthetic_fraction", "rollout")
     } | {
         "normalize": ["boolean"],
         "n_coupled": [Interval(Integral, 1, None, closed="left")],
@@ -120,7 +107,6 @@ class BatchCoupledADM(ADMInverter):
         training=None,
         n_steps=20,
         gain=7.0,
-        n_particles=1,
         normalize=False,
         n_coupled=1,
         loss="l1",
@@ -136,7 +122,6 @@ class BatchCoupledADM(ADMInverter):
             training=training,
             n_steps=n_steps,
             gain=gain,
-            n_particles=n_particles,
             width=width,
             n_blocks=n_blocks,
             device=device,
@@ -159,12 +144,7 @@ class BatchCoupledADM(ADMInverter):
 class ScaledDrift:
     """The drift of Eq. (8), brought to a length that the integration can cover.
 
-    As printed it is far shorter than the way to go.
-
-    Parameters
-    ----------
-    normalize : bool
-        Whether weights are normalized instead, which needs no scale.
+    As printed it is far shorter than the way to go; with weights normalized it is not.
     """
 
     def __init__(self, normalize):
@@ -185,16 +165,8 @@ def batch_drift(
 ) -> Tensor:
     """Return the drift of Eq. (8), of shape (n_particles, n_params).
 
-    Parameters
-    ----------
-    particles, truths : Tensor of shape (n_particles, n_params)
-        Quantiles of each particle and of its truth.
-
-    residuals : Tensor of shape (n_particles, …)
-        What each particle gives minus what its truth gives, over the whole trajectory.
-
-    normalize : bool
-        Whether to divide by the sum of the weights instead of the number of particles.
+    ``particles`` and their ``truths`` are quantiles; ``residuals`` what each particle
+    gives minus what its truth gives, over the whole trajectory.
     """
     n_particles = len(particles)
     flat = residuals.flatten(1) / math.sqrt(residuals[0].numel())

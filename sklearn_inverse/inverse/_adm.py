@@ -16,7 +16,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn_inverse.exceptions import ExtrapolationWarning
 from sklearn_inverse.inverse._amortized import AmortizedInverter
 from sklearn_inverse.networks._batches import split_pairs
-from sklearn_inverse.networks._drift import Drift, step_fraction
+from sklearn_inverse.networks._drift import Drift
 from sklearn_inverse.networks._drift_batches import DriftBatches, MoveParticles
 from sklearn_inverse.networks._drift_net import DriftLoss, DriftNet
 from sklearn_inverse.networks._options import Design, Training
@@ -79,11 +79,8 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         Whether to train on the states that the integration itself reaches. False draws
         states on the straight line from a random start to the truth.
 
-    width : int, default=256
-        Width of the networks.
-
-    n_blocks : int, default=4
-        Residual blocks of the networks.
+    width, n_blocks : int, default=256, 4
+        Width and number of residual blocks of the network.
 
     %(device)s
 
@@ -95,18 +92,13 @@ class ADMInverter(NestedOptions, AmortizedInverter):
     ----------
     %(model_)s
 
-    net_ : skorch net
-        The trained network; ``net_.history`` holds the losses per epoch.
-
     calibration_ : ndarray of shape (n_params,)
         Factor on the learned spread that makes 90 % intervals cover 90 % of the held-out
         params; ones where fewer than 20 pairs are held out.
 
-    reading_scaler_ : ReadingScaler
-        Standardization of the observables.
-
-    n_iter_ : int
-        Epochs trained.
+    net_, reading_scaler_, n_iter_ : object
+        The trained skorch net, whose ``history`` holds the losses per epoch, the
+        standardization of the observables, and the epochs trained.
 
     %(n_features_in_)s
 
@@ -118,14 +110,10 @@ class ADMInverter(NestedOptions, AmortizedInverter):
     Notes
     -----
     Particles move in quantiles of the prior, in which it is uniform on a cube. Training
-    readings are drawn from the model's noise, at each truth's own params.
-
-    Uncertainty: a head of the network returns the full covariance of a normal
-    distribution of the probit of the quantiles, so that a param of which the data say
-    nothing is distributed as its prior. It is trained along the way, by maximum
-    likelihood of the truths of simulated readings. The distribution is centered so that
-    the mean of its quantiles is where the particles end; its spread is scaled, param by
-    param, so that 90 % intervals cover 90 % of the params held out.
+    readings are drawn from the model's noise, at each truth's own params. A head of the
+    network returns the covariance of a normal distribution of the probit of the
+    quantiles, trained by maximum likelihood; its center is where the mean of the
+    quantiles is where the particles end. What the data say nothing of is as the prior.
 
     References
     ----------
@@ -202,7 +190,8 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         1. Fit the forward model, unless it is fitted or exact. 2. Train the velocity on
         the way to the truth, and the spread on its likelihood. 3. Calibrate the spread
         on pairs held out. A KeyboardInterrupt in the second step ends it early and keeps
-        what was learned, with a ConvergenceWarning.
+        what was learned, with a ConvergenceWarning, one in the first ends all; training
+        that diverges is a ValueError.
 
         Parameters
         ----------
@@ -212,14 +201,6 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         -------
         self : ADMInverter
             The trained inverter.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            If it came while the forward model was trained.
-
-        ValueError
-            If pairs and parameters do not fit each other, or training diverges.
         """
         device = resolve_device(self.device)
         for learned in ("net_", "_usual_misfit"):
@@ -247,9 +228,8 @@ class ADMInverter(NestedOptions, AmortizedInverter):
             seed=split_seed,
             device=device,
         )
-        read = ReadingSimulator(
-            self.model_, self.reading_scaler_, self._to_params, *design
-        )
+        scaler = self.reading_scaler_
+        read = ReadingSimulator(self.model_, scaler, self._to_params, *design)
         rng = generator(held_out_seed, device)
         read.settle(*train.tensors, rng)
         self.net_ = self._fit_velocity(
@@ -286,23 +266,20 @@ class ADMInverter(NestedOptions, AmortizedInverter):
             is_training: DriftBatches(
                 dataset,
                 training=is_training,
-                simulate=self._simulate,
+                drift=self._drift(),
                 read=read_slots,
                 batch_size=batch_size,
                 n_batches=n_batches,
                 synthetic=trust * self.synthetic_fraction,
                 error=torch.as_tensor(error, device=device).float(),
                 rollout=self.rollout,
-                n_steps=self.n_steps,
-                step_fraction=step_fraction(self.n_steps, self.gain),
                 seed=pool_seed,
                 **self._coupling(),
             )
             for is_training, dataset in ((True, train), (False, valid))
         }
         if self.rollout:
-            movers = [MoveParticles(pools)]
-            training.callbacks = [*movers, *(training.callbacks or [])]
+            training.callbacks = [MoveParticles(pools), *(training.callbacks or [])]
         return fit_net(
             partial(
                 DriftNet,
@@ -350,7 +327,6 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         """Learn from pairs held out how wide the spread must be, and what is unusual."""
         quantiles, trajectories = held_out.tensors
         self.calibration_ = np.ones(self.n_params_)
-        self._usual_misfit = np.inf
         if len(quantiles) < MIN_CALIBRATION:
             return
         readings, mask = read.draw(quantiles, trajectories, rng)
@@ -368,9 +344,11 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         module = self.net_.module_.to(mask.device)
         rng = np.random.default_rng(self._start_seed)
         starts = rng.random((self.n_particles, self.n_params_))
-        drift = Drift(module, self._simulate, self.n_steps, self.gain)
         slots = pick_slots(readings, mask, module.n_slots)
-        return drift.arrive(slots, starts, verbose=self.verbose)
+        return self._drift().arrive(module, slots, starts, verbose=self.verbose)
+
+    def _drift(self):
+        return Drift(self._simulate, self.n_steps, self.gain)
 
     def _check_readings(self, observations):
         """Return observations to invert; warn of what the network will not see."""

@@ -29,19 +29,8 @@ class AmortizedInverter(PosteriorInverter):
     def _posterior_of(self, readings, center, factor, *, n_iter, n_forward):
         """Return normal posteriors, with what the model makes of their means.
 
-        Parameters
-        ----------
-        readings : ndarray of shape (n_samples, n_times, n_channels)
-            Readings.
-
-        center : ndarray of shape (n_samples, n_params)
-            Centers in the prior's standard coordinate.
-
-        factor : ndarray of shape (n_samples, n_params, n_params)
-            Factors of the covariances there.
-
-        n_iter, n_forward : int
-            Steps and runs of the model behind each.
+        Centers (n_samples, n_params) and factors of the covariances are in the prior's
+        standard coordinate; ``n_iter`` steps and ``n_forward`` runs are behind each.
         """
         prior, (n, p) = self.model_.prior_, center.shape
         factor = prior.mixing @ factor

@@ -11,7 +11,6 @@ from sklearn_inverse.utils._torch import generator
 
 __all__ = [
     "ReadingBatches",
-    "ShuffledBatches",
     "in_chunks",
     "split_held_out",
     "split_pairs",
@@ -19,65 +18,13 @@ __all__ = [
 ]
 
 
-class ShuffledBatches:
-    """Batches of (scaled params, targets) in an order drawn anew every epoch.
-
-    Parameters
-    ----------
-    dataset : TensorDataset of (scaled params, targets)
-        On the device.
-
-    batch_size : int
-        Samples per batch.
-
-    training : bool
-        Whether to shuffle.
-
-    seed : int
-        Seed of the order.
-    """
-
-    def __init__(self, dataset, *, batch_size, training, seed):
-        self.params, self.targets = dataset.tensors
-        self.batch_size, self.training = batch_size, training
-        self.rng = generator(seed, self.params.device)
-
-    def __iter__(self):
-        order = torch.arange(len(self.params), device=self.params.device)
-        if self.training:
-            order = torch.randperm(
-                len(order), generator=self.rng, device=self.params.device
-            )
-        for index in order.split(self.batch_size):
-            yield {"params": self.params[index]}, self.targets[index]
-
-
 class ReadingBatches:
     """Batches for the surrogate: trajectories, seen through masks drawn anew each time.
 
     Each training batch is of one of three kinds: params known and no readings, both
     known, readings only. Validation goes through the three kinds in turn with the same
-    masks every epoch, in the same proportions.
-
-    Parameters
-    ----------
-    dataset : TensorDataset of (scaled params, standardized trajectories)
-        On the device; NaN in a trajectory where nothing is known.
-
-    batch_size : int
-        Samples per batch.
-
-    training : bool
-        Whether to shuffle and draw anew in every epoch.
-
-    read : ReadingSimulator
-        Draws readings.
-
-    observation_dropout, params_dropout : float
-        Shares of batches without readings and without params.
-
-    seed : int
-        Seed of order, readings and their noise.
+    masks every epoch, in the same proportions. ``dataset`` holds scaled params and
+    standardized trajectories, NaN where unknown; ``read`` is a ReadingSimulator.
     """
 
     def __init__(
@@ -92,29 +39,23 @@ class ReadingBatches:
         seed,
     ):
         self.params, self.trajectories = dataset.tensors
-        self.batch_size, self.training = batch_size, training
-        self.read = read
+        self.batch_size, self.training, self.read = batch_size, training, read
         self.observation_dropout = observation_dropout
         self.params_dropout = params_dropout
-        self.seed = seed
-        self.device = self.params.device
-        self.rng = generator(seed, self.device)
+        self.seed, self.rng = seed, generator(seed, self.params.device)
         self.kind_rng = np.random.default_rng(seed)
 
-    def __len__(self):
-        return math.ceil(len(self.params) / self.batch_size)
-
     def __iter__(self):
-        n_samples = len(self.params)
+        n_samples, device = len(self.params), self.params.device
+        n_batches = math.ceil(n_samples / self.batch_size)
         if self.training:
-            order = torch.randperm(n_samples, generator=self.rng, device=self.device)
-            kinds = self.kind_rng.random(len(self))
+            order = torch.randperm(n_samples, generator=self.rng, device=device)
+            kinds = self.kind_rng.random(n_batches)
         else:
-            self.rng = generator(self.seed, self.device)
-            order = torch.arange(n_samples, device=self.device)
-            kinds = (np.arange(len(self)) + 0.5) / len(self)
-        for b, kind in enumerate(kinds):
-            index = order[b * self.batch_size : (b + 1) * self.batch_size]
+            self.rng = generator(self.seed, device)
+            order = torch.arange(n_samples, device=device)
+            kinds = (np.arange(n_batches) + 0.5) / n_batches
+        for index, kind in zip(order.split(self.batch_size), kinds):
             target = self.trajectories[index]
             has_params = target.new_ones(len(index), 1)
             inputs = {"params": self.params[index], "has_params": has_params}

@@ -38,19 +38,7 @@ __all__ = ["CFNO", "SpectralConv", "plain_attention"]
 
 
 class SpectralConv(nn.Module):
-    r"""Convolution over time as a product of low Fourier modes, :math:`F^{-1} R F`.
-
-    Parameters
-    ----------
-    n_times : int
-        Length of the time grid.
-
-    width : int
-        Number of features.
-
-    n_modes : int
-        Lowest modes kept, at most ``n_times // 2 + 1``.
-    """
+    r"""Convolution over time as a product of low Fourier modes, :math:`F^{-1} R F`."""
 
     dft: Tensor
     inverse_dft: Tensor
@@ -169,28 +157,13 @@ class CFNO(nn.Module):
         Sizes.
 
     pod : PODNet, default=None
-        Trained direct part; its weights stay as they are. None: none.
+        Trained direct part; its weights stay as they are.
 
     spread : Tensor of shape (n_channels,), default=None
-        Spread of standardized readings. None: one.
+        Spread of standardized readings, if not one.
 
-    width : int, default=16
-        Features per time.
-
-    n_layers : int, default=2
-        Operator blocks.
-
-    n_modes : int, default=16
-        Fourier modes kept.
-
-    embedding : int, default=64
-        Width of the params embedding.
-
-    film, attention : bool, default=True
-        Whether the params modulate every block, and whether cross-attention follows.
-
-    norm : {"batch", None}, default=None
-        Normalization inside the blocks.
+    width, n_layers, n_modes, embedding, film, attention, norm
+        See :class:`Operator`.
     """
 
     def __init__(
@@ -244,18 +217,11 @@ class CFNO(nn.Module):
 
         Parameters
         ----------
-        params : Tensor of shape (n_samples, n_params)
-            Scaled params; ignored where unknown.
+        params, has_params : Tensor of shape (n_samples, n_params), (n_samples, 1)
+            Scaled params, and 1 where they are known, else 0.
 
-        has_params : Tensor of shape (n_samples, 1)
-            1 where the params are known, else 0.
-
-        readings : Tensor of shape (n_samples, n_times, n_channels), default=None
-            Standardized readings, anything finite where ``mask`` is 0. None: no
-            readings.
-
-        mask : Tensor of the shape of ``readings``, default=None
-            1 at readings, 0 elsewhere.
+        readings, mask : Tensor of shape (n_samples, n_times, n_channels), default=None
+            Standardized readings, and 1 where there are any, else 0.
 
         Returns
         -------

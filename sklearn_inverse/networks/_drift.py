@@ -14,41 +14,18 @@ __all__ = ["Drift"]
 
 
 class Drift:
-    r"""Drift particles to :math:`\tau = 1`.
+    r"""Drift particles, quantiles of the prior, to :math:`\tau = 1` in so many steps.
 
-    Parameters
-    ----------
-    module : DriftNet
-        The velocity.
-
-    simulate : callable
-        Quantiles to standardized trajectories.
-
-    n_steps : int
-        Steps.
-
-    gain : float
-        How far the drift goes, :math:`\lambda`.
+    ``simulate`` makes standardized trajectories of them; ``gain`` is :math:`\lambda`.
     """
 
-    def __init__(self, module, simulate, n_steps, gain):
-        self.module, self.simulate = module, simulate
-        self.n_steps = n_steps
-        self.step_fraction = step_fraction(n_steps, gain)
+    def __init__(self, simulate, n_steps, gain):
+        self.simulate, self.n_steps = simulate, n_steps
+        # The share of the way that one step goes: exact where the aim stands still.
+        self.step_fraction = 1 - math.exp(-gain / n_steps)
 
-    def arrive(self, slots, starts, *, verbose=0):
-        """Drift every start of every sample, in chunks of one size.
-
-        Parameters
-        ----------
-        slots : Slots
-            Readings.
-
-        starts : ndarray of shape (n_particles, n_params)
-            Quantiles that all samples start from.
-
-        verbose : int, default=0
-            Whether to show a progress bar.
+    def arrive(self, module, slots, starts, *, verbose=0):
+        """Drift every start of every sample by a DriftNet, in chunks of one size.
 
         Returns
         -------
@@ -62,7 +39,7 @@ class Drift:
         starts = as_tensor(starts, slots.mask.device)
 
         def drift_chunk(*parts):
-            ends = [self._drift(Slots(*parts), start) for start in starts]
+            ends = [self._drift(module, Slots(*parts), start) for start in starts]
             estimate, spread = (torch.stack(part).mean(dim=0) for part in zip(*ends))
             return torch.cat([estimate, spread], dim=1)
 
@@ -71,7 +48,7 @@ class Drift:
         return np.clip(estimate, 0, 1), covariance_factor(out[:, p:], p)
 
     @torch.no_grad()
-    def _drift(self, slots, start):
+    def _drift(self, module, slots, start):
         """Integrate from one start; return where it ends, and the spread there."""
         n_samples = len(slots.mask)
         particles = start.expand(n_samples, -1)
@@ -80,10 +57,5 @@ class Drift:
             particles = (particles + self.step_fraction * velocity).clamp(0, 1)
             tau = particles.new_full((n_samples,), step / self.n_steps)
             residuals = slots.residuals(self.simulate(particles))
-            velocity, spread = self.module(particles, residuals, *slots, tau)
+            velocity, spread = module(particles, residuals, *slots, tau)
         return (particles + velocity).clamp(0, 1), spread
-
-
-def step_fraction(n_steps, gain):
-    """Share of the velocity that one step goes: exact where the aim stands still."""
-    return 1 - math.exp(-gain / n_steps)

@@ -32,40 +32,22 @@ class DriftBatches:
     Parameters
     ----------
     dataset : TensorDataset of (quantiles, standardized trajectories)
-        On the device.
+        On the device, of the pairs to train on or (``training=False``) held out.
 
-    training : bool
-        Whether this is the pool of the training or of the held-out pairs.
-
-    simulate : callable
-        Quantiles to standardized trajectories, without gradient.
+    drift : Drift
+        How particles move.
 
     read : callable
         ``read(quantiles, trajectories, rng)`` draws readings as Slots.
 
-    batch_size : int
-        Particles in the pool.
-
-    n_batches : int
-        Batches per epoch of training; a tenth of it for validation.
+    batch_size, n_batches : int
+        Particles in the pool; batches per epoch, of which validation has a tenth.
 
     synthetic : float
         Share of truths that are shifted from those of the dataset and simulated.
 
     error : Tensor of shape (n_channels,)
-        Standardized error of ``simulate``, given to simulated truths as noise.
-
-    rollout : bool
-        As said above.
-
-    n_steps : int
-        Integration steps.
-
-    step_fraction : float
-        Share of the velocity that one step goes.
-
-    seed : int
-        Seed of everything drawn here.
+        Standardized error of the model, given to simulated truths as noise.
 
     couple : callable, default=way_to_go
         ``couple(particles, truths, residuals)`` returns the targets, given what each
@@ -82,27 +64,23 @@ class DriftBatches:
         dataset,
         *,
         training,
-        simulate,
+        drift,
         read,
         batch_size,
         n_batches,
         synthetic,
         error,
         rollout,
-        n_steps,
-        step_fraction,
         seed,
         couple=way_to_go,
         n_coupled=1,
     ):
         self.dataset = dataset.tensors
         self.synthetic = synthetic if training else 0.0
-        self.error = error
-        self.simulate, self.read = simulate, read
+        self.error, self.drift, self.read = error, drift, read
         self.n_batches = n_batches if training else math.ceil(n_batches / 10)
         self.couple, self.n_coupled = couple, min(n_coupled, batch_size)
-        self.rollout = rollout
-        self.n_steps, self.step_fraction = n_steps, step_fraction
+        self.rollout, self.n_steps = rollout, drift.n_steps
         self.rng = generator(seed + (not training), error.device)
         self.n_groups = batch_size // self.n_coupled
         self._fill()
@@ -115,7 +93,7 @@ class DriftBatches:
 
     def move(self, velocity: Tensor) -> None:
         """Move the pool by the velocities just predicted for it."""
-        moved = self.particles + self.step_fraction * velocity
+        moved = self.particles + self.drift.step_fraction * velocity
         self.particles = moved.clamp(0, 1)
         self.step += 1
         arrived = torch.nonzero(self.step >= self.n_steps)[:, 0]
@@ -165,7 +143,7 @@ class DriftBatches:
         """
         shifted = truths + SHIFT * self._random(torch.randn, *truths.shape)
         shifted = 1 - (1 - shifted.remainder(2)).abs()
-        trajectories = self.simulate(shifted)
+        trajectories = self.drift.simulate(shifted)
         noise = self._random(torch.randn, *trajectories.shape)
         return shifted, trajectories + self.error * noise
 
@@ -173,7 +151,7 @@ class DriftBatches:
         return function(*args, generator=self.rng, device=self.rng.device)
 
     def _batch(self):
-        simulated = self.simulate(self.particles)
+        simulated = self.drift.simulate(self.particles)
         off = (simulated - self.trajectories).nan_to_num()
         target = self.couple(self.particles, self.truths, off)
         inputs = {

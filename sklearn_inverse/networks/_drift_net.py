@@ -24,23 +24,15 @@ class DriftNet(nn.Module):
 
     Parameters
     ----------
-    n_slots, n_channels, n_params : int
+    n_slots, n_channels, n_params, width, n_blocks : int
         Sizes.
 
-    times : Tensor of shape (n_times,)
-        Time grid scaled to [0, 1].
+    times, mean : Tensor of shape (n_times,), (n_times, n_channels)
+        Time grid scaled to [0, 1]; mean standardized trajectory, from which readings
+        enter as deviations.
 
-    mean : Tensor of shape (n_times, n_channels)
-        Mean standardized trajectory; readings enter as deviations from it.
-
-    spread : Tensor of shape (n_channels,)
-        Spread of standardized readings.
-
-    residual_scale : Tensor of shape (n_channels,)
-        A few times the noise, standardized.
-
-    width, n_blocks : int
-        Width and number of residual blocks.
+    spread, residual_scale : Tensor of shape (n_channels,)
+        Spread of standardized readings; a few times their noise.
     """
 
     def __init__(
@@ -77,27 +69,10 @@ class DriftNet(nn.Module):
     def forward(self, particles, residuals, time_index, readings, mask, tau):
         """Return velocity and spread of each particle.
 
-        Parameters
-        ----------
-        particles : Tensor of shape (n_samples, n_params)
-            Quantiles.
-
-        residuals : Tensor of shape (n_samples, n_slots, n_channels)
-            Readings minus what the forward model gives at the particles.
-
-        time_index, readings, mask : Tensor
-            The parts of :class:`Slots`.
-
-        tau : Tensor of shape (n_samples,)
-            Drift time, from 0 to 1.
-
-        Returns
-        -------
-        velocity : Tensor of shape (n_samples, n_params)
-            Where to: the way to the estimate, when coupled by instance.
-
-        spread : Tensor of shape (n_samples, 2 n_params + n_params (n_params - 1) / 2)
-            What :func:`precision_factor` takes apart.
+        ``particles`` are quantiles (n_samples, n_params), ``residuals`` readings minus
+        what the model gives there; then come the parts of :class:`Slots`, and drift
+        times ``tau`` (n_samples,). The velocity is the way to the estimate; the spread is
+        what :func:`precision_factor` takes apart.
         """
         slots = Slots(time_index, readings, mask)
         residual = slots.mask * torch.asinh(residuals / self.residual_scale)
@@ -132,13 +107,7 @@ class DriftNet(nn.Module):
 
 
 class DriftLoss(nn.Module):
-    """Error of the velocity, and negative log-likelihood of the truth under the spread.
-
-    Parameters
-    ----------
-    error : type of nn.Module
-        Loss of the velocity.
-    """
+    """Error of the velocity, and negative log-likelihood of the truth under the spread."""
 
     def __init__(self, error):
         super().__init__()
@@ -147,15 +116,9 @@ class DriftLoss(nn.Module):
     def forward(self, predicted, target):
         """Return the sum of the two; they have no weight in common.
 
-        Parameters
-        ----------
-        predicted : tuple of Tensor
-            Velocity and spread.
-
-        target : tuple of Tensor
-            Drift target and quantiles of the truth, of shape (n_samples, n_params),
-            and drift time (n_samples,). The spread is asked for on arrival, so late
-            states weigh more in its likelihood.
+        ``predicted`` are velocity and spread; ``target`` drift targets and quantiles of
+        the truths (n_samples, n_params), and drift times (n_samples,). The spread is
+        asked for on arrival, so late states weigh more in its likelihood.
         """
         velocity, spread = predicted
         drift, truths, tau = target

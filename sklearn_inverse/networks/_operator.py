@@ -10,13 +10,10 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 
-from sklearn_inverse.networks._batches import (
-    ReadingBatches,
-    ShuffledBatches,
-    tensor_dataset,
-)
+from sklearn_inverse.networks._batches import ReadingBatches
 from sklearn_inverse.networks._cfno import CFNO
 from sklearn_inverse.networks._pod import PODNet
+from sklearn_inverse.networks._reading_net import EvenBatches
 from sklearn_inverse.networks._training import fit_net
 from sklearn_inverse.utils._sklearn import Interval, StrOptions
 from sklearn_inverse.utils._torch import as_tensor
@@ -117,25 +114,17 @@ def fit_operator(
     start : CFNO or ndarray of shape (n_times,)
         An operator to go on from, or the times of a new one.
 
-    options : Operator
-        Sizes and switches.
+    options, training : Operator, Training
+        Its sizes and switches, and how to train it.
 
     pod : (int, int)
         Components of the direct part of a new one, and epochs of its training.
-
-    training : Training
-        How to train.
 
     seeds : (int, int, int)
         Of the direct part, of the weights and of the batches.
 
     verbose, device
         As the estimators' parameters of these names.
-
-    Returns
-    -------
-    net : EstimatorNet
-        Trained.
     """
     pod_seed, weight_seed, batch_seed = seeds
     shown = {"verbose": verbose, "device": device}
@@ -177,46 +166,35 @@ def fit_operator(
 
 
 def fit_pod(train, n_basis, n_epochs, *, seed, verbose, device):
-    """Train the direct part of an operator, params to principal components.
-
-    Parameters
-    ----------
-    train : TensorDataset of (scaled params, standardized trajectories)
-        On the device; unknown entries count as the mean.
-
-    n_basis : int
-        Components.
-
-    n_epochs : int
-        Passes over the pairs.
-
-    seed, verbose, device
-        As in :func:`fit_operator`.
-
-    Returns
-    -------
-    net : EstimatorNet or None
-        Trained; None without components.
-    """
-    params, trajectories = (part.cpu().numpy() for part in train.tensors)
-    flat = np.nan_to_num(trajectories.reshape(len(trajectories), -1)).astype(float)
+    """Train the direct part of an operator, params to principal components, if any."""
+    params, trajectories = train.tensors
+    flat = np.nan_to_num(trajectories.flatten(1).double().cpu().numpy())
     n_basis = min(n_basis, *flat.shape)
     if n_basis == 0:
         return None
     pca = PCA(n_basis, random_state=seed).fit(flat)
-    batch_size = min(POD_BATCH, len(flat))
     mean = pca.mean_.reshape(trajectories.shape[1:])
     spread = np.sqrt(pca.explained_variance_)
-    tensors = (as_tensor(a, device) for a in (mean, pca.components_, spread))
+    mean, basis, spread, targets = (
+        as_tensor(a, device)
+        for a in (mean, pca.components_, spread, pca.transform(flat))
+    )
+
+    def draw(index, rng):
+        return {"params": params[index]}, targets[index]
+
+    batches = EvenBatches(
+        len(flat), draw, batch_size=POD_BATCH, seed=seed, device=device
+    )
     return fit_net(
-        partial(PODNet, *tensors, params.shape[1]),
+        partial(PODNet, mean, basis, spread, params.shape[1]),
         torch.nn.MSELoss,
-        partial(ShuffledBatches, batch_size=batch_size, seed=seed),
-        tensor_dataset(params, pca.transform(flat), device=device),
+        lambda dataset, training: batches,
+        train,
         None,
         lr=POD_LR,
         max_epochs=n_epochs,
-        n_batches=math.ceil(len(flat) / batch_size),
+        n_batches=batches.n_batches,
         patience=None,
         callbacks=None,
         verbose=verbose,

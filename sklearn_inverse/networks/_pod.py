@@ -10,28 +10,12 @@ __all__ = ["PODNet"]
 class PODNet(nn.Module):
     """Params to coefficients of the principal components of the training trajectories.
 
-    An epoch costs a fiftieth of one of the operator beside which it stands.
-
-    Parameters
-    ----------
-    mean : Tensor of shape (n_times, n_channels)
-        Mean standardized trajectory.
-
-    basis : Tensor of shape (n_basis, n_times * n_channels)
-        Orthonormal rows.
-
-    spread : Tensor of shape (n_basis,)
-        Standard deviation of each coefficient over the training trajectories.
-
-    n_params : int
-        Number of params.
-
-    width : int, default=256
-        Width of the two hidden layers.
+    ``mean`` (n_times, n_channels) is the mean standardized trajectory, ``basis``
+    (n_basis, n_times * n_channels) has orthonormal rows, ``spread`` (n_basis,) is how far
+    each coefficient goes in training.
     """
 
     mean: Tensor
-
     basis: Tensor
 
     def __init__(self, mean, basis, spread, n_params: int, width: int = 256):

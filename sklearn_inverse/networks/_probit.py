@@ -23,21 +23,8 @@ CENTER_EDGE = 0.005  # and of an estimate, for a center that leaves nothing on t
 def precision_factor(out: Tensor, n_params: int) -> tuple[Tensor, Tensor]:
     """Split a network's output into a mean and a Cholesky factor of the precision.
 
-    Parameters
-    ----------
-    out : Tensor of shape (n_samples, 2 n_params + n_params (n_params - 1) / 2)
-        Mean, logarithms of the diagonal, entries below it.
-
-    n_params : int
-        Number of params.
-
-    Returns
-    -------
-    mean : Tensor of shape (n_samples, n_params)
-        Mean.
-
-    factor : Tensor of shape (n_samples, n_params, n_params)
-        Lower triangular L with positive diagonal; the precision is L Lᵀ.
+    ``out`` holds, for each sample, the mean, logarithms of the diagonal, and the entries
+    below it, of a lower triangular L; the precision is L Lᵀ.
     """
     mean, log_diagonal, below = out.split(
         [n_params, n_params, n_params * (n_params - 1) // 2], dim=1
@@ -73,13 +60,8 @@ def probit_center(estimate, spread):
 def calibrate(truths, estimate, factor):
     """Return factors on the spread (n_params,) that make 90 % intervals cover 90 %.
 
-    Parameters
-    ----------
-    truths, estimate : ndarray of shape (n_samples, n_params)
-        Quantiles.
-
-    factor : ndarray of shape (n_samples, n_params, n_params)
-        Factors of the covariances of the probit.
+    Truths and estimates are quantiles (n_samples, n_params), ``factor`` holds factors of
+    the covariances of the probit.
     """
     spread = np.linalg.norm(factor, axis=2)
     truths = ndtri(np.clip(truths, EDGE, 1 - EDGE))

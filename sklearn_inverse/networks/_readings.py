@@ -21,15 +21,8 @@ class ReadingScaler:
     """Bring observables where noise is about uniform, and standardize them there.
 
     What lies far outside the training trajectories is moved nearer to them: a network
-    makes no more of it, and single precision might overflow.
-
-    Parameters
-    ----------
-    noise : NoiseModel
-        Says where noise is uniform.
-
-    trajectories : ndarray of shape (n_samples, n_times, n_channels)
-        Training trajectories, NaN where unknown.
+    makes no more of it, and single precision might overflow. ``trajectories`` (n_samples,
+    n_times, n_channels) are those of training, NaN where unknown.
     """
 
     def __init__(self, noise, trajectories):
@@ -62,13 +55,7 @@ class ReadingScaler:
         return self.noise.restore(self.channels.restore(standardized.double()))
 
     def prepare(self, readings, device):
-        """Return readings as a network takes them, and 1 where there are any.
-
-        Returns
-        -------
-        standardized, mask : Tensor of shape (n_samples, n_times, n_channels)
-            In single precision.
-        """
+        """Return readings as a network takes them, and 1 where there are any."""
         standardized = torch.as_tensor(self.standardize(readings), device=device)
         return standardized.nan_to_num().float(), (~standardized.isnan()).float()
 
@@ -119,14 +106,10 @@ class ReadingSimulator:
         Standardizes readings; learns from :meth:`settle` how large their noise is.
 
     to_params : callable
-        From the coordinate of the training set to params in their own units, tensors of
-        shape (n_samples, n_params).
+        From the training set's coordinate to params in their own units, as tensors.
 
-    n_observed : (int, int)
-        Fewest and most observed times.
-
-    observed : ndarray of bool of shape (n_channels,)
-        Observables that are read.
+    n_observed, observed : (int, int), ndarray of bool of shape (n_channels,)
+        Fewest and most observed times; observables that are read.
     """
 
     def __init__(self, model, scaler, to_params, n_observed, observed):
@@ -137,21 +120,8 @@ class ReadingSimulator:
     def draw(self, coordinates: Tensor, trajectories: Tensor, rng: torch.Generator):
         """Draw readings at random times; NaN is never read.
 
-        Parameters
-        ----------
-        coordinates : Tensor of shape (n_samples, n_params)
-            Params of the samples, in the training set's coordinate.
-
-        trajectories : Tensor of shape (n_samples, n_times, n_channels)
-            Standardized trajectories.
-
-        rng : torch.Generator
-            On their device.
-
-        Returns
-        -------
-        readings, mask : Tensor of shape (n_samples, n_times, n_channels)
-            Standardized readings, 0 where there are none, and 1 where there are.
+        Trajectories are standardized, and so are the readings, which are 0 where the mask
+        that comes with them is; coordinates are those of the training set.
         """
         n_samples, n_times, _ = trajectories.shape
         observed = trajectories.new_tensor(self.observed)

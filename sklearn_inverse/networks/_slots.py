@@ -16,16 +16,8 @@ __all__ = ["Slots", "pick_slots"]
 class Slots(NamedTuple):
     """The observed times of each sample in increasing order, padded at the end.
 
-    Attributes
-    ----------
-    time_index : Tensor of shape (n_samples, n_slots)
-        Which time each slot holds.
-
-    readings : Tensor of shape (n_samples, n_slots, n_channels)
-        Standardized readings, zero where nothing was measured.
-
-    mask : Tensor of shape (n_samples, n_slots, n_channels)
-        1 at readings, else 0.
+    ``time_index`` (n_samples, n_slots) says which time each slot holds; ``readings``
+    (n_samples, n_slots, n_channels) are standardized, 0 where ``mask`` is 0, not 1.
     """
 
     time_index: Tensor
@@ -63,20 +55,9 @@ class Slots(NamedTuple):
 
 
 def pick_slots(readings: Tensor, mask: Tensor, n_slots: int) -> Slots:
-    """Gather the observed times of each sample into slots.
+    """Gather the observed times of each sample, of readings and where they were made.
 
-    Parameters
-    ----------
-    readings, mask : Tensor of shape (n_samples, n_times, n_channels)
-        Standardized readings and 1 where they were made.
-
-    n_slots : int
-        Slots per sample. A sample with more observed times keeps evenly spread ones.
-
-    Returns
-    -------
-    slots : Slots
-        The same readings, in order of time.
+    A sample with more observed times than slots keeps evenly spread ones.
     """
     n_samples, n_times, _ = readings.shape
     if n_slots == n_times:

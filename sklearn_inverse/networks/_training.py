@@ -146,46 +146,31 @@ def fit_net(
 ):
     """Train a module through skorch and return the net.
 
+    A KeyboardInterrupt ends the training early and keeps what was learned so far, with a
+    ConvergenceWarning; training that diverges is a ValueError.
+
     Parameters
     ----------
     make_module : callable
-        Returns the nn.Module to train.
+        Returns the nn.Module to train, whose weights ``seed`` decides.
 
     criterion : type of nn.Module
         Loss of ``(prediction, target)``.
 
     iterator : callable
-        ``iterator(dataset, training=…)`` returns the batches of one epoch each time it
-        is iterated over.
+        ``iterator(dataset, training=…)`` returns the batches of one epoch, so many as
+        ``n_batches`` says, each time it is iterated over.
 
     train, valid : Dataset or None
         Data on the device; without ``valid`` there is no early stopping.
 
-    lr, max_epochs, patience, callbacks, verbose
-        As the estimators' parameters of these names.
-
-    n_batches : int
-        Batches per epoch, for the learning-rate schedule.
-
-    desc : str
-        Words before the progress bar.
-
-    seed : int
-        Seed of the initial weights.
-
-    device : torch.device
-        Where to train.
+    lr, max_epochs, n_batches, patience, callbacks, verbose, desc, seed, device
+        As the parameters of estimators; ``desc`` is what the progress bar says.
 
     Returns
     -------
     net : EstimatorNet
-        Trained, its module in evaluation mode. A KeyboardInterrupt ends the training
-        early and keeps what was learned so far, with a ConvergenceWarning.
-
-    Raises
-    ------
-    ValueError
-        If training diverges.
+        Trained, its module in evaluation mode.
     """
     used = [
         LRScheduler(

@@ -91,7 +91,7 @@ def test_field_as_printed_is_scaled_once_to_the_way_to_go():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"normalize": True}, {"n_coupled": 4}, {"loss": "l2", "n_particles": 2}],
+    [{}, {"normalize": True}, {"n_coupled": 4}, {"loss": "l2"}],
     ids=str,
 )
 def test_every_option_trains_and_answers(options):

@@ -8,6 +8,7 @@ import torch
 from scipy.special import ndtr
 from torch.utils.data import TensorDataset
 
+from sklearn_inverse.networks._drift import Drift
 from sklearn_inverse.networks._drift_batches import DriftBatches
 from sklearn_inverse.networks._options import Design
 from sklearn_inverse.networks._probit import (
@@ -248,15 +249,13 @@ def make_pool(**kwargs):
     truths = torch.rand(30, 2, generator=torch.Generator().manual_seed(0))
     options = {
         "training": True,
-        "simulate": simulate,
+        "drift": Drift(simulate, 4, gain=4 * np.log(2)),  # half the way in each step
         "read": read,
         "batch_size": 12,
         "n_batches": 20,
         "synthetic": 0.0,
         "error": torch.zeros(1),
         "rollout": True,
-        "n_steps": 4,
-        "step_fraction": 0.5,
         "seed": 0,
     }
     return DriftBatches(TensorDataset(truths, simulate(truths)), **options | kwargs)
