@@ -71,7 +71,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         near = torch.zeros_like(best[:, : self.n_params_])
 
         sample, place = exists.nonzero().T
-        n_iter = ends.n_iter
+        n_iter, n_optima = ends.n_iter, np.zeros(n_samples, dtype=int)
         if len(sample):
             modes = objective.select(sample)
             rows = torch.arange(len(sample), device=sample.device)
@@ -82,7 +82,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             value = modes.value(x, rows)
             center, covariance, spread = self._locate(modes, x, rows)
             weight = log_weight(value, spread)
-            self._fill_modes(answer, sample, weight, center, covariance)
+            n_optima = self._fill_modes(answer, sample, weight, center, covariance)
             lowest = value.new_full((n_samples,), torch.inf)
             lowest = lowest.scatter_reduce(0, sample, value, "amin")
             at_best = value <= lowest[sample]
@@ -101,7 +101,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             n_forward=objective.n_forward,
             n_linearized=objective.n_linearized,
             n_failed=ends.n_failed,
-            n_optima=exists.sum(dim=1),
+            n_optima=n_optima,
             n_confirmed=n_confirmed,
         )
         return answer
@@ -179,16 +179,18 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
 
     @staticmethod
     def _fill_modes(answer, sample, weight, center, covariance):
-        """Lay modes out by sample, the likeliest first, without those of no weight."""
+        """Lay modes out by sample, the likeliest first; return how many there are."""
         sample, weight = sample.cpu().numpy(), weight.cpu().numpy()
+        n_optima = np.zeros(len(answer), dtype=int)
         for i in np.unique(sample):
             rows = np.flatnonzero(sample == i)
-            rows = rows[np.argsort(-weight[rows], kind="stable")]
+            rows = _apart(
+                rows[np.argsort(-weight[rows], kind="stable")], center, covariance
+            )
+            n_optima[i] = n = len(rows)
             share = np.exp(weight[rows] - weight[rows[0]])
             share = np.where(share >= LIGHT, share, 0.0)
-            share /= share.sum()
-            n = len(rows)
-            answer.weights[i], answer.weights[i, :n] = 0.0, share
+            answer.weights[i], answer.weights[i, :n] = 0.0, share / share.sum()
             # Empty places repeat the first mode: finite, and of no weight.
             answer.centers[i], answer.covariances[i] = (
                 center[rows[0]],
@@ -196,3 +198,15 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             )
             answer.centers[i, :n] = center[rows]
             answer.covariances[i, :n] = covariance[rows]
+        return n_optima
+
+
+def _apart(rows, center, covariance):
+    """Drop rows that came to lie on an earlier one, within a standard deviation."""
+    kept = []
+    for row in rows:
+        away = center[row] - center[kept]
+        precision = np.linalg.pinv(covariance[kept], hermitian=True)
+        if not (np.einsum("kp,kpq,kq->k", away, precision, away) < 1).any():
+            kept.append(row)
+    return kept

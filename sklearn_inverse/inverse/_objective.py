@@ -64,6 +64,7 @@ class Objective:
         # What lies after the last reading need not be simulated.
         self._n_used = int(seen.any(dim=2).any(dim=0).nonzero().max()) + 1
         self._model = model.truncate(self._n_used)
+        self._noise = self.noise.truncate(self._n_used)
         self._seen = seen[:, : self._n_used]
         self._targets = readings[:, : self._n_used]
         self.n_readings = seen.sum(dim=(1, 2))
@@ -397,7 +398,7 @@ class Objective:
 
     def _noise_at(self, x, sample):
         """Return the noise of each row's readings, model error included, and its args."""
-        noise = self.noise
+        noise = self._noise
         if self.noise_std is not None:
             std = self.noise_std[sample, : self._n_used]
             noise = noise.with_std(std.cpu().numpy())
