@@ -1,6 +1,5 @@
 """The POLLU problem that several benchmarks share: 25 rate constants, three snapshots."""
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from sklearn_inverse.datasets import (
     make_inverse_problem,
     mask_observations,
 )
-from sklearn_inverse.probability import as_noise
 from sklearn_inverse.problems import pollu
 
 NOISE = 0.01  # of each channel's standard deviation over samples and times
@@ -24,13 +22,6 @@ def simulate(n_samples, sampling, seed):
     return make_inverse_problem(
         pollu(), n_samples, sampling=sampling, n_jobs=-1, random_state=seed, verbose=1
     )
-
-
-def with_noise(system, noise_std):
-    """Return a system whose noise is known."""
-    other = copy.copy(system)
-    other.noise = as_noise(noise_std, system.observable_names)
-    return other
 
 
 class PolluProblem:
@@ -50,7 +41,7 @@ class PolluProblem:
         self.train, self.test = cached(n_train, "lhs", 0), cached(n_test, "random", 1)
         self.channel_std = self.train.trajectories.std(axis=(0, 1))
         self.noise_std = fraction * NOISE * self.channel_std
-        self.system = with_noise(pollu(), self.noise_std)
+        self.system = pollu().with_noise(self.noise_std)
         sparse = mask_observations(
             self.test.trajectories,
             n_observed=N_OBSERVED,

@@ -24,7 +24,6 @@ from sklearn_inverse import (
     BiLOInverter,
     CMAESInverter,
     GradientInverter,
-    ODESimulator,
     ODESurrogate,
     RefinedInverter,
     ReparamJointInverter,
@@ -40,7 +39,7 @@ system = lotka_volterra(
     bounds=np.outer(nominal, [1 / 1.5, 1.5]), times=np.linspace(0, 10, 21)
 )
 train = make_inverse_problem(system, 4_000, random_state=0)
-test = make_inverse_problem(system, 40, sampling="uniform", random_state=1)
+test = make_inverse_problem(system, 40, sampling="random", random_state=1)
 noise_std = 0.05 * train.trajectories.std(axis=(0, 1))
 counts = mask_observations(
     test.trajectories, n_observed=8, exclude_first=True, random_state=2
@@ -49,28 +48,30 @@ counts = add_noise(counts, noise_std, random_state=3)
 
 # %%
 # One learned forward model serves all that want one.
-simulator = ODESimulator(system)
+system = system.with_noise(noise_std)
 surrogate = ODESurrogate(
-    bounds=system.bounds,
-    scale="log10",
+    system,
     basis_epochs=150,
-    max_epochs=10,
+    training=Training(max_epochs=10),
     random_state=0,
     verbose=1,
 ).fit(train.trajectories, train.params)
 shared = FrozenEstimator(surrogate)
-options = {"noise_std": noise_std, "random_state": 0}
-adm = ADMInverter(shared, n_observed=8, max_epochs=40, verbose=1, **options)
-reparam = ReparamJointInverter(shared, n_observed=8, **options)
+options = {"random_state": 0}
+design = Design(n_observed=8)
+adm = ADMInverter(
+    shared, design=design, training=Training(max_epochs=40), verbose=1, **options
+)
+reparam = ReparamJointInverter(shared, design=design, **options)
 inverters = {
     "ADM": adm,
     "Gauss–Newton, surrogate": GradientInverter(shared, **options),
-    "Gauss–Newton, exact": GradientInverter(simulator, **options),
+    "Gauss–Newton, exact": GradientInverter(system, **options),
     "CMA-ES, surrogate": CMAESInverter(shared, **options),
     "Reparam, surrogate": reparam,
-    "BiLO": BiLOInverter(system=system, **options),
-    "ADM, refined": RefinedInverter(adm, simulator, **options),
-    "Reparam, refined": RefinedInverter(reparam, simulator, **options),
+    "BiLO": BiLOInverter(system, **options),
+    "ADM, refined": RefinedInverter(adm, system, **options),
+    "Reparam, refined": RefinedInverter(reparam, system, **options),
 }
 
 # %%

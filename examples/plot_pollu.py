@@ -15,21 +15,21 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from sklearn_inverse import ADMInverter, ODESurrogate
+from sklearn_inverse import ADMInverter, Design, ODESurrogate, Training
 from sklearn_inverse.datasets import (
     add_noise,
     make_inverse_problem,
     mask_observations,
 )
 from sklearn_inverse.inspection import RecoveryDisplay
-from sklearn_inverse.metrics import interval_coverage, normal_interval, param_mse
+from sklearn_inverse.metrics import interval_coverage, param_mse
 from sklearn_inverse.problems import pollu
 
 # %%
 # Simulated pairs to learn from, and others to be judged on.
 system = pollu()
 train = make_inverse_problem(system, 12_000, n_jobs=-1, random_state=0, verbose=1)
-test = make_inverse_problem(system, 300, sampling="uniform", random_state=1)
+test = make_inverse_problem(system, 300, sampling="random", random_state=1)
 
 # %%
 # What is measured of the test samples: all species at three random times, 1 % noise.
@@ -41,23 +41,28 @@ snapshots = add_noise(snapshots, noise_std, random_state=3)
 
 # %%
 # The inverter is told how sparse and how noisy the measurements will be.
+system = system.with_noise(noise_std)
 inverter = ADMInverter(
     ODESurrogate(
-        bounds=system.bounds, basis_epochs=250, max_epochs=3, random_state=0, verbose=1
+        system,
+        basis_epochs=250,
+        training=Training(max_epochs=3),
+        random_state=0,
+        verbose=1,
     ),
-    noise_std=noise_std,
-    n_observed=3,
-    max_epochs=120,
+    design=Design(n_observed=3),
+    training=Training(max_epochs=120),
     random_state=0,
     verbose=1,
 )
 inverter.fit(train.trajectories, train.params)
-mean, std = inverter.predict(snapshots, return_std=True)
+posterior = inverter.posterior(snapshots)
+mean, std = posterior.mean, posterior.std
 
 # %%
 # Is it right, and are its error bars honest? The prior alone would score 0.083.
 mse = param_mse(test.params, mean, bounds=system.bounds)
-covered = interval_coverage(test.params, *normal_interval(mean, std, level=0.9))
+covered = interval_coverage(test.params, *posterior.interval(0.9))
 print(f"\nparam MSE (unit params) {mse:.4f}; 90 % intervals cover {covered:.1%}")
 
 # %%
@@ -67,8 +72,7 @@ print(f"\nparam MSE (unit params) {mse:.4f}; 90 % intervals cover {covered:.1%}"
 low, high = system.bounds.T
 prior_std = (high - low) / np.sqrt(12)
 shrinkage = std.mean(axis=0) / prior_std
-draws = inverter.sample(snapshots[:1], n_draws=4000)[0]
-correlation = np.corrcoef(draws.T) - np.eye(system.n_params)
+correlation = posterior[0].correlation[0] - np.eye(system.n_params)
 print(f"\n{'':5}{'reaction':28}{'truth':>10}{'estimate':>10}{'± sd':>9}   verdict")
 for j in np.argsort(shrinkage):
     if shrinkage[j] < 0.35:
@@ -88,7 +92,7 @@ for j in np.argsort(shrinkage):
 order = np.argsort(shrinkage)
 chosen = [system.param_names[j] for j in order[[0, 1, 2, 11, 12, 13, -3, -2, -1]]]
 display = RecoveryDisplay.from_estimator(
-    inverter, snapshots, test.params, param_names=system.param_names, chosen=chosen
+    inverter, snapshots, test.params, chosen=chosen
 )
 picture = Path("pollu.png")
 display.figure_.savefig(picture, dpi=120, bbox_inches="tight")

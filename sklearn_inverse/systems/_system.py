@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._rhs import push_tangents
-from sklearn_inverse.probability import JointPrior, as_noise
+from sklearn_inverse.probability import JointPrior, NoiseModel, as_noise
 from sklearn_inverse.systems._checks import check_system
 from sklearn_inverse.systems._declared import (
     check_keys,
@@ -208,13 +208,7 @@ class ODESystem:
         if jac is not None:
             self.jac = OneSample(jac, "`jac`", y_names, p_names, 2 * shape)
             self._functions.append(self.jac)
-        self.noise = as_noise(
-            noise,
-            self.observable_names,
-            n_times=self.n_times,
-            param_names=self.param_names,
-            constants=self.constants,
-        )
+        self.noise = self._read_noise(noise)
         self.nominal = read_nominal(nominal, self.prior)
         label = getattr(rhs, "__name__", type(rhs).__name__)
         self.name = name or ("system" if label == "<lambda>" else label)
@@ -299,6 +293,21 @@ class ODESystem:
         eye = torch.eye(self.n_params, dtype=params.dtype, device=params.device)
         along = sensitivities.movedim(-1, 0), eye[:, None].expand(-1, len(params), -1)
         return push_tangents(self.observables, (y, params), along).movedim(0, -1)
+
+    def with_noise(self: Self, noise: Any) -> Self:
+        """Return the same system measured with other noise, as for the constructor."""
+        other = copy.copy(self)
+        other.noise = other._read_noise(noise)
+        return other
+
+    def _read_noise(self, noise: Any) -> NoiseModel:
+        return as_noise(
+            noise,
+            self.observable_names,
+            n_times=self.n_times,
+            param_names=self.param_names,
+            constants=self.constants,
+        )
 
     def truncate(self: Self, n_times: int) -> Self:
         """Return the same system with its first ``n_times`` output times only."""
