@@ -19,7 +19,7 @@ import warnings
 
 import numpy as np
 import torch
-from _pollu import PolluProblem, with_noise
+from _pollu import PolluProblem
 from _report import short, write_report
 from sklearn.base import clone
 
@@ -94,7 +94,7 @@ def row(system, truth, start, start_name, variant):
     truth, start = np.asarray(truth), np.clip(start, *np.array(system.bounds).T)
     readings = ODESimulator(system, rtol=1e-9).simulate(truth[None])
     spread = readings[0].std(axis=0)
-    simulator = ODESimulator(with_noise(system, NOISE * spread), rtol=1e-9)
+    simulator = ODESimulator(system.with_noise(NOISE * spread), rtol=1e-9)
     inverter = BiLOInverter(
         simulator, start=start, prior=None, random_state=0, **VARIANTS[variant]
     ).fit(readings)
@@ -175,7 +175,7 @@ def cost(n_steps=200):
         ("error_weight=0", 1),
     ):
         inverter = BiLOInverter(
-            with_noise(system, NOISE * readings[0].std(axis=0)),
+            system.with_noise(NOISE * readings[0].std(axis=0)),
             pretrain_iter=50,
             random_state=0,
             **VARIANTS[variant],
