@@ -23,10 +23,12 @@ from sklearn_inverse import (
     ADMInverter,
     BiLOInverter,
     CMAESInverter,
+    Design,
     GradientInverter,
     ODESurrogate,
     RefinedInverter,
     ReparamJointInverter,
+    Training,
 )
 from sklearn_inverse.datasets import add_noise, make_inverse_problem, mask_observations
 from sklearn_inverse.exceptions import BoundsWarning, ConvergenceWarning, MisfitWarning
@@ -88,16 +90,15 @@ for name, inverter in inverters.items():
         start = time.perf_counter()
         estimate = inverter.predict(counts)
         ms = 1e3 * (time.perf_counter() - start) / len(counts)
-    unit_error = inverter.scaler_.to_unit(estimate) - inverter.scaler_.to_unit(
-        test.params
-    )
-    rows.append((name, np.sqrt(np.mean(unit_error**2)), ms, fit_s))
+    scaler = system.prior.scaler
+    error = scaler.to_scaled(estimate) - scaler.to_scaled(test.params)
+    rows.append((name, np.sqrt(np.mean(error**2)), ms, fit_s))
 
 # %%
 # What an ideal method would reach: the mean posterior variance at the true params, from
 # the sensitivities of the exact simulator.
-stretch = np.log(10) * test.params * inverter.scaler_.width
-jacobian = simulator.sensitivities(test.params) * stretch[:, None, None]
+stretch = np.log(10) * test.params * scaler.width
+jacobian = ODESimulator(system).sensitivities(test.params) * stretch[:, None, None]
 jacobian = np.where(np.isnan(counts)[..., None], 0, jacobian / noise_std[:, None])
 jacobian = jacobian.reshape(len(counts), -1, system.n_params)
 covariance = np.linalg.inv(jacobian.mT @ jacobian + 12 * np.eye(system.n_params))

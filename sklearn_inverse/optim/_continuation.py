@@ -55,7 +55,8 @@ def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
         # Perhaps in an early stage, whose values are of fewer readings.
         return end._replace(value=objective.value(end.x, sample))
     worse = ~(end.value <= objective.value(start, sample))
-    rows = worse.nonzero()[:, 0]
+    _, explained = objective.misfit(end.x, sample)
+    rows = (worse | ~explained).nonzero()[:, 0]  # the first readings may mislead
     if len(rows):
         direct = optimize(objective, start[rows], sample[rows])
         direct.n_iter.add_(end.n_iter[rows])

@@ -403,7 +403,7 @@ def test_particles_whose_simulation_fails_harm_nobody(fails_above):
         {"design": Design(3, observables=["c1"])},
         {"training": {"patience": 1}},
     ],
-    ids=str,
+    ids=lambda options: "-".join(map(str, options)),
 )
 def test_every_option_trains_and_matters(options, tiny):
     inverter = make_inverter(**options).fit(*FEW_PAIRS)
