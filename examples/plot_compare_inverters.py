@@ -25,6 +25,7 @@ from sklearn_inverse import (
     CMAESInverter,
     Design,
     GradientInverter,
+    ODESimulator,
     ODESurrogate,
     RefinedInverter,
     ReparamJointInverter,
