@@ -51,26 +51,26 @@ ROUGH = ODESurrogate(n_basis=0, network=PLAIN, training=QUICK, random_state=0)
 GRADIENT = GradientInverter(ROUGH, n_starts=1, max_iter=2, random_state=0)
 
 
+def relax(t, y, p):
+    """Right-hand side with as many params as need be."""
+    return sum(p) / len(p) - y[0]
+
+
 @cache
 def relaxation(n_params, n_times):
     """Return a system of these sizes."""
-
-    def relax(t, y, p):
-        return sum(p[i] for i in range(n_params)) / n_params - y[0]
-
-    return ODESystem(
-        relax,
-        states={"y": 0.0},
-        params={f"k{i}": (-1e4, 1e4) for i in range(n_params)},
-        times=np.arange(max(n_times, 2)),
-    )
+    params = {f"k{i}": (-1e4, 1e4) for i in range(n_params)}
+    times = np.arange(n_times + 1)
+    system = ODESystem(relax, states={"y": 0.0}, params=params, times=times)
+    return system.truncate(n_times)
 
 
 class AnyBiLO(BiLOInverter):
     """Take a system of the pairs' sizes: the checks have data of many widths."""
 
     def _start_fit(self, observations, params):
-        self._sizes = (*np.shape(params), 1)[1], (*np.shape(observations), 2)[1]
+        shapes = [np.shape(np.asarray(data)) for data in (params, observations)]
+        self._sizes = [max(s[1], 1) if len(s) > 1 else 1 for s in shapes]
         return super()._start_fit(observations, params)
 
     def _given_model(self):

@@ -127,7 +127,18 @@ class ForwardModel(BaseEstimator):
         return self
 
     def simulate(self, params):
-        """Return trajectories (n_samples, n_times, n_channels) at params (ndarray)."""
+        """Return trajectories at params in their own units.
+
+        Parameters
+        ----------
+        params : array-like of shape (n_samples, n_params)
+            Params in their own units.
+
+        Returns
+        -------
+        trajectories : ndarray of shape (n_samples, n_times, n_channels)
+            What the model reports, free of noise.
+        """
         raise AssertionError("every forward model simulates")
 
     def attempt(self, params):

@@ -117,9 +117,10 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             return x, extra
         if not modes.weighs_prior and len(modes.unknown) == 0:
             return x, extra  # maximum likelihood of everything
+        most = min(self.max_iter or 20, 20)
         for _ in range(N_SETTLE):
             _, *modes.leverage = modes.information(x, rows)
-            end = levenberg_marquardt(modes, x, rows, max_iter=20, tol=self.tol)
+            end = levenberg_marquardt(modes, x, rows, max_iter=most, tol=self.tol)
             usable = end.value.isfinite()
             step = torch.where(usable[:, None], end.x - x, 0.0)
             moved = torch.einsum("np,npq,nq->n", step, end.hessian, step)

@@ -30,7 +30,7 @@ class ReadingScaler:
         flat = np.nan_to_num(np.abs(trajectories).reshape(-1, trajectories.shape[2]))
         is_positive = noise.stabilize(np.full(flat.shape[1], -1.0)) != -1
         self._floor = np.where(is_positive, FLOOR * flat.max(axis=0), -np.inf)
-        stable = self._stabilize(torch.as_tensor(trajectories))
+        stable = self._stabilize(torch.tensor(trajectories))
         self.channels = ChannelScaler(stable.numpy())
         flat = self.channels.standardize(stable).flatten(0, 1)
         self._low, self._high = (

@@ -515,6 +515,7 @@ def test_samples_answered_together_one_by_one_or_reordered_are_identical(width):
 # --- as an estimator among others
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.ExtrapolationWarning")
 def test_behind_a_scaler_and_a_surrogate_that_fills_readings_in(surrogate):
     few = make_inverter(small_surrogate(noise=None), training={"max_epochs": 10})
     readings = np.where(np.isnan(READINGS), np.nan, decay(NEW_PARAMS))

@@ -1,11 +1,13 @@
 """What all inverters that search per sample share: answers, warnings, bad input."""
 
+import sys
 import warnings
 
 import joblib
 import numpy as np
 import pytest
 import torch
+from joblib.externals import cloudpickle
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -169,8 +171,14 @@ def test_chunks_are_inverted_in_other_processes():
     inverter = gauss_newton(model, chunk_size=2).fit(readings)
     here = inverter.predict(readings)
     assert np.abs(here - params).max() < 0.02
-    np.testing.assert_array_equal(inverter.set_params(n_jobs=2).predict(readings), here)
-    scores = cross_val_score(gauss_newton(model), readings, params, cv=2, n_jobs=2)
+    module = sys.modules[__name__]  # workers cannot import tests
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        there = inverter.set_params(n_jobs=2).predict(readings)
+        scores = cross_val_score(gauss_newton(model), readings, params, cv=2, n_jobs=2)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+    np.testing.assert_array_equal(there, here)
     assert (scores > 0.99).all()
 
 
