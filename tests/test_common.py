@@ -47,7 +47,9 @@ QUICK = Training(max_epochs=1)
 # Some checks ask for a fit of R² > 0.5, which takes a little more.
 LEARNS = Training(lr=1e-2, max_epochs=20, batch_size=16)
 PLAIN = Operator(n_layers=0, embedding=4)
-ROUGH = ODESurrogate(n_basis=0, network=PLAIN, training=QUICK, random_state=0)
+ROUGH = ODESurrogate(
+    noise=1.0, n_basis=0, network=PLAIN, training=QUICK, random_state=0
+)
 GRADIENT = GradientInverter(ROUGH, n_starts=1, max_iter=2, random_state=0)
 
 
