@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# What examples warn of, their readers see and are meant to.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
