@@ -151,11 +151,6 @@ def test_no_tag_silently_switches_checks_off(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "estimator",
-    [GradientInverter, CMAESInverter, ADMInverter],
-    ids=lambda e: e.__name__,
-)
-def test_answers_do_not_depend_on_company_at_the_defaults(estimator):
-    check_methods_subset_invariance(estimator.__name__, estimator())
-    check_methods_sample_order_invariance(estimator.__name__, estimator())
+def test_answers_do_not_depend_on_company_at_the_defaults():
+    check_methods_subset_invariance("CMAESInverter", CMAESInverter())
+    check_methods_sample_order_invariance("CMAESInverter", CMAESInverter())
