@@ -63,7 +63,7 @@ class AmortizedInverter(PosteriorInverter):
         """Compare some of the readings with what the model gives at the estimates."""
         model, device = self.model_, resolve_device(self.device)
         objective = Objective(
-            model, model.noise_, torch.as_tensor(readings, device=device)
+            model, model.noise_, torch.tensor(readings, device=device)
         )
         rows = torch.arange(len(readings), device=device)
         scaled = model.param_scaler_.to_scaled(answer.params[part])

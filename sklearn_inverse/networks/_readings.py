@@ -43,7 +43,7 @@ class ReadingScaler:
     def standardize(self, trajectories):
         """Standardize trajectories (…, n_channels), array or tensor, NaN as it is."""
         if isinstance(trajectories, np.ndarray):
-            return self.standardize(torch.as_tensor(trajectories)).numpy()
+            return self.standardize(torch.tensor(trajectories)).numpy()
         standardized = self.channels.standardize(self._stabilize(trajectories.double()))
         low, high = (standardized.new_tensor(a) for a in self._limits())
         return standardized.clamp(low, high)
@@ -51,7 +51,7 @@ class ReadingScaler:
     def restore(self, standardized):
         """Return what was standardized in its own units, in double precision."""
         if isinstance(standardized, np.ndarray):
-            return self.restore(torch.as_tensor(standardized)).numpy()
+            return self.restore(torch.tensor(standardized)).numpy()
         return self.noise.restore(self.channels.restore(standardized.double()))
 
     def prepare(self, readings, device):
