@@ -12,7 +12,7 @@ from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
 from sklearn_inverse.optim._multistart import ALL, multistart
 from sklearn_inverse.optim._standard import InStandard
 from sklearn_inverse.utils._docs import SEARCHING, shared_docs
-from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
+from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
 __all__ = ["GradientInverter"]
 
@@ -145,26 +145,6 @@ class GradientInverter(LaplaceInverter):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, observations, params=None):
-        """Make the forward model ready, and try it on the first sample.
-
-        Parameters
-        ----------
-        %(observations)s
-
-        params : array-like of shape (n_samples, n_params), default=None
-            Params that produced the observations, from which a surrogate learns. An
-            exact model needs none.
-
-        Returns
-        -------
-        self : GradientInverter
-            The inverter, ready to answer.
-        """
-        trajectories, _ = self._start_fit(observations, params)
-        return self._try_out(trajectories)
 
     def _search(self, objective):
         adaptive = self.n_starts == "adaptive"
