@@ -17,10 +17,15 @@ NOISE = 0.01  # of each channel's standard deviation over samples and times
 N_OBSERVED = 3
 
 
-def simulate(n_samples, sampling, seed):
+def simulate(n_samples, sampling, seed, device):
     """Draw and simulate pairs; the result is kept on disk for the next benchmark."""
+    system = pollu()
     return make_inverse_problem(
-        pollu(), n_samples, sampling=sampling, n_jobs=-1, random_state=seed, verbose=1
+        system,
+        n_samples,
+        sampling=sampling,
+        simulator=ODESimulator(system, device=device, n_jobs=-1, verbose=1),
+        random_state=seed,
     )
 
 
@@ -34,11 +39,15 @@ class PolluProblem:
 
     fraction : float, default=1.0
         Of 1 % noise.
+
+    device : str, default="cpu"
+        Where to simulate.
     """
 
-    def __init__(self, n_train=50_000, n_test=1_000, fraction=1.0):
+    def __init__(self, n_train=50_000, n_test=1_000, fraction=1.0, device="cpu"):
         cached = Memory(Path(__file__).parent / ".cache", verbose=0).cache(simulate)
-        self.train, self.test = cached(n_train, "lhs", 0), cached(n_test, "random", 1)
+        self.train = cached(n_train, "lhs", 0, device)
+        self.test = cached(n_test, "random", 1, device)
         self.channel_std = self.train.trajectories.std(axis=(0, 1))
         self.noise_std = fraction * NOISE * self.channel_std
         self.system = pollu().with_noise(self.noise_std)

@@ -19,7 +19,7 @@ from sklearn_inverse.probability import InversionStatus
 from sklearn_inverse.utils._docs import SEARCHING, shared_docs
 from sklearn_inverse.utils._options import NestedOptions
 from sklearn_inverse.utils._sklearn import Interval, _fit_context
-from sklearn_inverse.utils._torch import resolve_device, spawn_seeds
+from sklearn_inverse.utils._torch import spawn_seeds
 
 __all__ = ["NeuralAdjointInverter"]
 
@@ -159,7 +159,7 @@ class NeuralAdjointInverter(NestedOptions, SearchInverter):
             The trained inverter.
         """
         trajectories, params = self._start_fit(observations, params)
-        device = resolve_device(self.device)
+        device = self._device
         training = (self.training or Training())._filled(
             lr=3e-3, max_epochs=50, batch_size=64
         )

@@ -9,6 +9,7 @@ from torch import Tensor
 from sklearn_inverse.ode._rhs import push_tangents
 from sklearn_inverse.probability import JointPrior
 from sklearn_inverse.systems import ODESystem
+from sklearn_inverse.utils._torch import resolve_device
 
 __all__ = [
     "ForwardModel",
@@ -72,6 +73,21 @@ class ForwardModel(BaseEstimator):
     def is_ready(self) -> bool:
         """Whether it runs without learning from pairs first."""
         return self.is_exact
+
+    def device_for(self, device) -> torch.device:
+        """Return where to compute with the model, given a parameter ``device``.
+
+        Parameters
+        ----------
+        device : {"auto", "cpu", "cuda", …} or torch.device
+            If "auto", where the model is fastest.
+
+        Returns
+        -------
+        device : torch.device
+            A device of this machine.
+        """
+        return resolve_device(device)
 
     @property
     def known_n_channels(self):

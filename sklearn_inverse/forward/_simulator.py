@@ -66,7 +66,8 @@ class ODESimulator(ForwardModel):
         depend on it.
 
     device : {"auto", "cpu", "cuda", …}, default="auto"
-        Where to solve. "auto" takes a GPU where there is one.
+        Where to solve. "auto" takes the CPU if the model is compiled, which no GPU is
+        as fast as, and otherwise a GPU where there is one.
 
     verbose : int, default=0
         Whether to show a progress bar.
@@ -350,12 +351,28 @@ class ODESimulator(ForwardModel):
 
     def _is_compiled(self):
         """Whether the compiled kernel will be at work."""
+        return self._compiles_on(self.device_for(self.device))
+
+    def _compiles_on(self, device):
         return self.backend != "torch" and not why_not_compiled(
-            self.system.kinetics or self.system.rhs,
-            self.method,
-            self.step_size,
-            resolve_device(self.device),
+            self.system.kinetics or self.system.rhs, self.method, self.step_size, device
         )
+
+    def device_for(self, device) -> torch.device:
+        """Return where to compute with the model, given a parameter ``device``.
+
+        Parameters
+        ----------
+        device : {"auto", "cpu", "cuda", …} or torch.device
+            If "auto", the CPU if the model is compiled there.
+
+        Returns
+        -------
+        device : torch.device
+            A device of this machine.
+        """
+        on_cpu = device == "auto" and self._compiles_on("cpu")
+        return resolve_device("cpu" if on_cpu else device)
 
     def _solve(self, params, sensitivities=False):
         """Return the Solution for a tensor of params, by rate constants if kinetics."""
@@ -377,14 +394,14 @@ class ODESimulator(ForwardModel):
 
 def _simulate_chunk(simulator, params):
     """Return (observables, which samples were solved, what failed) for a chunk."""
-    params = torch.tensor(params, device=resolve_device(simulator.device))
+    params = torch.tensor(params, device=simulator.device_for(simulator.device))
     solution = simulator._solve(params)
     return _outcome(simulator.system.observables(solution.y, params), solution)
 
 
 def _sensitivities_chunk(simulator, params):
     """Return (derivatives of the observables by params, and as above) for a chunk."""
-    params = torch.tensor(params, device=resolve_device(simulator.device))
+    params = torch.tensor(params, device=simulator.device_for(simulator.device))
     _, by_params, solution = simulator._differentiate(params)
     return _outcome(by_params, solution)
 

@@ -31,7 +31,7 @@ from sklearn_inverse.utils._docs import SEARCHING, shared_docs
 from sklearn_inverse.utils._options import NestedOptions
 from sklearn_inverse.utils._parallel import progress_bar
 from sklearn_inverse.utils._sklearn import Interval, _fit_context
-from sklearn_inverse.utils._torch import resolve_device, spawn_seeds
+from sklearn_inverse.utils._torch import spawn_seeds
 
 __all__ = ["BiLOInverter"]
 
@@ -250,7 +250,7 @@ class BiLOInverter(NestedOptions, SearchInverter):
         self._layers = self._pretrain(precise, start.cpu(), solution)
         self._start, self.operator_error_ = start, self._compare(precise, solution)
         # Single precision is enough to follow params.
-        self._operator = make_operator(device=resolve_device(self.device))
+        self._operator = make_operator(device=self._device)
         trial = copy.copy(self)
         trial.descent = descent
         self.n_iter_ = trial._try_out(trajectories).n_iter_

@@ -29,7 +29,7 @@ from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
 from sklearn_inverse.utils._docs import SEARCHING, shared_docs
 from sklearn_inverse.utils._options import NestedOptions
 from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
-from sklearn_inverse.utils._torch import resolve_device, spawn_seeds
+from sklearn_inverse.utils._torch import spawn_seeds
 
 __all__ = ["ReparamJointInverter"]
 
@@ -231,7 +231,7 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
             The inverter, ready to answer.
         """
         trajectories, params = self._start_fit(observations, params)
-        device = resolve_device(self.device)
+        device = self._device
         training = (self.training or Training())._filled(**DEFAULTS)
         self.reading_scaler_ = ReadingScaler(self.model_.noise_, trajectories)
         quantiles = np.full((len(trajectories), self.n_params_), 0.5)

@@ -19,7 +19,7 @@ from sklearn_inverse.probability import Estimate, InversionStatus
 from sklearn_inverse.utils._docs import shared_docs
 from sklearn_inverse.utils._parallel import iter_chunks
 from sklearn_inverse.utils._sklearn import _fit_context
-from sklearn_inverse.utils._torch import resolve_device, spawn_seeds
+from sklearn_inverse.utils._torch import spawn_seeds
 from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["SearchInverter"]
@@ -111,9 +111,13 @@ class SearchInverter(BaseInverter):
             pass
         return answer
 
+    @property
+    def _device(self):
+        return self.model_.device_for(self.device)
+
     def _search_chunk(self, readings, *arrays, has_noise=False):
         """Invert some samples together."""
-        device = resolve_device(self.device)
+        device = self._device
         noise_std, *per_sample = arrays if has_noise else (None, *arrays)
         tensors = (
             None if a is None else torch.tensor(a, dtype=torch.float64, device=device)
@@ -194,7 +198,7 @@ class SearchInverter(BaseInverter):
     def _scaled(self, params) -> Tensor:
         """Return params as a tensor of scaled ones on the device."""
         scaled = self.model_.param_scaler_.to_scaled(params)
-        return torch.as_tensor(scaled, device=resolve_device(self.device))
+        return torch.as_tensor(scaled, device=self._device)
 
     def _estimate(self, objective, x, start, n_iter, status, n_failed) -> Estimate:
         """Return the answer of a method without an uncertainty, one row per sample."""

@@ -45,7 +45,8 @@ design : Design, default=None
     at one random time or more; ``design__n_observed=3`` says at how many.""",
     "device": """\
 device : {"auto", "cpu", "cuda", …}, default="auto"
-    Where to compute. "auto" takes a GPU where there is one.""",
+    Where to compute. "auto" takes a GPU where there is one, and the CPU for a model
+    that is compiled.""",
     "random_state": """\
 random_state : int, RandomState instance or None, default=None
     Seeds everything random, of ``fit`` and of later predictions.""",

@@ -138,6 +138,15 @@ def test_it_knows_what_its_system_states():
     assert simulator.fit(None) is simulator
 
 
+def test_auto_leaves_what_is_compiled_on_the_cpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    system = pollu()
+    assert ODESimulator(system).device_for("auto").type == "cpu"
+    assert ODESimulator(system, backend="torch").device_for("auto").type == "cuda"
+    assert ODESimulator(system).device_for("cuda").type == "cuda"
+
+
 def test_truncated_it_gives_the_first_times():
     simulator = ODESimulator(lotka_volterra(), rtol=1e-8)
     params = simulator.system.nominal[None]
