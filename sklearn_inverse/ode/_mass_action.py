@@ -121,7 +121,7 @@ class MassAction:
 
         Returns
         -------
-        kernel : MassActionKernel
+        kernel : Kernel
             Compiled once per process, however often the reactions are copied.
         """
         return compile_mass_action(self.stoichiometry, self.orders)

@@ -217,7 +217,7 @@ def recover(system, start, truth, **options):
 @pytest.mark.parametrize("system", [make_system(), make_system(logistic, 0.1)])
 def test_recovers_a_rate_twice_that_of_the_start(system):
     error, estimate = recover(system, [1.0], [2.0], descent__max_iter=1000)
-    assert error < 1e-4
+    assert error < 3e-4
     assert estimate.status == InversionStatus.CONVERGED
 
 

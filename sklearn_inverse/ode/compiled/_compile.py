@@ -4,6 +4,8 @@ from functools import cache, lru_cache
 
 import numpy as np
 
+from sklearn_inverse.ode.compiled._graph import Graph
+
 __all__ = ["compile_mass_action", "why_unavailable"]
 
 
@@ -30,7 +32,7 @@ def compile_mass_action(stoichiometry, used):
 
     Returns
     -------
-    kernel : MassActionKernel
+    kernel : Kernel
         Solves them.
     """
     stoichiometry = np.asarray(stoichiometry, dtype=float)
@@ -42,9 +44,28 @@ def compile_mass_action(stoichiometry, used):
 def _compile(n_states: int, stoichiometry: bytes, used: bytes):
     """Return the kernel of the reactions whose arrays have these bytes."""
     # Not above: numba takes a second to import, where it is there at all.
-    from sklearn_inverse.ode.compiled._kernel import MassActionKernel
+    from sklearn_inverse.ode.compiled._kernel import Kernel
 
-    return MassActionKernel(
-        np.frombuffer(stoichiometry).reshape(n_states, -1),
-        np.frombuffer(used, dtype=int).reshape(n_states, -1),
-    )
+    effects = np.frombuffer(stoichiometry).reshape(n_states, -1)
+    orders = np.frombuffer(used, dtype=int).reshape(n_states, -1)
+    graph = Graph()
+    return Kernel(graph, mass_action(graph, effects, orders), effects.shape[1])
+
+
+def mass_action(graph, stoichiometry, orders) -> list[int]:
+    """Return the rates of change of all states as expressions."""
+    rates = []
+    for j, column in enumerate(orders.T):
+        rate = graph.variable("p", j)
+        for i in np.flatnonzero(column):
+            for _ in range(column[i]):
+                rate = graph.call("mul", rate, graph.variable("y", int(i)))
+        rates.append(rate)
+    rhs = []
+    for effects in stoichiometry:
+        total = graph.constant(0)
+        for j in np.flatnonzero(effects):
+            change = graph.call("mul", graph.constant(effects[j]), rates[j])
+            total = graph.call("add", total, change)
+        rhs.append(total)
+    return rhs

@@ -1,10 +1,12 @@
-"""Mass-action kinetics, solved by Rodas5P with its tangents: arrays in, arrays out."""
+"""A traced model, solved by Rodas5P with its tangents: arrays in, arrays out."""
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sklearn_inverse.ode._coefficients import RODAS5P
 from sklearn_inverse.ode.compiled._loop import integrate
-from sklearn_inverse.ode.compiled._network import Network
+from sklearn_inverse.ode.compiled._model import Model
 from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, LANES
 from sklearn_inverse.ode.compiled._workspace import (
     N_INT_ROWS,
@@ -12,15 +14,16 @@ from sklearn_inverse.ode.compiled._workspace import (
     NO_SAMPLE,
     ORDER,
     SAMPLE,
+    Rows,
     Task,
 )
-from sklearn_inverse.ode.compiled._writer import compile_network
+from sklearn_inverse.ode.compiled._writer import Code, compile_model
 
-__all__ = ["MassActionKernel"]
+__all__ = ["Kernel"]
 
 
-class MassActionKernel:
-    r"""Solve mass-action kinetics :math:`y' = S\,\mathrm{diag}(k)\,m(y)` on the CPU.
+class Kernel:
+    r"""Solve :math:`y' = f(t, y; k)` on the CPU, for an f that has been traced.
 
     Every sample has its own steps and status, and its result does not depend on its
     companions, to the last bit. The method is Rodas5P [1]_ in its order of 5, with an
@@ -28,16 +31,19 @@ class MassActionKernel:
     of the steps taken, their sizes held fixed.
 
     Threads run beside each other: give each of them some of the samples. The code of the
-    reactions is compiled here, in every process; that of the steps once per machine, for
-    some seconds, at the first solve.
+    model is compiled when it is first needed, and kept on disk; that of the steps once
+    per machine, for some seconds, at the first solve.
 
     Parameters
     ----------
-    stoichiometry : array-like of shape (n_states, n_reactions)
-        :math:`S`: what each reaction makes of each state, less what it uses up.
+    graph : Graph
+        Expressions of the time, the states and the params.
 
-    used : array-like of int of shape (n_states, n_reactions)
-        Order of each reaction in each state.
+    rhs : sequence of int
+        Those of the states' rates of change.
+
+    n_params : int
+        Number of params.
 
     References
     ----------
@@ -48,11 +54,14 @@ class MassActionKernel:
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_inverse.ode.compiled import compile_mass_action
-    >>> kernel = compile_mass_action([[-1.0], [1.0]], [[1], [0]])  # A -> B
-    >>> solution = kernel.solve(
+    >>> from sklearn_inverse.ode.compiled import Graph
+    >>> from sklearn_inverse.ode.compiled._kernel import Kernel
+    >>> graph = Graph()
+    >>> k, amount = graph.variable("p", 0), graph.variable("y", 0)
+    >>> decay = graph.call("neg", graph.call("mul", k, amount))
+    >>> solution = Kernel(graph, [decay], n_params=1).solve(
     ...     np.array([0.0, 0.5, 1.0]),
-    ...     np.array([[1.0, 0.0]]),
+    ...     np.array([[1.0]]),
     ...     np.array([[2.0]]),
     ...     rtol=1e-8,
     ...     atol=1e-20,
@@ -62,16 +71,14 @@ class MassActionKernel:
     array([1.      , 0.367879, 0.135335])
     """
 
-    def __init__(self, stoichiometry, used):
-        self.stoichiometry = np.array(stoichiometry, dtype=float)
-        self.used = np.array(used, dtype=int)
-        network = Network(self.stoichiometry, self.used)
-        self._order, self._rows = network.order, network.lay_out()
-        self._engine, self._code = compile_network(network, self._rows)
+    def __init__(self, graph, rhs, n_params):
+        self._arguments = graph, list(rhs), n_params
+        self.model = Model(*self._arguments)
+        self._built: dict[bool, Built] = {}
 
     def __reduce__(self):
-        # Code is of this process: whoever unpickles writes it anew.
-        return MassActionKernel, (self.stoichiometry, self.used)
+        # Code is of this process: whoever unpickles writes it anew, or finds it on disk.
+        return type(self), self._arguments
 
     def solve(self, t_eval, y0, params, *, rtol, atol, max_steps, y0_tangents=None):
         """Integrate from the first to the last output time of each sample.
@@ -84,64 +91,65 @@ class MassActionKernel:
         y0 : array-like of shape (n_samples, n_states)
             Initial states.
 
-        params : array-like of shape (n_samples, n_reactions)
-            Rate constants.
+        params : array-like of shape (n_samples, n_params)
+            Params.
 
         rtol : float
             Tolerated error of each state, relative to its size.
 
-        atol : float or array-like of shape (n_states,)
+        atol : float or array-like of shape (n_states,) or (n_samples, n_states)
             Tolerated error in units of the states, added to the relative one.
 
         max_steps : int
             Attempted steps after which a sample is given up.
 
-        y0_tangents : array-like of shape (n_samples, n_states, n_reactions), default=None
-            Derivatives of ``y0`` by the rate constants. If None, no sensitivities are
-            computed.
+        y0_tangents : array-like of shape (n_samples, n_states, n_params), default=None
+            Derivatives of ``y0`` by the params. If None, no sensitivities are computed.
 
         Returns
         -------
         solution : dict of str to ndarray
             ``y`` of shape (n_samples, n_times, n_states), NaN from the time of failure on;
             ``status``, ``n_steps`` attempted and ``n_accepted`` of shape (n_samples,);
-            ``sensitivities`` dy/dk of shape (n_samples, n_times, n_states, n_reactions), or
+            ``sensitivities`` dy/dk of shape (n_samples, n_times, n_states, n_params), or
             None.
         """
         n_samples, n_times = len(y0), np.shape(t_eval)[-1]
-        n_states, n_reactions = self.stoichiometry.shape
+        n_states, n_params = self.model.n_states, self.model.n_params
         with_tangents = y0_tangents is not None
-        n_tangents = n_reactions if with_tangents else 0
-        work, lanes = self._workspace()
+        n_tangents = n_params if with_tangents else 0
+        rows, code, source_first, source_state, _ = self._build(with_tangents)
+        work, lanes = workspace(rows)
         y = np.empty((n_samples, n_times, n_states))
         sensitivities = np.empty((*y.shape, n_tangents))
         status, n_steps, n_accepted = np.empty((3, n_samples), dtype=np.int64)
-        arrays = [
-            work,
-            lanes,
-            self._order,
-            _plain(t_eval, (n_samples, n_times)),
-            _plain(y0, (n_samples, n_states)),
-            _plain(params, (n_samples, n_reactions)),
-            _plain(
-                y0_tangents if with_tangents else 0.0, (n_samples, n_states, n_tangents)
-            ),
-            _plain(atol, n_states)[self._order],
-            y,
-            sensitivities,
-            status,
-            n_steps,
-            n_accepted,
-        ]
-        task = Task(
-            n_samples,
-            n_times,
-            int(max_steps),
-            with_tangents,
-            float(rtol),
-            *[array.ctypes.data for array in arrays],
-        )
-        integrate(self._code, self._rows, task)
+        if n_samples:
+            arrays = [
+                work,
+                lanes,
+                self.model.order,
+                plain(t_eval, (n_samples, n_times)),
+                plain(y0, (n_samples, n_states)),
+                plain(params, (n_samples, n_params)),
+                plain(y0_tangents if with_tangents else 0.0, (n_samples, n_states, n_tangents)),
+                plain(atol, (n_samples, n_states)),
+                source_first,
+                source_state,
+                y,
+                sensitivities,
+                status,
+                n_steps,
+                n_accepted,
+            ]
+            task = Task(
+                n_samples,
+                n_times,
+                int(max_steps),
+                with_tangents,
+                float(rtol),
+                *[array.ctypes.data for array in arrays],
+            )
+            integrate(code, rows, task)
         return {
             "y": y,
             "sensitivities": sensitivities if with_tangents else None,
@@ -150,18 +158,46 @@ class MassActionKernel:
             "n_accepted": n_accepted,
         }
 
-    def _workspace(self):
-        """Return zeros for all rows, aligned as vectors are, and the lanes' integers."""
-        flat = np.zeros((self._rows.n_rows + 1) * LANES)
-        first = -flat.ctypes.data % ALIGNMENT // flat.itemsize
-        work = flat[first : first + self._rows.n_rows * LANES].reshape(-1, LANES)
-        work[self._rows.step] = 1.0  # lanes without a sample compute as well
-        work[self._rows.dense : self._rows.dense + ORDER, :N_STAGES] = RODAS5P.dense
-        lanes = np.zeros((N_INT_ROWS, LANES), dtype=np.int64)
-        lanes[SAMPLE] = NO_SAMPLE
-        return work, lanes
+    def _build(self, with_tangents: bool) -> "Built":
+        """Return the code, compiled when it is first needed."""
+        if with_tangents not in self._built:
+            model = self.model
+            rows = model.lay_out(with_tangents)
+            engine, code = compile_model(model, rows, with_tangents)
+            sources = list(model.tangents.sources) if with_tangents else []
+            by_param = np.bincount([j for j, _ in sources], minlength=model.n_params)
+            self._built[with_tangents] = Built(
+                rows,
+                code,
+                np.append(0, np.cumsum(by_param)).astype(np.int64),
+                np.array([i for _, i in sources], dtype=np.int64),
+                engine,
+            )
+        return self._built[with_tangents]
 
 
-def _plain(array, shape):
+class Built(NamedTuple):
+    """Code with what it works on: where rows lie, and on which state each source acts."""
+
+    rows: Rows
+    code: Code
+    source_first: np.ndarray
+    source_state: np.ndarray
+    engine: Any  # owns the code
+
+
+def workspace(rows):
+    """Return zeros for all rows, aligned as vectors are, and the lanes' integers."""
+    flat = np.zeros((rows.n_rows + 1) * LANES)
+    first = -flat.ctypes.data % ALIGNMENT // flat.itemsize
+    work = flat[first : first + rows.n_rows * LANES].reshape(-1, LANES)
+    work[rows.step] = 1.0  # lanes without a sample compute as well
+    work[rows.dense : rows.dense + ORDER, :N_STAGES] = RODAS5P.dense
+    lanes = np.zeros((N_INT_ROWS, LANES), dtype=np.int64)
+    lanes[SAMPLE] = NO_SAMPLE
+    return work, lanes
+
+
+def plain(array, shape):
     """Return an array of doubles, one after the other."""
     return np.ascontiguousarray(np.broadcast_to(array, shape), dtype=float)

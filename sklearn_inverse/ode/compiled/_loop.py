@@ -54,6 +54,9 @@ def integrate(code, at, task):
     """Integrate all samples."""
     work, lanes, y = doubles(task.work), ints(task.lanes), doubles(task.y)
     next_sample = n_running = 0
+    for lane in range(task.n_samples, LANES):  # lanes without a sample compute as well
+        enter(task, at, lane, 0)
+        put(NO_SAMPLE, lanes, SAMPLE, lane)
     while True:
         for lane in range(LANES):
             is_free = get(lanes, SAMPLE, lane) == NO_SAMPLE
@@ -79,7 +82,7 @@ def integrate(code, at, task):
 
         for lane in range(LANES):
             if get(lanes, SAMPLE, lane) != NO_SAMPLE:
-                set_step(task, at, work, lanes, lane)
+                set_step(at, work, lanes, lane)
         attempt(code, at, work)
         measure(task, at, work)
         any_accepted = False
@@ -103,8 +106,8 @@ def enter(task, at, lane, sample):
     """Put a sample on a lane."""
     work, lanes, order = doubles(task.work), ints(task.lanes), ints(task.order)
     t_eval, y0, y = doubles(task.t_eval), doubles(task.y0), doubles(task.y)
-    params = doubles(task.params)
-    n_states, n_reactions, n_times = at.n_states, at.n_reactions, task.n_times
+    params, atol = doubles(task.params), doubles(task.atol)
+    n_states, n_params, n_times = at.n_states, at.n_params, task.n_times
     first = sample * n_times
     put(sample, lanes, SAMPLE, lane)
     put(NEW, lanes, PHASE, lane)
@@ -117,16 +120,17 @@ def enter(task, at, lane, sample):
         value = y0[sample * n_states + order[i]]
         put(value, work, at.y + i, lane)
         put(abs(value), work, at.peak + i, lane)
-    for j in range(n_reactions):
-        put(params[sample * n_reactions + j], work, at.k + j, lane)
+        put(atol[sample * n_states + order[i]], work, at.atol + i, lane)
+    for j in range(n_params):
+        put(params[sample * n_params + j], work, at.k + j, lane)
 
-    n_tangents = n_states * n_reactions if task.with_tangents else 0
+    n_tangents = n_states * n_params if task.with_tangents else 0
     y0_tangents = doubles(task.y0_tangents)
     sensitivities = doubles(task.sensitivities)
     if task.with_tangents:
         for i in range(n_states):
-            source = (sample * n_states + order[i]) * n_reactions
-            for j in range(n_reactions):
+            source = (sample * n_states + order[i]) * n_params
+            for j in range(n_params):
                 put(y0_tangents[source + j], work, at.tangent + j * n_states + i, lane)
 
     output = 0
@@ -156,7 +160,7 @@ def leave(task, at, lane, status):
     for i in range(start * at.n_states, end * at.n_states):
         y[i] = np.nan
     if task.with_tangents:
-        n_tangents = at.n_states * at.n_reactions
+        n_tangents = at.n_states * at.n_params
         for i in range(start * n_tangents, end * n_tangents):
             sensitivities[i] = np.nan
 

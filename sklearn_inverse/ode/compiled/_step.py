@@ -3,6 +3,7 @@
 import numpy as np
 from numba.extending import register_jitable
 
+from sklearn_inverse.ode._coefficients import RODAS5P
 from sklearn_inverse.ode._step_size import (
     EPS,
     FIRST_FACTOR,
@@ -49,12 +50,13 @@ __all__ = [
 ]
 
 MIN_NORM, MIN_NORM_OLD = 1e-10, 1e-2
+NODES, TIME_WEIGHTS = tuple(RODAS5P.c.tolist()), tuple(RODAS5P.d.tolist())
 
 
 @register_jitable
 def evaluate(code, at, work):
     """Right-hand side at y, and whether both are finite."""
-    run(code.rhs, work, (at.y,))
+    run(code.rhs, work, (at.t, at.y, at.f))
     zero = fill(0.0)
     invalid = zero
     for i in range(at.n_states):
@@ -64,9 +66,8 @@ def evaluate(code, at, work):
 
 
 @register_jitable
-def set_step(task, at, work, lanes, lane):
+def set_step(at, work, lanes, lane):
     """Step to attempt, clipped to end where it must."""
-    atol = doubles(task.atol)
     t, t_end = get(work, at.t, lane), get(work, at.t_end, lane)
     step = get(work, at.step, lane)
     if get(lanes, PHASE, lane) == NEW:
@@ -76,7 +77,7 @@ def set_step(task, at, work, lanes, lane):
             y = get(work, at.y + i, lane)
             if y != 0:
                 f = abs(get(work, at.f + i, lane))
-                change = max(change, f / max(abs(y), atol[i]))
+                change = max(change, f / max(abs(y), get(work, at.atol + i, lane)))
         step = 1e-2 / change if change > 0 else 1e-6 * (t_end - t)
         step = min(max(step, 1e-290, 1e3 * EPS * abs(t)), t_end - t)
         put(STRICT, lanes, PHASE, lane)
@@ -89,17 +90,27 @@ def set_step(task, at, work, lanes, lane):
 def attempt(code, at, work):
     """Attempt a step on all lanes."""
     store(fill(1.0) / load(work, at.step), work, at.inv_step)
+    run(code.time_slopes, work, ())
+    set_stage(at, work, 0)
     run(code.slopes, work, (at.y, at.slope))
     run(code.factorize, work, ())
     for i in range(N_STAGES):
+        set_stage(at, work, i)
         run(code.combine[i], work, (at.y, at.u))
         run(code.solve, work, (at.u + i * at.n_states,))
 
 
 @register_jitable
+def set_stage(at, work, i):
+    """Time of stage i, and the weight that the time derivative has in it."""
+    step = load(work, at.step)
+    store(multiply_add(fill(NODES[i]), step, load(work, at.t)), work, at.t_stage)
+    store(fill(TIME_WEIGHTS[i]) * step, work, at.w)
+
+
+@register_jitable
 def measure(task, at, work):
     """Measure the new states by their errors; NaN or infinite if any of them is."""
-    atol = doubles(task.atol)
     zero, tiny = fill(0.0), fill(1e-290)
     rtol, round_off = fill(task.rtol), fill(10 * EPS)
     norm = zero
@@ -108,7 +119,8 @@ def measure(task, at, work):
         error = load(work, at.u + (N_STAGES - 1) * at.n_states + i)
         y_new = load(work, at.stage + i) + error
         store(y_new, work, at.y_new + i)
-        tolerance = multiply_add(round_off, load(work, at.peak + i), fill(atol[i]))
+        atol = load(work, at.atol + i)
+        tolerance = multiply_add(round_off, load(work, at.peak + i), atol)
         tolerance = multiply_add(rtol, larger_magnitude(y, y_new), tolerance)
         ratio = error / (tolerance + tiny)
         norm = multiply_add(ratio, ratio, norm)
@@ -169,37 +181,41 @@ def advance(at, work):
 
 @register_jitable
 def advance_tangents(code, task, at):
-    """Differentiate the step of all lanes by each rate constant, its size held fixed.
+    """Differentiate the step of all lanes by each param, its size held fixed.
 
     The factors of W serve again. What the stages of y contribute is the same for all
     tangents and tabulated first.
     """
     work, lanes = doubles(task.work), ints(task.lanes)
-    n_states, n_reactions = at.n_states, at.n_reactions
+    first, state = ints(task.source_first), ints(task.source_state)
+    n_states, n_params = at.n_states, at.n_params
     for i in range(N_STAGES):
         u = at.u + i * n_states
+        set_stage(at, work, i)
         run(code.combine[i], work, (at.y, at.u))
         run(code.slopes, work, (at.stage, at.slope + i * at.n_slopes))
         run(code.curves, work, (u, at.curve + i * at.n_curves))
-        run(code.sources, work, (u, at.source + i * n_reactions))
+        run(code.sources, work, (u, at.source + i * at.n_sources))
 
     accepted = load(work, at.accepted)
-    for j in range(n_reactions):
+    for j in range(n_params):
         tangent = at.tangent + j * n_states
         for i in range(N_STAGES):
             slope, curve = at.slope + i * at.n_slopes, at.curve + i * at.n_curves
-            v = at.v + i * n_states
-            store(load(work, at.source + i * n_reactions + j), work, at.forcing + j)
+            source, v = at.source + i * at.n_sources, at.v + i * n_states
+            for s in range(first[j], first[j + 1]):
+                store(load(work, source + s), work, at.forcing + state[s])
             run(code.combine[i], work, (tangent, at.v))
             run(code.tangent_solve, work, (slope, curve, tangent, v))
-        store(fill(0.0), work, at.forcing + j)
+        for s in range(first[j], first[j + 1]):
+            store(fill(0.0), work, at.forcing + state[s])
         last = at.v + (N_STAGES - 1) * n_states
         for i in range(n_states):
             store(load(work, at.stage + i) + load(work, last + i), work, at.stage + i)
         out = doubles(task.sensitivities + 8 * j)
         for lane in range(LANES):
             if get(lanes, OUTPUT_END, lane) > get(lanes, OUTPUT, lane):
-                write_outputs(task, at, lane, tangent, at.v, at.stage, out, n_reactions)
+                write_outputs(task, at, lane, tangent, at.v, at.stage, out, n_params)
         for i in range(n_states):
             old = load(work, tangent + i)
             store(choose(accepted, load(work, at.stage + i), old), work, tangent + i)

@@ -43,13 +43,15 @@ class Rows(NamedTuple):
     """How many rows there are of a kind, and the first row of each kind."""
 
     n_states: int
-    n_reactions: int
+    n_params: int
     n_slopes: int
     n_curves: int
+    n_sources: int
     # One row each.
     t: int
     t_end: int
     t_new: int
+    t_stage: int
     step: int
     step_next: int
     step_old: int
@@ -58,17 +60,20 @@ class Rows(NamedTuple):
     invalid: int  # zero, or NaN where something is not finite
     accepted: int  # one or zero
     inv_step: int
-    # One row per state, or per reaction, stage, ...
-    k: int
+    w: int  # d_i step, the weight of the time derivative
+    # One row per state, or per param, stage, ...
+    k: int  # params
     y: int
     f: int
     peak: int
+    atol: int
     stage: int  # argument of the right-hand side
     y_new: int
     coupled: int  # sum of C_ij u_j / step
+    by_time: int  # df/dt
     factors: int  # of W, its inverse pivots on the diagonal
     u: int  # stage by stage
-    slope: int  # k dm/dy of each reactant, stage by stage
+    slope: int  # non-zero df/dy, stage by stage
     # What one lane needs for its outputs, in vectors over states or over stages.
     dense: int
     weight: int
@@ -76,10 +81,10 @@ class Rows(NamedTuple):
     lane_u: int
     lane_out: int
     # Tangents.
-    curve: int  # k d²m/dy² u of each reactant, stage by stage
-    source: int  # what depends on k directly, stage by stage
-    forcing: int  # of one tangent: zero but for its own reaction
-    tangent: int  # dy/dk, reaction by reaction
+    curve: int  # non-zero derivatives of J u + w f_t by the states, stage by stage
+    source: int  # what depends on params directly, stage by stage
+    forcing: int  # of one tangent, by state: zero but where its own param acts
+    tangent: int  # dy/dk, param by param
     v: int  # tangents of u
     n_rows: int
 
@@ -100,6 +105,8 @@ class Task(NamedTuple):
     params: int
     y0_tangents: int
     atol: int
+    source_first: int  # of each param, among the sources
+    source_state: int  # on which each source acts
     y: int
     sensitivities: int
     status: int

@@ -1,10 +1,11 @@
-"""Machine code of a reaction network: rates, Jacobian, sparse factors, solves, tangents.
+"""Machine code of a model: right-hand side, Jacobian, sparse factors, solves, tangents.
 
-Straight-line code, one per system and process. Python writes it in LLVM's language, with
-every index a constant: a fraction of a second for tens of reactions. What it reads and
-writes are rows of a workspace, each a vector of one number per lane.
+Straight-line code, one per model. Python writes it in LLVM's language, with every index a
+constant: a fraction of a second for tens of states. What it reads and writes are rows of a
+workspace, each a vector of one number per lane.
 """
 
+from collections.abc import Callable
 from inspect import signature
 from typing import NamedTuple
 
@@ -12,58 +13,14 @@ from llvmlite import binding, ir
 from numba.core import cgutils
 
 from sklearn_inverse.ode._coefficients import RODAS5P
-from sklearn_inverse.ode.compiled._vectors import (
-    ALIGNMENT,
-    INT,
-    LANES,
-    VECTOR,
-    call_llvm,
-)
+from sklearn_inverse.ode.compiled._arithmetic import Arithmetic
+from sklearn_inverse.ode.compiled._objects import load_code
+from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, INT, LANES, VECTOR
 from sklearn_inverse.ode.compiled._workspace import N_STAGES
 
-__all__ = ["compile_network"]
+__all__ = ["Code", "compile_model"]
 
-
-def compile_network(network, rows):
-    """Compile the code of a network.
-
-    Parameters
-    ----------
-    network : Network
-        The reactions.
-
-    rows : Rows
-        Where everything lies.
-
-    Returns
-    -------
-    engine : ExecutionEngine
-        Owner of the code.
-
-    code : Code
-        Its addresses.
-    """
-    writer = Writer(network, rows)
-    for i in range(N_STAGES):
-        writer.write(f"combine{i}", writer.combine, i)
-    for name in Code._fields[1:]:
-        writer.write(name, getattr(writer, name))
-    module = binding.parse_assembly(str(writer.module))
-    module.verify()
-    machine = binding.Target.from_triple(module.triple).create_target_machine(
-        cpu=binding.get_host_cpu_name(),
-        features=binding.get_host_cpu_features().flatten(),
-        opt=2 if len(network.factors) < 400 else 1,  # much code takes LLVM many seconds
-        jit=True,
-    )
-    engine = binding.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    address = engine.get_function_address
-    code = Code(
-        tuple(address(f"combine{i}") for i in range(N_STAGES)),
-        *map(address, Code._fields[1:]),
-    )
-    return engine, code
+TANGENT_CODE = ("curves", "sources", "tangent_solve")
 
 
 class Code(NamedTuple):
@@ -71,6 +28,7 @@ class Code(NamedTuple):
 
     combine: tuple[int, ...]  # stage by stage
     rhs: int
+    time_slopes: int
     slopes: int
     factorize: int
     solve: int
@@ -79,22 +37,64 @@ class Code(NamedTuple):
     tangent_solve: int
 
 
-class Writer:
-    """Writes the code of a network.
+def compile_model(model, rows, with_tangents):
+    """Compile the code of a model.
 
     Parameters
     ----------
-    network : Network
-        The reactions.
+    model : Model
+        What is solved.
+
+    rows : Rows
+        Where everything lies.
+
+    with_tangents : bool
+        Whether derivatives by the params are needed too.
+
+    Returns
+    -------
+    engine : ExecutionEngine
+        Owner of the code.
+
+    code : Code
+        Its addresses, zero where there is none.
+    """
+    writer = Writer(model, rows)
+    for i in range(N_STAGES):
+        writer.write(f"combine{i}", writer.combine, i)
+    for name in Code._fields[1:]:
+        if with_tangents or name not in TANGENT_CODE:
+            writer.write(name, getattr(writer, name))
+    # Much code takes LLVM many seconds.
+    engine = load_code(writer.module, opt=2 if writer.n_operations < 4000 else 1)
+    address = engine.get_function_address
+    code = Code(
+        tuple(address(f"combine{i}") for i in range(N_STAGES)),
+        *(
+            address(name) if with_tangents or name not in TANGENT_CODE else 0
+            for name in Code._fields[1:]
+        ),
+    )
+    return engine, code
+
+
+class Writer:
+    """Writes the code of a model.
+
+    Parameters
+    ----------
+    model : Model
+        What is solved.
 
     rows : Rows
         Where everything lies.
     """
 
-    def __init__(self, network, rows):
-        self.network, self.at = network, rows
+    def __init__(self, model, rows):
+        self.model, self.at = model, rows
         self.module = ir.Module()
         self.module.triple = binding.get_process_triple()
+        self.n_operations = 0
 
     def write(self, name, method, *args):
         """Add the function ``name``, whose body ``method(*args, ...)`` writes.
@@ -107,9 +107,11 @@ class Writer:
         function_type = ir.FunctionType(ir.VoidType(), types_of_args)
         function = ir.Function(self.module, function_type, name)
         self.builder = ir.IRBuilder(function.append_basic_block())
+        self.arithmetic = Arithmetic(self.builder)
         self.base, *offsets = function.args
         method(*args, *offsets)
         self.builder.ret_void()
+        self.n_operations += self.arithmetic.n_operations
 
     # What code is made of.
 
@@ -130,65 +132,70 @@ class Writer:
         """Store row ``row + i``."""
         self.builder.store(value, self.pointer(row, i), align=ALIGNMENT)
 
-    def number(self, value):
-        """Return a vector of equal numbers."""
-        return ir.Constant(VECTOR, [float(value)] * LANES)
+    def store_all(self, values, row):
+        """Store rows from ``row`` on.
 
-    def product(self, *factors):
-        """Return the product of vectors, one if there are none."""
-        result, *others = factors or [self.number(1)]
-        for factor in others:
-            result = self.builder.fmul(result, factor)
-        return result
+        After all loads: between loads and stores LLVM would have to ask of each whether
+        it meets another, which takes it minutes for large models.
+        """
+        for i, value in enumerate(values):
+            self.store(value, row, i)
+
+    def compute(self, nodes, t, y, u=None):
+        """Compute expressions of the model at the rows ``t`` and ``y``.
+
+        Parameters
+        ----------
+        nodes : iterable of int
+            Expressions.
+
+        t, y, u : int or Value
+            Rows of the time, of the states, and of the directions of a derivative.
+
+        Returns
+        -------
+        values : list of Value
+            One row each.
+        """
+        at, place = self.at, self.model.place
+        variables: dict[str, Callable] = {
+            "t": lambda i: self.load(t),
+            "y": lambda i: self.load(y, place[i]),
+            "p": lambda i: self.load(at.k, i),
+            "u": lambda i: self.load(u, i),
+            "w": lambda i: self.load(at.w),
+        }
+        return self.arithmetic.compute(self.model.graph, nodes, variables)
 
     def add(self, total, x, y):
         """Return ``total + x y``, where ``x`` may be a plain number."""
-        if isinstance(x, ir.Value):
-            return call_llvm(self.builder, "fmuladd", x, y, total)
-        if abs(x) == 1:
-            combine = self.builder.fadd if x > 0 else self.builder.fsub
-            return combine(total, y)
-        return self.add(total, self.number(x), y)
+        return self.arithmetic.multiply_add(total, x, y)
 
     def subtract(self, total, factor, x):
         """Return ``total - F_ij x`` for the factor (i, j), if it is not zero."""
-        if factor not in self.network.factors:
+        if factor not in self.model.factors:
             return total
-        value = self.load(self.at.factors, self.network.factors[factor])
+        value = self.load(self.at.factors, self.model.factors[factor])
         return self.add(total, self.builder.fneg(value), x)
 
-    def rates(self, y):
-        """Return the rates of all reactions."""
-        return [
-            self.product(self.load(self.at.k, j), *self.load_all(y, states))
-            for j, states in enumerate(self.network.reactants)
-        ]
-
-    def apply_rates(self, total, state, rates):
-        """Add to ``total`` what the reactions do to a state."""
-        for j, effect in self.network.effects[state].items():
-            total = self.add(total, effect, rates[j])
-        return total
-
-    def solve_for(self, rates, solution):
-        """Solve W x = S rates + coupled."""
-        at, states = self.at, range(self.at.n_states)
-        x = []
+    def solve_for(self, rhs, solution):
+        """Solve W x = rhs."""
+        states = range(self.at.n_states)
+        x = list(rhs)
         for i in states:
-            x.append(self.apply_rates(self.load(at.coupled, i), i, rates))
             for j in range(i):
                 x[i] = self.subtract(x[i], (i, j), x[j])
         for i in reversed(states):
             for j in states[i + 1 :]:
                 x[i] = self.subtract(x[i], (i, j), x[j])
-            inv_pivot = self.load(at.factors, self.network.factors[i, i])
-            x[i] = self.product(x[i], inv_pivot)
-            self.store(x[i], solution, i)
+            inv_pivot = self.load(self.at.factors, self.model.factors[i, i])
+            x[i] = self.builder.fmul(x[i], inv_pivot)
+        self.store_all(x, solution)
 
     # The functions.
 
     def combine(self, i, y, u):
-        """Write the argument y + Σ a_ij u_j of stage i, and Σ C_ij u_j / h."""
+        """Write the argument y + Σ a_ij u_j of stage i, and Σ C_ij u_j / h + d_i h f_t."""
         a, c, at, builder = RODAS5P.a, RODAS5P.coupling, self.at, self.builder
         # The last stages of a stiffly accurate method add on to the one before.
         adds_on = i > 1 and (a[i] - a[i - 1])[:i].tolist() == [0] * (i - 1) + [1]
@@ -203,83 +210,90 @@ class Writer:
                 stage = self.load(y, state)
                 for a_ij, u_j in zip(a[i], before):
                     stage = self.add(stage, a_ij, u_j)
-            coupled = self.number(0)
+            coupled = self.arithmetic.number(0)
             for c_ij, u_j in zip(c[i], before):
                 coupled = self.add(coupled, c_ij, u_j)
             self.store(stage, at.stage, state)
-            self.store(self.product(coupled, inv_step), at.coupled, state)
+            self.store(builder.fmul(coupled, inv_step), at.coupled, state)
 
-    def rhs(self, y):
-        """Write the right-hand side S diag(k) m(y)."""
-        rates = self.rates(y)
-        for i in range(self.at.n_states):
-            self.store(self.apply_rates(self.number(0), i, rates), self.at.f, i)
+    def rhs(self, t, y, f):
+        """Write the right-hand side."""
+        self.store_all(self.compute(self.model.rhs, t, y), f)
+
+    def time_slopes(self):
+        """Write df/dt at the start of the step."""
+        found = self.compute(self.model.by_time.values(), self.at.t, self.at.y)
+        for i, value in zip(self.model.by_time, found):
+            self.store(value, self.at.by_time, i)
 
     def slopes(self, y, slope):
-        """Write the slopes k dm/dy."""
-        for s, (j, _, rest) in enumerate(self.network.slopes):
-            factors = self.load(self.at.k, j), *self.load_all(y, rest)
-            self.store(self.product(*factors), slope, s)
+        """Write the non-zero df/dy."""
+        self.store_all(
+            self.compute(self.model.slopes.values(), self.at.t_stage, y), slope
+        )
 
     def factorize(self):
         """Write W = 1 / (h gamma) - J = L U, row by row and without pivoting."""
-        at, network = self.at, self.network
-        shift = self.product(self.load(at.inv_step), self.number(1 / RODAS5P.gamma))
-        # Stored at the end: between loads and stores LLVM would have to ask of each
-        # whether it meets another, which takes it minutes for large networks.
+        at, builder, number = self.at, self.builder, self.arithmetic.number
+        shift = builder.fmul(self.load(at.inv_step), number(1 / RODAS5P.gamma))
+        place = {index: s for s, index in enumerate(self.model.slopes)}
         factors: dict[tuple[int, int], ir.Value] = {}
-        for i, j in network.factors:
-            value = shift if i == j else self.number(0)
-            for s, reaction in network.slopes_of[j]:
-                effect = network.effects[i].get(reaction, 0)
-                if effect:
-                    value = self.add(value, -effect, self.load(at.slope, s))
+        for i, j in self.model.factors:
+            value = shift if i == j else number(0)
+            if (i, j) in place:
+                value = builder.fsub(value, self.load(at.slope, place[i, j]))
             for p in range(min(i, j)):
                 if (i, p) in factors and (p, j) in factors:
-                    minus = self.builder.fneg(factors[i, p])
-                    value = self.add(value, minus, factors[p, j])
+                    value = self.add(value, builder.fneg(factors[i, p]), factors[p, j])
             if j < i:
-                value = self.product(value, factors[j, j])
+                value = builder.fmul(value, factors[j, j])
             elif j == i:
-                value = self.builder.fdiv(self.number(1), value)
+                value = builder.fdiv(number(1), value)
             factors[i, j] = value
-        for index, number in network.factors.items():
-            self.store(factors[index], at.factors, number)
+        self.store_all(factors.values(), at.factors)
 
     def solve(self, u):
         """Write u of the stage."""
-        self.solve_for(self.rates(self.at.stage), u)
+        at = self.at
+        rates = self.compute(self.model.rhs, at.t_stage, at.stage)
+        for i in range(at.n_states):
+            rates[i] = self.builder.fadd(rates[i], self.load(at.coupled, i))
+            if i in self.model.by_time:
+                rates[i] = self.add(rates[i], self.load(at.w), self.load(at.by_time, i))
+        self.solve_for(rates, u)
 
     def curves(self, u, curve):
-        """Write how the slopes at y change along u."""
-        at = self.at
-        for c, s in enumerate(self.network.curved):
-            reaction, _, rest = self.network.slopes[s]
-            change = self.number(0)
-            for p, state in enumerate(rest):
-                others = self.load_all(at.y, rest[:p] + rest[p + 1 :])
-                change = self.add(change, self.load(u, state), self.product(*others))
-            self.store(self.product(self.load(at.k, reaction), change), curve, c)
+        """Write how J u + w f_t at the start of the step changes with the states."""
+        nodes = self.model.tangents.curves.values()
+        self.store_all(self.compute(nodes, self.at.t, self.at.y, u), curve)
 
     def sources(self, u, source):
-        """Write what k_j changes directly: m_j at the stage, and dm_j/dy u at y."""
-        at = self.at
-        for j, states in enumerate(self.network.reactants):
-            value = self.product(*self.load_all(at.stage, states))
-            for p, state in enumerate(states):
-                others = self.load_all(at.y, states[:p] + states[p + 1 :])
-                value = self.add(value, self.load(u, state), self.product(*others))
-            self.store(value, source, j)
+        """Write what params change directly: f at the stage, J u + w f_t at the start."""
+        at, (stage, start) = self.at, zip(*self.model.tangents.sources.values())
+        values = []
+        for nodes, t, y in ((stage, at.t_stage, at.stage), (start, at.t, at.y)):
+            some = [x for x in nodes if x is not None]
+            found = iter(self.compute(some, t, y, u))
+            values.append([None if x is None else next(found) for x in nodes])
+        self.store_all(
+            [
+                b if a is None else a if b is None else self.builder.fadd(a, b)
+                for a, b in zip(*values)
+            ],
+            source,
+        )
 
     def tangent_solve(self, slope, curve, tangent, v):
         """Write the tangent v of u of the stage."""
-        at, network = self.at, self.network
-        rates = self.load_all(at.forcing, range(at.n_reactions))
-        for s, (j, state, _) in enumerate(network.slopes):
-            stage = self.load(at.stage, state)
-            rates[j] = self.add(rates[j], self.load(slope, s), stage)
-        for c, s in enumerate(network.curved):
-            j, state, _ = network.slopes[s]
-            start = self.load(tangent, state)
-            rates[j] = self.add(rates[j], self.load(curve, c), start)
-        self.solve_for(rates, v)
+        at = self.at
+        stage = self.load_all(at.stage, range(at.n_states))
+        start = self.load_all(tangent, range(at.n_states))
+        rhs = [
+            self.builder.fadd(self.load(at.coupled, i), self.load(at.forcing, i))
+            for i in range(at.n_states)
+        ]
+        for s, (i, k) in enumerate(self.model.slopes):
+            rhs[i] = self.add(rhs[i], self.load(slope, s), stage[k])
+        for c, (i, k) in enumerate(self.model.tangents.curves):
+            rhs[i] = self.add(rhs[i], self.load(curve, c), start[k])
+        self.solve_for(rhs, v)

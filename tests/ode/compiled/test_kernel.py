@@ -10,7 +10,8 @@ import torch
 pytest.importorskip("numba")
 
 from sklearn_inverse.ode import Status, solve_ivp
-from sklearn_inverse.ode.compiled._kernel import LANES, MassActionKernel
+from sklearn_inverse.ode.compiled import compile_mass_action
+from sklearn_inverse.ode.compiled._vectors import LANES
 from sklearn_inverse.problems import pollu, robertson
 from sklearn_inverse.systems._stoichiometry import read_reactions
 
@@ -24,7 +25,7 @@ EXPLOSION = ["2 A -> 3 A"]
 
 def kernel_of(reactions):
     used, made, _ = read_reactions(reactions)
-    return MassActionKernel(made - used, used.astype(int))
+    return compile_mass_action(made - used, used.astype(int))
 
 
 KERNELS = {

@@ -5,7 +5,9 @@ import pytest
 
 pytest.importorskip("numba")
 
-from sklearn_inverse.ode.compiled._network import Network, eliminate
+from sklearn_inverse.ode.compiled import Graph
+from sklearn_inverse.ode.compiled._compile import mass_action
+from sklearn_inverse.ode.compiled._model import Model, eliminate
 
 
 def test_factors_are_zero_where_they_are_said_to_be():
@@ -35,11 +37,15 @@ def test_an_arrow_does_not_fill_in():
 
 def test_rows_follow_each_other_without_overlap():
     # 2 A -> B, B -> 2 A
-    network = Network(np.array([[-2.0, 2], [1, -1]]), np.array([[2, 0], [0, 1]]))
-    rows = network.lay_out()
-    starts = rows[4:]
+    graph = Graph()
+    effects, orders = np.array([[-2.0, 2], [1, -1]]), np.array([[2, 0], [0, 1]])
+    model = Model(graph, mass_action(graph, effects, orders), n_params=2)
+    rows = model.lay_out(with_tangents=True)
+    starts = rows[5:]
     assert list(starts) == sorted(starts)
-    assert rows.n_states == rows.n_reactions == 2
+    assert rows.n_states == rows.n_params == 2
     assert rows.f - rows.y == 2
-    assert rows.n_slopes == 3  # A twice, B once
-    assert rows.n_curves == 2  # only those of A depend on a state
+    assert rows.n_slopes == 4  # either by either
+    assert rows.n_curves == 2  # only those by A depend on a state
+    assert rows.n_sources == 4
+    assert model.lay_out(with_tangents=False).n_curves == 0
