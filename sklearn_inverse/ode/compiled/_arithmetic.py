@@ -1,6 +1,7 @@
 """Expressions as LLVM instructions on vectors, one lane per sample."""
 
 import ctypes
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
@@ -76,6 +77,12 @@ class Arithmetic:
             combine = self.builder.fadd if x > 0 else self.builder.fsub
             return combine(total, y)
         return call_llvm(self.builder, "fmuladd", self.number(x), y, total)
+
+    def finite(self, value):
+        """Return a vector, with zero where it is not finite."""
+        magnitude = call_llvm(self.builder, "fabs", value)
+        is_finite = self.builder.fcmp_ordered("<", magnitude, self.number(math.inf))
+        return self.builder.select(is_finite, value, self.number(0))
 
     def compute(
         self, graph: Graph, nodes: Iterable[int], variables: Mapping[str, Callable]

@@ -131,7 +131,10 @@ class Kernel:
                 plain(t_eval, (n_samples, n_times)),
                 plain(y0, (n_samples, n_states)),
                 plain(params, (n_samples, n_params)),
-                plain(y0_tangents if with_tangents else 0.0, (n_samples, n_states, n_tangents)),
+                plain(
+                    y0_tangents if with_tangents else 0.0,
+                    (n_samples, n_states, n_tangents),
+                ),
                 plain(atol, (n_samples, n_states)),
                 source_first,
                 source_state,

@@ -8,20 +8,24 @@ from numba import njit
 from numba.extending import register_jitable
 
 from sklearn_inverse.ode._solution import Status
-from sklearn_inverse.ode._step_size import EPS
-from sklearn_inverse.ode.compiled._outputs import find_outputs, write_outputs
+from sklearn_inverse.ode.compiled._outputs import (
+    find_outputs,
+    try_outputs,
+    write_outputs,
+)
 from sklearn_inverse.ode.compiled._step import (
     advance,
     advance_tangents,
     attempt,
     evaluate,
     judge,
-    measure,
     set_step,
 )
 from sklearn_inverse.ode.compiled._vectors import LANES, doubles, ints
 from sklearn_inverse.ode.compiled._workspace import (
     ACCEPTED,
+    FORCED,
+    N_FORCED,
     NEW,
     NO_SAMPLE,
     OUTPUT,
@@ -82,18 +86,24 @@ def integrate(code, at, task):
 
         for lane in range(LANES):
             if get(lanes, SAMPLE, lane) != NO_SAMPLE:
-                set_step(at, work, lanes, lane)
-        attempt(code, at, work)
-        measure(task, at, work)
+                set_step(task, at, work, lanes, lane)
+        attempt(code, task, at, work)
+        for lane in range(LANES):
+            is_good = get(work, at.norm, lane) <= at.n_states
+            is_good &= get(lanes, SAMPLE, lane) != NO_SAMPLE
+            put(1.0 if is_good else 0.0, work, at.accepted, lane)
+        try_outputs(code, task, at)
         any_accepted = False
         for lane in range(LANES):
             if get(lanes, SAMPLE, lane) == NO_SAMPLE:
-                put(0.0, work, at.accepted, lane)
                 continue
             judge(at, work, lanes, lane)
-            any_accepted |= get(work, at.accepted, lane) > 0
-            if find_outputs(task, at, lane):
-                write_outputs(task, at, lane, at.y, at.u, at.y_new, y, 1)
+            if get(work, at.accepted, lane) > 0:
+                any_accepted = True
+                if get(lanes, FORCED, lane) > 0:
+                    find_outputs(task, at, lane, 1.0)
+                if get(lanes, OUTPUT_END, lane) > get(lanes, OUTPUT, lane):
+                    write_outputs(task, at, lane, at.y, at.u, at.y_new, y, 1)
         if any_accepted and task.with_tangents:
             advance_tangents(code, task, at)
         for lane in range(LANES):
@@ -116,6 +126,8 @@ def enter(task, at, lane, sample):
     put(t_eval[first], work, at.t, lane)
     put(t_eval[first + n_times - 1], work, at.t_end, lane)
     put(0.0, work, at.step_old, lane)
+    put(0.0, work, at.wanted, lane)
+    put(0, lanes, FORCED, lane)
     for i in range(n_states):
         value = y0[sample * n_states + order[i]]
         put(value, work, at.y + i, lane)
@@ -179,7 +191,7 @@ def find_status(task, at, lane):
         return NON_FINITE
     if get(lanes, PHASE, lane) == NEW:
         return RUNNING
-    if get(work, at.step, lane) <= 16 * EPS * abs(t) + 1e-300:
+    if get(lanes, FORCED, lane) >= N_FORCED:
         return STEP_UNDERFLOW
     if get(lanes, STEPS, lane) >= task.max_steps:
         return MAX_STEPS

@@ -2,12 +2,15 @@
 
 from numba.extending import register_jitable
 
+from sklearn_inverse.ode._coefficients import RODAS5P
 from sklearn_inverse.ode.compiled._vectors import (
+    LANES,
     doubles,
     fill,
     ints,
     load,
     multiply_add,
+    run,
     store,
 )
 from sklearn_inverse.ode.compiled._workspace import (
@@ -17,24 +20,103 @@ from sklearn_inverse.ode.compiled._workspace import (
     OUTPUT_END,
     SAMPLE,
     get,
+    least_step,
     put,
 )
 
-__all__ = ["find_outputs", "write_outputs"]
+__all__ = ["find_outputs", "try_outputs", "write_outputs"]
+
+DENSE = RODAS5P.dense
+EARLY, LATE = 0.3, 0.75  # trials: off the middle, where an error may change its sign
+GREW = 1.5  # factor by which a step is longer than the last if both are tried
+MAX_DEFECT = 2.0  # of the dense output, in tolerances
 
 
 @register_jitable
-def find_outputs(task, at, lane):
-    """Find the outputs within the step of a lane, and say if there are any."""
+def find_outputs(task, at, lane, trial):
+    """Find the outputs within the step of a lane; whether any is to be interpolated.
+
+    Its dense output will be tried at the one nearest ``trial``, a share of the step.
+    """
     work, lanes, t_eval = doubles(task.work), ints(task.lanes), doubles(task.t_eval)
     first = get(lanes, SAMPLE, lane) * task.n_times
-    start = end = get(lanes, OUTPUT, lane)
+    end, theta = get(lanes, OUTPUT, lane), 1.0
     if get(work, at.accepted, lane) > 0:
-        t_new = get(work, at.t_new, lane)
+        t, t_new = get(work, at.t, lane), get(work, at.t_new, lane)
+        step = get(work, at.step, lane)
         while end < task.n_times and t_eval[first + end] <= t_new:
+            place = (t_eval[first + end] - t) / step
+            if t_eval[first + end] < t_new and abs(place - trial) < abs(theta - trial):
+                theta = place
             end += 1
     put(end, lanes, OUTPUT_END, lane)
-    return end > start
+    put(theta, work, at.theta, lane)
+    return theta < 1
+
+
+@register_jitable
+def try_outputs(code, task, at):
+    """Find the outputs within the steps of all lanes; refuse steps that would miss one."""
+    work = doubles(task.work)
+    any_inside = False
+    for lane in range(LANES):
+        any_inside |= find_outputs(task, at, lane, EARLY)
+    if not any_inside:
+        return
+    check_outputs(code, task, at)
+    any_inside = False
+    for lane in range(LANES):
+        if get(work, at.step, lane) > GREW * get(work, at.step_old, lane):
+            any_inside |= find_outputs(task, at, lane, LATE)
+        else:
+            put(1.0, work, at.theta, lane)
+    if any_inside:
+        check_outputs(code, task, at)
+
+
+@register_jitable
+def check_outputs(code, task, at):
+    """Try the dense output of all lanes; refuse steps within which it is off.
+
+    A state that follows a fast equilibrium passes the error test at the end of a step of
+    any size, for errors die out at once; between, the dense output follows nothing. Its
+    defect, as the factors of W see it, is its error there. A lane whose step is refused
+    ends the next one on its next output.
+    """
+    work, lanes, t_eval = doubles(task.work), ints(task.lanes), doubles(task.t_eval)
+    n_states, theta, step = at.n_states, load(work, at.theta), load(work, at.step)
+    for j in range(N_STAGES):
+        weight = slope = fill(0.0)
+        for power in range(ORDER - 1, -1, -1):
+            slope = multiply_add(slope, theta, weight)
+            weight = multiply_add(weight, theta, fill(DENSE[power, j]))
+        store(weight * theta, work, at.trial + j)
+        store(multiply_add(slope, theta, weight), work, at.trial + N_STAGES + j)
+    for i in range(n_states):
+        value, slope = load(work, at.y + i), fill(0.0)
+        for j in range(N_STAGES):
+            u = load(work, at.u + j * n_states + i)
+            value = multiply_add(load(work, at.trial + j), u, value)
+            slope = multiply_add(load(work, at.trial + N_STAGES + j), u, slope)
+        store(value, work, at.stage + i)
+        store(fill(-1.0) * slope * load(work, at.inv_step), work, at.coupled + i)
+    store(multiply_add(theta, step, load(work, at.t)), work, at.t_stage)
+    store(fill(0.0), work, at.w)
+    run(code.solve, work, (at.defect,))
+    norm = fill(0.0)
+    for i in range(n_states):
+        ratio = load(work, at.defect + i) / load(work, at.tolerance + i)
+        norm = multiply_add(ratio, ratio, norm)
+    store(norm, work, at.trial)
+    for lane in range(LANES):
+        is_off = not get(work, at.trial, lane) <= MAX_DEFECT**2 * n_states
+        is_off &= get(work, at.step, lane) > 2 * least_step(at, work, lane)
+        if get(work, at.theta, lane) < 1 and is_off:
+            output = get(lanes, SAMPLE, lane) * task.n_times + get(lanes, OUTPUT, lane)
+            put(0.0, work, at.accepted, lane)
+            put(get(lanes, OUTPUT, lane), lanes, OUTPUT_END, lane)
+            put(get(work, at.step, lane), work, at.wanted, lane)
+            put(t_eval[output] - get(work, at.t, lane), work, at.step_next, lane)
 
 
 @register_jitable

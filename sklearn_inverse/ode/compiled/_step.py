@@ -27,15 +27,19 @@ from sklearn_inverse.ode.compiled._vectors import (
 )
 from sklearn_inverse.ode.compiled._workspace import (
     ACCEPTED,
+    FORCED,
+    N_FORCED,
     N_STAGES,
     NEW,
     OUTPUT,
     OUTPUT_END,
     PHASE,
+    SAMPLE,
     STEADY,
     STEPS,
     STRICT,
     get,
+    least_step,
     put,
 )
 
@@ -45,11 +49,11 @@ __all__ = [
     "attempt",
     "evaluate",
     "judge",
-    "measure",
     "set_step",
 ]
 
 MIN_NORM, MIN_NORM_OLD = 1e-10, 1e-2
+MOVED = 1e-2  # share of the step after which a Jacobian that is not finite is taken
 NODES, TIME_WEIGHTS = tuple(RODAS5P.c.tolist()), tuple(RODAS5P.d.tolist())
 
 
@@ -66,7 +70,7 @@ def evaluate(code, at, work):
 
 
 @register_jitable
-def set_step(at, work, lanes, lane):
+def set_step(task, at, work, lanes, lane):
     """Step to attempt, clipped to end where it must."""
     t, t_end = get(work, at.t, lane), get(work, at.t_end, lane)
     step = get(work, at.step, lane)
@@ -81,23 +85,64 @@ def set_step(at, work, lanes, lane):
         step = 1e-2 / change if change > 0 else 1e-6 * (t_end - t)
         step = min(max(step, 1e-290, 1e3 * EPS * abs(t)), t_end - t)
         put(STRICT, lanes, PHASE, lane)
+    step = max(step, least_step(at, work, lane))
     last = t + step * (1 + 1e-10) >= t_end
     put(t_end - t if last else step, work, at.step, lane)
     put(t_end if last else t + step, work, at.t_new, lane)
+    if get(work, at.wanted, lane) > 0 and not last:
+        output = get(lanes, SAMPLE, lane) * task.n_times + get(lanes, OUTPUT, lane)
+        t_output = doubles(task.t_eval)[output]
+        if abs(t + step - t_output) <= 4 * EPS * abs(t_output):
+            put(t_output, work, at.t_new, lane)  # to the last bit
 
 
 @register_jitable
-def attempt(code, at, work):
-    """Attempt a step on all lanes."""
+def attempt(code, task, at, work):
+    """Attempt a step on all lanes, and measure the new states by their errors."""
     store(fill(1.0) / load(work, at.step), work, at.inv_step)
     run(code.time_slopes, work, ())
     set_stage(at, work, 0)
     run(code.slopes, work, (at.y, at.slope))
+    take_stages(code, at, work)
+    measure(task, at, work)
+    for lane in range(LANES):
+        if not get(work, at.norm, lane) < np.inf:
+            if repair_slopes(code, at, work):
+                take_stages(code, at, work)
+                measure(task, at, work)
+            return
+
+
+@register_jitable
+def take_stages(code, at, work):
+    """Compute all stages, with the Jacobian that is there."""
     run(code.factorize, work, ())
     for i in range(N_STAGES):
         set_stage(at, work, i)
         run(code.combine[i], work, (at.y, at.u))
         run(code.solve, work, (at.u + i * at.n_states,))
+
+
+@register_jitable
+def repair_slopes(code, at, work):
+    """Take a Jacobian that is not finite, as of a root, further on; whether one was."""
+    zero = fill(0.0)
+    invalid = zero
+    for s in range(at.n_slopes):
+        invalid = multiply_add(zero, load(work, at.slope + s), invalid)
+    store(invalid, work, at.invalid)
+    any_invalid = False
+    for lane in range(LANES):
+        any_invalid |= not get(work, at.invalid, lane) == 0
+    if any_invalid:
+        along = fill(MOVED) * load(work, at.step)
+        for i in range(at.n_states):
+            y = load(work, at.y + i)
+            moved = multiply_add(along, load(work, at.f + i), y)
+            store(choose(invalid + fill(1.0), y, moved), work, at.stage + i)
+        set_stage(at, work, 0)
+        run(code.slopes, work, (at.stage, at.slope))
+    return any_invalid
 
 
 @register_jitable
@@ -119,10 +164,11 @@ def measure(task, at, work):
         error = load(work, at.u + (N_STAGES - 1) * at.n_states + i)
         y_new = load(work, at.stage + i) + error
         store(y_new, work, at.y_new + i)
-        atol = load(work, at.atol + i)
+        atol = load(work, at.atol + i) + tiny
         tolerance = multiply_add(round_off, load(work, at.peak + i), atol)
         tolerance = multiply_add(rtol, larger_magnitude(y, y_new), tolerance)
-        ratio = error / (tolerance + tiny)
+        store(tolerance, work, at.tolerance + i)
+        ratio = error / tolerance
         norm = multiply_add(ratio, ratio, norm)
         norm = multiply_add(zero, y_new, norm)
     store(norm, work, at.norm)
@@ -139,16 +185,29 @@ def judge(at, work, lanes, lane):
     """
     step, step_old = get(work, at.step, lane), get(work, at.step_old, lane)
     square = get(work, at.norm, lane) / at.n_states
-    accepted = square <= 1
-    put(1.0 if accepted else 0.0, work, at.accepted, lane)
+    accepted = get(work, at.accepted, lane) > 0
     put(get(lanes, STEPS, lane) + 1, lanes, STEPS, lane)
+    if not accepted and square <= 1:
+        return  # to end on an output: the next step has been chosen
+    is_least = step <= 1.01 * least_step(at, work, lane)
     if not square < np.inf:
+        put(N_FORCED if is_least else 0, lanes, FORCED, lane)
         put(STRICT, lanes, PHASE, lane)
         put(0.25 * step, work, at.step_next, lane)
+        return
+    if not accepted and is_least:
+        # Something jumps here, and no step is small enough for it. Its place is known to
+        # the last digits of the time, so that what follows is right.
+        put(get(lanes, FORCED, lane) + 1, lanes, FORCED, lane)
+        put(1.0, work, at.accepted, lane)
+        put(STRICT, lanes, PHASE, lane)
+        put(0.0, work, at.step_old, lane)
+        put(4 * step, work, at.step_next, lane)
         return
     factor = max(square, MIN_NORM**2) ** -0.1
     if not accepted:
         put(STRICT, lanes, PHASE, lane)
+        put(0.0, work, at.wanted, lane)
         factor = max(SAFETY * factor, MIN_FACTOR)
         factor *= FIRST_FACTOR if step_old == 0 else 1.0
         put(factor * step, work, at.step_next, lane)
@@ -160,7 +219,9 @@ def judge(at, work, lanes, lane):
     factor = min(max(SAFETY * factor, MIN_FACTOR), MAX_FACTOR)
     if get(lanes, PHASE, lane) == STRICT and step_old > 0:
         factor = min(factor, 1.0)
-    put(factor * step, work, at.step_next, lane)
+    put(max(factor * step, get(work, at.wanted, lane)), work, at.step_next, lane)
+    put(0.0, work, at.wanted, lane)
+    put(0, lanes, FORCED, lane)
     put(step, work, at.step_old, lane)
     put(growth, work, at.growth_old, lane)
     put(STEADY, lanes, PHASE, lane)
@@ -189,11 +250,13 @@ def advance_tangents(code, task, at):
     work, lanes = doubles(task.work), ints(task.lanes)
     first, state = ints(task.source_first), ints(task.source_state)
     n_states, n_params = at.n_states, at.n_params
+    zero = fill(0.0)
     for i in range(N_STAGES):
         u = at.u + i * n_states
         set_stage(at, work, i)
         run(code.combine[i], work, (at.y, at.u))
-        run(code.slopes, work, (at.stage, at.slope + i * at.n_slopes))
+        if i > 0:  # the first has been there, repaired where need be
+            run(code.slopes, work, (at.stage, at.slope + i * at.n_slopes))
         run(code.curves, work, (u, at.curve + i * at.n_curves))
         run(code.sources, work, (u, at.source + i * at.n_sources))
 
@@ -208,7 +271,7 @@ def advance_tangents(code, task, at):
             run(code.combine[i], work, (tangent, at.v))
             run(code.tangent_solve, work, (slope, curve, tangent, v))
         for s in range(first[j], first[j + 1]):
-            store(fill(0.0), work, at.forcing + state[s])
+            store(zero, work, at.forcing + state[s])
         last = at.v + (N_STAGES - 1) * n_states
         for i in range(n_states):
             store(load(work, at.stage + i) + load(work, last + i), work, at.stage + i)

@@ -9,12 +9,15 @@ from typing import NamedTuple
 from numba.extending import register_jitable
 
 from sklearn_inverse.ode._coefficients import RODAS5P
+from sklearn_inverse.ode._step_size import EPS
 from sklearn_inverse.ode.compiled._vectors import LANES
 
 __all__ = [
     "ACCEPTED",
+    "FORCED",
     "NEW",
     "NO_SAMPLE",
+    "N_FORCED",
     "N_INT_ROWS",
     "N_STAGES",
     "ORDER",
@@ -28,14 +31,16 @@ __all__ = [
     "Rows",
     "Task",
     "get",
+    "least_step",
     "put",
 ]
 
 N_STAGES = len(RODAS5P.a)
 ORDER = len(RODAS5P.dense)  # degree of the dense output
 
-SAMPLE, PHASE, OUTPUT, OUTPUT_END, STEPS, ACCEPTED, N_INT_ROWS = range(7)
+SAMPLE, PHASE, OUTPUT, OUTPUT_END, STEPS, ACCEPTED, FORCED, N_INT_ROWS = range(8)
 NO_SAMPLE = -1
+N_FORCED = 4  # steps in a row that may be taken for want of smaller ones
 NEW, STRICT, STEADY = range(3)  # phases: before the first step, no growth yet, underway
 
 
@@ -55,6 +60,8 @@ class Rows(NamedTuple):
     step: int
     step_next: int
     step_old: int
+    wanted: int  # step that was given up only to end on an output
+    theta: int  # where in the step the dense output is tried
     growth_old: int  # norm_old ** 0.2
     norm: int  # sum of squares of error / tolerance
     invalid: int  # zero, or NaN where something is not finite
@@ -71,6 +78,9 @@ class Rows(NamedTuple):
     y_new: int
     coupled: int  # sum of C_ij u_j / step
     by_time: int  # df/dt
+    defect: int  # error of the dense output
+    tolerance: int
+    trial: int  # weights of the stages in the dense output and in its slope
     factors: int  # of W, its inverse pivots on the diagonal
     u: int  # stage by stage
     slope: int  # non-zero df/dy, stage by stage
@@ -124,3 +134,9 @@ def get(work, row, lane):
 def put(value, work, row, lane):
     """Set one number of a row."""
     work[row * LANES + lane] = value
+
+
+@register_jitable
+def least_step(at, work, lane):
+    """Step that the time of a lane still resolves."""
+    return 16 * EPS * abs(get(work, at.t, lane)) + 1e-300

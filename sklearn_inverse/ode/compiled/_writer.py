@@ -15,7 +15,7 @@ from numba.core import cgutils
 from sklearn_inverse.ode._coefficients import RODAS5P
 from sklearn_inverse.ode.compiled._arithmetic import Arithmetic
 from sklearn_inverse.ode.compiled._objects import load_code
-from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, INT, LANES, VECTOR
+from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, INT, VECTOR
 from sklearn_inverse.ode.compiled._workspace import N_STAGES
 
 __all__ = ["Code", "compile_model"]
@@ -263,25 +263,26 @@ class Writer:
         self.solve_for(rates, u)
 
     def curves(self, u, curve):
-        """Write how J u + w f_t at the start of the step changes with the states."""
+        """Write how J u + w f_t at the start of the step changes with the states.
+
+        Where a function has no second derivative, as a root at zero, the step's is zero:
+        that is so for an instant.
+        """
         nodes = self.model.tangents.curves.values()
-        self.store_all(self.compute(nodes, self.at.t, self.at.y, u), curve)
+        values = self.compute(nodes, self.at.t, self.at.y, u)
+        self.store_all([self.arithmetic.finite(x) for x in values], curve)
 
     def sources(self, u, source):
         """Write what params change directly: f at the stage, J u + w f_t at the start."""
-        at, (stage, start) = self.at, zip(*self.model.tangents.sources.values())
-        values = []
+        at, sources = self.at, list(self.model.tangents.sources.values())
+        stage, start = [a for a, _ in sources], [b for _, b in sources]
+        zero, values = self.model.graph.constant(0), []
         for nodes, t, y in ((stage, at.t_stage, at.stage), (start, at.t, at.y)):
-            some = [x for x in nodes if x is not None]
-            found = iter(self.compute(some, t, y, u))
-            values.append([None if x is None else next(found) for x in nodes])
-        self.store_all(
-            [
-                b if a is None else a if b is None else self.builder.fadd(a, b)
-                for a, b in zip(*values)
-            ],
-            source,
-        )
+            nodes = [zero if x is None else x for x in nodes]
+            values.append(self.compute(nodes, t, y, u))
+        finite = self.arithmetic.finite
+        sums = [self.builder.fadd(a, finite(b)) for a, b in zip(*values)]
+        self.store_all(sums, source)
 
     def tangent_solve(self, slope, curve, tangent, v):
         """Write the tangent v of u of the stage."""
