@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_inverse.ode.compiled._graph import Graph
 
-__all__ = ["MAX_NODES", "Algebra", "Untraceable", "elementwise"]
+__all__ = ["MAX_NODES", "SAME", "Algebra", "Untraceable", "elementwise"]
 
 MAX_NODES = 200_000
 SAME = {

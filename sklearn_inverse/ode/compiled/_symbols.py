@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sklearn_inverse.ode.compiled._algebra import (
     MAX_NODES,
+    SAME,
     Algebra,
     Untraceable,
     elementwise,
@@ -241,6 +242,26 @@ class Tracer:
         return target
 
 
+def _register() -> None:
+    """Have torch ask the tracer itself, not the class, for all that it knows.
+
+    From version 2.10 on, torch imports all of ``torch.distributed.tensor`` before it asks
+    a class, which takes more than a second. Rules come first.
+    """
+    functions = {name for name in vars(Algebra) if not name.startswith("_")}
+    known = {*MOVES, *REDUCTIONS, *REFUSED, *RENAMED, *SAME, *functions, "_to_copy"}
+    for name in sorted(known | {f"{name}_" for name in known}):
+        packet = getattr(torch.ops.aten, name, None)
+        for overload in packet.overloads() if packet else ():
+            torch.library.register_torch_dispatch(
+                getattr(packet, overload).name(), Symbols, _dispatch
+            )
+
+
+def _dispatch(cls: type, *call: Any) -> Any:
+    return Symbols.__torch_dispatch__(*call)
+
+
 def leaves(x: Any) -> Iterator[Any]:
     """Return what stands in nested lists."""
     if isinstance(x, (list, tuple)):
@@ -302,3 +323,6 @@ def _part(whole: np.ndarray, x: Tensor) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(
         whole[x.storage_offset() :], x.shape, strides
     )
+
+
+_register()

@@ -179,7 +179,7 @@ def _slopes(graph, outputs, function, points, kinds):
     found: Sequence[Tensor | None] = [None] * len(points)
     if result.requires_grad:
         which = torch.eye(n_outputs).to(result).repeat(n, 1)
-        found = torch.autograd.grad(result, repeated, which, allow_unused=True)
+        found = torch.autograd.grad((result * which).sum(), repeated, allow_unused=True)
     jacobian = np.concatenate(
         [
             np.zeros((len(x), x[0].numel())) if g is None else _columns(g)
