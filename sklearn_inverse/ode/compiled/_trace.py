@@ -27,6 +27,7 @@ N_POINTS = 3  # at which the trace is checked, besides those that are given
 SPREAD = 0.3  # of them, relative
 RTOL = 1e-10  # of the terms of a sum; float32 would differ by 1e-7
 MAX_VALUES = 4_000_000  # of expressions at points, to be kept at once
+BY_COUNT = "the shape of what it returns depends on how many rows there are"
 OTHERS = [Path(module.__file__ or "").parent for module in (torch, np)]
 OTHERS.append(Path(__file__).parents[2])  # whose code is not the user's
 
@@ -73,9 +74,13 @@ def trace(
         _run(function, [x[:1] for x in inputs])
         if not _same(_run(function, inputs), result):
             raise Untraceable("it returns something else each time")
-        graph, nodes = _write_down(function, inputs, kinds)
+        try:
+            graph, nodes = _write_down(function, inputs, kinds)
+        except Untraceable:
+            _run(function, inputs)  # what it keeps of its last call is numbers again
+            raise
         if nodes.shape != result.shape[1:]:
-            raise Untraceable("the shape of what it returns depends on how many rows")
+            raise Untraceable(BY_COUNT)
         _check(graph, nodes, function, inputs, kinds)
     return graph, nodes
 
@@ -118,6 +123,8 @@ def _write_down(function, inputs, kinds) -> tuple[Graph, np.ndarray]:
     if isinstance(result, Symbols) and result.is_cut:
         raise Untraceable(CUT)
     nodes = tracer.nodes(result)
+    if nodes.shape[:1] != (1,):
+        raise Untraceable(BY_COUNT)
     tracer.reason = "it uses what it has kept from an earlier call"
     numbers = [tracer.algebra.as_number(i) for i in nodes.ravel().tolist()]
     return tracer.graph, np.reshape(np.array(numbers, int), nodes.shape)[0]
@@ -144,18 +151,25 @@ def _check(graph, nodes, function, inputs, kinds) -> None:
     outputs = nodes.ravel().tolist()
 
     everywhere = [torch.cat(pair) for pair in zip(points, inputs)]
-    values = _run(function, everywhere).detach().flatten(1)
+    values = _run(function, everywhere).detach()
+    if values.shape != (len(everywhere[0]), *nodes.shape):
+        raise Untraceable(BY_COUNT)
     variables = {k: _columns(x) for k, x in zip(kinds, everywhere)}
-    if not _agree(graph, outputs, variables, values.cpu().numpy()):
+    if not _agree(graph, outputs, variables, _columns(values)):
         raise Untraceable("its values are not those of its trace")
 
-    work, slopes, *expected = _slopes(graph, outputs, function, points, kinds)
-    if not _agree(work, slopes, *expected, finite_only=True):
+    try:
+        jacobian = _jacobian(function, points)
+    except RuntimeError:  # torch cannot differentiate it: nothing to compare with
+        return
+    work, slopes, variables = _slopes(graph, outputs, points, kinds)
+    expected = jacobian.swapaxes(1, 2).reshape(-1, len(outputs))
+    if not _agree(work, slopes, variables, expected, finite_only=True):
         raise Untraceable("its derivatives are not those of its trace")
 
 
 def _move(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return points nearby, none of whose entries are zero."""
+    """Return points nearby, with no entry at zero: there may be kinks."""
     size = x.abs().nan_to_num().amax(-1, keepdim=True) if x.numel() else x
     size = torch.where(size > 0, size, 1.0)
     by, to = (torch.as_tensor(rng.uniform(0, SPREAD, x.shape)).to(x) for _ in range(2))
@@ -167,40 +181,37 @@ def _columns(x: Tensor) -> np.ndarray:
     return x.reshape(len(x), -1).cpu().numpy()
 
 
-def _slopes(graph, outputs, function, points, kinds):
-    """Return derivatives along one direction, and where they should be what.
+# Rows that are all alike give a whole Jacobian at once: a row for each output in torch,
+# one for each direction in the graph.
 
-    In both ways, rows that are all alike give the whole Jacobian at once: a row for each
-    direction in the graph, one for each output in torch.
-    """
-    n, n_outputs = len(points[0]), len(outputs)
-    repeated = [x.repeat_interleave(n_outputs, dim=0).requires_grad_() for x in points]
-    result = function(*(x.clone() for x in repeated)).flatten(1)
-    found: Sequence[Tensor | None] = [None] * len(points)
+
+def _jacobian(function, points) -> np.ndarray:
+    """Return derivatives of all outputs by all inputs, NaN where the output is."""
+    n, n_outputs = len(points[0]), _run(function, points)[0].numel()
+    rows = [x.repeat_interleave(n_outputs, dim=0).requires_grad_() for x in points]
+    result = _run(function, rows).reshape(n * n_outputs, n_outputs)
+    slopes: Sequence[Tensor] = [torch.zeros_like(x) for x in rows]
     if result.requires_grad:
-        which = torch.eye(n_outputs).to(result).repeat(n, 1)
-        found = torch.autograd.grad((result * which).sum(), repeated, allow_unused=True)
-    jacobian = np.concatenate(
-        [
-            np.zeros((len(x), x[0].numel())) if g is None else _columns(g)
-            for g, x in zip(found, repeated)
-        ],
-        axis=1,
-    ).reshape(n, n_outputs, -1)
+        chosen = (result * torch.eye(n_outputs).to(result).repeat(n, 1)).sum()
+        slopes = torch.autograd.grad(chosen, rows, materialize_grads=True)
+    jacobian = np.concatenate([_columns(x) for x in slopes], axis=1)
+    jacobian = jacobian.reshape(n, n_outputs, -1)
+    jacobian[~np.isfinite(_columns(result.detach())[::n_outputs])] = np.nan
+    return jacobian
 
-    work = graph.copy()
-    columns = [_columns(x) for x in points]
+
+def _slopes(graph, outputs, points, kinds):
+    """Return derivatives along one direction, and variables: all directions in turn."""
+    graph, columns = graph.copy(), [_columns(x) for x in points]
     names = [(k, i) for k, x in zip(kinds, columns) for i in range(x.shape[1])]
     seeds = {
-        work.variable(*name): {"": work.variable("direction", j)}
+        graph.variable(*name): {"": graph.variable("direction", j)}
         for j, name in enumerate(names)
     }
-    slopes = work.differentiate(outputs, seeds)
-    zero = work.constant(0)
+    slopes = graph.differentiate(outputs, seeds)
     variables = {k: np.repeat(x, len(names), axis=0) for k, x in zip(kinds, columns)}
-    variables["direction"] = np.tile(np.eye(len(names)), (n, 1))
-    expected = jacobian.swapaxes(1, 2).reshape(-1, n_outputs)
-    return work, [slope.get("", zero) for slope in slopes], variables, expected
+    variables["direction"] = np.tile(np.eye(len(names)), (len(points[0]), 1))
+    return graph, [x.get("", graph.constant(0)) for x in slopes], variables
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
