@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -51,6 +52,7 @@ BOOLEAN = {"lt", "le", "eq", "ne", "and", "or", "not"}
 COMMUTATIVE = {"add", "mul", "eq", "ne", "and", "or"}
 STEPS = {"sign", "floor", "ceil", "trunc", "round"}  # whose slope is zero
 LARGEST_POWER = 8  # that is multiplied out
+TINY = 2.0**-1024  # has an infinite inverse
 
 
 class Graph:
@@ -74,6 +76,12 @@ class Graph:
     def __len__(self) -> int:
         return len(self.nodes)
 
+    def copy(self) -> "Graph":
+        """Return a graph with the same expressions, to which others can be added."""
+        other = Graph()
+        other.nodes, other._known = self.nodes.copy(), self._known.copy()
+        return other
+
     def variable(self, kind: str, index: int) -> int:
         """Return the number of variable ``index`` of a kind, such as a state."""
         return self._number(("var", kind, index))
@@ -95,9 +103,9 @@ class Graph:
     def call(self, operation: str, *args: int) -> int:
         """Return the number of an operation on expressions."""
         values = [self.value(x) for x in args]
-        if None not in values and operation not in BOOLEAN:
+        if None not in values:
             with np.errstate(all="ignore"):
-                return self.constant(OPERATIONS[operation](*values))
+                return self.constant(float(OPERATIONS[operation](*values)))
         simpler = self._simplify(operation, args, values)
         if simpler is not None:
             return simpler
@@ -116,6 +124,8 @@ class Graph:
     def _simplify(self, operation, args, values) -> int | None:
         """Return a simpler expression of the same worth, None if there is none."""
         x, a = args[0], values[0]
+        if operation == "where" and a is not None:
+            return args[1] if a else args[2]
         if len(args) == 1:
             if operation == "neg" and self.nodes[x][0] == "neg":
                 return self.nodes[x][1]
@@ -130,7 +140,12 @@ class Graph:
                 for factor, other in ((a, y), (b, x)):
                     if factor in (1, -1):
                         return other if factor == 1 else self.call("neg", other)
-            case "div" if b is not None and b != 0 and math.frexp(b)[0] in (0.5, -0.5):
+            case "and" | "or":
+                for known, other in ((a, y), (b, x)):
+                    if known is not None:
+                        decides = bool(known) == (operation == "or")
+                        return self.constant(known != 0) if decides else other
+            case "div" if b and abs(math.frexp(b)[0]) == 0.5 and abs(b) > TINY:
                 return self.call("mul", x, self.constant(1 / b))  # exact
             case "pow" if b is not None:
                 return self._power(x, b)
@@ -143,9 +158,12 @@ class Graph:
         if exponent in (0.5, -0.5):
             root = self.call("sqrt", x)
             return root if exponent > 0 else self.call("div", self.constant(1), root)
-        if exponent != int(exponent) or not 0 < abs(exponent) <= LARGEST_POWER:
-            return self.constant(1) if exponent == 0 else None
-        result, square, left = None, x, int(abs(exponent))
+        if exponent == 0:
+            return self.constant(1)
+        if not exponent.is_integer() or abs(exponent) > LARGEST_POWER:
+            return None
+        result: Any = None
+        square, left = x, int(abs(exponent))
         while left:
             if left % 2:
                 result = square if result is None else self.call("mul", result, square)
@@ -251,6 +269,7 @@ class Graph:
             by_x = call("mul", y, call("pow", x, call("sub", y, number(1))))
             if self.value(y) is not None:
                 return lambda d: self._times(by_x, d[0])
+            by_x = call("where", call("eq", y, number(0)), number(0), by_x)
             at_zero = call("and", call("eq", x, number(0)), call("le", number(0), y))
             slope = call("mul", node, call("log", x))
             by_y = call("where", at_zero, number(0), slope)
@@ -335,7 +354,7 @@ class Graph:
         values : list of ndarray
             One array per output, of the shape of the variables without their last axis.
         """
-        found: dict[int, np.ndarray] = {}
+        found: dict[int, Any] = {}
         with np.errstate(all="ignore"):
             for node in self.cone(outputs):
                 operation, *args = self.nodes[node]
