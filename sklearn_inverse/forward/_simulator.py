@@ -354,9 +354,10 @@ class ODESimulator(ForwardModel):
         return self._compiles_on(self.device_for(self.device))
 
     def _compiles_on(self, device):
-        return self.backend != "torch" and not why_not_compiled(
-            self.system.kinetics or self.system.rhs, self.method, self.step_size, device
-        )
+        reason = why_not_compiled(self.method, self.step_size, device)
+        if self.backend == "torch" or reason is not None:
+            return False
+        return self.system.backend_ == "compiled"
 
     def device_for(self, device) -> torch.device:
         """Return where to compute with the model, given a parameter ``device``.
@@ -388,7 +389,7 @@ class ODESimulator(ForwardModel):
             return solve_ivp(system.kinetics, system.times, start, rates, **options)
         start = system.initial_state
         return solve_ivp(
-            system.rhs, system.times, start, params, jac=system.jac, **options
+            system.solved, system.times, start, params, jac=system.jac, **options
         )
 
 

@@ -16,7 +16,7 @@ from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._problem import (
     CompiledProblem,
     TorchProblem,
-    is_too_large,
+    kernel_of,
     why_not_compiled,
 )
 from sklearn_inverse.ode._radau import Radau5
@@ -24,6 +24,7 @@ from sklearn_inverse.ode._rhs import RightHandSide
 from sklearn_inverse.ode._rosenbrock import Rosenbrock
 from sklearn_inverse.ode._solution import Solution
 from sklearn_inverse.ode._stepper import Stepper
+from sklearn_inverse.ode.compiled import Untraceable
 
 __all__ = ["METHODS", "solve_ivp"]
 
@@ -193,8 +194,9 @@ def solve_ivp(
         # Nothing there depends on time: far from zero, short steps are resolved so.
         t_eval = t_eval - t_eval[:, :1]
     problem: CompiledProblem | TorchProblem
-    if _is_compiled(backend, rhs, method, step_size, y0_of, params):
-        problem = CompiledProblem(rhs, t_eval, y0_of, rtol, atol, max_steps)
+    kernel = _kernel(backend, rhs, method, step_size, t_eval[:, 0], y0_of, y0, params)
+    if kernel is not None:
+        problem = CompiledProblem(kernel, t_eval, y0_of, rtol, atol, max_steps)
         inputs = [params]
     else:
         method = "radau5" if method == "auto" else method
@@ -234,17 +236,26 @@ class Differentiable(torch.autograd.Function):
         return None, None, *ctx.pull_back(grad, *ctx.saved_tensors)
 
 
-def _is_compiled(backend, rhs, method, step_size, y0_of, params) -> bool:
-    """Whether the compiled kernel solves this; raise ValueError if it cannot but must."""
+def _kernel(backend, rhs, method, step_size, t0, y0_of, y0, params):
+    """Return the kernel that solves this, None if torch does.
+
+    Raise ValueError if there is none but must be.
+    """
     if backend == "torch":
-        return False
-    reason = why_not_compiled(rhs, method, step_size, params.device)
-    hidden = torch.is_grad_enabled() and y0_of(params.detach()).requires_grad
-    if reason is None and hidden:
-        reason = "initial states whose gradient is that of the params alone"
-    if backend == "compiled" and reason:
-        raise ValueError(f"`backend='compiled'` needs {reason}.")
-    return reason is None and (backend == "compiled" or not is_too_large(rhs))
+        return None
+    reason: object
+    needed = why_not_compiled(method, step_size, params.device)
+    if torch.is_grad_enabled() and y0_of(params.detach()).requires_grad:
+        needed = "initial states whose gradient is that of the params alone"
+    reason = f"needs {needed}"
+    if needed is None:
+        try:
+            return kernel_of(rhs, t0, y0, params, only_if_quick=backend == "auto")
+        except Untraceable as error:
+            reason = f"is not for this right-hand side: {error}"
+    if backend == "compiled":
+        raise ValueError(f"`backend='compiled'` {reason}.")
+    return None
 
 
 def _check_options(method, rtol, step_size, max_steps, backend):

@@ -10,19 +10,17 @@ from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._rhs import rowwise_jacobian
 from sklearn_inverse.ode._solution import Solution
 from sklearn_inverse.ode._tape import Tape
-from sklearn_inverse.ode.compiled import why_unavailable
+from sklearn_inverse.ode.compiled import Untraceable, compile_function, why_unavailable
 
-__all__ = ["CompiledProblem", "TorchProblem", "is_too_large", "why_not_compiled"]
+__all__ = ["CompiledProblem", "TorchProblem", "kernel_of", "why_not_compiled"]
 
 
 CHUNK = 64  # samples whose sensitivities are held together in a compiled pull-back
-MAX_EFFECTS = 1000  # of reactions on species: beyond, compiling takes many seconds
+MAX_OPERATIONS = 100_000  # of straight-line code: beyond, compiling takes many seconds
 
 
-def why_not_compiled(rhs, method, step_size, device) -> str | None:
+def why_not_compiled(method, step_size, device) -> str | None:
     """Return what the compiled kernel would need, in words; None if it can be had."""
-    if type(rhs) is not MassAction:
-        return "a `rhs` that is a MassAction (that of a ReactionSystem)"
     if method not in ("auto", "rodas5p") or step_size is not None:
         return "method='rodas5p' with step_size=None"
     if torch.device(device).type != "cpu":
@@ -30,9 +28,30 @@ def why_not_compiled(rhs, method, step_size, device) -> str | None:
     return why_unavailable()
 
 
-def is_too_large(rhs) -> bool:
-    """Whether the reactions are so many that "auto" leaves them to torch."""
-    return bool(np.count_nonzero(rhs.stoichiometry) > MAX_EFFECTS)
+def kernel_of(rhs, t, y, params, only_if_quick=True):
+    """Return the kernel of a right-hand side; raise Untraceable if there is none.
+
+    Parameters
+    ----------
+    rhs : callable
+        The right-hand side.
+
+    t, y, params : Tensor
+        Where it is tried.
+
+    only_if_quick : bool, default=True
+        Whether that would take too long is a reason, too.
+    """
+    reason = why_unavailable()
+    if reason is not None:
+        raise Untraceable(reason)
+    if type(rhs) is MassAction:
+        kernel = rhs.kernel()
+    else:
+        kernel = compile_function(rhs, t, y, params)
+    if only_if_quick and kernel.model.n_operations > MAX_OPERATIONS:
+        raise Untraceable("it is so large that compiling it would take long")
+    return kernel
 
 
 class TorchProblem:
@@ -88,15 +107,15 @@ class TorchProblem:
 
 
 class CompiledProblem:
-    """The same for mass action, solved by the compiled kernel.
+    """The same, solved by the compiled kernel.
 
     There a gradient is that of the sensitivities: a plain solve costs next to nothing
     beside them, so they are computed once the gradient is known, and not kept.
 
     Parameters
     ----------
-    rhs : MassAction
-        The reactions.
+    kernel : Kernel
+        The right-hand side, compiled.
 
     t_eval, y0_of, max_steps
         As for :class:`TorchProblem`.
@@ -108,8 +127,8 @@ class CompiledProblem:
     y0: Tensor  # of the last solve
     y0_tangents: Tensor | None
 
-    def __init__(self, rhs, t_eval, y0_of, rtol, atol, max_steps):
-        self.kernel = rhs.kernel()
+    def __init__(self, kernel, t_eval, y0_of, rtol, atol, max_steps):
+        self.kernel = kernel
         self.t_eval, self.y0_of = t_eval, y0_of
         self.options = {"rtol": rtol, "atol": atol.numpy(), "max_steps": max_steps}
 

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_inverse.ode._problem import kernel_of
 from sklearn_inverse.ode._rhs import push_tangents
+from sklearn_inverse.ode.compiled import Untraceable
 from sklearn_inverse.probability import JointPrior, NoiseModel, as_noise
 from sklearn_inverse.systems._checks import check_system
 from sklearn_inverse.systems._declared import (
@@ -255,6 +257,24 @@ class ODESystem:
     def rhs(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
         """Return dy/dt (n_samples, n_states) at times (n_samples,), states and params."""
         return self._rhs(t, y, params)
+
+    @property
+    def solved(self) -> Any:
+        """What ``solve_ivp`` takes as ``rhs``: the same for copies of this system."""
+        if self.kinetics is not None:
+            return self.kinetics
+        return self._rhs if type(self).rhs is ODESystem.rhs else self.rhs
+
+    @property
+    def backend_(self) -> str:
+        """How it is solved: "compiled", or "torch" and why, tens of times slower."""
+        params = torch.as_tensor(self.nominal)[None]
+        t, y = torch.as_tensor(self.times[:1]), self.initial_state(params)
+        try:
+            kernel_of(self.solved, t, y, params)
+        except Untraceable as reason:
+            return f"torch: {reason}"
+        return "compiled"
 
     def initial_state(self, params: Tensor) -> Tensor:
         """Return states (n_samples, n_states) at the first time."""

@@ -44,7 +44,14 @@ def test_tightening_the_tolerance_costs_steps_as_a_fifth_order_method_does():
     # as rtol^(-1/6): a factor 10^(2/3) = 4.6 over four decades.
     t = tensor(0.0, 20.0)
     n_steps = [
-        solve_ivp(van_der_pol, t, tensor([2.0, 0.0]), tensor([5.0]), rtol=rtol)
+        solve_ivp(
+            van_der_pol,
+            t,
+            tensor([2.0, 0.0]),
+            tensor([5.0]),
+            method="radau5",
+            rtol=rtol,
+        )
         .stats["n_accepted"]
         .item()
         for rtol in (1e-6, 1e-10)

@@ -12,7 +12,18 @@ its companions.
 Numba, an extra, is imported when there is something to compile.
 """
 
-from sklearn_inverse.ode.compiled._compile import compile_mass_action, why_unavailable
+from sklearn_inverse.ode.compiled._compile import (
+    Untraceable,
+    compile_function,
+    compile_mass_action,
+    why_unavailable,
+)
 from sklearn_inverse.ode.compiled._graph import Graph
 
-__all__ = ["Graph", "compile_mass_action", "why_unavailable"]
+__all__ = [
+    "Graph",
+    "Untraceable",
+    "compile_function",
+    "compile_mass_action",
+    "why_unavailable",
+]

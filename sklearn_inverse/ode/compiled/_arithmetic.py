@@ -125,9 +125,8 @@ class Arithmetic:
         if operation in ("and", "or"):
             return getattr(builder, f"{operation}_")(*map(self._as_bits, args))
         if operation == "where":
-            condition, *branches = args
-            branches = map(self._as_number, branches)
-            return builder.select(self._as_bits(condition), *branches)
+            condition, yes, no = self._as_bits(args[0]), *map(self._as_number, args[1:])
+            return builder.select(condition, yes, no)
         args = tuple(map(self._as_number, args))
         if operation in INSTRUCTIONS:
             flags = () if operation == "div" else FUSED

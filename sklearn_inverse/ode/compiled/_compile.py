@@ -1,12 +1,26 @@
 """The door: whether anything can be compiled here, and what has been."""
 
+from collections.abc import Callable
 from functools import cache, lru_cache
+from types import MethodType
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
+from sklearn_inverse.ode.compiled._algebra import Untraceable
 from sklearn_inverse.ode.compiled._graph import Graph
+from sklearn_inverse.ode.compiled._trace import trace
 
-__all__ = ["compile_mass_action", "why_unavailable"]
+__all__ = ["Untraceable", "compile_function", "compile_mass_action", "why_unavailable"]
+
+N_POINTS = 8  # at which what has been compiled is compared with what is to be solved
+RTOL = 1e-8  # of these rates
+# Kernels of right-hand sides, or why there is none, by the numbers of states and params.
+KNOWN: WeakKeyDictionary = WeakKeyDictionary()
+KERNELS: dict = {}  # by their expressions
+MAX_KERNELS = 64
 
 
 @cache
@@ -17,6 +31,76 @@ def why_unavailable() -> str | None:
     except ImportError as error:  # not there, or at odds with NumPy
         return f"numba: pip install sklearn-inverse[fast] ({error})"
     return None
+
+
+def compile_function(rhs: Callable[..., Tensor], t: Tensor, y: Tensor, params: Tensor):
+    """Compile a right-hand side, once for as long as it computes the same.
+
+    Parameters
+    ----------
+    rhs : callable
+        ``rhs(t, y, params)``, as for ``solve_ivp``.
+
+    t, y, params : Tensor
+        Where it is tried.
+
+    Returns
+    -------
+    kernel : Kernel
+        Solves it.
+
+    Raises
+    ------
+    Untraceable
+        If this cannot be compiled. It is not tried again.
+    """
+    if isinstance(rhs, nn.Module):
+        raise Untraceable("it is a torch.nn.Module, whose weights may be trained")
+    known, key = _known(rhs), (y.shape[1], params.shape[1])
+    point = [x[:N_POINTS].detach() for x in (t, y, params)]
+    found = known.get(key)
+    if isinstance(found, Untraceable):
+        raise found
+    if found is None or not _agree(found, rhs, point):  # what it refers to has changed
+        try:
+            graph, nodes = trace(rhs, point)
+        except Untraceable as reason:
+            known[key] = reason.with_traceback(None)
+            raise
+        found = known[key] = _kernel(graph, tuple(nodes.tolist()), key[1])
+    return found
+
+
+def _known(rhs) -> dict:
+    """Return what is known of a right-hand side; nothing of one that cannot be kept."""
+    owner, name = rhs, None
+    if isinstance(rhs, MethodType):  # made anew whenever it is asked for
+        owner, name = rhs.__self__, rhs.__func__.__qualname__
+    try:
+        return KNOWN.setdefault(owner, {}).setdefault(name, {})
+    except TypeError:
+        return {}
+
+
+def _agree(kernel, rhs, point) -> bool:
+    """Whether a kernel has the rates of change of a right-hand side."""
+    with torch.no_grad():
+        rates = rhs(*(x.clone() for x in point)).numpy()
+    found = kernel.rates(*(x.numpy() for x in point))
+    return np.allclose(found, rates, rtol=RTOL, atol=0.0, equal_nan=True)
+
+
+def _kernel(graph: Graph, rhs: tuple[int, ...], n_params: int):
+    """Return the kernel of expressions, the same for the same expressions."""
+    key = tuple(graph.nodes[i] for i in graph.cone(rhs)), rhs, n_params
+    if key not in KERNELS:
+        # Not above: numba takes a second to import, where it is there at all.
+        from sklearn_inverse.ode.compiled._kernel import Kernel
+
+        while len(KERNELS) >= MAX_KERNELS:
+            KERNELS.pop(next(iter(KERNELS)))
+        KERNELS[key] = Kernel(graph, rhs, n_params)
+    return KERNELS[key]
 
 
 def compile_mass_action(stoichiometry, used):
@@ -43,23 +127,21 @@ def compile_mass_action(stoichiometry, used):
 @lru_cache(maxsize=32)
 def _compile(n_states: int, stoichiometry: bytes, used: bytes):
     """Return the kernel of the reactions whose arrays have these bytes."""
-    # Not above: numba takes a second to import, where it is there at all.
-    from sklearn_inverse.ode.compiled._kernel import Kernel
-
     effects = np.frombuffer(stoichiometry).reshape(n_states, -1)
     orders = np.frombuffer(used, dtype=int).reshape(n_states, -1)
     graph = Graph()
-    return Kernel(graph, mass_action(graph, effects, orders), effects.shape[1])
+    rhs = mass_action(graph, effects, orders)
+    return _kernel(graph, tuple(rhs), effects.shape[1])
 
 
 def mass_action(graph, stoichiometry, orders) -> list[int]:
     """Return the rates of change of all states as expressions."""
     rates = []
-    for j, column in enumerate(orders.T):
+    for j, column in enumerate(orders.T.tolist()):
         rate = graph.variable("p", j)
-        for i in np.flatnonzero(column):
+        for i in np.flatnonzero(column).tolist():
             for _ in range(column[i]):
-                rate = graph.call("mul", rate, graph.variable("y", int(i)))
+                rate = graph.call("mul", rate, graph.variable("y", i))
         rates.append(rate)
     rhs = []
     for effects in stoichiometry:

@@ -1,5 +1,6 @@
 """A traced model, solved by Rodas5P with its tangents: arrays in, arrays out."""
 
+import ctypes
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,6 +161,35 @@ class Kernel:
             "n_steps": n_steps,
             "n_accepted": n_accepted,
         }
+
+    def rates(self, t, y, params):
+        """Return the rates of change.
+
+        Parameters
+        ----------
+        t : ndarray of shape (n_samples,)
+            Times of at most as many samples as there are lanes.
+
+        y, params : ndarray of shape (n_samples, n_states) and (n_samples, n_params)
+            States and params.
+
+        Returns
+        -------
+        f : ndarray of shape (n_samples, n_states)
+            Rates of change.
+        """
+        rows, code, *_ = self._build(with_tangents=False)
+        work, _ = workspace(rows)
+        lanes = slice(len(t))
+        order = self.model.order
+        work[rows.t, lanes] = t
+        work[rows.y : rows.y + rows.n_states, lanes] = y[:, order].T
+        work[rows.k : rows.k + rows.n_params, lanes] = params.T
+        call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(code.rhs)
+        call(work.ctypes.data, rows.t, rows.y, rows.f)
+        f = np.empty((len(t), rows.n_states))
+        f[:, order] = work[rows.f : rows.f + rows.n_states, lanes].T
+        return f
 
     def _build(self, with_tangents: bool) -> "Built":
         """Return the code, compiled when it is first needed."""

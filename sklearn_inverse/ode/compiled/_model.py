@@ -71,6 +71,13 @@ class Model:
             (i, j): number for number, (i, j) in enumerate(np.argwhere(filled).tolist())
         }
 
+    @property
+    def n_operations(self) -> int:
+        """About how many there are in a step with one stage."""
+        nodes = self.graph.cone([*self.rhs, *self.slopes.values()])
+        lower = np.bincount([i for i, j in self.factors if j < i], minlength=1)
+        return len(nodes) + int((lower**2).sum()) + 2 * len(self.factors)
+
     @cached_property
     def tangents(self) -> "Tangents":
         """Expressions that derivatives of the solution need."""
@@ -83,13 +90,13 @@ class Model:
         # J u + w f_t, by states and params.
         along = {x: {0: graph.variable("u", i)} for i, x in enumerate(states)}
         along[graph.variable("t", 0)] = {0: graph.variable("w", 0)}
-        moved = [row.get(0) for row in graph.differentiate(self.rhs, along)]
-        moving = [i for i, node in enumerate(moved) if node is not None]
+        found = enumerate(graph.differentiate(self.rhs, along))
+        moved = {i: row[0] for i, row in found if row}
         seeds = {x: {("y", i): one} for i, x in enumerate(states)}
         seeds |= {x: {("p", j): one} for j, x in enumerate(params)}
-        bent = graph.differentiate([moved[i] for i in moving], seeds)
+        bent = graph.differentiate(list(moved.values()), seeds)
         curves, sources = {}, {}
-        for i, row in zip(moving, bent):
+        for i, row in zip(moved, bent):
             for (kind, k), node in row.items():
                 if kind == "y":
                     curves[i, k] = node

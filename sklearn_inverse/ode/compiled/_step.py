@@ -133,7 +133,7 @@ def repair_slopes(code, at, work):
     store(invalid, work, at.invalid)
     any_invalid = False
     for lane in range(LANES):
-        any_invalid |= not get(work, at.invalid, lane) == 0
+        any_invalid |= get(work, at.invalid, lane) != 0
     if any_invalid:
         along = fill(MOVED) * load(work, at.step)
         for i in range(at.n_states):
