@@ -146,7 +146,7 @@ def mass_action(graph, stoichiometry, orders) -> list[int]:
     rhs = []
     for effects in stoichiometry:
         total = graph.constant(0)
-        for j in np.flatnonzero(effects):
+        for j in np.flatnonzero(effects).tolist():
             change = graph.call("mul", graph.constant(effects[j]), rates[j])
             total = graph.call("add", total, change)
         rhs.append(total)

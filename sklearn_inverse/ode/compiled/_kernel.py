@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sklearn_inverse.ode._coefficients import RODAS5P
-from sklearn_inverse.ode.compiled._loop import integrate
+from sklearn_inverse.ode.compiled._loop import integrate, run_cached
 from sklearn_inverse.ode.compiled._model import Model
 from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, LANES
 from sklearn_inverse.ode.compiled._workspace import (
@@ -153,7 +153,7 @@ class Kernel:
                 float(rtol),
                 *[array.ctypes.data for array in arrays],
             )
-            integrate(code, rows, task)
+            run_cached(integrate, code, rows, task)
         return {
             "y": y,
             "sensitivities": sensitivities if with_tangents else None,

@@ -37,7 +37,7 @@ from sklearn_inverse.ode.compiled._workspace import (
     put,
 )
 
-__all__ = ["integrate"]
+__all__ = ["integrate", "run_cached"]
 
 RUNNING = -1
 SUCCESS = int(Status.SUCCESS)
@@ -204,7 +204,16 @@ def cached_fingerprint():
     return FINGERPRINT
 
 
-if cached_fingerprint() != FINGERPRINT:
+def run_cached(function, *args):
+    """Run a function that numba keeps on disk; anew, if what is there is damaged."""
+    try:
+        return function(*args)
+    except Exception:
+        function.recompile()  # empties its cache
+        return function(*args)
+
+
+if run_cached(cached_fingerprint) != FINGERPRINT:
     # Numba asks only whether this file has changed, not what it takes from others.
     integrate.recompile()  # only empties its cache: none of it is loaded yet
     cached_fingerprint.recompile()
