@@ -53,8 +53,8 @@ class ODESimulator(ForwardModel):
         Steps after which a sample is given up; its trajectory is NaN from there on.
 
     backend : {"auto", "torch", "compiled"}, default="auto"
-        "compiled" is far faster; it needs the ``fast`` extra, a ReactionSystem, the CPU
-        and "rodas5p" without ``step_size``. "auto" takes it where it can be had.
+        "compiled" is far faster; it needs a system whose ``backend_`` is "compiled", the
+        CPU, and "rodas5p" without ``step_size``. "auto" takes it where it can be had.
 
     chunk_size : int, default=256
         Samples solved together; bounds the memory.

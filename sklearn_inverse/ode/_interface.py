@@ -133,11 +133,11 @@ def solve_ivp(
         Attempted steps after which a sample is given up.
 
     backend : {"auto", "torch", "compiled"}, default="auto"
-        "compiled" is a kernel in machine code for ``method="rodas5p"`` on a
-        :class:`MassAction` right-hand side on the CPU, tens of times faster than torch;
-        it needs the ``fast`` extra (numba). "auto" takes it where it can, unless the
-        reactions are so many that compiling them takes long, and torch elsewhere; the
-        two agree within the tolerances, not bit by bit.
+        "compiled" is a kernel in machine code for ``method="rodas5p"`` on the CPU, tens
+        of times faster than torch, of a right-hand side that can be traced: made of
+        torch's operations, without branches that depend on values. "auto" takes it where
+        it can, unless the model is so large that compiling takes long, and torch
+        elsewhere; the two agree within the tolerances, not bit by bit.
 
     Returns
     -------

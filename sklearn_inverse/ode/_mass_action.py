@@ -17,8 +17,7 @@ __all__ = ["MassAction"]
 class MassAction:
     r"""Rates of change :math:`f = S\,\mathrm{diag}(k)\,m(y)` of reacting species.
 
-    A right-hand side for :func:`solve_ivp`: callable, with its derivatives. Where the
-    ``fast`` extra is installed, ``solve_ivp(method="rodas5p")`` compiles it.
+    A right-hand side for :func:`solve_ivp`: callable, with its derivatives.
 
     Parameters
     ----------

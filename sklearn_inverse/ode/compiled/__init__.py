@@ -1,15 +1,17 @@
 """Solvers in machine code on the CPU: Rodas5P and its tangents, eight samples at a time.
 
-What depends on the reactions is straight-line code (``_network``, ``_writer``). The loop
-over the steps (``_loop``, ``_step``, ``_outputs``) depends on none; numba compiles it once
-per machine.
+A right-hand side is run once on tensors of expressions (``_trace``, ``_symbols``), which
+leaves a graph of scalar ones (``_graph``). What Rodas5P asks of it (``_model``) becomes
+straight-line code (``_writer``, ``_arithmetic``), kept on disk (``_objects``). The loop
+over the steps (``_loop``, ``_step``, ``_outputs``) depends on no model; numba compiles it
+once per machine.
 
 Both work on vectors (``_vectors``), one lane per sample. Each lane has its own time and
 step, and takes the next sample as soon as it is done with one, so that no lane waits.
 Nothing crosses lanes: a sample's result is the same to the last bit whichever its lane and
 its companions.
 
-Numba, an extra, is imported when there is something to compile.
+Numba is imported when there is something to compile.
 """
 
 from sklearn_inverse.ode.compiled._compile import (

@@ -29,7 +29,7 @@ def why_unavailable() -> str | None:
     try:
         import numba  # noqa: F401
     except ImportError as error:  # not there, or at odds with NumPy
-        return f"numba: pip install sklearn-inverse[fast] ({error})"
+        return f"numba: pip install numba ({error})"
     return None
 
 
