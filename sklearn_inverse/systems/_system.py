@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -265,7 +266,7 @@ class ODESystem:
             return self.kinetics
         return self._rhs if type(self).rhs is ODESystem.rhs else self.rhs
 
-    @property
+    @cached_property
     def backend_(self) -> str:
         """How it is solved: "compiled", or "torch" and why, tens of times slower."""
         params = torch.as_tensor(self.nominal)[None]

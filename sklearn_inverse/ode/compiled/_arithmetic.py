@@ -10,7 +10,7 @@ from llvmlite import binding, ir
 from sklearn_inverse.ode.compiled._graph import Graph
 from sklearn_inverse.ode.compiled._vectors import LANES, VECTOR, call_llvm
 
-__all__ = ["Arithmetic"]
+__all__ = ["Arithmetic", "load_vector_functions"]
 
 DOUBLE, BITS = ir.DoubleType(), ir.VectorType(ir.IntType(1), LANES)
 # A product and the sum that it goes into may be rounded once: as it is in the solver.
@@ -29,8 +29,8 @@ BLOCK = 200  # operations after which a block is cut: LLVM's time grows with its
 
 
 @cache
-def vector_library() -> int:
-    """Return how many lanes glibc's vector functions take here, zero without any."""
+def load_vector_functions() -> int:
+    """Load glibc's vector functions; return how many lanes they take, zero without any."""
     try:
         ctypes.CDLL("libmvec.so.1")
     except OSError:
@@ -43,7 +43,7 @@ def vector_library() -> int:
 @cache
 def has_vector_function(name: str) -> bool:
     """Whether glibc has a vector function of this name."""
-    return vector_library() > 0 and binding.address_of_symbol(name) is not None
+    return load_vector_functions() > 0 and binding.address_of_symbol(name) is not None
 
 
 class Arithmetic:
@@ -148,7 +148,7 @@ class Arithmetic:
 
     def _call(self, name: str, args):
         """Call a function of the C library, of vectors where glibc has one."""
-        lanes = vector_library()
+        lanes = load_vector_functions()
         prefix = {8: "_ZGVeN8", 4: "_ZGVdN4"}.get(lanes, "")
         vectorized = f"{prefix}{'v' * len(args)}_{name}"
         if not has_vector_function(vectorized):

@@ -1,13 +1,11 @@
 """The loop over the steps: samples on lanes, each with its own time, step and status."""
 
-from pathlib import Path
-from zlib import crc32
-
 import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
 from sklearn_inverse.ode._solution import Status
+from sklearn_inverse.ode.compiled._objects import FINGERPRINT
 from sklearn_inverse.ode.compiled._outputs import (
     find_outputs,
     try_outputs,
@@ -44,13 +42,6 @@ SUCCESS = int(Status.SUCCESS)
 MAX_STEPS = int(Status.MAX_STEPS)
 STEP_UNDERFLOW = int(Status.STEP_UNDERFLOW)
 NON_FINITE = int(Status.NON_FINITE)
-
-# Of all files of ode: a list of those whose constants are compiled in would fall behind.
-FINGERPRINT = crc32(
-    b"".join(
-        path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))
-    )
-)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -28,6 +28,9 @@ class Model:
 
     Attributes
     ----------
+    key : tuple
+        All that is known of the right-hand side.
+
     order : ndarray of shape (n_states,)
         The states as given, in the order of their elimination, in which all that
         follows is counted.
@@ -47,6 +50,7 @@ class Model:
 
     def __init__(self, graph: Graph, rhs, n_params: int):
         self.graph, self.n_states, self.n_params = graph, len(rhs), n_params
+        self.key = tuple(graph.nodes[x] for x in graph.cone(rhs)), tuple(rhs), n_params
         one = graph.constant(1)
         states = [graph.variable("y", i) for i in range(len(rhs))]
         time = graph.variable("t", 0)
@@ -80,7 +84,7 @@ class Model:
         known = set().union(*graph.differentiate(self.rhs, seeds))
         return sorted({params[x] for x in graph.cone(self.rhs) if x in params} - known)
 
-    @property
+    @cached_property
     def n_operations(self) -> int:
         """About how many there are in a step with one stage."""
         nodes = self.graph.cone([*self.rhs, *self.slopes.values()])

@@ -3,13 +3,22 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from zlib import crc32
 
 import llvmlite
 from llvmlite import binding, ir
 
-__all__ = ["folder", "load_code"]
+__all__ = ["FINGERPRINT", "folder", "load_code"]
+
+# Of all files of ode: a list of those whose constants are compiled in would fall behind.
+FINGERPRINT = crc32(
+    b"".join(
+        path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))
+    )
+)
 
 SUM = hashlib.sha256().digest_size
 
@@ -23,16 +32,16 @@ def folder() -> Path:
     return Path(home) / "sklearn_inverse"
 
 
-def load_code(module: ir.Module, opt: int):
+def load_code(key: object, write_module: Callable[[], tuple[ir.Module, int]]):
     """Return an engine with the code of a module, compiled now or before.
 
     Parameters
     ----------
-    module : Module
-        The code in LLVM's language.
+    key : object
+        What the module is made of, in a form that ``repr`` tells from any other.
 
-    opt : {0, 1, 2, 3}
-        How hard LLVM tries.
+    write_module : callable
+        Writes the module, and says how hard LLVM is to try (0 to 3).
 
     Returns
     -------
@@ -41,28 +50,29 @@ def load_code(module: ir.Module, opt: int):
     """
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    text, cpu = str(module), binding.get_host_cpu_name()
-    features = binding.get_host_cpu_features().flatten()
-    about = [llvmlite.__version__, cpu, features, str(opt), text]
-    key = hashlib.sha256("\n".join(about).encode()).hexdigest()
-    path = folder() / f"{key}.o"
-    machine = binding.Target.from_triple(module.triple).create_target_machine(
-        cpu=cpu, features=features, opt=opt, jit=True
+    cpu, features = binding.get_host_cpu_name(), binding.get_host_cpu_features()
+    about = [FINGERPRINT, llvmlite.__version__, cpu, features.flatten(), key]
+    path = folder() / f"{hashlib.sha256(repr(about).encode()).hexdigest()}.o"
+    code = read(path)
+    opt = 2
+    if code is None:
+        written, opt = write_module()
+        module = binding.parse_assembly(str(written))
+        module.verify()
+    else:
+        module = binding.parse_assembly("")  # the file has it all
+    target = binding.Target.from_default_triple()
+    engine = binding.create_mcjit_compiler(
+        module,
+        target.create_target_machine(
+            cpu=cpu, features=features.flatten(), opt=opt, jit=True
+        ),
     )
-    kept = read(path)
-    if kept is None:
-        parsed = binding.parse_assembly(text)
-        parsed.verify()
-    else:
-        parsed = binding.parse_assembly("")  # the object file has it all
-        parsed.triple = module.triple
-    engine = binding.create_mcjit_compiler(parsed, machine)
-    if kept is None:
+    if code is None:
         engine.set_object_cache(lambda _, code: write(path, code), lambda _: None)
-        engine.finalize_object()
     else:
-        engine.add_object_file(binding.ObjectFileRef.from_data(kept))
-        engine.finalize_object()
+        engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
     return engine
 
 

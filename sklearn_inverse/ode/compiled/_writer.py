@@ -13,7 +13,10 @@ from llvmlite import binding, ir
 from numba.core import cgutils
 
 from sklearn_inverse.ode._coefficients import RODAS5P
-from sklearn_inverse.ode.compiled._arithmetic import Arithmetic
+from sklearn_inverse.ode.compiled._arithmetic import (
+    Arithmetic,
+    load_vector_functions,
+)
 from sklearn_inverse.ode.compiled._objects import load_code
 from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, INT, VECTOR
 from sklearn_inverse.ode.compiled._workspace import N_STAGES
@@ -59,23 +62,23 @@ def compile_model(model, rows, with_tangents):
     code : Code
         Its addresses, zero where there is none.
     """
-    writer = Writer(model, rows)
-    for i in range(N_STAGES):
-        writer.write(f"combine{i}", writer.combine, i)
-    for name in Code._fields[1:]:
-        if with_tangents or name not in TANGENT_CODE:
+    names = [x for x in Code._fields[1:] if with_tangents or x not in TANGENT_CODE]
+
+    def write_module():
+        writer = Writer(model, rows)
+        for i in range(N_STAGES):
+            writer.write(f"combine{i}", writer.combine, i)
+        for name in names:
             writer.write(name, getattr(writer, name))
-    # Much code takes LLVM many seconds.
-    engine = load_code(writer.module, opt=2 if writer.n_operations < 4000 else 1)
+        # Much code takes LLVM many seconds.
+        return writer.module, 2 if writer.n_operations < 4000 else 1
+
+    load_vector_functions()
+    engine = load_code((model.key, with_tangents), write_module)
     address = engine.get_function_address
-    code = Code(
-        tuple(address(f"combine{i}") for i in range(N_STAGES)),
-        *(
-            address(name) if with_tangents or name not in TANGENT_CODE else 0
-            for name in Code._fields[1:]
-        ),
-    )
-    return engine, code
+    combine = tuple(address(f"combine{i}") for i in range(N_STAGES))
+    rest = {name: address(name) if name in names else 0 for name in Code._fields[1:]}
+    return engine, Code(combine, **rest)
 
 
 class Writer:
