@@ -73,8 +73,8 @@ def compile_model(model, rows, with_tangents):
         # Much code takes LLVM many seconds.
         return writer.module, 2 if writer.n_operations < 4000 else 1
 
-    load_vector_functions()
-    engine = load_code((model.key, with_tangents), write_module)
+    key = model.key, with_tangents, load_vector_functions()
+    engine = load_code(key, write_module)
     address = engine.get_function_address
     combine = tuple(address(f"combine{i}") for i in range(N_STAGES))
     rest = {name: address(name) if name in names else 0 for name in Code._fields[1:]}
