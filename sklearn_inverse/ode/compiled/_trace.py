@@ -26,7 +26,7 @@ __all__ = ["Untraceable", "trace"]
 N_POINTS = 3  # at which the trace is checked, besides those that are given
 SPREAD = 0.3  # of them, relative
 RTOL = 1e-10  # of the terms of a sum; float32 would differ by 1e-7
-MAX_VALUES = 4_000_000  # of expressions at points, to be kept at once
+MAX_VALUES = 1_000_000  # of expressions at points, to be kept at once
 BY_COUNT = "the shape of what it returns depends on how many rows there are"
 OTHERS = [Path(module.__file__ or "").parent for module in (torch, np)]
 OTHERS.append(Path(__file__).parents[2])  # whose code is not the user's
