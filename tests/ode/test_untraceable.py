@@ -177,6 +177,10 @@ REFUSED = {
     "counter": (global_counter, "something else each time"),
     "float32": (lambda t, y, p: y.float() * p.float(), "double precision"),
     "float32 inside": (lambda t, y, p: y.float().double(), "float32"),
+    "single numbers": (lambda t, y, p: torch.where(y > 1, 0.1, 0.3) * y, "float32"),
+    "scaled condition": (lambda t, y, p: (y > 1) * 0.1 * y, "float32"),
+    "divided count": (lambda t, y, p: (y > 1).sum(1, keepdim=True) / 3 * y, "float32"),
+    "bits": (lambda t, y, p: (y.long() & 1) * y, "bits"),
     "complex": (lambda t, y, p: (y * 1j).imag, "complex|not known"),
     "polar": (lambda t, y, p: torch.view_as_real(torch.polar(y, p))[..., 0], "torch's"),
     "rows": (lambda t, y, p: y - y.mean(0), "values are not"),
@@ -209,6 +213,9 @@ TRACED = {
     "shares memory": shares_memory,
     "float32 constant": lambda t, y, p: y * torch.tensor([0.1, 0.2, 0.3, 0.4]),
     "float32 number": lambda t, y, p: torch.tensor(0.1) * y + torch.ones(1),
+    "masks": lambda t, y, p: (y > 1).float() * p + (1 - (y > 1).float()) * y,
+    "short numbers": lambda t, y, p: torch.where(y > 1, 0.5, 2.0) * y + (p > y) * 0.25,
+    "logic": lambda t, y, p: (~(y > 1) & (p > 1) | (y > p) ^ (y < 2)) * y,
     "integers": lambda t, y, p: y * torch.arange(4) + torch.tensor(3) / 2,
     "numpy numbers": lambda t, y, p: np.float64(2.0) * y + np.int64(3) + y / np.pi,
     "numpy array": lambda t, y, p: y * torch.as_tensor(np.arange(4.0)),
@@ -298,6 +305,15 @@ def test_a_trace_is_of_the_function_as_it_was(points, assert_is):
     traced = trace(lambda t, y, p: rate * y, points())
     rate *= 2
     assert_is(traced, lambda t, y, p: y, points(seed=1))
+
+
+def test_there_is_nothing_beyond_the_end_of_a_table(points, evaluate):
+    table = torch.arange(5.0, dtype=torch.float64)
+    traced = trace(lambda t, y, p: table[t.long() - 1][:, None] * y, points())
+    t, y, p = points(n=3)
+    t = torch.tensor([0.5, 4.0, 6.0]).double()
+    found = evaluate(*traced, t, y, p) / y
+    np.testing.assert_allclose(found[:, 0], [4.0, 3.0, np.nan], rtol=1e-15)
 
 
 def test_params_alone_and_shapes_of_any_kind(points):

@@ -115,8 +115,8 @@ def look_up(algebra: Algebra, rows: Sequence[np.ndarray], index: np.ndarray):
         return algebra.where(negative, algebra.add(i, constant(n)), i)
 
     index = elementwise(from_start, index, is_negative(index))
-    chosen = rows[0]
-    for i, row in enumerate(rows[1:], start=1):
+    chosen = np.asarray(constant(np.nan))  # which torch has no place for
+    for i, row in enumerate(rows):
         hit = elementwise(partial(algebra.eq, constant(i)), index)
         chosen = elementwise(algebra.where, hit, row, chosen)
     return np.broadcast_to(chosen, np.broadcast_shapes(index.shape, chosen.shape))
