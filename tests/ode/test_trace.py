@@ -191,6 +191,7 @@ MODELS = {
     "by_index_add": by_index_add,
     "masked": masked,
     "linear": lambda t, y, p: y @ W.T - p * y,
+    "vector times matrix": lambda t, y, p: (W[0] @ y.T)[:, None].squeeze_(1)[:, None] * p,
     "mv": lambda t, y, p: torch.stack([W @ row for row in y]) * p,
     "einsum": lambda t, y, p: torch.einsum("ij,nj,nj->ni", W, y, p),
     "bmm": lambda t, y, p: ((y[:, :, None] * p[:, None]) @ y[..., None])[..., 0],

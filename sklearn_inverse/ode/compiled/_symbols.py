@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from sklearn_inverse.ode.compiled._algebra import (
     MAX_NODES,
@@ -123,13 +124,24 @@ class Tracer:
         try:
             if self.reason:
                 raise Untraceable(self.reason)
-            return self._run(name, func._overloadname, args, kwargs)
+            if torch.Tag.inplace_view in func.tags:
+                return self._reshape(name, func, args, kwargs)
+            return self._run(name, args, dict(kwargs))
         except Untraceable as error:
             raise self.refuse(str(error)) from error
         except Exception as error:
+            _run_on_zeros(func, args, kwargs)  # it may be torch that refuses
             raise self.refuse(f"it uses torch's `{name}` in a way not known") from error
 
-    def _run(self, name: str, overload: str, args: tuple, kwargs: dict) -> Any:
+    def _reshape(self, name: str, func: Any, args: tuple, kwargs: dict) -> Any:
+        """Make a tensor another view, itself."""
+        view = self._compute(name.removesuffix("_"), args, kwargs, args[0].dtype)
+        with torch._C._DisableTorchDispatch():
+            func(*args, **kwargs)
+        args[0].nodes = view
+        return args[0]
+
+    def _run(self, name: str, args: tuple, kwargs: dict) -> Any:
         target = kwargs.pop("out", None)
         if name.endswith("_") and not name.endswith("__"):
             name, target = name[:-1], args[0]
@@ -244,6 +256,15 @@ def _register() -> None:
 
 def _dispatch(cls: type, *call: Any) -> Any:
     return Symbols.__torch_dispatch__(*call)
+
+
+def _run_on_zeros(func: Any, args: tuple, kwargs: dict) -> None:
+    """Let torch raise its own error, which the function may be prepared for."""
+
+    def zeros(x: Any) -> Any:
+        return torch.zeros(x.shape, dtype=x.dtype) if isinstance(x, Symbols) else x
+
+    func(*tree_map(zeros, args), **tree_map(zeros, kwargs))
 
 
 def _without_masks(indices: list) -> list:
