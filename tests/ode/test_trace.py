@@ -203,6 +203,8 @@ MODELS = {
     "vmap": torch.func.vmap(lambda t, y, p: p * (W @ y) / torch.linalg.norm(y) + t),
     "diff": lambda t, y, p: F.pad(torch.diff(y), (0, 1)) + y.flip(1) + y.cumprod(1),
     "circular": lambda t, y, p: F.pad(y[:, None], (1, 1), mode="circular")[:, 0] ** 2,
+    "mirrored": lambda t, y, p: F.pad(y[:, None], (1, 1), mode="reflect")[:, 0, :4] * p,
+    "prolonged": lambda t, y, p: F.pad(y[:, None], (1, 1), mode="replicate")[:, 0] ** 2,
     "cross": lambda t, y, p: torch.linalg.cross(y[:, :3], p[:, :3]),
     "windows": lambda t, y, p: y.unfold(1, 2, 1).mean(-1) @ W[:3, :3].tril(),
     "outer": lambda t, y, p: (y[:, :, None] * p[:, None]).mT.tril().triu(-1).sum(-1),

@@ -81,6 +81,10 @@ def pad(algebra, x, widths, value=0.0):
     return x[tuple(cut)]
 
 
+def pad_by(mode, _, x, widths):
+    return np.pad(x, [(0, 0)] * (x.ndim - 1) + [tuple(widths)], mode)
+
+
 def triangle(keep, algebra, x, diagonal=0):
     return np.where(keep(np.ones(x.shape), diagonal), x, algebra.constant(0))
 
@@ -246,6 +250,8 @@ MOVES: dict[str, Callable[..., Any]] = {
     "stack": lambda _, parts, dim=0: np.stack(parts, dim),
     "unfold": unfold,
     "constant_pad_nd": pad,
+    "reflection_pad1d": partial(pad_by, "reflect"),
+    "replication_pad1d": partial(pad_by, "edge"),
     "tril": partial(triangle, np.tril),
     "triu": partial(triangle, np.triu),
     "zero": partial(full_like, 0),

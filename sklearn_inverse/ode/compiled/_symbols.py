@@ -244,8 +244,8 @@ def _register() -> None:
     From version 2.10 on, torch imports all of ``torch.distributed.tensor`` before it asks
     a class, which takes more than a second. Rules come first.
     """
-    functions = {name for name in vars(Algebra) if not name.startswith("_")}
-    known = {*MOVES, *REDUCTIONS, *REFUSED, *RENAMED, *SAME, *functions, "_to_copy"}
+    known = {name for name in vars(Algebra) if not name.startswith("_")} | SAME
+    known.update(MOVES, REDUCTIONS, REFUSED, RENAMED, LOGICAL, ["_to_copy"])
     for name in sorted(known | {f"{name}_" for name in known}):
         packet = getattr(torch.ops.aten, name, None)
         for overload in packet.overloads() if packet else ():
@@ -262,7 +262,9 @@ def _run_on_zeros(func: Any, args: tuple, kwargs: dict) -> None:
     """Let torch raise its own error, which the function may be prepared for."""
 
     def zeros(x: Any) -> Any:
-        return torch.zeros(x.shape, dtype=x.dtype) if isinstance(x, Symbols) else x
+        if isinstance(x, Symbols):
+            return torch.zeros(x.shape, dtype=x.dtype, device=x.device)
+        return x.clone() if isinstance(x, Tensor) else x
 
     func(*tree_map(zeros, args), **tree_map(zeros, kwargs))
 

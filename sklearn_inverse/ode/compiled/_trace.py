@@ -64,6 +64,12 @@ def trace(
     ------
     Untraceable
         If this is not possible, or what was written down computes something else.
+
+    Notes
+    -----
+    Numbers that the function takes from elsewhere are what they are now. Nothing tells of
+    a choice that it makes by the number of rows, or by the number of calls, if that comes
+    out the same in all calls made here.
     """
     inputs = [x.detach() for x in inputs]
     result = _run(function, inputs)
@@ -98,7 +104,7 @@ def _run(function: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Warn of nothing twice, and let no error out but our own."""
-    with warnings.catch_warnings(), torch.enable_grad():
+    with warnings.catch_warnings(), torch.inference_mode(False), torch.enable_grad():
         warnings.simplefilter("ignore")
         try:
             yield
