@@ -35,7 +35,8 @@ FUNCTIONS = {name: _lifted(getattr(torch, name)) for name in NAMES}
 FUNCTIONS["min"] = _lifted(lambda *args: reduce(torch.minimum, args))
 FUNCTIONS["max"] = _lifted(lambda *args: reduce(torch.maximum, args))
 # Nothing but what `parse_rate` lets pass is ever run, and this is all within its reach.
-SPACE = {"__builtins__": {}, **FUNCTIONS}
+# Torch imports more of itself where it is first used, even from here.
+SPACE = {"__builtins__": {"__import__": __import__}, **FUNCTIONS}
 
 
 class Rates:

@@ -81,6 +81,10 @@ def pad(algebra, x, widths, value=0.0):
     return x[tuple(cut)]
 
 
+def pad_by(mode, _, x, widths):
+    return np.pad(x, [(0, 0)] * (x.ndim - 1) + [tuple(widths)], mode)
+
+
 def triangle(keep, algebra, x, diagonal=0):
     return np.where(keep(np.ones(x.shape), diagonal), x, algebra.constant(0))
 
@@ -115,8 +119,8 @@ def look_up(algebra: Algebra, rows: Sequence[np.ndarray], index: np.ndarray):
         return algebra.where(negative, algebra.add(i, constant(n)), i)
 
     index = elementwise(from_start, index, is_negative(index))
-    chosen = rows[0]
-    for i, row in enumerate(rows[1:], start=1):
+    chosen = np.asarray(constant(np.nan))  # which torch has no place for
+    for i, row in enumerate(rows):
         hit = elementwise(partial(algebra.eq, constant(i)), index)
         chosen = elementwise(algebra.where, hit, row, chosen)
     return np.broadcast_to(chosen, np.broadcast_shapes(index.shape, chosen.shape))
@@ -246,6 +250,8 @@ MOVES: dict[str, Callable[..., Any]] = {
     "stack": lambda _, parts, dim=0: np.stack(parts, dim),
     "unfold": unfold,
     "constant_pad_nd": pad,
+    "reflection_pad1d": partial(pad_by, "reflect"),
+    "replication_pad1d": partial(pad_by, "edge"),
     "tril": partial(triangle, np.tril),
     "triu": partial(triangle, np.triu),
     "zero": partial(full_like, 0),

@@ -80,7 +80,7 @@ def variance(algebra, x, dim=None, correction=1, keepdim=False):
 
 
 def deviation(algebra, x, *args, **kwargs):
-    return elementwise(algebra.sqrt, variance(algebra, x, *args, **kwargs))
+    return elementwise(algebra.root, variance(algebra, x, *args, **kwargs))
 
 
 def logsumexp(algebra, x, dim, keepdim=False):

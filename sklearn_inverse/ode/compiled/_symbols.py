@@ -1,11 +1,11 @@
 """A tensor of expressions, by which torch's own functions write down what they compute."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from sklearn_inverse.ode.compiled._algebra import (
     MAX_NODES,
@@ -15,6 +15,7 @@ from sklearn_inverse.ode.compiled._algebra import (
     elementwise,
 )
 from sklearn_inverse.ode.compiled._arrays import MOVES
+from sklearn_inverse.ode.compiled._dtypes import LOGICAL, leaves, result_dtype
 from sklearn_inverse.ode.compiled._graph import Graph
 from sklearn_inverse.ode.compiled._reductions import REDUCTIONS
 
@@ -37,24 +38,8 @@ REFUSED = {
         "it is random",
     ),
 }
-# Of what is true or false, and under other names.
-LOGICAL = {"mul": "logical_and", "add": "logical_or"}
-RENAMED = {
-    "bitwise_and": "logical_and",
-    "bitwise_or": "logical_or",
-    "bitwise_xor": "logical_xor",
-    "bitwise_not": "logical_not",
-    "__and__": "logical_and",
-    "__or__": "logical_or",
-    "special_erfc": "erfc",
-}
-BOOLEAN = {"lt", "le", "gt", "ge", "eq", "ne", "isnan", "any", "all"}
-BOOLEAN |= {f"logical_{name}" for name in ("and", "or", "xor", "not")}
-KEEP_WHOLE = {"add", "sub", "rsub", "mul", "neg", "abs", "sign", "clamp", "clamp_min"}
-KEEP_WHOLE |= {"clamp_max", "minimum", "maximum", "where", "floor_divide", "remainder"}
-KEEP_WHOLE |= {"masked_fill"}
+RENAMED = {"__and__": "bitwise_and", "__or__": "bitwise_or", "special_erfc": "erfc"}
 DETAILS = {"layout", "device", "pin_memory", "memory_format", "non_blocking"}
-DTYPES = (torch.float64, torch.int64, torch.bool)
 
 
 class Symbols(Tensor):
@@ -139,13 +124,24 @@ class Tracer:
         try:
             if self.reason:
                 raise Untraceable(self.reason)
-            return self._run(name, func._overloadname, args, kwargs)
+            if torch.Tag.inplace_view in func.tags:
+                return self._reshape(name, func, args, kwargs)
+            return self._run(name, args, dict(kwargs))
         except Untraceable as error:
             raise self.refuse(str(error)) from error
         except Exception as error:
+            _run_on_zeros(func, args, kwargs)  # it may be torch that refuses
             raise self.refuse(f"it uses torch's `{name}` in a way not known") from error
 
-    def _run(self, name: str, overload: str, args: tuple, kwargs: dict) -> Any:
+    def _reshape(self, name: str, func: Any, args: tuple, kwargs: dict) -> Any:
+        """Make a tensor another view, itself."""
+        view = self._compute(name.removesuffix("_"), args, kwargs, args[0].dtype)
+        with torch._C._DisableTorchDispatch():
+            func(*args, **kwargs)
+        args[0].nodes = view
+        return args[0]
+
+    def _run(self, name: str, args: tuple, kwargs: dict) -> Any:
         target = kwargs.pop("out", None)
         if name.endswith("_") and not name.endswith("__"):
             name, target = name[:-1], args[0]
@@ -153,12 +149,12 @@ class Tracer:
         if name in REFUSED:
             raise Untraceable(REFUSED[name])
         tensors = [x for x in leaves([args, *kwargs.values()]) if isinstance(x, Tensor)]
-        dtype = _result_dtype(name, args, kwargs.pop("dtype", None))
+        dtype = result_dtype(name, args, kwargs.pop("dtype", None))
         kwargs = {key: x for key, x in kwargs.items() if key not in DETAILS}
         if dtype is torch.bool:
             name = LOGICAL.get(name, name)
         result = self._compute(name, args, kwargs, dtype)
-        is_cut = dtype is torch.float64 and (
+        is_cut = dtype.is_floating_point and (
             name == "detach"
             or not torch.is_grad_enabled()
             or any(isinstance(x, Symbols) and x.is_cut for x in tensors)
@@ -228,11 +224,11 @@ class Tracer:
         """Write into a tensor, and all that share its memory."""
         if is_cut and self._depends(result):
             raise Untraceable(CUT)
+        if target.dtype not in (torch.float64, torch.int64, torch.bool):
+            raise Untraceable(f"it writes to a tensor of {target.dtype}")
         nodes = self._cast(result, dtype, target.dtype)
         if isinstance(target, Symbols):
             target.nodes[...] = nodes
-        elif target.dtype is not torch.float64:
-            raise Untraceable("it writes to a tensor that is not of double precision")
         else:  # a tensor that it has made to be filled
             storage = target.untyped_storage()
             if (address := _address(target)) not in self._filled:
@@ -248,8 +244,8 @@ def _register() -> None:
     From version 2.10 on, torch imports all of ``torch.distributed.tensor`` before it asks
     a class, which takes more than a second. Rules come first.
     """
-    functions = {name for name in vars(Algebra) if not name.startswith("_")}
-    known = {*MOVES, *REDUCTIONS, *REFUSED, *RENAMED, *SAME, *functions, "_to_copy"}
+    known = {name for name in vars(Algebra) if not name.startswith("_")} | SAME
+    known.update(MOVES, REDUCTIONS, REFUSED, RENAMED, LOGICAL, ["_to_copy"])
     for name in sorted(known | {f"{name}_" for name in known}):
         packet = getattr(torch.ops.aten, name, None)
         for overload in packet.overloads() if packet else ():
@@ -262,42 +258,15 @@ def _dispatch(cls: type, *call: Any) -> Any:
     return Symbols.__torch_dispatch__(*call)
 
 
-def leaves(x: Any) -> Iterator[Any]:
-    """Return what stands in nested lists."""
-    if isinstance(x, (list, tuple)):
-        for part in x:
-            yield from leaves(part)
-    else:
-        yield x
+def _run_on_zeros(func: Any, args: tuple, kwargs: dict) -> None:
+    """Let torch raise its own error, which the function may be prepared for."""
 
+    def zeros(x: Any) -> Any:
+        if isinstance(x, Symbols):
+            return torch.zeros(x.shape, dtype=x.dtype, device=x.device)
+        return x.clone() if isinstance(x, Tensor) else x
 
-def _result_dtype(name: str, args: tuple, given: Any) -> torch.dtype:
-    """Return the type of a result; double precision goes through all that has a point."""
-    if given is not None:
-        if given not in DTYPES:
-            raise Untraceable(f"it computes in {given}")
-        return given
-    if name in BOOLEAN:
-        return torch.bool
-    if name in ("searchsorted", "bucketize"):
-        return torch.int64
-    if name == "where":
-        args = args[1:]
-    if name in ("index", "gather", "index_select", "masked_fill"):
-        args = args[:1]
-    moves = name in MOVES or name in REDUCTIONS
-    values = [x for x in leaves(args) if isinstance(x, Tensor) or not moves]
-    kinds = [x.dtype if isinstance(x, Tensor) else type(x) for x in values]
-    if complex in kinds:
-        raise Untraceable("it computes with complex numbers")
-    if any(k is float or getattr(k, "is_floating_point", False) for k in kinds):
-        return torch.float64
-    if not moves and name not in KEEP_WHOLE:
-        return torch.float64
-    if name in ("sum", "prod", "cumsum", "cumprod"):
-        return torch.int64
-    whole = any(k is int or k in (torch.int64, torch.int32) for k in kinds)
-    return torch.int64 if whole else torch.bool
+    func(*tree_map(zeros, args), **tree_map(zeros, kwargs))
 
 
 def _without_masks(indices: list) -> list:
