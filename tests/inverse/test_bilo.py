@@ -39,7 +39,7 @@ def make_system(rhs=growth, start=1.0, params=None, **options):
 def make_inverter(model=None, max_iter=1000, tol=5e-3, **options):
     network = LocalNetwork(width=16)
     descent = Bilevel(max_iter=max_iter, tol=tol)
-    options = {"pretrain_iter": 150, "random_state": 0} | options
+    options = {"pretrain_iter": 150, "random_state": 4} | options
     model = make_system() if model is None else model
     return BiLOInverter(model, network=network, descent=descent, **options)
 
