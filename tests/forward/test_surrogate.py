@@ -135,6 +135,22 @@ def test_an_error_below_the_noise_is_nothing_to_warn_of():
     make_surrogate(noise=[1.0, 1e-18], basis_epochs=50).fit(TRAJECTORIES, PARAMS)
 
 
+def test_noise_too_small_for_single_precision_is_warned_of_in_numbers():
+    with pytest.warns(MisfitWarning, match=r"noise of c1 \(\S*\d times\)"):
+        make_surrogate(noise=[1e-15, 1.0]).fit(TRAJECTORIES, PARAMS)
+
+
+@pytest.mark.parametrize("n_read", [0, 2])
+def test_what_no_held_out_pair_reads_is_judged_on_those_trained_on(n_read):
+    split_seed = spawn_seeds(make_surrogate().random_state, 5)[0]
+    seen, _ = split_held_out(320, 0.1, split_seed)
+    rare = TRAJECTORIES.copy()
+    rare[np.setdiff1d(range(320), seen[:n_read]), :, 1] = np.nan
+    error = make_surrogate().fit(rare, PARAMS).error_
+    assert error[0] > 0
+    assert error[1] > 0 if n_read else np.isnan(error[1])
+
+
 def test_an_uneven_grid_is_learned_as_well():
     times = np.array([0.0, 0.01, 0.02, 0.1, 0.5, 2.0])
     surrogate = make_surrogate(

@@ -422,6 +422,18 @@ def test_gaps_in_the_training_trajectories_are_bridged():
     assert inverter.score(decay(NEW_PARAMS), NEW_PARAMS) > 0.8
 
 
+def test_pairs_that_never_read_one_observable_train_all_the_same():
+    half = TRAJECTORIES_2D.copy()
+    half[:, :, 1] = np.nan
+    inverter = make_inverter(small_surrogate(n_channels=2, noise=[NOISE, 1e7]))
+    inverter.fit(half, PAIRS_2D)
+    readings = READINGS_2D.copy()
+    with pytest.raises(ValueError, match="trained on every observable that is read"):
+        inverter.predict(readings)
+    readings[:, :, 1] = np.nan
+    assert np.isfinite(inverter.predict(readings)).all()
+
+
 @pytest.mark.parametrize("at", ["on_epoch_begin", "on_batch_end"])
 def test_an_interrupted_fit_leaves_a_usable_inverter(press_ctrl_c, at):
     callbacks = [press_ctrl_c(epoch=2, at=at)]
