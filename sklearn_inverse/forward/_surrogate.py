@@ -37,7 +37,11 @@ from sklearn_inverse.utils._torch import (
     resolve_device,
     spawn_seeds,
 )
-from sklearn_inverse.utils._validation import check_observations, check_params
+from sklearn_inverse.utils._validation import (
+    check_observations,
+    check_params,
+    column_names,
+)
 from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["ODESurrogate"]
@@ -380,7 +384,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
             reset=not is_going_on,
             ensure_min_samples=2,
         )
-        columns = [c for c in getattr(params, "columns", ()) if isinstance(c, str)]
+        columns = column_names(params)
         prior = self.prior_ if is_going_on else stated_prior(self)
         params = check_params(
             params,

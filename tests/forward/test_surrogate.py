@@ -230,12 +230,11 @@ def test_a_system_says_all_there_is_to_know():
         surrogate.fit(TRAJECTORIES[:, ::2], PARAMS)
 
 
-def test_without_a_system_names_are_numbers_or_those_of_the_columns(tiny):
+def test_without_a_system_names_are_numbers_or_those_of_the_columns(tiny, frame):
     assert tiny.param_names_ == ["k1"]
     assert tiny.observable_names_ == ["c1", "c2"]
     assert tiny.times_.tolist() == list(range(12))
-    pd = pytest.importorskip("pandas")
-    pairs = pd.DataFrame({"a": PARAMS, "b": PARAMS[::-1]})
+    pairs = frame({"a": PARAMS, "b": PARAMS[::-1]})
     named = make_surrogate().fit(TRAJECTORIES, pairs)
     assert named.param_names_ == ["a", "b"]
     swapped = pairs[["b", "a"]]

@@ -218,6 +218,15 @@ def test_score_is_r2_averaged_over_params(tiny_2d):
     assert tiny_2d.score(flat, PAIRS_2D) == pytest.approx(expected)
 
 
+def test_params_are_called_as_the_columns_of_the_pairs(frame):
+    pairs = frame({"amplitude": PAIRS_2D[:, 0], "rate": PAIRS_2D[:, 1]})
+    inverter = make_inverter(small_surrogate(n_channels=2, noise=[NOISE, 1e7]))
+    inverter.fit(TRAJECTORIES_2D, pairs)
+    assert inverter.posterior(READINGS_2D[:1]).names == ["amplitude", "rate"]
+    score = inverter.score(READINGS_2D, PAIRS_2D)
+    assert inverter.score(READINGS_2D, pairs[["rate", "amplitude"]]) == score
+
+
 # --- prior and noise are the model's
 
 
