@@ -295,6 +295,28 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         readings = self._check_readings(observations)
         return self._predict(None, readings).reshape(len(readings), -1)
 
+    def get_feature_names_out(self, input_features=None):
+        """Return names of what :meth:`transform` fills in, time-major.
+
+        They head the columns after ``set_output(transform="pandas")``.
+
+        Parameters
+        ----------
+        input_features : array-like of str of shape (n_features_in_,), default=None
+            Names of the readings. If None, those of the columns seen in ``fit``, and
+            without such, observables and times: ``"prey(0.5)"``.
+
+        Returns
+        -------
+        names : ndarray of str of shape (n_features_in_,)
+            The names.
+        """
+        names = super().get_feature_names_out(input_features)
+        if input_features is not None or hasattr(self, "feature_names_in_"):
+            return names
+        by_time = ((name, t) for t in self.times_ for name in self.observable_names_)
+        return np.array([f"{name}({t:.12g})" for name, t in by_time], dtype=object)
+
     def simulate(self, params, observations=None):
         """Emulate the solver, optionally given some measurements as well.
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 
 import joblib
 import numpy as np
@@ -265,6 +266,18 @@ def test_shapes_follow_the_contract(tiny, sparse):
     np.testing.assert_array_equal(
         tiny.transform(sparse), tiny.transform(sparse.reshape(150, -1))
     )
+
+
+def test_what_is_filled_in_is_called_by_observable_and_time(tiny, sparse):
+    names = tiny.get_feature_names_out()
+    assert len(names) == 24
+    assert names[:3].tolist() == ["c1(0)", "c2(0)", "c1(1)"]
+    given = [f"reading {i}" for i in range(24)]
+    assert tiny.get_feature_names_out(given).tolist() == given
+    pytest.importorskip("pandas")
+    filled = copy(tiny).set_output(transform="pandas").transform(sparse)
+    assert filled.columns.tolist() == names.tolist()
+    np.testing.assert_array_equal(filled, tiny.transform(sparse))
 
 
 def test_samples_answered_together_one_by_one_or_reordered_are_identical(tiny, sparse):
