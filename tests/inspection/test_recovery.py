@@ -1,5 +1,7 @@
 """The picture sets recovered against true params and tells hits from misses."""
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -63,7 +65,7 @@ def test_labels_of_ticks_never_run_into_each_other(size):
     display.figure_.canvas.draw()
     for ax in display.axes_:
         ends = [label.get_window_extent() for label in ax.get_xticklabels()]
-        assert all(left.x1 + 2 < right.x0 for left, right in zip(ends, ends[1:]))
+        assert all(left.x1 + 2 < right.x0 for left, right in pairwise(ends))
 
 
 def test_axes_span_the_prior_on_its_scale(recovered):
