@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
@@ -292,6 +293,16 @@ def test_readings_unlike_all_that_was_learned_are_said_to_be_so(trained):
     with pytest.warns(MisfitWarning, match=message):
         posterior = trained.posterior(strange)
     assert posterior.explained.tolist() == [True, True, False]
+
+
+def test_ordinary_readings_are_no_cause_of_warning_even_if_few_were_held_out():
+    training = {"max_epochs": 60, "batch_size": 128}
+    inverter = make_inverter(n_steps=5, width=64, training=training)
+    inverter.fit(TRAJECTORIES, PARAMS)  # 80 held out
+    ordinary = read(draw(4000, seed=7), n_observed=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MisfitWarning)
+        assert inverter.posterior(ordinary).explained.mean() > 0.99
 
 
 # --- shapes and patterns
