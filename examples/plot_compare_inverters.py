@@ -8,7 +8,7 @@ in milliseconds; others search anew for every sample. Refinement on the exact si
 brings any of them to what the data allow: the line marked "limit" is the error of an ideal
 method, to first order.
 
-Runs in about two minutes on two cores.
+Runs in about three minutes on two cores.
 """
 
 import time

@@ -12,6 +12,7 @@ from sklearn_inverse.utils._validation import (
     check_noise_std,
     check_observations,
     check_params,
+    put_in_order,
 )
 from sklearn_inverse.utils._warnings import warn_user
 
@@ -62,11 +63,12 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
             reset=True,
             ensure_min_samples=2 if self._needs_pairs else 1,
         )
-        self._params_are_1d = np.asarray(params).ndim == 1
+        self._params_are_1d, given = np.asarray(params).ndim == 1, params
         if pairs:
             names = model.known_param_names
             params = check_params(params, n_samples=len(trajectories), names=names)
-        self.model_ = model if model.is_ready else model.fit(trajectories, params)
+        # As they were given: names of columns are those of params that have none yet.
+        self.model_ = model if model.is_ready else model.fit(trajectories, given)
         self._check_sizes(trajectories, params)
         self.n_params_ = self.model_.n_params_
         _, self.n_times_, self.n_channels_ = trajectories.shape
@@ -284,6 +286,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         estimate = self.predict(X, noise_std=noise_std)
         mean = self._shape_params(self._mean_params)
         estimate = np.where(np.isnan(estimate), mean, estimate)
+        y = put_in_order(y, self.model_.param_names_)
         return r2_score(y, estimate, sample_weight=sample_weight)
 
     def __sklearn_tags__(self):

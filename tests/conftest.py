@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback
@@ -25,6 +26,30 @@ def seeded():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+class Frame:
+    """The least of a data frame: columns with names, by which they are taken."""
+
+    def __init__(self, columns):
+        self._columns = {name: np.asarray(c) for name, c in columns.items()}
+        self.columns = list(columns)
+        self.shape = self.__array__().shape
+
+    def __getitem__(self, names):
+        return Frame({name: self._columns[name] for name in names})
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.column_stack(list(self._columns.values())).astype(dtype)
+
+
+@pytest.fixture
+def frame():
+    """Return what makes a data frame of a dict of columns."""
+    return Frame
 
 
 class PressCtrlC(Callback):

@@ -34,8 +34,8 @@ def test_lynx_and_hare_agree_with_the_published_posterior(tmp_path):
 @pytest.mark.slow
 def test_pollu_tells_what_can_be_known_with_honest_intervals(tmp_path):
     result = runpy.run_path(str(EXAMPLES / "plot_pollu.py"))
-    assert result["mse"] < 0.03
-    assert 0.82 < result["covered"] < 0.97
+    assert result["mse"] < 1.15 * 0.0217  # the mean Laplace variance
+    assert 0.86 < result["covered"] < 0.94
     names = np.array(result["system"].param_names)
     unknowable = set(names[result["shrinkage"] > 0.8])
     # k17 and k18 hardly enter; of k16 and k19 only the ratio does.
@@ -54,5 +54,5 @@ def test_refinement_brings_every_inverter_to_the_limit(tmp_path):
     assert len(relative) == 8
     for name in ("Gauss–Newton, exact", "ADM, refined", "Reparam, refined"):
         assert 0.8 < relative[name] < 1.15  # 40 samples, four params
-    assert max(relative.values()) < 5
+    assert max(relative.values()) < 2.5
     assert (tmp_path / "compare_inverters.png").stat().st_size > 10_000

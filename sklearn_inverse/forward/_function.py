@@ -13,7 +13,7 @@ from sklearn_inverse.forward._base import (
 from sklearn_inverse.probability import JointPrior, as_noise
 from sklearn_inverse.utils._sklearn import _fit_context
 from sklearn_inverse.utils._torch import resolve_device
-from sklearn_inverse.utils._validation import check_params
+from sklearn_inverse.utils._validation import check_params, column_names
 
 __all__ = ["ForwardFunction"]
 
@@ -110,7 +110,7 @@ class ForwardFunction(ForwardModel):
                 "or fit with training params."
             )
         if self.params is None:
-            self._range = check_params(params)
+            self._range, self._names = check_params(params), column_names(params)
         self._settle()
         return self
 
@@ -122,7 +122,7 @@ class ForwardFunction(ForwardModel):
     def _settle(self):
         """Find out what the function returns, in the middle of its prior."""
         self.prior_ = (
-            prior_of_pairs(self._range)
+            prior_of_pairs(self._range, self._names)
             if self.params is None
             else JointPrior(self.params)
         )
@@ -159,7 +159,9 @@ class ForwardFunction(ForwardModel):
         trajectories : ndarray of shape (n_samples, n_times, n_channels)
             What the function returns.
         """
-        params = torch.tensor(check_params(params), device=resolve_device(self.device))
+        prior = getattr(self, "prior_", None)
+        params = check_params(params, names=None if prior is None else prior.names)
+        params = torch.tensor(params, device=resolve_device(self.device))
         with torch.no_grad():
             return self._trajectories(params).double().cpu().numpy()
 

@@ -317,7 +317,10 @@ class ODESimulator(ForwardModel):
             What happened in the first chunk where that is so.
         """
         self._validate_params()
-        params = check_params(params, n_params=self.system.n_params)
+        system = self.system
+        params = check_params(
+            params, n_params=system.n_params, names=system.param_names
+        )
         chunks = iter_chunks(
             partial(function, self),
             params,

@@ -22,7 +22,11 @@ from sklearn_inverse.networks._batches import in_chunks, split_pairs
 from sklearn_inverse.networks._cfno import plain_attention
 from sklearn_inverse.networks._operator import Operator, fit_operator
 from sklearn_inverse.networks._options import Design, Training
-from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
+from sklearn_inverse.networks._readings import (
+    ReadingScaler,
+    ReadingSimulator,
+    root_mean_square,
+)
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._docs import LEARNING, shared_docs
 from sklearn_inverse.utils._options import NestedOptions
@@ -33,7 +37,11 @@ from sklearn_inverse.utils._torch import (
     resolve_device,
     spawn_seeds,
 )
-from sklearn_inverse.utils._validation import check_observations, check_params
+from sklearn_inverse.utils._validation import (
+    check_observations,
+    check_params,
+    column_names,
+)
 from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["ODESurrogate"]
@@ -101,7 +109,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
     ----------
     error_ : ndarray of shape (n_channels,)
         Root-mean-square error of ``simulate(params)`` on the held-out pairs, in units of
-        the observables.
+        the observables; NaN where no pair at all has readings.
 
     prior_, noise_, observable_names_, times_ : object
         What is believed of the params, how readings scatter, of what, and when.
@@ -268,7 +276,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         )
         self.n_iter_ = len(self.net_.history)
         self._seen = np.stack([scaled.min(axis=0), scaled.max(axis=0)])
-        self._judge(valid, design[1])
+        self._judge(valid, train, design[1])
         return self
 
     def transform(self, observations):
@@ -286,6 +294,28 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         check_is_fitted(self)
         readings = self._check_readings(observations)
         return self._predict(None, readings).reshape(len(readings), -1)
+
+    def get_feature_names_out(self, input_features=None):
+        """Return names of what :meth:`transform` fills in, time-major.
+
+        They head the columns after ``set_output(transform="pandas")``.
+
+        Parameters
+        ----------
+        input_features : array-like of str of shape (n_features_in_,), default=None
+            Names of the readings. If None, those of the columns seen in ``fit``, and
+            without such, observables and times: ``"prey(0.5)"``.
+
+        Returns
+        -------
+        names : ndarray of str of shape (n_features_in_,)
+            The names.
+        """
+        names = super().get_feature_names_out(input_features)
+        if input_features is not None or hasattr(self, "feature_names_in_"):
+            return names
+        by_time = ((name, t) for t in self.times_ for name in self.observable_names_)
+        return np.array([f"{name}({t:.12g})" for name, t in by_time], dtype=object)
 
     def simulate(self, params, observations=None):
         """Emulate the solver, optionally given some measurements as well.
@@ -376,7 +406,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
             reset=not is_going_on,
             ensure_min_samples=2,
         )
-        columns = [c for c in getattr(params, "columns", ()) if isinstance(c, str)]
+        columns = column_names(params)
         prior = self.prior_ if is_going_on else stated_prior(self)
         params = check_params(
             params,
@@ -398,15 +428,18 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         self.reading_scaler_.warn_of_far(readings)
         return readings
 
-    def _judge(self, held_out, observed):
-        """Measure the error on pairs held out; warn where it exceeds the noise."""
-        scaled, standardized = held_out.tensors
-        predicted = self._predict(scaled.cpu().numpy())
-        truth = self.reading_scaler_.restore(standardized).cpu().numpy()
-        self.error_ = np.sqrt(np.nanmean((predicted - truth) ** 2, axis=(0, 1)))
-        off = self.reading_scaler_.standardize(predicted) - standardized.cpu().numpy()
-        error = np.sqrt(np.nanmean(off**2, axis=(0, 1)))
-        noise = self.reading_scaler_.noise_size
+    def _judge(self, held_out, train, observed):
+        """Measure the error on pairs held out; warn where it exceeds the noise.
+
+        That of an observable of which none hold readings is that on pairs trained on.
+        """
+        self.error_, error = self._errors_on(held_out)
+        unseen = np.isnan(error)
+        if unseen.any():
+            of_train = self._errors_on(train)
+            self.error_, error = np.where(unseen, of_train, (self.error_, error))
+        # Of smaller noise single precision knows nothing.
+        noise = np.maximum(self.reading_scaler_.noise_size, np.finfo(np.float32).eps)
         worse = observed & ~self.noise_.has_unknown_scale & (error > noise)
         if worse.any():
             share = ", ".join(
@@ -422,6 +455,15 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
                 "on more pairs, or refine on the exact model.",
                 MisfitWarning,
             )
+
+    def _errors_on(self, pairs):
+        """Return errors (n_channels,) on pairs: in own units, and standardized."""
+        scaled, standardized = (part.cpu().numpy() for part in pairs.tensors)
+        predicted, scaler = self._predict(scaled), self.reading_scaler_
+        return (
+            root_mean_square(predicted - scaler.restore(standardized)),
+            root_mean_square(scaler.standardize(predicted) - standardized),
+        )
 
     def _predict(self, scaled=None, readings=None):
         """Trajectories in units of the observables, from params, readings or both."""

@@ -348,6 +348,9 @@ class RecoveryDisplay:
         )[:, j]
         if scaler.is_log[j]:
             set_log(ax, n_decades=scaler.width[j])
+        else:  # labels such as 0.00125 would run into each other
+            ax.ticklabel_format(scilimits=(-3, 4))
+            ax.locator_params(nbins=4)
         ax.set(xlim=(low, high), ylim=(low, high), box_aspect=1)
         ax.spines[["top", "right"]].set_visible(False)
         self.identity_ += ax.plot([low, high], [low, high], color=GREY, lw=1, zorder=1)

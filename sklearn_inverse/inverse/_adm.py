@@ -252,7 +252,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         batch_size = min(training.batch_size, len(train))
         n_batches = math.ceil(len(train) / batch_size)
         some = read.scaler.restore(train.tensors[1][:1000]).cpu().numpy()
-        error = read.scaler.size_of(self.model_.error_, some)
+        error = np.nan_to_num(read.scaler.size_of(self.model_.error_, some))
         # What a residual is at the truth: noise, and the forward model's error.
         off = np.hypot(read.scaler.noise_size, error)
         residual_scale = 5 * np.maximum(off, 1e-3)

@@ -79,7 +79,10 @@ class AmortizedInverter(PosteriorInverter):
         ratio = answer.misfit / np.maximum(answer.n_readings, 1)
         known = ratio[np.isfinite(ratio)]
         if len(known):
-            self._usual_misfit = UNUSUAL * np.quantile(known, 0.999)
+            # Fewer pairs than a thousand hardly show that quantile: reach farther, as
+            # the quantiles of a heavy tail do, P(ratio > r) falling as 1/r².
+            reach = max(1.0, 1000 / len(known)) ** 0.5
+            self._usual_misfit = UNUSUAL * reach * np.quantile(known, 0.999)
 
     def _warn_of(self, answer):
         """Warn of readings that are off by more than those of pairs held out were."""

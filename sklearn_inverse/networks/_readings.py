@@ -8,7 +8,7 @@ from sklearn_inverse.exceptions import ExtrapolationWarning
 from sklearn_inverse.utils._scaling import ChannelScaler
 from sklearn_inverse.utils._warnings import warn_user
 
-__all__ = ["ReadingScaler", "ReadingSimulator", "draw_times"]
+__all__ = ["ReadingScaler", "ReadingSimulator", "draw_times", "root_mean_square"]
 
 FLOOR = 1e-9  # of an observable's largest value: less is zero where it must be positive
 BEYOND = 30.0  # spreads, or noises, beyond training trajectories that readings may be
@@ -75,7 +75,7 @@ class ReadingScaler:
     def size_of(self, error, trajectories):
         """Return how large errors (n_channels,) of trajectories are, standardized."""
         up, down = (self.standardize(trajectories + e) for e in (error, -error))
-        return np.sqrt(np.nanmean(((up - down) / 2) ** 2, axis=(0, 1)))
+        return root_mean_square((up - down) / 2)
 
     @property
     def spread(self):
@@ -150,6 +150,13 @@ class ReadingSimulator:
         log_scale = spread.log() + low + (high - low) * share
         args = self.noise.arguments(params, self.names, log_scale=log_scale)
         return self.scaler.standardize(self.noise.sample(mean, args, rng)).float()
+
+
+def root_mean_square(errors):
+    """Return that of each observable (n_channels,), NaN where nothing is known."""
+    n_known = (~np.isnan(errors)).sum(axis=(0, 1))
+    n_known = np.where(n_known > 0, n_known, np.nan)
+    return np.sqrt(np.nansum(errors**2, axis=(0, 1)) / n_known)
 
 
 def draw_times(n_samples, n_times, n_observed, rng):

@@ -19,6 +19,8 @@ __all__ = [
     "check_params",
     "check_scale",
     "check_times",
+    "column_names",
+    "put_in_order",
     "to_trajectories",
 ]
 
@@ -121,14 +123,8 @@ def check_params(params, *, n_samples=None, n_params=None, names=None):
             "`params` must be the params behind each row of observations. Got None: the "
             "estimator requires y to be passed, but the target y is None."
         )
-    columns = [c for c in getattr(params, "columns", ()) if isinstance(c, str)]
-    if columns and names is not None and not all(n[1:].isdigit() for n in names):
-        if sorted(columns) != sorted(names):
-            raise ValueError(
-                f"The columns of `params` must be the model's params {list(names)}. Got "
-                f"{columns} instead."
-            )
-        params = params[list(names)]
+    if names is not None:
+        params = put_in_order(params, names)
     if isinstance(params, np.ma.MaskedArray):
         params = params.astype(float).filled(np.nan)
     if not hasattr(params, "shape"):
@@ -147,6 +143,26 @@ def check_params(params, *, n_samples=None, n_params=None, names=None):
             f"Got {params.shape} instead."
         )
     return params
+
+
+def column_names(params):
+    """Return the names of a data frame's columns, none of what has none."""
+    return [c for c in getattr(params, "columns", ()) if isinstance(c, str)]
+
+
+def put_in_order(params, names):
+    """Return a data frame with its columns in the order of ``names``, others as given."""
+    columns = column_names(params)
+    if not columns:
+        return params
+    if sorted(columns) == sorted(names):
+        return params[list(names)]
+    if all(name[1:].isdigit() for name in names):  # k1, k2, …: nobody has named them
+        return params
+    raise ValueError(
+        f"The columns of `params` must be the model's params {list(names)}. Got {columns} "
+        "instead."
+    )
 
 
 def check_scale(scale, *, n_params):

@@ -48,6 +48,14 @@ def test_it_knows_what_it_was_told_and_counts_the_rest():
     assert not clone(bare).is_ready
 
 
+def test_columns_give_params_their_names_and_their_order(frame):
+    pairs = frame({"a": [1.0, 2.0], "rate": [0.5, 2.0]})
+    model = ForwardFunction(one).fit(None, pairs)
+    assert model.param_names_ == ["a", "rate"]
+    swapped = model.simulate(pairs[["rate", "a"]])
+    np.testing.assert_array_equal(swapped, model.simulate(pairs))
+
+
 def to_numpy(params):
     return one(params.detach()).numpy()
 

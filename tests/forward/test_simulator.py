@@ -169,6 +169,14 @@ def test_jacobian_is_that_of_forward():
     torch.testing.assert_close(jacobian[0], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_columns_are_taken_by_their_names(frame):
+    system = lotka_volterra()
+    simulator = ODESimulator(system)
+    params = frame(dict(zip(system.param_names, system.bounds)))
+    swapped = simulator.simulate(params[system.param_names[::-1]])
+    np.testing.assert_array_equal(swapped, simulator.simulate(params))
+
+
 def test_forward_refuses_the_wrong_number_of_params():
     with pytest.raises(ValueError, match="`scaled_params` must have shape"):
         ODESimulator(lotka_volterra()).forward(torch.rand(2, 3))

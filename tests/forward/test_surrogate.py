@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 
 import joblib
 import numpy as np
@@ -135,6 +136,22 @@ def test_an_error_below_the_noise_is_nothing_to_warn_of():
     make_surrogate(noise=[1.0, 1e-18], basis_epochs=50).fit(TRAJECTORIES, PARAMS)
 
 
+def test_noise_too_small_for_single_precision_is_warned_of_in_numbers():
+    with pytest.warns(MisfitWarning, match=r"noise of c1 \(\S*\d times\)"):
+        make_surrogate(noise=[1e-15, 1.0]).fit(TRAJECTORIES, PARAMS)
+
+
+@pytest.mark.parametrize("n_read", [0, 2])
+def test_what_no_held_out_pair_reads_is_judged_on_those_trained_on(n_read):
+    split_seed = spawn_seeds(make_surrogate().random_state, 5)[0]
+    seen, _ = split_held_out(320, 0.1, split_seed)
+    rare = TRAJECTORIES.copy()
+    rare[np.setdiff1d(range(320), seen[:n_read]), :, 1] = np.nan
+    error = make_surrogate().fit(rare, PARAMS).error_
+    assert error[0] > 0
+    assert error[1] > 0 if n_read else np.isnan(error[1])
+
+
 def test_an_uneven_grid_is_learned_as_well():
     times = np.array([0.0, 0.01, 0.02, 0.1, 0.5, 2.0])
     surrogate = make_surrogate(
@@ -214,12 +231,11 @@ def test_a_system_says_all_there_is_to_know():
         surrogate.fit(TRAJECTORIES[:, ::2], PARAMS)
 
 
-def test_without_a_system_names_are_numbers_or_those_of_the_columns(tiny):
+def test_without_a_system_names_are_numbers_or_those_of_the_columns(tiny, frame):
     assert tiny.param_names_ == ["k1"]
     assert tiny.observable_names_ == ["c1", "c2"]
     assert tiny.times_.tolist() == list(range(12))
-    pd = pytest.importorskip("pandas")
-    pairs = pd.DataFrame({"a": PARAMS, "b": PARAMS[::-1]})
+    pairs = frame({"a": PARAMS, "b": PARAMS[::-1]})
     named = make_surrogate().fit(TRAJECTORIES, pairs)
     assert named.param_names_ == ["a", "b"]
     swapped = pairs[["b", "a"]]
@@ -250,6 +266,18 @@ def test_shapes_follow_the_contract(tiny, sparse):
     np.testing.assert_array_equal(
         tiny.transform(sparse), tiny.transform(sparse.reshape(150, -1))
     )
+
+
+def test_what_is_filled_in_is_called_by_observable_and_time(tiny, sparse):
+    names = tiny.get_feature_names_out()
+    assert len(names) == 24
+    assert names[:3].tolist() == ["c1(0)", "c2(0)", "c1(1)"]
+    given = [f"reading {i}" for i in range(24)]
+    assert tiny.get_feature_names_out(given).tolist() == given
+    pytest.importorskip("pandas")
+    filled = copy(tiny).set_output(transform="pandas").transform(sparse)
+    assert filled.columns.tolist() == names.tolist()
+    np.testing.assert_array_equal(filled, tiny.transform(sparse))
 
 
 def test_samples_answered_together_one_by_one_or_reordered_are_identical(tiny, sparse):

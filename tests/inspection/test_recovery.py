@@ -1,5 +1,7 @@
 """The picture sets recovered against true params and tells hits from misses."""
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -53,6 +55,17 @@ def test_no_error_bars_without_a_posterior(point_inverter, observations):
     )
     assert display.lower is None
     np.testing.assert_array_equal(display.predicted[:, 0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("size", [8e-18, 8e-4, 0.02, 2.0, 800.0, 2.4e4, 5e11])
+def test_labels_of_ticks_never_run_into_each_other(size):
+    true = size * np.random.default_rng(0).uniform(0.5, 1.5, (50, 9))
+    bounds = np.full((9, 2), [0.5 * size, 1.5 * size])
+    display = RecoveryDisplay.from_predictions(true, true, bounds=bounds)
+    display.figure_.canvas.draw()
+    for ax in display.axes_:
+        ends = [label.get_window_extent() for label in ax.get_xticklabels()]
+        assert all(left.x1 + 2 < right.x0 for left, right in pairwise(ends))
 
 
 def test_axes_span_the_prior_on_its_scale(recovered):

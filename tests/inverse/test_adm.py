@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
@@ -218,6 +219,15 @@ def test_score_is_r2_averaged_over_params(tiny_2d):
     assert tiny_2d.score(flat, PAIRS_2D) == pytest.approx(expected)
 
 
+def test_params_are_called_as_the_columns_of_the_pairs(frame):
+    pairs = frame({"amplitude": PAIRS_2D[:, 0], "rate": PAIRS_2D[:, 1]})
+    inverter = make_inverter(small_surrogate(n_channels=2, noise=[NOISE, 1e7]))
+    inverter.fit(TRAJECTORIES_2D, pairs)
+    assert inverter.posterior(READINGS_2D[:1]).names == ["amplitude", "rate"]
+    score = inverter.score(READINGS_2D, PAIRS_2D)
+    assert inverter.score(READINGS_2D, pairs[["rate", "amplitude"]]) == score
+
+
 # --- prior and noise are the model's
 
 
@@ -283,6 +293,16 @@ def test_readings_unlike_all_that_was_learned_are_said_to_be_so(trained):
     with pytest.warns(MisfitWarning, match=message):
         posterior = trained.posterior(strange)
     assert posterior.explained.tolist() == [True, True, False]
+
+
+def test_ordinary_readings_are_no_cause_of_warning_even_if_few_were_held_out():
+    training = {"max_epochs": 60, "batch_size": 128}
+    inverter = make_inverter(n_steps=5, width=64, training=training)
+    inverter.fit(TRAJECTORIES, PARAMS)  # 80 held out
+    ordinary = read(draw(4000, seed=7), n_observed=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MisfitWarning)
+        assert inverter.posterior(ordinary).explained.mean() > 0.99
 
 
 # --- shapes and patterns
@@ -420,6 +440,18 @@ def test_gaps_in_the_training_trajectories_are_bridged():
     inverter = make_inverter(n_observed=None, training={"max_epochs": 20})
     inverter.fit(gaps, PARAMS)
     assert inverter.score(decay(NEW_PARAMS), NEW_PARAMS) > 0.8
+
+
+def test_pairs_that_never_read_one_observable_train_all_the_same():
+    half = TRAJECTORIES_2D.copy()
+    half[:, :, 1] = np.nan
+    inverter = make_inverter(small_surrogate(n_channels=2, noise=[NOISE, 1e7]))
+    inverter.fit(half, PAIRS_2D)
+    readings = READINGS_2D.copy()
+    with pytest.raises(ValueError, match="trained on every observable that is read"):
+        inverter.predict(readings)
+    readings[:, :, 1] = np.nan
+    assert np.isfinite(inverter.predict(readings)).all()
 
 
 @pytest.mark.parametrize("at", ["on_epoch_begin", "on_batch_end"])

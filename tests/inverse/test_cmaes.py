@@ -107,10 +107,10 @@ def test_restarts_escape_local_optima(restarts):
     assert (answer.n_iter[~same] > trapped.n_iter[~same]).all()
 
 
-def run_sizes(restarts, n_restarts=3):
+def run_sizes(restarts, n_restarts=3, seed=0):
     """Return (popsize, sigma) of the runs of a strategy that never finds anything."""
     settings = Settings(0.5, None, 3, 1e-4, restarts, n_restarts)
-    evolution, runs = Evolution(np.zeros(3), 3, settings, 0), []
+    evolution, runs = Evolution(np.zeros(3), 3, settings, seed), []
     while True:
         runs.append((evolution.strategy.popsize, evolution.strategy.sigma0))
         while not evolution.has_ended():
@@ -119,15 +119,21 @@ def run_sizes(restarts, n_restarts=3):
             return runs
 
 
-def test_ipop_doubles_the_population_and_bipop_tries_small_ones_between():
-    ipop = run_sizes("ipop")
+@pytest.mark.parametrize("seed", range(5))
+def test_ipop_doubles_the_population_and_bipop_tries_small_ones_between(seed):
+    ipop = run_sizes("ipop", seed=seed)
     assert ipop == [(7, 0.5), (14, 0.5), (28, 0.5), (56, 0.5)]
-    bipop = run_sizes("bipop")
-    large = [run for run in bipop if run in ipop]
-    assert large == ipop
-    small = [run for run in bipop if run not in ipop]
-    assert len(small) >= 3
-    assert all(popsize <= 28 and sigma < 0.5 for popsize, sigma in small)
+    bipop = run_sizes("bipop", seed=seed)
+    assert [run for run in bipop if run in ipop] == ipop
+    largest, n_small = 0, 0
+    for popsize, sigma in bipop:
+        if (popsize, sigma) in ipop:
+            largest = popsize
+        else:
+            assert 7 <= popsize <= largest / 2
+            assert 0.005 <= sigma < 0.5
+            n_small += 1
+    assert n_small >= 3
 
 
 def test_one_param_is_searched_too():

@@ -142,6 +142,53 @@ def test_a_row_that_fails_is_infinitely_bad_and_leaves_the_others(decay):
     assert not explained[1]
 
 
+def explained(model, readings):
+    """Tell which readings a model explains in the middle of its prior."""
+    objective = Objective(model, model.noise_, torch.as_tensor(readings))
+    sample = torch.arange(len(readings))
+    x = torch.full((len(sample), 2), 0.5, dtype=torch.float64)
+    return objective.misfit(objective.with_scales(x, sample), sample)[1].numpy()
+
+
+def middle(model):
+    """Return the model's trajectory there, (n_times, n_channels)."""
+    return model.forward(torch.full((1, 2), 0.5).double()).numpy()[0]
+
+
+@pytest.mark.parametrize("n_read", [1, 8])
+def test_noise_as_stated_is_explained_but_for_a_few_in_a_thousand(decay, n_read):
+    model = decay(noise=0.1)
+    noise = 0.1 * np.random.default_rng(0).standard_normal((20_000, 8, 1))
+    noise[:, n_read:] = np.nan
+    assert 5e-4 < 1 - explained(model, middle(model) + noise).mean() < 6e-3
+    assert explained(model, middle(model) + 3 * noise).mean() < 0.7
+
+
+def test_what_no_solver_tells_from_nothing_is_explained_whatever_the_noise(decay):
+    model = decay(noise=1e-9)
+    off = middle(model).std() * np.array([5e-4, 2e-3])
+    readings = middle(model) + off[:, None, None]
+    assert explained(model, readings).tolist() == [True, False]
+
+
+def test_unknown_noise_is_explained_unless_residuals_follow_a_course(decay):
+    class Long(decay):
+        times_ = np.linspace(0.0, 2.0, 40)
+
+    model = Long()
+    scatter = np.random.default_rng(0).standard_normal((1000, 40, 1))
+    assert explained(model, middle(model) + scatter).mean() > 0.99
+    course = middle(model) + np.sin(3 * model.times_[:, None]) * np.array(
+        [[[1]], [[0.1]]]
+    )
+    assert explained(model, course).tolist() == [
+        False,
+        True,
+    ]  # the small is half explained
+    course[:, 11:] = np.nan  # of so few nobody can tell
+    assert explained(model, course).all()
+
+
 def test_entries_that_nobody_reads_may_be_anything():
     """The log of a state that is zero at a time at which nothing is measured."""
     times = torch.tensor([0.0, 1.0, 2.0]).double()

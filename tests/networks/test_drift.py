@@ -201,6 +201,23 @@ def test_observables_that_are_not_there_are_refused(wrong):
     assert Design(3, ["v", -2])._settle(6, NAMES)[1].tolist() == [True, True]
 
 
+# --- drifting
+
+
+def test_estimate_and_spread_are_means_over_all_starts():
+    def stay(particles, *_):
+        return torch.zeros_like(particles), particles.repeat(1, 5)[:, :5]
+
+    slots = pick_slots(torch.ones(2, 4, 1), torch.ones(2, 4, 1), 4)
+    drift = Drift(lambda particles: torch.ones(len(particles), 4, 1), 3, 7.0)
+    starts = np.array([[0.0, 0.2], [0.3, 0.4], [0.9, 1.0]], dtype=np.float32)
+    estimate, factor = drift.arrive(stay, slots, starts)
+    mean = starts.mean(axis=0)
+    np.testing.assert_allclose(estimate, [mean, mean], rtol=1e-6)
+    expected = covariance_factor(torch.tensor(mean).repeat(2, 3)[:, :5], 2)
+    np.testing.assert_allclose(factor, expected, rtol=1e-5)
+
+
 # --- normal distributions of the probit
 
 

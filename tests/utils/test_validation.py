@@ -51,6 +51,14 @@ def test_input_is_neither_changed_nor_needed_later():
     np.testing.assert_array_equal(trajectories[..., 0], observations)
 
 
+def test_columns_are_put_in_order_by_their_names_or_refused(frame):
+    params = frame({"k2": [2.0], "k1": [1.0]})
+    for names, expected in ((["k1", "k2"], [[1.0, 2.0]]), (["k3", "k4"], [[2.0, 1.0]])):
+        np.testing.assert_array_equal(check_params(params, names=names), expected)
+    with pytest.raises(ValueError, match=r"model's params \['a', 'b'\]. Got \['k2'"):
+        check_params(params, names=["a", "b"])
+
+
 @pytest.mark.parametrize(
     ("observations", "kwargs", "message"),
     [
