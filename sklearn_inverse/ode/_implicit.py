@@ -49,6 +49,7 @@ class ImplicitRungeKutta(Stepper):
         finite = ~converged
         rows = torch.arange(len(w.t), device=w.t.device)
         t, y, step, params, peak = w.t, w.y, w.step, w.params, w.peak
+        atol = self.atol[w.index]
         z = z_out
         for _ in range(MAX_ITER):
             if len(rows) == 0:
@@ -67,7 +68,7 @@ class ImplicitRungeKutta(Stepper):
             finite[rows] = residual.flatten(1).isfinite().all(1)
             dz = correction(residual)
             scale = tolerance(
-                y, y + z[:, -1] + dz[:, -1], peak=peak, rtol=1.0, atol=self.atol
+                y, y + z[:, -1] + dz[:, -1], peak=peak, rtol=1.0, atol=atol
             )[:, None]
             norm = error_norm(dz, scale)
             # A correction this small is applied whole; a larger one must lead to a
@@ -90,7 +91,7 @@ class ImplicitRungeKutta(Stepper):
             keep = ~(done | bad)
             rows, z = rows[keep], z[keep]
             t, y, step = t[keep], y[keep], step[keep]
-            params, peak = params[keep], peak[keep]
+            params, peak, atol = params[keep], peak[keep], atol[keep]
         return z_out, converged, finite
 
     def _residual(

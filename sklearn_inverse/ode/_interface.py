@@ -52,7 +52,7 @@ def solve_ivp(
     method="auto",
     step_size=None,
     rtol=1e-6,
-    atol=1e-20,
+    atol=None,
     jac=None,
     sensitivities=False,
     max_steps=10_000,
@@ -111,11 +111,12 @@ def solve_ivp(
         Outputs inside a step are interpolated, to fourth order or, by "radau5", to
         third, which shows where ``rtol`` is below 1e-8.
 
-    atol : float or array-like of shape (n_states,), default=1e-20
-        Tolerated local error in units of the states, added to the relative one. The
-        default resolves radicals of 1e-18 beside species of order one. A state that
-        starts at zero costs about ten steps per decade between ``atol`` and its later
-        size: raise ``atol`` where small values do not matter.
+    atol : float or array-like of shape (n_states,), default=None
+        Tolerated local error in units of the states, added to the relative one. If None,
+        1e-20 of the largest of each sample's initial states, or 1e-20 where all of them
+        are zero: in any units, radicals of 1e-18 beside a species of one are resolved. A
+        state that starts at zero costs about ten steps per decade between ``atol`` and
+        its later size: raise ``atol`` where small values do not matter.
 
     jac : callable, default=None
         ``jac(t, y, params) -> ∂f/∂y`` of shape (n_samples, n_states, n_states). If None,
@@ -328,7 +329,12 @@ def _check_t_eval(t_eval, y0: Tensor) -> Tensor:
 
 
 def _check_atol(atol, y0: Tensor) -> Tensor:
-    """Return absolute tolerances of shape (n_states,)."""
+    """Return absolute tolerances of shape (n_samples, n_states)."""
+    if atol is None:
+        largest = y0.detach().abs().amax(dim=1, keepdim=True)
+        # Where that is not finite, the sample fails for another reason.
+        relative = (largest > 0) & largest.isfinite()
+        return (1e-20 * torch.where(relative, largest, 1.0)).expand(y0.shape)
     atol = _as_double("atol", atol).to(y0.device)
     n_states = y0.shape[1]
     if atol.shape not in ((), (n_states,)):
@@ -338,7 +344,7 @@ def _check_atol(atol, y0: Tensor) -> Tensor:
         )
     if not (atol >= 0).all():
         raise ValueError(f"`atol` must be >= 0. Got {atol.min()} instead.")
-    return atol.expand(n_states)
+    return atol.expand(y0.shape)
 
 
 def _check_rhs(rhs, jac, t_eval, y0, params):

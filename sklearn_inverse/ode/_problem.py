@@ -101,7 +101,7 @@ class CompiledProblem:
     t_eval, y0_of, max_steps
         As for :class:`TorchProblem`.
 
-    rtol, atol : float, Tensor of shape (n_states,)
+    rtol, atol : float, Tensor of shape (n_samples, n_states)
         Tolerances.
     """
 
@@ -111,7 +111,7 @@ class CompiledProblem:
     def __init__(self, rhs, t_eval, y0_of, rtol, atol, max_steps):
         self.kernel = rhs.kernel()
         self.t_eval, self.y0_of = t_eval, y0_of
-        self.options = {"rtol": rtol, "atol": atol.numpy(), "max_steps": max_steps}
+        self.options = {"rtol": rtol, "atol": atol[0].numpy() if len(atol) else 0.0, "max_steps": max_steps}
 
     def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
         """Integrate; keep the start if gradients will be pulled back (``tracked``)."""

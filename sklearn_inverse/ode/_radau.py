@@ -5,6 +5,7 @@ factorizations, the stages of its last step) lives in :class:`RadauMemory`.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from sklearn_inverse.ode._coefficients import RADAU5_TRANSFORM
 from sklearn_inverse.ode._newton import Factors, factorize, solve_stages
 from sklearn_inverse.ode._rhs import RightHandSide
-from sklearn_inverse.ode._step_size import EPS, SAFETY, error_norm, tolerance
+from sklearn_inverse.ode._step_size import EPS, SAFETY, error_norm
 from sklearn_inverse.ode._stepper import Attempt, Stepper, Walkers
 
 __all__ = ["Radau5"]
@@ -74,9 +75,6 @@ class Radau5(Stepper):
         memory, t, y, step = w.memory, w.t, w.y, w.step
         self._prepare(w)
 
-        def scale_of(y_end: Tensor) -> Tensor:
-            return tolerance(y, y_end, peak=w.peak, rtol=self.rtol, atol=self.atol)
-
         newton = solve_stages(
             self.rhs,
             self.scheme,
@@ -86,12 +84,12 @@ class Radau5(Stepper):
             w.params,
             self._extrapolate(w),
             memory.factors,
-            scale_of,
+            partial(self.scale, w),
             self.newton_tol,
         )
         memory.slow_newton = (newton.n_iter > 2) & (newton.rate > 1e-3)
         y_new = y + newton.z[:, -1]
-        scale = scale_of(y_new)
+        scale = self.scale(w, y_new)
         weights = y.new_tensor(self.scheme.error_weights)
         ze = torch.einsum("s,bsn->bn", weights, newton.z) / step[:, None]
         error = memory.factors.solve_real(w.f + ze)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sklearn_inverse.ode._explicit import combine
 from sklearn_inverse.ode._rhs import RightHandSide
-from sklearn_inverse.ode._step_size import error_norm, tolerance
+from sklearn_inverse.ode._step_size import error_norm
 from sklearn_inverse.ode._stepper import Attempt, Stepper, Walkers
 
 __all__ = ["Rosenbrock"]
@@ -25,8 +25,7 @@ class Rosenbrock(Stepper):
     def attempt(self, w: Walkers) -> Attempt:
         """Attempt one step of every sample."""
         y, stages = self._step(w.t, w.y, w.f, w.step, w.params)
-        scale = tolerance(w.y, y, peak=w.peak, rtol=self.rtol, atol=self.atol)
-        norm = error_norm(stages[-1], scale)
+        norm = error_norm(stages[-1], self.scale(w, y))
         finite = y.isfinite().all(1) & norm.isfinite()
         w.n_jac += 1
         w.n_lu += 1

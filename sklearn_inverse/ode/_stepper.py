@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._rhs import RightHandSide
-from sklearn_inverse.ode._step_size import SAFETY
+from sklearn_inverse.ode._step_size import SAFETY, tolerance
 
 __all__ = ["Attempt", "Stepper", "Walkers", "take"]
 
@@ -63,8 +63,8 @@ class Stepper:
     rtol : float
         Relative tolerance.
 
-    atol : Tensor of shape (n_states,)
-        Absolute tolerance.
+    atol : Tensor of shape (n_samples, n_states)
+        Absolute tolerance, of all samples of the batch.
 
     Attributes
     ----------
@@ -95,6 +95,11 @@ class Stepper:
         dense = theta.new_tensor(self.dense)
         q = torch.arange(1, len(dense) + 1, device=theta.device)
         return theta[:, None] ** q @ dense
+
+    def scale(self, w: Walkers, *magnitudes: Tensor) -> Tensor:
+        """Tolerated error of each state, beside its present and other magnitudes."""
+        atol = self.atol[w.index]
+        return tolerance(w.y, *magnitudes, peak=w.peak, rtol=self.rtol, atol=atol)
 
     def settle(
         self, w: Walkers, attempt: Attempt, accepted: Tensor, factor: Tensor
