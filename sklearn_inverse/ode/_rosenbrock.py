@@ -18,13 +18,15 @@ __all__ = ["Rosenbrock"]
 class Rosenbrock(Stepper):
     """Rodas5P, in Hairer's transformed form (see :class:`RosenbrockTableau`)."""
 
+    middle = 0.75
+
     def __init__(self, tableau, rhs: RightHandSide, rtol: float, atol: Tensor):
         super().__init__(tableau, rhs, rtol, atol)
         self.error_order = tableau.order - 1
 
     def attempt(self, w: Walkers) -> Attempt:
         """Attempt one step of every sample."""
-        y, stages = self._step(w.t, w.y, w.f, w.step, w.params)
+        y, stages, factors = self._step(w.t, w.y, w.f, w.step, w.params)
         norm = error_norm(stages[-1], self.scale(w, y))
         finite = y.isfinite().all(1) & norm.isfinite()
         w.n_jac += 1
@@ -35,12 +37,17 @@ class Rosenbrock(Stepper):
             norm=norm,
             converged=torch.ones_like(finite),
             finite=finite,
+            factors=factors,
         )
+
+    def filter(self, w: Walkers, attempt: Attempt, defect: Tensor) -> Tensor:
+        """Error of a state whose derivative is off by ``defect``."""
+        return torch.linalg.lu_solve(*attempt.factors, defect[..., None])[..., 0]
 
     def _step(
         self, t: Tensor, y: Tensor, f: Tensor, step: Tensor, params: Tensor
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return the state at the end and the list of stages u_i."""
+    ) -> tuple[Tensor, list[Tensor], tuple[Tensor, Tensor]]:
+        """Return the state at the end, the list of stages u_i, and the LU factors."""
         tableau, h = self.tableau, step[:, None]
         n_states = y.shape[1]
         eye = torch.eye(n_states, dtype=y.dtype, device=y.device)
@@ -60,11 +67,11 @@ class Rosenbrock(Stepper):
                 b = b + d * by_time
             u = torch.linalg.lu_solve(lu, pivots, b[..., None])[..., 0]
             stages.append(u)
-        return y + combine(tableau.m, stages), stages
+        return y + combine(tableau.m, stages), stages, (lu, pivots)
 
     def replay(
         self, t: Tensor, y: Tensor, step: Tensor, params: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return (state at the end, stages u_i), differentiably."""
-        y_new, stages = self._step(t, y, self.rhs(t, y, params), step, params)
+        y_new, stages, _ = self._step(t, y, self.rhs(t, y, params), step, params)
         return y_new, torch.stack(stages, dim=1)

@@ -6,7 +6,7 @@ Hairer & Wanner II, Sections IV.2 and IV.8. Every quantity has one entry per sam
 import torch
 from torch import Tensor
 
-__all__ = ["error_norm", "first_step", "step_factor", "tolerance"]
+__all__ = ["dense_factor", "error_norm", "first_step", "step_factor", "tolerance"]
 
 EPS = torch.finfo(torch.float64).eps
 SAFETY, MIN_FACTOR, MAX_FACTOR = 0.9, 0.2, 10.0
@@ -73,3 +73,8 @@ def step_factor(
     factor = torch.where(has_old, torch.minimum(TRUST * plain, predictive), plain)
     shrink = torch.where(has_old, plain, FIRST_FACTOR * plain)
     return torch.where(norm <= 1, factor, shrink)
+
+
+def dense_factor(norm: Tensor, order: int) -> Tensor:
+    """Factor on the step by the error ``norm`` of a dense output of ``order``."""
+    return SAFETY * norm.clamp(min=1e-10) ** (-1 / (order + 1))
