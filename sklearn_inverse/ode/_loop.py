@@ -22,7 +22,7 @@ from sklearn_inverse.ode._tape import Tape
 __all__ = ["integrate"]
 
 RUNNING = -1
-MAX_DENSE_NORM = 6.0  # error of an output in units of its tolerance
+MAX_DENSE_NORM = 5.0  # error of an output in units of its tolerance
 MAX_LEAST = 4  # least steps in a row that may cross a jump
 
 
@@ -236,7 +236,7 @@ def _judge_dense_output(
 ) -> Tensor:
     """Error / tolerance of outputs inside the step, zero where there are none.
 
-    It says more: where it is worse than the estimate, stiff components follow an input.
+    It says more: where it is as bad as the estimate, stiff components follow an input.
     There the order of a method is that of its stages, and a solution that is better than
     its estimate (as that of Radau IIA) is so no longer.
     """
@@ -246,7 +246,7 @@ def _judge_dense_output(
     if not asked.any():
         return torch.zeros_like(demanded)
     norm = torch.where(asked, method.dense_norm(walkers, attempt), 0.0)
-    reduced = torch.where(norm > demanded, demanded / MAX_DENSE_NORM, 0.0)
+    reduced = torch.where(2 * norm > demanded, demanded / MAX_DENSE_NORM, 0.0)
     attempt.norm = torch.maximum(attempt.norm, reduced)
     return torch.where(walkers.stops | outside, norm, 0.0)
 
