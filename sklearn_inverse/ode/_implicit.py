@@ -54,7 +54,9 @@ class ImplicitRungeKutta(Stepper):
         for _ in range(MAX_ITER):
             if len(rows) == 0:
                 break
-            matrix = stage_matrix(self.rhs, self.tableau, t, y, step, params, z)
+            matrix = stage_matrix(
+                self.rhs, self.tableau, t, y, step, params, z, nearby=True
+            )
             w.n_jac[rows] += 1
             w.n_lu[rows] += 1
             lu, pivots, _ = torch.linalg.lu_factor_ex(matrix)
@@ -128,10 +130,16 @@ def stage_matrix(
     step: Tensor,
     params: Tensor,
     z: Tensor,
+    nearby: bool = False,
 ) -> Tensor:
-    """Return M of shape (n_samples, n_stages * n_states, n_stages * n_states)."""
+    """Return M of shape (n_samples, n_stages * n_states, n_stages * n_states).
+
+    With ``nearby``, Jacobians that do not exist are replaced by those nearby.
+    """
     n_samples, n_stages, n_states = z.shape
-    jacobian = rhs.jac(*stage_rows(tableau, t, y, step, params, z))
+    rows = stage_rows(tableau, t, y, step, params, z)
+    steps = step.repeat_interleave(n_stages) if nearby else None
+    jacobian = rhs.jac(*rows, steps)
     jacobian = jacobian.view(n_samples, n_stages, n_states, n_states)
     # Laid out transposed, [b, j, l, i, k], for LAPACK wants columns.
     minus_ha = -step[:, None, None] * z.new_tensor(tableau.a)

@@ -322,5 +322,8 @@ def _status(
     status[given_up & ~attempt.converged] = Status.NEWTON_FAILURE
     status[given_up & ~attempt.finite] = Status.NON_FINITE
     status[accepted & ~w.f.isfinite().all(1)] = Status.NON_FINITE
+    if attempt.has_jacobian is not None:
+        lost = ~accepted & w.f.isfinite().all(1) & ~attempt.has_jacobian
+        status[lost] = Status.NON_FINITE_JACOBIAN
     status[w.t >= w.t_end] = Status.SUCCESS
     return status

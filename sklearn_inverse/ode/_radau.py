@@ -109,6 +109,7 @@ class Radau5(Stepper):
             norm=norm,
             converged=newton.converged & norm.isfinite(),
             finite=newton.finite,
+            has_jacobian=memory.jacobian.flatten(1).isfinite().all(1),
             # Fewer Newton iterations earn a bolder step (there, after Eq. IV.8.21).
             safety=SAFETY * 15 / (14 + newton.n_iter),
         )
@@ -143,7 +144,9 @@ class Radau5(Stepper):
         memory = w.memory
         if memory.needs_jacobian.any():
             i = torch.nonzero(memory.needs_jacobian)[:, 0]
-            memory.jacobian[i] = self.rhs.jac(w.t[i], w.y[i], w.params[i])
+            memory.jacobian[i] = self.rhs.jac(
+                w.t[i], w.y[i], w.params[i], w.step[i]
+            )
             w.n_jac[i] += 1
             memory.jacobian_is_current[i] = True
             memory.needs_jacobian[i] = False

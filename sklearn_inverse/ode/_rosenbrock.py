@@ -26,7 +26,12 @@ class Rosenbrock(Stepper):
 
     def attempt(self, w: Walkers) -> Attempt:
         """Attempt one step of every sample."""
-        y, stages, factors = self._step(w.t, w.y, w.f, w.step, w.params)
+        t, step, params = w.t, w.step, w.params
+        jacobian = self.rhs.jac(t, w.y, params, step)
+        by_time = None
+        if not self.rhs.is_autonomous:
+            by_time = self.rhs.time_derivative(t, w.y, params, step)
+        y, stages, factors = self._step(t, w.y, w.f, step, params, jacobian, by_time)
         norm = error_norm(stages[-1], self.scale(w, y))
         finite = y.isfinite().all(1) & norm.isfinite()
         w.n_jac += 1
@@ -38,6 +43,7 @@ class Rosenbrock(Stepper):
             converged=torch.ones_like(finite),
             finite=finite,
             factors=factors,
+            has_jacobian=jacobian.flatten(1).isfinite().all(1),
         )
 
     def filter(self, w: Walkers, attempt: Attempt, defect: Tensor) -> Tensor:
@@ -45,17 +51,21 @@ class Rosenbrock(Stepper):
         return torch.linalg.lu_solve(*attempt.factors, defect[..., None])[..., 0]
 
     def _step(
-        self, t: Tensor, y: Tensor, f: Tensor, step: Tensor, params: Tensor
+        self,
+        t: Tensor,
+        y: Tensor,
+        f: Tensor,
+        step: Tensor,
+        params: Tensor,
+        jacobian: Tensor,
+        by_time: Tensor | None,
     ) -> tuple[Tensor, list[Tensor], tuple[Tensor, Tensor]]:
         """Return the state at the end, the list of stages u_i, and the LU factors."""
         tableau, h = self.tableau, step[:, None]
         n_states = y.shape[1]
         eye = torch.eye(n_states, dtype=y.dtype, device=y.device)
         matrix = eye / (tableau.gamma * step)[:, None, None]
-        lu, pivots, _ = torch.linalg.lu_factor_ex(matrix - self.rhs.jac(t, y, params))
-        by_time = None
-        if not self.rhs.is_autonomous:
-            by_time = h * self.rhs.time_derivative(t, y, params)
+        lu, pivots, _ = torch.linalg.lu_factor_ex(matrix - jacobian)
         stages: list[Tensor] = []
         coefficients = zip(tableau.a, tableau.coupling, tableau.c, tableau.d)
         for i, (a, coupling, c, d) in enumerate(coefficients):
@@ -64,7 +74,7 @@ class Rosenbrock(Stepper):
                 b = self.rhs(t + c * step, y + combine(a, stages), params)
                 b = b + combine(coupling, stages) / h
             if by_time is not None and d != 0:
-                b = b + d * by_time
+                b = b + d * h * by_time
             u = torch.linalg.lu_solve(lu, pivots, b[..., None])[..., 0]
             stages.append(u)
         return y + combine(tableau.m, stages), stages, (lu, pivots)
@@ -73,5 +83,9 @@ class Rosenbrock(Stepper):
         self, t: Tensor, y: Tensor, step: Tensor, params: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return (state at the end, stages u_i), differentiably."""
-        y_new, stages, _ = self._step(t, y, self.rhs(t, y, params), step, params)
+        f, jacobian = self.rhs(t, y, params), self.rhs.jac(t, y, params)
+        by_time = None
+        if not self.rhs.is_autonomous:
+            by_time = self.rhs.time_derivative(t, y, params)
+        y_new, stages, _ = self._step(t, y, f, step, params, jacobian, by_time)
         return y_new, torch.stack(stages, dim=1)

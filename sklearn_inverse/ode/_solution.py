@@ -24,6 +24,10 @@ class Status(IntEnum):
     STEP_UNDERFLOW = 2
     NON_FINITE = 3
     NEWTON_FAILURE = 4
+    NON_FINITE_JACOBIAN = 5
+    NON_FINITE_SENSITIVITY = 6
+    UNSTABLE = 7
+    NO_PROGRESS = 8
 
     @property
     def sentence(self) -> str:
@@ -39,7 +43,8 @@ _SENTENCES = {
     ),
     Status.STEP_UNDERFLOW: (
         "The step size fell below the spacing of floating-point numbers: the solution "
-        "probably blows up, or `rtol` asks for more than double precision holds."
+        "probably blows up, or `rtol` or `atol` ask for more than double precision holds: "
+        "raise `atol` to the size below which states do not matter."
     ),
     Status.NON_FINITE: (
         "The right-hand side or the initial state is NaN or infinite. Check the params "
@@ -49,6 +54,24 @@ _SENTENCES = {
         "Newton's method did not converge, however small the step. With steps of given "
         "size, make `step_size` smaller; else check that the right-hand side is "
         "continuous, and `jac` its derivative."
+    ),
+    Status.NON_FINITE_JACOBIAN: (
+        "The Jacobian of the right-hand side is NaN or infinite, though the right-hand "
+        "side itself is not. Check `jac`, and roots and powers of states that are zero."
+    ),
+    Status.NON_FINITE_SENSITIVITY: (
+        "The states are known, but derivatives of them are NaN or infinite. Check the "
+        "derivatives of the right-hand side, and roots and powers of what is zero."
+    ),
+    Status.UNSTABLE: (
+        "Steps of given size multiply the state: the solution blows up, or `step_size` "
+        "is too large for an explicit method. Make it smaller, or leave it out and take "
+        "a method that controls its error."
+    ),
+    Status.NO_PROGRESS: (
+        "Steps stay so small, and so many of them fail, that the solver would not arrive "
+        "within `max_steps`: the right-hand side probably jumps with the state, or is "
+        "random. Make it smooth, or loosen `rtol`."
     ),
 }
 

@@ -49,6 +49,7 @@ class Attempt:
     finite: Tensor  # False where the right-hand side was not
     safety: Tensor | float = SAFETY
     f: Tensor | None = None  # rhs at the end, where the method knows it
+    has_jacobian: Tensor | None = None  # False where it is not finite
     factors: Any = None  # what :meth:`Stepper.filter` needs
 
 
