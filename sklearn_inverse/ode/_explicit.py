@@ -14,6 +14,8 @@ __all__ = ["ExplicitRungeKutta", "combine"]
 class ExplicitRungeKutta(Stepper):
     """Euler, RK4 or Tsit5."""
 
+    is_explicit = True
+
     def __init__(self, tableau, rhs: RightHandSide, rtol: float, atol: Tensor):
         super().__init__(tableau, rhs, rtol, atol)
         self.error_order = 0 if tableau.error is None else tableau.order - 1

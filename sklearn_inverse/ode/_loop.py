@@ -24,6 +24,8 @@ __all__ = ["integrate"]
 RUNNING = -1
 MAX_DENSE_NORM = 5.0  # error of an output in units of its tolerance
 MAX_LEAST = 4  # least steps in a row that may cross a jump
+UNSTABLE = 3.0  # of the state: by so much no explicit step may change it
+WINDOW, MAX_IDLE = 250, 8  # attempts, and windows of them without progress
 
 
 class Outputs:
@@ -177,6 +179,8 @@ def _start(method: Stepper, outputs: Outputs, y0: Tensor, params: Tensor) -> Wal
         strict=yes,
         stops=~yes,
         n_least=torch.zeros_like(index),
+        n_idle=torch.zeros_like(index),
+        mark=torch.stack([t, torch.full_like(t, torch.inf), zero], dim=1),
         n_steps=zero,
         n_accepted=zero.clone(),
         n_jac=zero.clone(),
@@ -263,6 +267,9 @@ def _fixed_attempt(
     attempt = method.attempt(w)
     t_new = torch.where(n_left == 1, target, w.t + w.step)
     accepted = attempt.converged & attempt.finite
+    unstable = accepted & _is_unstable(method, w, attempt, t_new)
+    attempt.stable = ~unstable
+    accepted = accepted & ~unstable
     return t_new, attempt, accepted, w.step, ~accepted
 
 
@@ -299,12 +306,64 @@ def _is_jump(
     small the step: a least step across the jump is off by no more than f·16·eps·t. Where
     the state feeds itself, as in all that blows up, the rest of the step would be wrong.
     """
+    f = method.rhs(t_new, attempt.y, walkers.params)
+    return _feedback(method, walkers, attempt.y, t_new, f) <= 0.1
+
+
+def _is_unstable(
+    method: Stepper, walkers: Walkers, attempt: Attempt, t_new: Tensor
+) -> Tensor:
+    """Whether the next explicit step of this size would multiply the state.
+
+    Then this one has been no better, and the solution blows up, or seems to.
+    """
     w = walkers
-    before, after = (method.rhs(t_new, y, w.params) for y in (w.y, attempt.y))
-    size = torch.maximum(w.peak, attempt.y.abs()).clamp(min=1e-290)
-    moved = ((attempt.y - w.y) / size).abs().amax(1)
-    fed = w.step * ((after - before) / size).abs().amax(1)
-    return fed <= 0.1 * moved
+    if not method.is_explicit:
+        return torch.zeros_like(w.stops)
+    f = method.rhs(t_new, attempt.y, w.params)
+    large = (w.step[:, None] * f.abs() > UNSTABLE * _size(w, attempt.y)).any(1)
+    if not large.any():
+        return large
+    return large & (_feedback(method, w, attempt.y, t_new, f) > UNSTABLE)
+
+
+def _feedback(
+    method: Stepper, walkers: Walkers, y_new: Tensor, t_new: Tensor, f_new: Tensor
+) -> Tensor:
+    """Return how far the state's move moves it further in a step, relative to itself."""
+    w = walkers
+    size = _size(w, y_new)
+    moved = ((y_new - w.y) / size).abs().amax(1)
+    further = w.step[:, None] * (f_new - method.rhs(t_new, w.y, w.params))
+    further = (further / size).abs().amax(1)
+    return torch.where(moved > 0, further / moved, 0.0)
+
+
+def _size(walkers: Walkers, y_new: Tensor) -> Tensor:
+    """Return the largest magnitude of each state so far."""
+    return torch.maximum(walkers.peak, y_new.abs()).clamp(min=1e-290)
+
+
+def _is_idle(walkers: Walkers, max_steps: int) -> Tensor:
+    """Whether samples have led nowhere for so long that they never will.
+
+    Judged every ``WINDOW`` attempts: steps do not grow, and at their pace the end is
+    further away than ten times ``max_steps``. Once is enough where many are rejected, as
+    where the right-hand side jumps with the state, back and forth, or is random.
+    """
+    w = walkers
+    due = w.n_steps % WINDOW == 0
+    if not due.any():
+        return due
+    t, step, n_accepted = w.mark.unbind(1)
+    hopeless = (w.t_end - w.t) * WINDOW > 10 * max_steps * (w.t - t)
+    idle = hopeless & (w.step <= 10 * step)
+    rejected = w.n_accepted - n_accepted < 0.8 * WINDOW
+    more = torch.where(rejected, MAX_IDLE, 1)
+    w.n_idle = torch.where(due, torch.where(idle, w.n_idle + more, 0), w.n_idle)
+    mark = torch.stack([w.t, w.step, w.n_accepted], dim=1)
+    w.mark = torch.where(due[:, None], mark, w.mark)
+    return due & (w.n_idle >= MAX_IDLE)
 
 
 def _status(
@@ -317,11 +376,14 @@ def _status(
     """Status of each sample after this attempt; RUNNING where there is more to do."""
     w = walkers
     status = torch.full_like(w.index, RUNNING)
+    status[_is_idle(w, max_steps)] = Status.NO_PROGRESS
     status[w.n_steps >= max_steps] = Status.MAX_STEPS
     status[given_up] = Status.STEP_UNDERFLOW
     status[given_up & ~attempt.converged] = Status.NEWTON_FAILURE
     status[given_up & ~attempt.finite] = Status.NON_FINITE
     status[accepted & ~w.f.isfinite().all(1)] = Status.NON_FINITE
+    if attempt.stable is not None:
+        status[~attempt.stable] = Status.UNSTABLE
     if attempt.has_jacobian is not None:
         lost = ~accepted & w.f.isfinite().all(1) & ~attempt.has_jacobian
         status[lost] = Status.NON_FINITE_JACOBIAN

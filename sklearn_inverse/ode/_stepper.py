@@ -31,6 +31,8 @@ class Walkers:
     strict: Tensor  # first step, or just rejected
     stops: Tensor  # at output times, as its steps cannot be interpolated
     n_least: Tensor  # steps of least size in a row
+    n_idle: Tensor  # windows of attempts in a row that led nowhere
+    mark: Tensor  # (n_samples, 3): time, step and accepted steps as the window began
     n_steps: Tensor
     n_accepted: Tensor
     n_jac: Tensor
@@ -49,6 +51,7 @@ class Attempt:
     finite: Tensor  # False where the right-hand side was not
     safety: Tensor | float = SAFETY
     f: Tensor | None = None  # rhs at the end, where the method knows it
+    stable: Tensor | None = None  # False where steps of given size multiply the state
     has_jacobian: Tensor | None = None  # False where it is not finite
     factors: Any = None  # what :meth:`Stepper.filter` needs
 
@@ -79,6 +82,7 @@ class Stepper:
         ``dense @ stages`` are the coefficients of θ, θ², … of the dense output.
     """
 
+    is_explicit = False
     error_order = 0
     middle = 0.5  # of a step: where its dense output is tried, as it is worst there
     strictness = 1.0  # of outputs, relative to that of steps
