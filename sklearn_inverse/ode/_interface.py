@@ -20,7 +20,7 @@ from sklearn_inverse.ode._problem import (
     why_not_compiled,
 )
 from sklearn_inverse.ode._radau import Radau5
-from sklearn_inverse.ode._rhs import RightHandSide
+from sklearn_inverse.ode._rhs import RightHandSide, check_differentiable
 from sklearn_inverse.ode._rosenbrock import Rosenbrock
 from sklearn_inverse.ode._solution import Solution
 from sklearn_inverse.ode._stepper import Stepper
@@ -190,6 +190,11 @@ def solve_ivp(
     t_eval = _check_t_eval(t_eval, y0)
     atol = _check_atol(atol, y0)
     _check_rhs(rhs, jac, t_eval, y0, params)
+    wants_derivatives = torch.is_grad_enabled() and (
+        y0.requires_grad or params.requires_grad
+    )
+    if (sensitivities or wants_derivatives) and not isinstance(rhs, MassAction):
+        check_differentiable(rhs, t_eval[:, 0], y0.detach(), params.detach())
     if type(rhs) is MassAction:
         # Nothing there depends on time: far from zero, short steps are resolved so.
         t_eval = t_eval - t_eval[:, :1]
@@ -203,8 +208,17 @@ def solve_ivp(
             step_size = float("inf")
         make = (FIXED if step_size is not None else ADAPTIVE)[method]
         derivatives = RightHandSide(rhs, jac, t_eval[:, 0], y0, params)
-        stepper = make(derivatives, rtol, atol)
-        problem = TorchProblem(stepper, t_eval, y0_of, step_size, max_steps)
+        times, size = t_eval, step_size
+
+        def pose(rows, smooth=True):
+            stepper = (make if smooth else ADAPTIVE["radau5"])(
+                derivatives, rtol, atol[rows]
+            )
+            return TorchProblem(stepper, times[rows], y0_of, size, max_steps)
+
+        problem = pose(slice(None))
+        if step_size is None and method != "radau5":
+            problem.pose = pose
         inputs = [y0, params]
         if isinstance(rhs, nn.Module):
             inputs += [weight for weight in rhs.parameters() if weight.requires_grad]

@@ -6,7 +6,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["Rhs", "RightHandSide", "push_tangents", "rowwise_jacobian"]
+__all__ = [
+    "Rhs",
+    "RightHandSide",
+    "check_differentiable",
+    "push_tangents",
+    "rowwise_jacobian",
+]
 
 NEARBY = 0.1  # of a step: where derivatives exist that do not at its start
 SMALL = torch.finfo(torch.float64).eps ** 0.5
@@ -207,3 +213,43 @@ def push_tangents(
             is_grads_batched=True,
         )
     return pushed
+
+
+def check_differentiable(rhs: Rhs, t: Tensor, y: Tensor, params: Tensor) -> None:
+    """Raise ValueError if a right-hand side is cut off from automatic differentiation.
+
+    What passes through NumPy or ``detach`` has no derivative there, and would count as
+    constant. Along one direction, steps to both sides and of two sizes must agree that f
+    has a slope, and that it is another one: no kink, and no noise, does that.
+    """
+    ways = [
+        torch.where(x == 0, 1.0, x.abs()) * (0.7 + 0.3 * torch.cos(1.0 + place))
+        for x in (y, params)
+        for place in [torch.arange(x.shape[1], device=x.device)]
+    ]
+    try:
+        (slope,) = push_tangents(
+            lambda y, params: rhs(t, y, params), (y, params), [w[None] for w in ways]
+        )
+    except RuntimeError as error:
+        if "numpy" not in str(error):
+            raise
+        slope = torch.full_like(y, torch.nan)  # it said so itself
+    with torch.no_grad():
+        f = rhs(t, y, params)
+        slopes = torch.stack(
+            [
+                (rhs(t, y + size * ways[0], params + size * ways[1]) - f) / size
+                for size in (1e-5, -1e-5, 1e-4, -1e-4)
+            ]
+        )
+    mean = slopes.mean(0)
+    agree = (slopes - mean).abs().amax(0) <= 2e-3 * mean.abs()
+    differ = (slope - mean).abs() > 0.02 * mean.abs()
+    if (agree & (differ | slope.isnan()) & (mean != 0)).any():
+        raise ValueError(
+            "`rhs` is cut off from automatic differentiation: it changes with states or "
+            "params, but its derivatives do not say so. Compute it from `y` and `params` "
+            "in torch throughout, without NumPy, `.detach()` or torch.tensor(…); without "
+            "derivatives, call solve_ivp under torch.no_grad()."
+        )
