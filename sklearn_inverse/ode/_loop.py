@@ -125,6 +125,7 @@ def integrate(
         name: torch.zeros_like(status)
         for name in ("n_steps", "n_accepted", "n_jac", "n_lu")
     }
+    t_reached, fastest_state = t_eval[:, 0].clone(), torch.zeros_like(status)
     if len(y0) == 0:
         return Solution(y0.new_zeros(*t_eval.shape, y0.shape[1]), status, stats)
 
@@ -139,8 +140,12 @@ def integrate(
             left = take(walkers, ended)
             for name, counts in stats.items():
                 counts[left.index] = getattr(left, name).long()
+            t_reached[left.index] = left.t
+            fastest = (left.f.abs() / method.scale(left)).argmax(1)
+            fastest_state[left.index] = fastest
             walkers = take(walkers, ~ended)
             if len(walkers.index) == 0:
+                stats |= {"t_reached": t_reached, "fastest_state": fastest_state}
                 return Solution(outputs.y, status, stats)
         if step_size is None:
             t_new, attempt, accepted, step, given_up = _adaptive_attempt(

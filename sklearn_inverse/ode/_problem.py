@@ -152,7 +152,11 @@ class CompiledProblem:
     def __init__(self, rhs, t_eval, y0_of, rtol, atol, max_steps):
         self.kernel = rhs.kernel()
         self.t_eval, self.y0_of = t_eval, y0_of
-        self.options = {"rtol": rtol, "atol": atol[0].numpy() if len(atol) else 0.0, "max_steps": max_steps}
+        self.options = {
+            "rtol": rtol,
+            "atol": atol[0].numpy() if len(atol) else 0.0,
+            "max_steps": max_steps,
+        }
 
     def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
         """Integrate; keep the start if gradients will be pulled back (``tracked``)."""
@@ -166,9 +170,11 @@ class CompiledProblem:
         params_bar = torch.zeros_like(params)
         for start in range(0, len(params), CHUNK):
             rows = slice(start, start + CHUNK)
-            by_params = self._run(rows, params, with_tangents=True).sensitivities
+            solution = self._run(rows, params, with_tangents=True)
+            by_params = solution.sensitivities
             # A failed sample is NaN from its failure on: no gradient comes from there.
-            reached = ~by_params.flatten(2).isnan().all(-1)[..., None]
+            unknown = by_params.flatten(2).isnan().all(-1)
+            reached = ~(unknown & ~solution.success[:, None])[..., None]
             params_bar[rows] = torch.einsum(
                 "bti,btik->bk",
                 torch.where(reached, grad[rows], 0.0),

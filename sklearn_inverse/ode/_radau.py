@@ -144,9 +144,7 @@ class Radau5(Stepper):
         memory = w.memory
         if memory.needs_jacobian.any():
             i = torch.nonzero(memory.needs_jacobian)[:, 0]
-            memory.jacobian[i] = self.rhs.jac(
-                w.t[i], w.y[i], w.params[i], w.step[i]
-            )
+            memory.jacobian[i] = self.rhs.jac(w.t[i], w.y[i], w.params[i], w.step[i])
             w.n_jac[i] += 1
             memory.jacobian_is_current[i] = True
             memory.needs_jacobian[i] = False

@@ -77,7 +77,9 @@ class RightHandSide:
         lost = ~jacobian.flatten(1).isfinite().all(1)
         if lost.any():
             jacobian = jacobian.clone()
-            jacobian[lost] = self._jac_nearby(t[lost], y[lost], params[lost], step[lost])
+            jacobian[lost] = self._jac_nearby(
+                t[lost], y[lost], params[lost], step[lost]
+            )
         return jacobian
 
     def _jac_nearby(self, t: Tensor, y: Tensor, params: Tensor, step: Tensor) -> Tensor:

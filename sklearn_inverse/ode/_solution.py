@@ -89,7 +89,8 @@ class Solution(NamedTuple):
 
     stats : dict of str to Tensor of shape (n_samples,)
         ``n_steps`` attempted, ``n_accepted``, ``n_jac`` Jacobians and ``n_lu``
-        factorizations, per sample.
+        factorizations, per sample; in torch also ``t_reached`` and ``fastest_state``, the
+        number of the state that changes most there relative to its tolerance.
 
     sensitivities : Tensor of shape (n_samples, n_times, n_states, n_params) or None
         Derivatives of the states by the params, where they were asked for.
@@ -104,7 +105,7 @@ class Solution(NamedTuple):
     >>> solution.success
     tensor([ True, False])
     >>> solution.failure_summary()
-    '1 of 2 samples could not be integrated to the end (the first is sample 1)...
+    '1 of 2 samples could not be integrated to the end (the first is sample 1, ...
     """
 
     y: Tensor
@@ -131,8 +132,15 @@ class Solution(NamedTuple):
         if not n_failed:
             return ""
         first = int(torch.nonzero(self.status != Status.SUCCESS)[0])
+        where = ""
+        if "t_reached" in self.stats:
+            t, state = (
+                self.stats["t_reached"][first],
+                self.stats["fastest_state"][first],
+            )
+            where = f", at t = {t:.6g}, where state {state} changes most"
         reasons = " ".join(f"{n} × {s.sentence}" for s, n in counts.items() if n)
         return (
             f"{n_failed} of {len(self.status)} samples could not be integrated to the "
-            f"end (the first is sample {first}); they are NaN from there on. {reasons}"
+            f"end (the first is sample {first}{where}); they are NaN from there on. {reasons}"
         )

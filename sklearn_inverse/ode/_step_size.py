@@ -34,9 +34,7 @@ def error_norm(error: Tensor, scale: Tensor) -> Tensor:
     return (error / scale).flatten(1).square().mean(1).sqrt()
 
 
-def first_step(
-    y: Tensor, f: Tensor, t: Tensor, t_end: Tensor, atol: Tensor
-) -> Tensor:
+def first_step(y: Tensor, f: Tensor, t: Tensor, t_end: Tensor, atol: Tensor) -> Tensor:
     """Step after which the non-zero states have changed by about one per cent.
 
     Crude by intent: the first error test settles the rest (Hairer, Nørsett & Wanner I,
