@@ -206,19 +206,18 @@ def solve_ivp(
         method = "radau5" if method == "auto" else method
         if step_size is None and method not in ADAPTIVE:
             step_size = float("inf")
-        make = (FIXED if step_size is not None else ADAPTIVE)[method]
+        methods = ADAPTIVE if step_size is None else FIXED
         derivatives = RightHandSide(rhs, jac, t_eval[:, 0], y0, params)
-        times, size = t_eval, step_size
 
         def pose(rows, smooth=True):
-            stepper = (make if smooth else ADAPTIVE["radau5"])(
-                derivatives, rtol, atol[rows]
-            )
-            return TorchProblem(stepper, times[rows], y0_of, size, max_steps)
+            make = methods[method if smooth else "radau5"]
+            stepper = make(derivatives, rtol, atol[rows])
+            return TorchProblem(stepper, t_eval[rows], y0_of, step_size, max_steps)
 
-        problem = pose(slice(None))
+        in_torch = pose(slice(None))
         if step_size is None and method != "radau5":
-            problem.pose = pose
+            in_torch.pose = pose
+        problem = in_torch
         inputs = [y0, params]
         if isinstance(rhs, nn.Module):
             inputs += [weight for weight in rhs.parameters() if weight.requires_grad]

@@ -142,5 +142,6 @@ class Solution(NamedTuple):
         reasons = " ".join(f"{n} × {s.sentence}" for s, n in counts.items() if n)
         return (
             f"{n_failed} of {len(self.status)} samples could not be integrated to the "
-            f"end (the first is sample {first}{where}); they are NaN from there on. {reasons}"
+            f"end (the first is sample {first}{where}); they are NaN from there on. "
+            f"{reasons}"
         )

@@ -22,7 +22,7 @@ def tensor(*values):
 
 
 def follower(t, y, params):
-    """A fast state that follows an input, alone or beside a slow one."""
+    """Return the slopes of a fast state that follows an input, alone or beside a slow one."""
     force = torch.cos(3 * t)[:, None]
     return torch.cat([-params * (y[:, :1] - force), force - y[:, 1:]], dim=1)
 
@@ -157,7 +157,7 @@ def test_a_root_of_a_state_that_is_lifted_by_another(method):
 @pytest.mark.parametrize("method", ["radau5", "rodas5p"])
 def test_a_jacobian_beyond_repair_is_named(method):
     def rhs(t, y, params):  # finite at 1 only
-        return torch.where(y == 1, -1.0, torch.nan) + 0 * y
+        return torch.where(y == 1, -1 + 0 * torch.sqrt(y - 1), torch.nan)
 
     solution = solve_ivp(rhs, [0.0, 1.0], [[1.0]], method=method)
     assert solution.status.item() == Status.NON_FINITE_JACOBIAN
@@ -170,8 +170,14 @@ def saturation(t, y, params):
     return torch.stack([power / (0.3 ** params[:, 0] + power) - q, 1 - c], dim=-1)
 
 
-@pytest.mark.parametrize(("n", "expected"), [(1.5, 0.14462), (0.8, 0.233446)])
-@pytest.mark.parametrize("method", ADAPTIVE)
+@pytest.mark.parametrize(
+    ("method", "n", "expected"),
+    [
+        ("radau5", 0.8, 0.233446),
+        ("rodas5p", 1.5, 0.14462),
+        ("tsit5", 0.8, 0.233446),
+    ],
+)
 def test_sensitivities_to_a_power_of_what_starts_at_zero(method, n, expected):
     params = tensor([n]).requires_grad_()
     solution = solve_ivp(
@@ -252,12 +258,14 @@ JUMPS = {
 }
 
 
-@pytest.mark.parametrize("rhs", JUMPS)
-@pytest.mark.parametrize("method", ADAPTIVE)
+@pytest.mark.parametrize(
+    ("method", "rhs"),
+    [("radau5", "sliding"), ("radau5", "random"), ("rodas5p", "chatter")],
+)
 def test_what_leads_nowhere_ends_soon(method, rhs):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        start = time.process_time()
+        start = time.process_time()  # of the whole process, torch's threads included
         solution = solve_ivp(JUMPS[rhs], [0.0, 10.0], [[0.7]], method=method)
     assert not solution.success.any()
     assert time.process_time() - start < 20
