@@ -108,8 +108,8 @@ def solve_ivp(
     rtol : float, default=1e-6
         Tolerated local error of each state, relative to the state itself, however small
         it is. The floor is the round-off of the largest value that the state has had.
-        Outputs inside a step are interpolated, to fourth order or, by "radau5", to
-        third, which shows where ``rtol`` is below 1e-8.
+        Outputs inside a step are interpolated where that is good to five times this,
+        and ended on elsewhere.
 
     atol : float or array-like of shape (n_states,), default=None
         Tolerated local error in units of the states, added to the relative one. If None,
@@ -130,7 +130,8 @@ def solve_ivp(
         replay their steps, "rodas5p" at tens of times that cost.
 
     max_steps : int, default=10000
-        Attempted steps after which a sample is given up.
+        Attempted steps after which a sample is given up; earlier where it is plain that
+        they will not do, as where the right-hand side jumps with the state.
 
     backend : {"auto", "torch", "compiled"}, default="auto"
         "compiled" is a kernel in machine code for ``method="rodas5p"`` on a

@@ -22,7 +22,7 @@ def tensor(*values):
 
 
 def follower(t, y, params):
-    """Return the slopes of a fast state that follows an input, alone or beside a slow one."""
+    """Return slopes of a fast state that follows an input, perhaps beside a slow one."""
     force = torch.cos(3 * t)[:, None]
     return torch.cat([-params * (y[:, :1] - force), force - y[:, 1:]], dim=1)
 
