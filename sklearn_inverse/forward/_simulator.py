@@ -45,9 +45,10 @@ class ODESimulator(ForwardModel):
     rtol : float, default=1e-6
         Relative tolerance of every state.
 
-    atol : float or array-like of shape (n_states,), default=1e-20
-        Absolute tolerance in units of the states. The default resolves radicals of
-        1e-18 beside species of order one.
+    atol : float or array-like of shape (n_states,), default=None
+        Absolute tolerance in units of the states. If None, 1e-20 of the largest of each
+        sample's initial states: radicals of 1e-18 beside a species of one are resolved,
+        in any units.
 
     max_steps : int, default=10000
         Steps after which a sample is given up; its trajectory is NaN from there on.
@@ -91,7 +92,7 @@ class ODESimulator(ForwardModel):
         "method": [StrOptions(set(METHODS))],
         "step_size": [Interval(Real, 0, None, closed="neither"), None],
         "rtol": [Interval(Real, 0, 1, closed="neither")],
-        "atol": [Interval(Real, 0, None, closed="left"), "array-like"],
+        "atol": [Interval(Real, 0, None, closed="left"), "array-like", None],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
         "backend": [StrOptions({"auto", "torch", "compiled"})],
         "chunk_size": [Interval(Integral, 1, None, closed="left")],
@@ -107,7 +108,7 @@ class ODESimulator(ForwardModel):
         method="auto",
         step_size=None,
         rtol=1e-6,
-        atol=1e-20,
+        atol=None,
         max_steps=10_000,
         backend="auto",
         chunk_size=256,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._rhs import RightHandSide
-from sklearn_inverse.ode._step_size import error_norm, tolerance
+from sklearn_inverse.ode._step_size import error_norm
 from sklearn_inverse.ode._stepper import Attempt, Stepper, Walkers
 
 __all__ = ["ExplicitRungeKutta", "combine"]
@@ -13,6 +13,8 @@ __all__ = ["ExplicitRungeKutta", "combine"]
 
 class ExplicitRungeKutta(Stepper):
     """Euler, RK4 or Tsit5."""
+
+    is_explicit = True
 
     def __init__(self, tableau, rhs: RightHandSide, rtol: float, atol: Tensor):
         super().__init__(tableau, rhs, rtol, atol)
@@ -26,8 +28,7 @@ class ExplicitRungeKutta(Stepper):
         norm = torch.zeros_like(w.t)
         if self.error_order:
             error = w.step[:, None] * combine(self.tableau.error, stages)
-            scale = tolerance(w.y, y, peak=w.peak, rtol=self.rtol, atol=self.atol)
-            norm = error_norm(error, scale)
+            norm = error_norm(error, self.scale(w, y))
         finite = y.isfinite().all(1) & norm.isfinite()
         return Attempt(
             y=y,

@@ -49,11 +49,14 @@ class ImplicitRungeKutta(Stepper):
         finite = ~converged
         rows = torch.arange(len(w.t), device=w.t.device)
         t, y, step, params, peak = w.t, w.y, w.step, w.params, w.peak
+        atol = self.atol[w.index]
         z = z_out
         for _ in range(MAX_ITER):
             if len(rows) == 0:
                 break
-            matrix = stage_matrix(self.rhs, self.tableau, t, y, step, params, z)
+            matrix = stage_matrix(
+                self.rhs, self.tableau, t, y, step, params, z, nearby=True
+            )
             w.n_jac[rows] += 1
             w.n_lu[rows] += 1
             lu, pivots, _ = torch.linalg.lu_factor_ex(matrix)
@@ -67,7 +70,7 @@ class ImplicitRungeKutta(Stepper):
             finite[rows] = residual.flatten(1).isfinite().all(1)
             dz = correction(residual)
             scale = tolerance(
-                y, y + z[:, -1] + dz[:, -1], peak=peak, rtol=1.0, atol=self.atol
+                y, y + z[:, -1] + dz[:, -1], peak=peak, rtol=1.0, atol=atol
             )[:, None]
             norm = error_norm(dz, scale)
             # A correction this small is applied whole; a larger one must lead to a
@@ -90,7 +93,7 @@ class ImplicitRungeKutta(Stepper):
             keep = ~(done | bad)
             rows, z = rows[keep], z[keep]
             t, y, step = t[keep], y[keep], step[keep]
-            params, peak = params[keep], peak[keep]
+            params, peak, atol = params[keep], peak[keep], atol[keep]
         return z_out, converged, finite
 
     def _residual(
@@ -127,10 +130,16 @@ def stage_matrix(
     step: Tensor,
     params: Tensor,
     z: Tensor,
+    nearby: bool = False,
 ) -> Tensor:
-    """Return M of shape (n_samples, n_stages * n_states, n_stages * n_states)."""
+    """Return M of shape (n_samples, n_stages * n_states, n_stages * n_states).
+
+    With ``nearby``, Jacobians that do not exist are replaced by those nearby.
+    """
     n_samples, n_stages, n_states = z.shape
-    jacobian = rhs.jac(*stage_rows(tableau, t, y, step, params, z))
+    rows = stage_rows(tableau, t, y, step, params, z)
+    steps = step.repeat_interleave(n_stages) if nearby else None
+    jacobian = rhs.jac(*rows, steps)
     jacobian = jacobian.view(n_samples, n_stages, n_states, n_states)
     # Laid out transposed, [b, j, l, i, k], for LAPACK wants columns.
     minus_ha = -step[:, None, None] * z.new_tensor(tableau.a)

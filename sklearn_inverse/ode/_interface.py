@@ -20,7 +20,7 @@ from sklearn_inverse.ode._problem import (
     why_not_compiled,
 )
 from sklearn_inverse.ode._radau import Radau5
-from sklearn_inverse.ode._rhs import RightHandSide
+from sklearn_inverse.ode._rhs import RightHandSide, check_differentiable
 from sklearn_inverse.ode._rosenbrock import Rosenbrock
 from sklearn_inverse.ode._solution import Solution
 from sklearn_inverse.ode._stepper import Stepper
@@ -53,7 +53,7 @@ def solve_ivp(
     method="auto",
     step_size=None,
     rtol=1e-6,
-    atol=1e-20,
+    atol=None,
     jac=None,
     sensitivities=False,
     max_steps=10_000,
@@ -109,14 +109,15 @@ def solve_ivp(
     rtol : float, default=1e-6
         Tolerated local error of each state, relative to the state itself, however small
         it is. The floor is the round-off of the largest value that the state has had.
-        Outputs inside a step are interpolated, to fourth order or, by "radau5", to
-        third, which shows where ``rtol`` is below 1e-8.
+        Outputs inside a step are interpolated where that is good to five times this,
+        and ended on elsewhere.
 
-    atol : float or array-like of shape (n_states,), default=1e-20
-        Tolerated local error in units of the states, added to the relative one. The
-        default resolves radicals of 1e-18 beside species of order one. A state that
-        starts at zero costs about ten steps per decade between ``atol`` and its later
-        size: raise ``atol`` where small values do not matter.
+    atol : float or array-like of shape (n_states,), default=None
+        Tolerated local error in units of the states, added to the relative one. If None,
+        1e-20 of the largest of each sample's initial states, or 1e-20 where all of them
+        are zero: in any units, radicals of 1e-18 beside a species of one are resolved. A
+        state that starts at zero costs about ten steps per decade between ``atol`` and
+        its later size: raise ``atol`` where small values do not matter.
 
     jac : callable, default=None
         ``jac(t, y, params) -> ∂f/∂y`` of shape (n_samples, n_states, n_states). If None,
@@ -130,7 +131,8 @@ def solve_ivp(
         replay their steps, "rodas5p" at tens of times that cost.
 
     max_steps : int, default=10000
-        Attempted steps after which a sample is given up.
+        Attempted steps after which a sample is given up; earlier where it is plain that
+        they will not do, as where the right-hand side jumps with the state.
 
     backend : {"auto", "torch", "compiled"}, default="auto"
         "compiled" is a kernel in machine code for ``method="rodas5p"`` on the CPU, tens
@@ -190,6 +192,11 @@ def solve_ivp(
     t_eval = _check_t_eval(t_eval, y0)
     atol = _check_atol(atol, y0)
     _check_rhs(rhs, jac, t_eval, y0, params)
+    wants_derivatives = torch.is_grad_enabled() and (
+        y0.requires_grad or params.requires_grad
+    )
+    if (sensitivities or wants_derivatives) and not isinstance(rhs, MassAction):
+        check_differentiable(rhs, t_eval[:, 0], y0.detach(), params.detach())
     if type(rhs) is MassAction:
         # Nothing there depends on time: far from zero, short steps are resolved so.
         t_eval = t_eval - t_eval[:, :1]
@@ -202,10 +209,18 @@ def solve_ivp(
         method = "radau5" if method == "auto" else method
         if step_size is None and method not in ADAPTIVE:
             step_size = float("inf")
-        make = (FIXED if step_size is not None else ADAPTIVE)[method]
+        methods = ADAPTIVE if step_size is None else FIXED
         derivatives = RightHandSide(rhs, jac, t_eval[:, 0], y0, params)
-        stepper = make(derivatives, rtol, atol)
-        problem = TorchProblem(stepper, t_eval, y0_of, step_size, max_steps)
+
+        def pose(rows, smooth=True):
+            make = methods[method if smooth else "radau5"]
+            stepper = make(derivatives, rtol, atol[rows])
+            return TorchProblem(stepper, t_eval[rows], y0_of, step_size, max_steps)
+
+        in_torch = pose(slice(None))
+        if step_size is None and method != "radau5":
+            in_torch.pose = pose
+        problem = in_torch
         inputs = [y0, params]
         if isinstance(rhs, nn.Module):
             inputs += [weight for weight in rhs.parameters() if weight.requires_grad]
@@ -339,7 +354,12 @@ def _check_t_eval(t_eval, y0: Tensor) -> Tensor:
 
 
 def _check_atol(atol, y0: Tensor) -> Tensor:
-    """Return absolute tolerances of shape (n_states,)."""
+    """Return absolute tolerances of shape (n_samples, n_states)."""
+    if atol is None:
+        largest = y0.detach().abs().amax(dim=1, keepdim=True)
+        # Where that is not finite, the sample fails for another reason.
+        relative = (largest > 0) & largest.isfinite()
+        return (1e-20 * torch.where(relative, largest, 1.0)).expand(y0.shape)
     atol = _as_double("atol", atol).to(y0.device)
     n_states = y0.shape[1]
     if atol.shape not in ((), (n_states,)):
@@ -349,7 +369,7 @@ def _check_atol(atol, y0: Tensor) -> Tensor:
         )
     if not (atol >= 0).all():
         raise ValueError(f"`atol` must be >= 0. Got {atol.min()} instead.")
-    return atol.expand(n_states)
+    return atol.expand(y0.shape)
 
 
 def _check_rhs(rhs, jac, t_eval, y0, params):

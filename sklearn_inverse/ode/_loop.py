@@ -12,6 +12,7 @@ from sklearn_inverse.ode._step_size import (
     EPS,
     MAX_FACTOR,
     MIN_FACTOR,
+    dense_factor,
     first_step,
     step_factor,
 )
@@ -21,6 +22,10 @@ from sklearn_inverse.ode._tape import Tape
 __all__ = ["integrate"]
 
 RUNNING = -1
+MAX_DENSE_NORM = 5.0  # error of an output in units of its tolerance
+MAX_LEAST = 4  # least steps in a row that may cross a jump
+UNSTABLE = 3.0  # of the state: by so much no explicit step may change it
+WINDOW, MAX_IDLE = 250, 8  # attempts, and windows of them without progress
 
 
 class Outputs:
@@ -30,6 +35,7 @@ class Outputs:
         self.t_eval = t_eval
         self.shared = t_eval[0].contiguous() if t_eval.stride(0) == 0 else None
         shape = (*t_eval.shape, y0.shape[1])
+        self.n_times = t_eval.shape[1]
         self.y = y0.new_full(shape, torch.nan)
         at_start = t_eval == t_eval[:, :1]
         self.y = torch.where(at_start[..., None], y0[:, None], self.y)
@@ -119,6 +125,7 @@ def integrate(
         name: torch.zeros_like(status)
         for name in ("n_steps", "n_accepted", "n_jac", "n_lu")
     }
+    t_reached, fastest_state = t_eval[:, 0].clone(), torch.zeros_like(status)
     if len(y0) == 0:
         return Solution(y0.new_zeros(*t_eval.shape, y0.shape[1]), status, stats)
 
@@ -133,19 +140,24 @@ def integrate(
             left = take(walkers, ended)
             for name, counts in stats.items():
                 counts[left.index] = getattr(left, name).long()
+            t_reached[left.index] = left.t
+            fastest = (left.f.abs() / method.scale(left)).argmax(1)
+            fastest_state[left.index] = fastest
             walkers = take(walkers, ~ended)
             if len(walkers.index) == 0:
+                stats |= {"t_reached": t_reached, "fastest_state": fastest_state}
                 return Solution(outputs.y, status, stats)
         if step_size is None:
-            t_new, attempt, accepted, factor = _adaptive_attempt(method, walkers)
+            t_new, attempt, accepted, step, given_up = _adaptive_attempt(
+                method, walkers, outputs
+            )
         else:
-            t_new, attempt, accepted, factor = _fixed_attempt(
+            t_new, attempt, accepted, step, given_up = _fixed_attempt(
                 method, walkers, outputs, step_size
             )
         outputs.write(method, walkers, accepted, t_new, attempt, tape)
         _advance(method, walkers, attempt, accepted, t_new)
-        walkers.step = walkers.step * factor
-        given_up = _is_tiny(walkers) if step_size is None else ~accepted
+        walkers.step = step
         status[walkers.index] = _status(walkers, attempt, accepted, given_up, max_steps)
 
 
@@ -170,6 +182,10 @@ def _start(method: Stepper, outputs: Outputs, y0: Tensor, params: Tensor) -> Wal
         step_old=one,
         has_old=~yes,
         strict=yes,
+        stops=~yes,
+        n_least=torch.zeros_like(index),
+        n_idle=torch.zeros_like(index),
+        mark=torch.stack([t, torch.full_like(t, torch.inf), zero], dim=1),
         n_steps=zero,
         n_accepted=zero.clone(),
         n_jac=zero.clone(),
@@ -178,14 +194,22 @@ def _start(method: Stepper, outputs: Outputs, y0: Tensor, params: Tensor) -> Wal
     )
 
 
-def _adaptive_attempt(method: Stepper, walkers: Walkers):
-    """Attempt a step of every sample, the last one clipped to end where it must."""
+def _adaptive_attempt(method: Stepper, walkers: Walkers, outputs: Outputs):
+    """Attempt a step of every sample, clipped to end where it must."""
     w = walkers
-    last = w.t + w.step * (1 + 1e-10) >= w.t_end
-    w.step = torch.where(last, w.t_end - w.t, w.step)
+    least = _least_step(w.t)
+    is_least = w.step <= least
+    next_output = outputs.time(w.index, w.n_written)
+    target = torch.where(w.stops, next_output, w.t_end)
+    w.step = torch.maximum(w.step, least)
+    clipped = w.t + w.step * (1 + 1e-10) >= target
+    w.step = torch.where(clipped, target - w.t, w.step)
+    t_new = torch.where(clipped, target, w.t + w.step)
     attempt = method.attempt(w)
-    t_new = torch.where(last, w.t_end, w.t + w.step)
-    accepted = attempt.converged & attempt.finite & (attempt.norm <= 1)
+    solved = attempt.converged & attempt.finite
+    outside = next_output < t_new
+    dense_norm = _judge_dense_output(method, w, attempt, solved, outside)
+    within = attempt.norm <= 1
     factor = attempt.safety * step_factor(
         attempt.norm,
         w.norm_old,
@@ -197,7 +221,43 @@ def _adaptive_attempt(method: Stepper, walkers: Walkers):
     highest = torch.where(w.strict & w.has_old, 1.0, MAX_FACTOR)
     factor = torch.minimum(factor.clamp(min=MIN_FACTOR), highest)
     factor = torch.where(attempt.finite, factor, 0.25)
-    return t_new, attempt, accepted, method.settle(w, attempt, accepted, factor)
+
+    across = is_least & solved & ~within
+    if across.any():
+        across = across & _is_jump(method, w, attempt, t_new)
+    w.n_least = torch.where(solved & within, 0, w.n_least + across)
+    across = across & (w.n_least <= MAX_LEAST)
+    accepted = solved & (within & ~(outside & (dense_norm > MAX_DENSE_NORM)) | across)
+    step = w.step * method.settle(w, attempt, accepted, factor)
+
+    # Only as far as the dense output is good for, but to the next output at least.
+    largest = w.step * dense_factor(dense_norm / MAX_DENSE_NORM, method.error_order)
+    t_next = torch.where(accepted, t_new, w.t)
+    n_written = torch.where(accepted, outputs.count_until(w.index, t_new), w.n_written)
+    way = outputs.time(w.index, n_written.clamp(max=outputs.n_times - 1)) - t_next
+    w.stops = (largest < step) & (largest < way)
+    step = torch.minimum(step, torch.maximum(largest, way))
+    return t_new, attempt, accepted, step, is_least & ~accepted
+
+
+def _judge_dense_output(
+    method: Stepper, walkers: Walkers, attempt: Attempt, solved: Tensor, outside: Tensor
+) -> Tensor:
+    """Error / tolerance of outputs inside the step, zero where there are none.
+
+    It says more: where it is as bad as the estimate, stiff components follow an input.
+    There the order of a method is that of its stages, and a solution that is better than
+    its estimate (as that of Radau IIA) is so no longer.
+    """
+    demanded = attempt.norm * method.strictness
+    asked = walkers.stops | outside | (demanded > MAX_DENSE_NORM)
+    asked = asked & solved & (attempt.norm <= 1)
+    if not asked.any():
+        return torch.zeros_like(demanded)
+    norm = torch.where(asked, method.dense_norm(walkers, attempt), 0.0)
+    reduced = torch.where(2 * norm > demanded, demanded / MAX_DENSE_NORM, 0.0)
+    attempt.norm = torch.maximum(attempt.norm, reduced)
+    return torch.where(walkers.stops | outside, norm, 0.0)
 
 
 def _fixed_attempt(
@@ -211,7 +271,11 @@ def _fixed_attempt(
     w.step = span / n_left
     attempt = method.attempt(w)
     t_new = torch.where(n_left == 1, target, w.t + w.step)
-    return t_new, attempt, attempt.converged & attempt.finite, 1.0
+    accepted = attempt.converged & attempt.finite
+    unstable = accepted & _is_unstable(method, w, attempt, t_new)
+    attempt.stable = ~unstable
+    accepted = accepted & ~unstable
+    return t_new, attempt, accepted, w.step, ~accepted
 
 
 def _advance(
@@ -233,9 +297,78 @@ def _advance(
     w.f = torch.where(rows, f, w.f)
 
 
-def _is_tiny(walkers: Walkers) -> Tensor:
-    """Whether the next step would vanish beside the time."""
-    return walkers.step <= 16 * EPS * walkers.t.abs() + 1e-300
+def _least_step(t: Tensor) -> Tensor:
+    """Return the step below which time would stand still."""
+    return 16 * EPS * t.abs() + 1e-300
+
+
+def _is_jump(
+    method: Stepper, walkers: Walkers, attempt: Attempt, t_new: Tensor
+) -> Tensor:
+    """Whether a step moves the state because of the time that passes, not of itself.
+
+    A state that an input lifts off zero has a large error relative to itself, however
+    small the step: a least step across the jump is off by no more than f·16·eps·t. Where
+    the state feeds itself, as in all that blows up, the rest of the step would be wrong.
+    """
+    f = method.rhs(t_new, attempt.y, walkers.params)
+    return _feedback(method, walkers, attempt.y, t_new, f) <= 0.1
+
+
+def _is_unstable(
+    method: Stepper, walkers: Walkers, attempt: Attempt, t_new: Tensor
+) -> Tensor:
+    """Whether the next explicit step of this size would multiply the state.
+
+    Then this one has been no better, and the solution blows up, or seems to.
+    """
+    w = walkers
+    if not method.is_explicit:
+        return torch.zeros_like(w.stops)
+    f = method.rhs(t_new, attempt.y, w.params)
+    large = (w.step[:, None] * f.abs() > UNSTABLE * _size(w, attempt.y)).any(1)
+    if not large.any():
+        return large
+    return large & (_feedback(method, w, attempt.y, t_new, f) > UNSTABLE)
+
+
+def _feedback(
+    method: Stepper, walkers: Walkers, y_new: Tensor, t_new: Tensor, f_new: Tensor
+) -> Tensor:
+    """Return how far the state's move moves it further in a step, relative to itself."""
+    w = walkers
+    size = _size(w, y_new)
+    moved = ((y_new - w.y) / size).abs().amax(1)
+    further = w.step[:, None] * (f_new - method.rhs(t_new, w.y, w.params))
+    further = (further / size).abs().amax(1)
+    return torch.where(moved > 0, further / moved, 0.0)
+
+
+def _size(walkers: Walkers, y_new: Tensor) -> Tensor:
+    """Return the largest magnitude of each state so far."""
+    return torch.maximum(walkers.peak, y_new.abs()).clamp(min=1e-290)
+
+
+def _is_idle(walkers: Walkers, max_steps: int) -> Tensor:
+    """Whether samples have led nowhere for so long that they never will.
+
+    Judged every ``WINDOW`` attempts: steps do not grow, and at their pace the end is
+    further away than ten times ``max_steps``. Once is enough where many are rejected, as
+    where the right-hand side jumps with the state, back and forth, or is random.
+    """
+    w = walkers
+    due = w.n_steps % WINDOW == 0
+    if not due.any():
+        return due
+    t, step, n_accepted = w.mark.unbind(1)
+    hopeless = (w.t_end - w.t) * WINDOW > 10 * max_steps * (w.t - t)
+    idle = hopeless & (w.step <= 10 * step)
+    rejected = w.n_accepted - n_accepted < 0.8 * WINDOW
+    more = torch.where(rejected, MAX_IDLE, 1)
+    w.n_idle = torch.where(due, torch.where(idle, w.n_idle + more, 0), w.n_idle)
+    mark = torch.stack([w.t, w.step, w.n_accepted], dim=1)
+    w.mark = torch.where(due[:, None], mark, w.mark)
+    return due & (w.n_idle >= MAX_IDLE)
 
 
 def _status(
@@ -248,10 +381,16 @@ def _status(
     """Status of each sample after this attempt; RUNNING where there is more to do."""
     w = walkers
     status = torch.full_like(w.index, RUNNING)
+    status[_is_idle(w, max_steps)] = Status.NO_PROGRESS
     status[w.n_steps >= max_steps] = Status.MAX_STEPS
     status[given_up] = Status.STEP_UNDERFLOW
     status[given_up & ~attempt.converged] = Status.NEWTON_FAILURE
     status[given_up & ~attempt.finite] = Status.NON_FINITE
     status[accepted & ~w.f.isfinite().all(1)] = Status.NON_FINITE
+    if attempt.stable is not None:
+        status[~attempt.stable] = Status.UNSTABLE
+    if attempt.has_jacobian is not None:
+        lost = ~accepted & w.f.isfinite().all(1) & ~attempt.has_jacobian
+        status[lost] = Status.NON_FINITE_JACOBIAN
     status[w.t >= w.t_end] = Status.SUCCESS
     return status

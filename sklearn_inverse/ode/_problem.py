@@ -8,7 +8,7 @@ from sklearn_inverse.ode._derivatives import pull_back, push_forward
 from sklearn_inverse.ode._loop import integrate
 from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._rhs import rowwise_jacobian
-from sklearn_inverse.ode._solution import Solution
+from sklearn_inverse.ode._solution import Solution, Status
 from sklearn_inverse.ode._tape import Tape
 from sklearn_inverse.ode.compiled import Untraceable, compile_function, why_unavailable
 
@@ -73,11 +73,16 @@ class TorchProblem:
 
     max_steps : int
         Attempted steps after which a sample is given up.
+
+    pose : callable, default=None
+        ``pose(rows, smooth) -> TorchProblem`` of some of the samples, by the same method
+        where the right-hand side is ``smooth``, else by one whose derivatives need only
+        first ones of it. None where there is no such method.
     """
 
-    def __init__(self, method, t_eval, y0_of, step_size, max_steps):
+    def __init__(self, method, t_eval, y0_of, step_size, max_steps, pose=None):
         self.method, self.t_eval, self.y0_of = method, t_eval, y0_of
-        self.step_size, self.max_steps = step_size, max_steps
+        self.step_size, self.max_steps, self.pose = step_size, max_steps, pose
         self.tape = Tape()
 
     def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
@@ -96,14 +101,50 @@ class TorchProblem:
             tangents = rowwise_jacobian(self.y0_of, params)
             pushed = push_forward(self.method, self.tape, self.t_eval, params, tangents)
             solution = solution._replace(sensitivities=pushed)
+            self._mend(solution, y0, params, tangents)
         return solution
+
+    def _mend(self, solution, y0, params, tangents):
+        """Solve anew where sensitivities are not finite, and say so where that fails."""
+        lost = _is_lost(solution)
+        if lost.any() and self.pose:
+            part = self.pose(lost, smooth=False)
+            other = part.solve(y0[lost], params[lost], False, True)
+            solution.sensitivities[lost] = push_forward(
+                part.method, part.tape, part.t_eval, params[lost], tangents[lost]
+            )
+            solution.y[lost], solution.status[lost] = other.y, other.status
+            lost = _is_lost(solution)
+        solution.status[lost] = Status.NON_FINITE_SENSITIVITY
 
     def pull_back(self, grad, y0, params, *weights):
         """Gradients by initial states, params and weights."""
         y0_bar, params_bar, weights_bar = pull_back(
             self.method, self.tape, self.t_eval, params, weights, grad
         )
-        return y0_bar, params_bar, *weights_bar
+        bars = [y0_bar, params_bar, *weights_bar]
+        finite = y0_bar.isfinite().all(1) & params_bar.isfinite().all(1)
+        lost = ~finite & grad.flatten(1).isfinite().all(1)
+        if not (lost.any() and self.pose):
+            return tuple(bars)
+        # Weights have one gradient of all samples, so that the others are done again too.
+        bars = [torch.zeros_like(bar) for bar in bars]
+        for rows, smooth in ((~lost, True), (lost, False)):
+            part = self.pose(rows, smooth=smooth)
+            part.pose = None
+            part.solve(y0[rows].detach(), params[rows].detach(), False, True)
+            own = part.pull_back(grad[rows], y0[rows], params[rows], *weights)
+            bars[0][rows], bars[1][rows] = own[:2]
+            for total, bar in zip(bars[2:], own[2:]):
+                total += bar
+        return tuple(bars)
+
+
+def _is_lost(solution: Solution) -> Tensor:
+    """Which samples lack sensitivities of states that are known."""
+    assert solution.sensitivities is not None
+    known = solution.y.isfinite().all(2)
+    return (known & ~solution.sensitivities.flatten(2).isfinite().all(2)).any(1)
 
 
 class CompiledProblem:
@@ -120,7 +161,7 @@ class CompiledProblem:
     t_eval, y0_of, max_steps
         As for :class:`TorchProblem`.
 
-    rtol, atol : float, Tensor of shape (n_states,)
+    rtol, atol : float, Tensor of shape (n_samples, n_states)
         Tolerances.
     """
 
@@ -130,7 +171,11 @@ class CompiledProblem:
     def __init__(self, kernel, t_eval, y0_of, rtol, atol, max_steps):
         self.kernel = kernel
         self.t_eval, self.y0_of = t_eval, y0_of
-        self.options = {"rtol": rtol, "atol": atol.numpy(), "max_steps": max_steps}
+        self.options = {
+            "rtol": rtol,
+            "atol": atol[0].numpy() if len(atol) else 0.0,
+            "max_steps": max_steps,
+        }
 
     def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
         """Integrate; keep the start if gradients will be pulled back (``tracked``)."""
@@ -144,9 +189,11 @@ class CompiledProblem:
         params_bar = torch.zeros_like(params)
         for start in range(0, len(params), CHUNK):
             rows = slice(start, start + CHUNK)
-            by_params = self._run(rows, params, with_tangents=True).sensitivities
+            solution = self._run(rows, params, with_tangents=True)
+            by_params = solution.sensitivities
             # A failed sample is NaN from its failure on: no gradient comes from there.
-            reached = ~by_params.flatten(2).isnan().all(-1)[..., None]
+            unknown = by_params.flatten(2).isnan().all(-1)
+            reached = ~(unknown & ~solution.success[:, None])[..., None]
             params_bar[rows] = torch.einsum(
                 "bti,btik->bk",
                 torch.where(reached, grad[rows], 0.0),

@@ -6,7 +6,16 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["Rhs", "RightHandSide", "push_tangents", "rowwise_jacobian"]
+__all__ = [
+    "Rhs",
+    "RightHandSide",
+    "check_differentiable",
+    "push_tangents",
+    "rowwise_jacobian",
+]
+
+NEARBY = 0.1  # of a step: where derivatives exist that do not at its start
+SMALL = torch.finfo(torch.float64).eps ** 0.5
 
 Rhs = Callable[[Tensor, Tensor, Tensor], Tensor]  # of time, states and params
 
@@ -51,11 +60,55 @@ class RightHandSide:
         """Return f of shape (n_samples, n_states)."""
         return self.rhs(t, y, params)
 
-    def jac(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
-        """Return ∂f/∂y of shape (n_samples, n_states, n_states)."""
+    def jac(
+        self, t: Tensor, y: Tensor, params: Tensor, step: Tensor | None = None
+    ) -> Tensor:
+        """Return ∂f/∂y of shape (n_samples, n_states, n_states).
+
+        With the ``step`` that it is to serve, derivatives that do not exist at just this
+        state are replaced by those nearby.
+        """
         if self._jac is not None:
-            return self._jac(t, y, params)
-        return self._differentiate(t, y, params, by=1)
+            jacobian = self._jac(t, y, params)
+        else:
+            jacobian = self._differentiate(t, y, params, by=1)
+        if step is None:
+            return jacobian
+        lost = ~jacobian.flatten(1).isfinite().all(1)
+        if lost.any():
+            jacobian = jacobian.clone()
+            jacobian[lost] = self._jac_nearby(
+                t[lost], y[lost], params[lost], step[lost]
+            )
+        return jacobian
+
+    def _jac_nearby(self, t: Tensor, y: Tensor, params: Tensor, step: Tensor) -> Tensor:
+        """Return ∂f/∂y a little further along the solution, differences where need be.
+
+        Methods that solve for their stages may have any Jacobian, and the error estimate
+        of the others sees what it misses: that of √y at 0 is infinite, and no use.
+        """
+        f = self.rhs(t, y, params)
+        move = torch.zeros_like(y)
+        for _ in range(4):  # Picard: a state may be lifted by one that is lifted first
+            move = NEARBY * step[:, None] * self.rhs(t, y + move, params)
+        jacobian = self.jac(t, y + move, params).clone()
+        lost = ~jacobian.isfinite().all(1)  # (n_samples, n_states): columns
+        # What does not move by itself is moved beside the largest that does.
+        largest = torch.maximum(y.abs(), move.abs()).amax(1, keepdim=True)
+        reach = torch.where(move == 0, SMALL * y, move)
+        reach = torch.where(reach == 0, SMALL * largest, reach)
+        for j in torch.nonzero(lost.any(0))[:, 0].tolist():
+            column = torch.full_like(y, torch.nan)
+            for way in (reach[:, j], -reach[:, j]):
+                moved = y.clone()
+                moved[:, j] += way
+                change = self.rhs(t, moved, params) - f
+                # Where all is zero and stays so, any Jacobian does.
+                slope = torch.where(way[:, None] == 0, 0.0, change / way[:, None])
+                column = torch.where(column.isfinite(), column, slope)
+            jacobian[:, :, j] = torch.where(lost[:, j, None], column, jacobian[:, :, j])
+        return jacobian
 
     def jac_params(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
         """Return ∂f/∂k of shape (n_samples, n_states, n_params)."""
@@ -63,9 +116,16 @@ class RightHandSide:
             return self._jac_params(t, y, params)
         return self._differentiate(t, y, params, by=2)
 
-    def time_derivative(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
-        """Return ∂f/∂t of shape (n_samples, n_states)."""
-        return self._differentiate(t, y, params, by=0)
+    def time_derivative(
+        self, t: Tensor, y: Tensor, params: Tensor, step: Tensor | None = None
+    ) -> Tensor:
+        """Return ∂f/∂t of shape (n_samples, n_states), as :meth:`jac` does ∂f/∂y."""
+        slope = self._differentiate(t, y, params, by=0)
+        if step is None or slope.isfinite().all():
+            return slope
+        later = t + NEARBY * step
+        change = self.rhs(later, y, params) - self.rhs(t, y, params)
+        return torch.where(slope.isfinite(), slope, change / (later - t)[:, None])
 
     def _differentiate(self, t: Tensor, y: Tensor, params: Tensor, by: int) -> Tensor:
         """Differentiate f by its ``by``-th argument."""
@@ -155,3 +215,43 @@ def push_tangents(
             is_grads_batched=True,
         )
     return pushed
+
+
+def check_differentiable(rhs: Rhs, t: Tensor, y: Tensor, params: Tensor) -> None:
+    """Raise ValueError if a right-hand side is cut off from automatic differentiation.
+
+    What passes through NumPy or ``detach`` has no derivative there, and would count as
+    constant. Along one direction, steps to both sides and of two sizes must agree that f
+    has a slope, and that it is another one: no kink, and no noise, does that.
+    """
+    ways = [
+        torch.where(x == 0, 1.0, x.abs()) * (0.7 + 0.3 * torch.cos(1.0 + place))
+        for x in (y, params)
+        for place in [torch.arange(x.shape[1], device=x.device)]
+    ]
+    try:
+        (slope,) = push_tangents(
+            lambda y, params: rhs(t, y, params), (y, params), [w[None] for w in ways]
+        )
+    except RuntimeError as error:
+        if "numpy" not in str(error):
+            raise
+        slope = torch.full_like(y, torch.nan)  # it said so itself
+    with torch.no_grad():
+        f = rhs(t, y, params)
+        slopes = torch.stack(
+            [
+                (rhs(t, y + size * ways[0], params + size * ways[1]) - f) / size
+                for size in (1e-5, -1e-5, 1e-4, -1e-4)
+            ]
+        )
+    mean = slopes.mean(0)
+    agree = (slopes - mean).abs().amax(0) <= 2e-3 * mean.abs()
+    differ = (slope - mean).abs() > 0.02 * mean.abs()
+    if (agree & (differ | slope.isnan()) & (mean != 0)).any():
+        raise ValueError(
+            "`rhs` is cut off from automatic differentiation: it changes with states or "
+            "params, but its derivatives do not say so. Compute it from `y` and `params` "
+            "in torch throughout, without NumPy, `.detach()` or torch.tensor(…); without "
+            "derivatives, call solve_ivp under torch.no_grad()."
+        )

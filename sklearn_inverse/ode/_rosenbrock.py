@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sklearn_inverse.ode._explicit import combine
 from sklearn_inverse.ode._rhs import RightHandSide
-from sklearn_inverse.ode._step_size import error_norm, tolerance
+from sklearn_inverse.ode._step_size import error_norm
 from sklearn_inverse.ode._stepper import Attempt, Stepper, Walkers
 
 __all__ = ["Rosenbrock"]
@@ -18,15 +18,21 @@ __all__ = ["Rosenbrock"]
 class Rosenbrock(Stepper):
     """Rodas5P, in Hairer's transformed form (see :class:`RosenbrockTableau`)."""
 
+    middle = 0.75
+
     def __init__(self, tableau, rhs: RightHandSide, rtol: float, atol: Tensor):
         super().__init__(tableau, rhs, rtol, atol)
         self.error_order = tableau.order - 1
 
     def attempt(self, w: Walkers) -> Attempt:
         """Attempt one step of every sample."""
-        y, stages = self._step(w.t, w.y, w.f, w.step, w.params)
-        scale = tolerance(w.y, y, peak=w.peak, rtol=self.rtol, atol=self.atol)
-        norm = error_norm(stages[-1], scale)
+        t, step, params = w.t, w.step, w.params
+        jacobian = self.rhs.jac(t, w.y, params, step)
+        by_time = None
+        if not self.rhs.is_autonomous:
+            by_time = self.rhs.time_derivative(t, w.y, params, step)
+        y, stages, factors = self._step(t, w.y, w.f, step, params, jacobian, by_time)
+        norm = error_norm(stages[-1], self.scale(w, y))
         finite = y.isfinite().all(1) & norm.isfinite()
         w.n_jac += 1
         w.n_lu += 1
@@ -36,20 +42,30 @@ class Rosenbrock(Stepper):
             norm=norm,
             converged=torch.ones_like(finite),
             finite=finite,
+            factors=factors,
+            has_jacobian=jacobian.flatten(1).isfinite().all(1),
         )
 
+    def filter(self, w: Walkers, attempt: Attempt, defect: Tensor) -> Tensor:
+        """Error of a state whose derivative is off by ``defect``."""
+        return torch.linalg.lu_solve(*attempt.factors, defect[..., None])[..., 0]
+
     def _step(
-        self, t: Tensor, y: Tensor, f: Tensor, step: Tensor, params: Tensor
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return the state at the end and the list of stages u_i."""
+        self,
+        t: Tensor,
+        y: Tensor,
+        f: Tensor,
+        step: Tensor,
+        params: Tensor,
+        jacobian: Tensor,
+        by_time: Tensor | None,
+    ) -> tuple[Tensor, list[Tensor], tuple[Tensor, Tensor]]:
+        """Return the state at the end, the list of stages u_i, and the LU factors."""
         tableau, h = self.tableau, step[:, None]
         n_states = y.shape[1]
         eye = torch.eye(n_states, dtype=y.dtype, device=y.device)
         matrix = eye / (tableau.gamma * step)[:, None, None]
-        lu, pivots, _ = torch.linalg.lu_factor_ex(matrix - self.rhs.jac(t, y, params))
-        by_time = None
-        if not self.rhs.is_autonomous:
-            by_time = h * self.rhs.time_derivative(t, y, params)
+        lu, pivots, _ = torch.linalg.lu_factor_ex(matrix - jacobian)
         stages: list[Tensor] = []
         coefficients = zip(tableau.a, tableau.coupling, tableau.c, tableau.d)
         for i, (a, coupling, c, d) in enumerate(coefficients):
@@ -58,14 +74,18 @@ class Rosenbrock(Stepper):
                 b = self.rhs(t + c * step, y + combine(a, stages), params)
                 b = b + combine(coupling, stages) / h
             if by_time is not None and d != 0:
-                b = b + d * by_time
+                b = b + d * h * by_time
             u = torch.linalg.lu_solve(lu, pivots, b[..., None])[..., 0]
             stages.append(u)
-        return y + combine(tableau.m, stages), stages
+        return y + combine(tableau.m, stages), stages, (lu, pivots)
 
     def replay(
         self, t: Tensor, y: Tensor, step: Tensor, params: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return (state at the end, stages u_i), differentiably."""
-        y_new, stages = self._step(t, y, self.rhs(t, y, params), step, params)
+        f, jacobian = self.rhs(t, y, params), self.rhs.jac(t, y, params)
+        by_time = None
+        if not self.rhs.is_autonomous:
+            by_time = self.rhs.time_derivative(t, y, params)
+        y_new, stages, _ = self._step(t, y, f, step, params, jacobian, by_time)
         return y_new, torch.stack(stages, dim=1)

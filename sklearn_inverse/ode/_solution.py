@@ -24,6 +24,10 @@ class Status(IntEnum):
     STEP_UNDERFLOW = 2
     NON_FINITE = 3
     NEWTON_FAILURE = 4
+    NON_FINITE_JACOBIAN = 5
+    NON_FINITE_SENSITIVITY = 6
+    UNSTABLE = 7
+    NO_PROGRESS = 8
 
     @property
     def sentence(self) -> str:
@@ -39,7 +43,8 @@ _SENTENCES = {
     ),
     Status.STEP_UNDERFLOW: (
         "The step size fell below the spacing of floating-point numbers: the solution "
-        "probably blows up, or `rtol` asks for more than double precision holds."
+        "probably blows up, or `rtol` or `atol` ask for more than double precision holds: "
+        "raise `atol` to the size below which states do not matter."
     ),
     Status.NON_FINITE: (
         "The right-hand side or the initial state is NaN or infinite. Check the params "
@@ -49,6 +54,24 @@ _SENTENCES = {
         "Newton's method did not converge, however small the step. With steps of given "
         "size, make `step_size` smaller; else check that the right-hand side is "
         "continuous, and `jac` its derivative."
+    ),
+    Status.NON_FINITE_JACOBIAN: (
+        "The Jacobian of the right-hand side is NaN or infinite, though the right-hand "
+        "side itself is not. Check `jac`, and roots and powers of states that are zero."
+    ),
+    Status.NON_FINITE_SENSITIVITY: (
+        "The states are known, but derivatives of them are NaN or infinite. Check the "
+        "derivatives of the right-hand side, and roots and powers of what is zero."
+    ),
+    Status.UNSTABLE: (
+        "Steps of given size multiply the state: the solution blows up, or `step_size` "
+        "is too large for an explicit method. Make it smaller, or leave it out and take "
+        "a method that controls its error."
+    ),
+    Status.NO_PROGRESS: (
+        "Steps stay so small, and so many of them fail, that the solver would not arrive "
+        "within `max_steps`: the right-hand side probably jumps with the state, or is "
+        "random. Make it smooth, or loosen `rtol`."
     ),
 }
 
@@ -66,7 +89,8 @@ class Solution(NamedTuple):
 
     stats : dict of str to Tensor of shape (n_samples,)
         ``n_steps`` attempted, ``n_accepted``, ``n_jac`` Jacobians and ``n_lu``
-        factorizations, per sample.
+        factorizations, per sample; in torch also ``t_reached`` and ``fastest_state``, the
+        number of the state that changes most there relative to its tolerance.
 
     sensitivities : Tensor of shape (n_samples, n_times, n_states, n_params) or None
         Derivatives of the states by the params, where they were asked for.
@@ -81,7 +105,7 @@ class Solution(NamedTuple):
     >>> solution.success
     tensor([ True, False])
     >>> solution.failure_summary()
-    '1 of 2 samples could not be integrated to the end (the first is sample 1)...
+    '1 of 2 samples could not be integrated to the end (the first is sample 1, ...
     """
 
     y: Tensor
@@ -108,8 +132,16 @@ class Solution(NamedTuple):
         if not n_failed:
             return ""
         first = int(torch.nonzero(self.status != Status.SUCCESS)[0])
+        where = ""
+        if "t_reached" in self.stats:
+            t, state = (
+                self.stats["t_reached"][first],
+                self.stats["fastest_state"][first],
+            )
+            where = f", at t = {t:.6g}, where state {state} changes most"
         reasons = " ".join(f"{n} × {s.sentence}" for s, n in counts.items() if n)
         return (
             f"{n_failed} of {len(self.status)} samples could not be integrated to the "
-            f"end (the first is sample {first}); they are NaN from there on. {reasons}"
+            f"end (the first is sample {first}{where}); they are NaN from there on. "
+            f"{reasons}"
         )

@@ -6,7 +6,7 @@ Hairer & Wanner II, Sections IV.2 and IV.8. Every quantity has one entry per sam
 import torch
 from torch import Tensor
 
-__all__ = ["error_norm", "first_step", "step_factor", "tolerance"]
+__all__ = ["dense_factor", "error_norm", "first_step", "step_factor", "tolerance"]
 
 EPS = torch.finfo(torch.float64).eps
 SAFETY, MIN_FACTOR, MAX_FACTOR = 0.9, 0.2, 10.0
@@ -34,7 +34,7 @@ def error_norm(error: Tensor, scale: Tensor) -> Tensor:
     return (error / scale).flatten(1).square().mean(1).sqrt()
 
 
-def first_step(y: Tensor, f: Tensor, t: Tensor, t_end: Tensor, atol) -> Tensor:
+def first_step(y: Tensor, f: Tensor, t: Tensor, t_end: Tensor, atol: Tensor) -> Tensor:
     """Step after which the non-zero states have changed by about one per cent.
 
     Crude by intent: the first error test settles the rest (Hairer, Nørsett & Wanner I,
@@ -71,3 +71,8 @@ def step_factor(
     factor = torch.where(has_old, torch.minimum(TRUST * plain, predictive), plain)
     shrink = torch.where(has_old, plain, FIRST_FACTOR * plain)
     return torch.where(norm <= 1, factor, shrink)
+
+
+def dense_factor(norm: Tensor, order: int) -> Tensor:
+    """Factor on the step by the error ``norm`` of a dense output of ``order``."""
+    return SAFETY * norm.clamp(min=1e-10) ** (-1 / (order + 1))

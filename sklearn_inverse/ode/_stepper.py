@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._rhs import RightHandSide
-from sklearn_inverse.ode._step_size import SAFETY
+from sklearn_inverse.ode._step_size import SAFETY, error_norm, tolerance
 
 __all__ = ["Attempt", "Stepper", "Walkers", "take"]
 
@@ -29,6 +29,10 @@ class Walkers:
     step_old: Tensor
     has_old: Tensor
     strict: Tensor  # first step, or just rejected
+    stops: Tensor  # at output times, as its steps cannot be interpolated
+    n_least: Tensor  # steps of least size in a row
+    n_idle: Tensor  # windows of attempts in a row that led nowhere
+    mark: Tensor  # (n_samples, 3): time, step and accepted steps as the window began
     n_steps: Tensor
     n_accepted: Tensor
     n_jac: Tensor
@@ -47,6 +51,9 @@ class Attempt:
     finite: Tensor  # False where the right-hand side was not
     safety: Tensor | float = SAFETY
     f: Tensor | None = None  # rhs at the end, where the method knows it
+    stable: Tensor | None = None  # False where steps of given size multiply the state
+    has_jacobian: Tensor | None = None  # False where it is not finite
+    factors: Any = None  # what :meth:`Stepper.filter` needs
 
 
 class Stepper:
@@ -63,8 +70,8 @@ class Stepper:
     rtol : float
         Relative tolerance.
 
-    atol : Tensor of shape (n_states,)
-        Absolute tolerance.
+    atol : Tensor of shape (n_samples, n_states)
+        Absolute tolerance, of all samples of the batch.
 
     Attributes
     ----------
@@ -75,7 +82,10 @@ class Stepper:
         ``dense @ stages`` are the coefficients of θ, θ², … of the dense output.
     """
 
+    is_explicit = False
     error_order = 0
+    middle = 0.5  # of a step: where its dense output is tried, as it is worst there
+    strictness = 1.0  # of outputs, relative to that of steps
 
     def __init__(self, tableau, rhs: RightHandSide, rtol: float, atol: Tensor):
         self.tableau = tableau
@@ -95,6 +105,34 @@ class Stepper:
         dense = theta.new_tensor(self.dense)
         q = torch.arange(1, len(dense) + 1, device=theta.device)
         return theta[:, None] ** q @ dense
+
+    def scale(self, w: Walkers, *magnitudes: Tensor) -> Tensor:
+        """Tolerated error of each state, beside its present and other magnitudes."""
+        atol = self.atol[w.index]
+        return tolerance(w.y, *magnitudes, peak=w.peak, rtol=self.rtol, atol=atol)
+
+    def dense_norm(self, w: Walkers, attempt: Attempt) -> Tensor:
+        """Error / tolerance of the dense output u amid the step, infinite if unknown.
+
+        Judged by its defect f(t, u) − u', which says what the error of the step cannot:
+        a state that follows an input fast is at its right place at the end of any step.
+        """
+        theta = w.step.new_tensor([self.middle])
+        q = torch.arange(1, len(self.dense) + 1, device=theta.device)
+        slope = q * theta ** (q - 1) @ theta.new_tensor(self.dense) @ attempt.stages
+        u = w.y + (self.stage_weights(theta) @ attempt.stages)[:, 0]
+        f = self.rhs(w.t + self.middle * w.step, u, w.params)
+        error = self.filter(w, attempt, f - slope / w.step[:, None])
+        norm = error_norm(error, self.scale(w, attempt.y)) * self.strictness
+        return norm.nan_to_num(torch.inf, torch.inf)
+
+    def filter(self, w: Walkers, attempt: Attempt, defect: Tensor) -> Tensor:
+        """Error of a state whose derivative is off by ``defect``.
+
+        In implicit methods (I/(γh) − J)⁻¹ times it: what is stiff does not add it up over
+        the step, but is moved until f makes up for it.
+        """
+        return w.step[:, None] * defect
 
     def settle(
         self, w: Walkers, attempt: Attempt, accepted: Tensor, factor: Tensor

@@ -36,7 +36,7 @@ def test_error_follows_the_tolerance_on_a_stiff_non_autonomous_problem(stiffness
         )
         errors.append(np.abs(solution.y[0, -1, 0].item() - np.cos(t[-1])))
         assert errors[-1] < 10 * rtol
-    assert errors[2] < errors[0]
+    assert errors[2] < max(errors[0], rtol)
 
 
 def test_tightening_the_tolerance_costs_steps_as_a_fifth_order_method_does():
@@ -285,7 +285,7 @@ def test_a_jump_comes_at_its_own_time_wherever_the_clock_starts(method):
 
 
 @pytest.mark.parametrize("method", ["euler", "tsit5", "rk4", "rodas5p"])
-def test_explosion_with_steps_of_given_size_is_non_finite(method):
+def test_explosion_with_steps_of_given_size_is_seen(method):
     def explosion(t, y, params):
         return params * y**3
 
@@ -297,8 +297,8 @@ def test_explosion_with_steps_of_given_size_is_non_finite(method):
         method=method,
         step_size=0.1,
     )
-    assert solution.status.tolist() == [Status.NON_FINITE, Status.SUCCESS]
-    assert solution.y[0, 1].isfinite().all()
+    seen = Status.NON_FINITE if method == "rodas5p" else Status.UNSTABLE
+    assert solution.status.tolist() == [seen, Status.SUCCESS]
     assert solution.y[0, 2].isnan().all()
 
 
