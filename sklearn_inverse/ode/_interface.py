@@ -191,21 +191,23 @@ def solve_ivp(
     params, y0, y0_of = _check_params_y0(params, y0)
     t_eval = _check_t_eval(t_eval, y0)
     atol = _check_atol(atol, y0)
-    _check_rhs(rhs, jac, t_eval, y0, params)
-    wants_derivatives = torch.is_grad_enabled() and (
-        y0.requires_grad or params.requires_grad
-    )
-    if (sensitivities or wants_derivatives) and not isinstance(rhs, MassAction):
-        check_differentiable(rhs, t_eval[:, 0], y0.detach(), params.detach())
+    f = _check_rhs(rhs, jac, t_eval, y0, params)
+    start = t_eval[:, :1]
     if type(rhs) is MassAction:
         # Nothing there depends on time: far from zero, short steps are resolved so.
-        t_eval = t_eval - t_eval[:, :1]
+        t_eval = t_eval - start
     problem: CompiledProblem | TorchProblem
-    kernel = _kernel(backend, rhs, method, step_size, t_eval[:, 0], y0_of, y0, params)
+    point = start[:, 0], y0, params
+    kernel = _kernel(backend, rhs, method, step_size, y0_of, point, f)
     if kernel is not None:
         problem = CompiledProblem(kernel, t_eval, y0_of, rtol, atol, max_steps)
         inputs = [params]
     else:
+        wants_derivatives = torch.is_grad_enabled() and (
+            y0.requires_grad or params.requires_grad
+        )
+        if (sensitivities or wants_derivatives) and not isinstance(rhs, MassAction):
+            check_differentiable(rhs, *(x.detach() for x in point))
         method = "radau5" if method == "auto" else method
         if step_size is None and method not in ADAPTIVE:
             step_size = float("inf")
@@ -228,6 +230,8 @@ def solve_ivp(
     tracked = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     with torch.no_grad():
         solution = problem.solve(y0.detach(), params.detach(), sensitivities, tracked)
+    if type(rhs) is MassAction:
+        solution.stats["t_reached"] += start[:, 0]
     if tracked:
         y = Differentiable.apply(problem.pull_back, solution.y, *inputs)
         solution = solution._replace(y=y)
@@ -251,21 +255,21 @@ class Differentiable(torch.autograd.Function):
         return None, None, *ctx.pull_back(grad, *ctx.saved_tensors)
 
 
-def _kernel(backend, rhs, method, step_size, t0, y0_of, y0, params):
+def _kernel(backend, rhs, method, step_size, y0_of, point, f):
     """Return the kernel that solves this, None if torch does.
 
     Raise ValueError if there is none but must be.
     """
     if backend == "torch":
         return None
-    reason: object
+    t, y0, params = point
     needed = why_not_compiled(method, step_size, params.device)
     if torch.is_grad_enabled() and y0_of(params.detach()).requires_grad:
         needed = "initial states whose gradient is that of the params alone"
     reason = f"needs {needed}"
     if needed is None:
         try:
-            return kernel_of(rhs, t0, y0, params, only_if_quick=backend == "auto")
+            return kernel_of(rhs, t, y0, params, f, backend == "auto")
         except Untraceable as error:
             reason = f"is not for this right-hand side: {error}"
     if backend == "compiled":
@@ -373,7 +377,7 @@ def _check_atol(atol, y0: Tensor) -> Tensor:
 
 
 def _check_rhs(rhs, jac, t_eval, y0, params):
-    """Raise ValueError unless ``rhs`` and ``jac`` return what they should."""
+    """Return f at the start; raise ValueError unless ``rhs`` and ``jac`` are right."""
     if isinstance(rhs, MassAction):
         sizes = (y0.shape[1], params.shape[1])
         if sizes != rhs.stoichiometry.shape:
@@ -381,7 +385,7 @@ def _check_rhs(rhs, jac, t_eval, y0, params):
                 f"These reactions have (n_states, n_params) = {rhs.stoichiometry.shape}. "
                 f"Got {sizes} in `y0` and `params`."
             )
-        return
+        return None
     t0, y0, params = t_eval[:, 0].clone(), y0.detach().clone(), params.detach()
     f = rhs(t0, y0, params)
     _check_output("rhs", f, "of `y`", y0.shape)
@@ -398,6 +402,7 @@ def _check_rhs(rhs, jac, t_eval, y0, params):
             shape = (*y0.shape, y0.shape[1])
             what = "(n_samples, n_states, n_states)"
             _check_output("jac", jac(t0, y0, params), what, shape)
+    return f.detach()
 
 
 def _check_output(name, value, what, shape):

@@ -28,7 +28,7 @@ def why_not_compiled(method, step_size, device) -> str | None:
     return why_unavailable()
 
 
-def kernel_of(rhs, t, y, params, only_if_quick=True):
+def kernel_of(rhs, t, y, params, f=None, only_if_quick=True):
     """Return the kernel of a right-hand side; raise Untraceable if there is none.
 
     Parameters
@@ -39,6 +39,9 @@ def kernel_of(rhs, t, y, params, only_if_quick=True):
     t, y, params : Tensor
         Where it is tried.
 
+    f : Tensor of shape (n_samples, n_states), default=None
+        What it returns there, where that is known.
+
     only_if_quick : bool, default=True
         Whether that would take too long is a reason, too.
     """
@@ -48,7 +51,7 @@ def kernel_of(rhs, t, y, params, only_if_quick=True):
     if type(rhs) is MassAction:
         kernel = rhs.kernel()
     else:
-        kernel = compile_function(rhs, t, y, params)
+        kernel = compile_function(rhs, t, y, params, f)
     if only_if_quick and kernel.model.n_operations > MAX_OPERATIONS:
         raise Untraceable("it is so large that compiling it would take long")
     return kernel
@@ -171,11 +174,7 @@ class CompiledProblem:
     def __init__(self, kernel, t_eval, y0_of, rtol, atol, max_steps):
         self.kernel = kernel
         self.t_eval, self.y0_of = t_eval, y0_of
-        self.options = {
-            "rtol": rtol,
-            "atol": atol[0].numpy() if len(atol) else 0.0,
-            "max_steps": max_steps,
-        }
+        self.atol, self.options = atol, {"rtol": rtol, "max_steps": max_steps}
 
     def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
         """Integrate; keep the start if gradients will be pulled back (``tracked``)."""
@@ -209,14 +208,19 @@ class CompiledProblem:
             _array(self.y0[rows]),
             _array(params[rows]),
             y0_tangents=None if tangents is None else _array(tangents[rows]),
+            atol=_array(self.atol[rows]),
             **self.options,
         )
         tensors = {k: torch.as_tensor(v) for k, v in result.items() if v is not None}
-        counts = {name: tensors[name] for name in ("n_steps", "n_accepted")}
-        stats = counts | {name: counts["n_steps"].clone() for name in ("n_jac", "n_lu")}
-        return Solution(
-            tensors["y"], tensors["status"], stats, tensors.get("sensitivities")
+        sensitivities = tensors.pop("sensitivities", None)
+        solution = Solution(
+            tensors.pop("y"), tensors.pop("status"), tensors, sensitivities
         )
+        for name in ("n_jac", "n_lu"):
+            tensors[name] = tensors["n_steps"].clone()
+        if sensitivities is not None:
+            solution.status[_is_lost(solution)] = Status.NON_FINITE_SENSITIVITY
+        return solution
 
 
 def _array(tensor) -> np.ndarray:

@@ -89,8 +89,8 @@ class Solution(NamedTuple):
 
     stats : dict of str to Tensor of shape (n_samples,)
         ``n_steps`` attempted, ``n_accepted``, ``n_jac`` Jacobians and ``n_lu``
-        factorizations, per sample; in torch also ``t_reached`` and ``fastest_state``, the
-        number of the state that changes most there relative to its tolerance.
+        factorizations, ``t_reached`` and ``fastest_state``, the number of the state that
+        changes most there relative to its tolerance.
 
     sensitivities : Tensor of shape (n_samples, n_times, n_states, n_params) or None
         Derivatives of the states by the params, where they were asked for.

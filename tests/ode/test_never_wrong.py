@@ -202,7 +202,12 @@ def test_sensitivities_that_do_not_exist_have_a_status():
         return -params * torch.sqrt(y)
 
     solution = solve_ivp(
-        rhs, [0.0, 1.0], tensor([0.0], [9.0]), torch.ones(2, 1), sensitivities=True
+        rhs,
+        [0.0, 1.0],
+        tensor([0.0], [9.0]),
+        torch.ones(2, 1),
+        method="radau5",
+        sensitivities=True,
     )
     assert solution.status.tolist() == [Status.NON_FINITE_SENSITIVITY, Status.SUCCESS]
     assert (solution.y[0] == 0).all()

@@ -111,7 +111,8 @@ class Kernel:
         -------
         solution : dict of str to ndarray
             ``y`` of shape (n_samples, n_times, n_states), NaN from the time of failure on;
-            ``status``, ``n_steps`` attempted and ``n_accepted`` of shape (n_samples,);
+            ``status``, ``n_steps`` attempted, ``n_accepted``, ``t_reached`` and
+            ``fastest_state`` there of shape (n_samples,);
             ``sensitivities`` dy/dk of shape (n_samples, n_times, n_states, n_params), or
             None.
         """
@@ -123,7 +124,9 @@ class Kernel:
         work, lanes = workspace(rows)
         y = np.empty((n_samples, n_times, n_states))
         sensitivities = np.empty((*y.shape, n_tangents))
-        status, n_steps, n_accepted = np.empty((3, n_samples), dtype=np.int64)
+        t_reached = np.empty(n_samples)
+        integers = np.empty((4, n_samples), dtype=np.int64)
+        status, n_steps, n_accepted, fastest_state = integers
         if n_samples:
             arrays = [
                 work,
@@ -144,6 +147,8 @@ class Kernel:
                 status,
                 n_steps,
                 n_accepted,
+                t_reached,
+                fastest_state,
             ]
             task = Task(
                 n_samples,
@@ -160,6 +165,8 @@ class Kernel:
             "status": status,
             "n_steps": n_steps,
             "n_accepted": n_accepted,
+            "t_reached": t_reached,
+            "fastest_state": fastest_state,
         }
 
     def rates(self, t, y, params):

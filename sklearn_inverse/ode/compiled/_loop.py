@@ -42,6 +42,7 @@ SUCCESS = int(Status.SUCCESS)
 MAX_STEPS = int(Status.MAX_STEPS)
 STEP_UNDERFLOW = int(Status.STEP_UNDERFLOW)
 NON_FINITE = int(Status.NON_FINITE)
+NON_FINITE_JACOBIAN = int(Status.NON_FINITE_JACOBIAN)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -151,11 +152,20 @@ def enter(task, at, lane, sample):
 @register_jitable
 def leave(task, at, lane, status):
     """Take a sample off its lane; what it did not reach is NaN."""
-    lanes = ints(task.lanes)
+    work, lanes = doubles(task.work), ints(task.lanes)
     sample = get(lanes, SAMPLE, lane)
     ints(task.status)[sample] = status
     ints(task.n_steps)[sample] = get(lanes, STEPS, lane)
     ints(task.n_accepted)[sample] = get(lanes, ACCEPTED, lane)
+    doubles(task.t_reached)[sample] = get(work, at.t, lane)
+    fastest = 0.0
+    ints(task.fastest_state)[sample] = 0
+    for i in range(at.n_states):
+        size = task.rtol * abs(get(work, at.y + i, lane)) + get(work, at.atol + i, lane)
+        speed = abs(get(work, at.f + i, lane)) / max(size, 1e-300)
+        if speed > fastest:
+            fastest = speed
+            ints(task.fastest_state)[sample] = ints(task.order)[i]
     put(NO_SAMPLE, lanes, SAMPLE, lane)
     start = sample * task.n_times + get(lanes, OUTPUT, lane)
     end = (sample + 1) * task.n_times
@@ -182,7 +192,9 @@ def find_status(task, at, lane):
         return NON_FINITE
     if get(lanes, PHASE, lane) == NEW:
         return RUNNING
-    if get(lanes, FORCED, lane) >= N_FORCED:
+    if get(lanes, FORCED, lane) > N_FORCED:
+        return NON_FINITE_JACOBIAN
+    if get(lanes, FORCED, lane) == N_FORCED:
         return STEP_UNDERFLOW
     if get(lanes, STEPS, lane) >= task.max_steps:
         return MAX_STEPS

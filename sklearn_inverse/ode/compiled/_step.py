@@ -125,7 +125,31 @@ def take_stages(code, at, work):
 
 @register_jitable
 def repair_slopes(code, at, work):
-    """Take a Jacobian that is not finite, as of a root, further on; whether one was."""
+    """Take a Jacobian that is not finite, as of a root, further on; whether one was.
+
+    Two small steps of Euler's, so that states move that others lift.
+    """
+    if not find_invalid(at, work):
+        return False
+    is_valid = load(work, at.invalid) + fill(1.0)  # one or NaN
+    along = fill(MOVED) * load(work, at.step)
+    set_stage(at, work, 0)
+    for i in range(at.n_states):
+        store(load(work, at.y + i), work, at.stage + i)
+    for _ in range(2):
+        run(code.rhs, work, (at.t_stage, at.stage, at.defect))
+        for i in range(at.n_states):
+            stage = load(work, at.stage + i)
+            moved = multiply_add(along, load(work, at.defect + i), stage)
+            store(choose(is_valid, stage, moved), work, at.stage + i)
+    run(code.slopes, work, (at.stage, at.slope))
+    find_invalid(at, work)
+    return True
+
+
+@register_jitable
+def find_invalid(at, work):
+    """Mark lanes whose Jacobian is not finite, and say if there are any."""
     zero = fill(0.0)
     invalid = zero
     for s in range(at.n_slopes):
@@ -134,14 +158,6 @@ def repair_slopes(code, at, work):
     any_invalid = False
     for lane in range(LANES):
         any_invalid |= get(work, at.invalid, lane) != 0
-    if any_invalid:
-        along = fill(MOVED) * load(work, at.step)
-        for i in range(at.n_states):
-            y = load(work, at.y + i)
-            moved = multiply_add(along, load(work, at.f + i), y)
-            store(choose(invalid + fill(1.0), y, moved), work, at.stage + i)
-        set_stage(at, work, 0)
-        run(code.slopes, work, (at.stage, at.slope))
     return any_invalid
 
 
@@ -191,7 +207,8 @@ def judge(at, work, lanes, lane):
         return  # to end on an output: the next step has been chosen
     is_least = step <= 1.01 * least_step(at, work, lane)
     if not square < np.inf:
-        put(N_FORCED if is_least else 0, lanes, FORCED, lane)
+        is_broken = get(work, at.invalid, lane) != 0  # the Jacobian, beyond repair
+        put((N_FORCED + is_broken) if is_least else 0, lanes, FORCED, lane)
         put(STRICT, lanes, PHASE, lane)
         put(0.25 * step, work, at.step_next, lane)
         return

@@ -122,6 +122,8 @@ class Task(NamedTuple):
     status: int
     n_steps: int
     n_accepted: int
+    t_reached: int
+    fastest_state: int  # there, relative to its tolerance
 
 
 @register_jitable

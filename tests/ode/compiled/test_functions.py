@@ -213,9 +213,7 @@ def test_what_cannot_go_on_says_so():
     assert explosion.status[0] in (Status.STEP_UNDERFLOW, Status.NON_FINITE)
     assert explosion.y[0, 1, 0].item() == pytest.approx(2, rel=1e-5)
     assert explosion.y[0, -1, 0].isnan()
-    sliding = solve(
-        lambda t, y, p: 1 - 2 * (y > 0.5).double(), [0.0, 2.0], [[0.0]]
-    )
+    sliding = solve(lambda t, y, p: 1 - 2 * (y > 0.5).double(), [0.0, 2.0], [[0.0]])
     assert not sliding.success.any()
 
 
