@@ -311,6 +311,15 @@ def test_forward_is_simulate_from_scaled_params_with_derivatives(fitted):
     np.testing.assert_allclose(summed, slope, rtol=1e-3)
 
 
+def test_values_without_gradient_do_not_depend_on_company(fitted):
+    scaled = torch.rand(75, 1, dtype=torch.float64)
+    with torch.no_grad():
+        together = fitted.forward(scaled)
+        alone = torch.cat([fitted.forward(x) for x in scaled[:, None]])
+        assert torch.equal(together, alone)
+    torch.testing.assert_close(fitted.forward(scaled), together, rtol=1e-5, atol=1e-5)
+
+
 def test_params_and_readings_far_from_training_are_answered_with_a_warning(tiny):
     with pytest.warns(ExtrapolationWarning, match="1 of 2 samples have params outside"):
         assert np.isfinite(tiny.simulate([1.0, 3.0])).all()
