@@ -136,6 +136,7 @@ def fit_scipy(system, noise_std, readings, start):
 
 def measure(name, system, fitted, noise_std, n_samples):
     """Return one row."""
+    build(system)  # imports what it needs
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SKLEARN_INVERSE_CACHE"] = folder
         traced, cold = build(system)
