@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from sklearn_inverse.ode import _coefficients
+from sklearn_inverse.ode._events import Event, check_events, event_times
 from sklearn_inverse.ode._explicit import ExplicitRungeKutta
 from sklearn_inverse.ode._implicit import ImplicitRungeKutta
 from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._problem import (
-    CompiledProblem,
-    TorchProblem,
+    Compiled,
+    ForwardProblem,
+    InTorch,
+    TapedProblem,
     kernel_of,
     why_not_compiled,
 )
@@ -58,6 +61,7 @@ def solve_ivp(
     sensitivities=False,
     max_steps=10_000,
     backend="auto",
+    events=(),
 ) -> Solution:
     r"""Solve a batch of stiff initial value problems :math:`y' = f(t, y; k)`.
 
@@ -139,6 +143,14 @@ def solve_ivp(
         reactions are so many that compiling them takes long, and torch elsewhere; the
         two agree within the tolerances, not bit by bit.
 
+    events : list of Event, default=()
+        What happens at given times: the integration stops at each, and the state
+        reported at its very time is that after it; ``max_steps`` counts from one to the
+        next. Those before the first and after the last output time do not happen. Where
+        the right-hand side can be traced, as for the compiled kernel, and jumps at a time
+        by itself, as by ``t < 5`` or ``t < params[:, 0]``, that is found and need not be
+        given.
+
     Returns
     -------
     solution : Solution
@@ -190,25 +202,40 @@ def solve_ivp(
     t_eval = _check_t_eval(t_eval, y0)
     atol = _check_atol(atol, y0)
     _check_rhs(rhs, jac, t_eval, y0, params)
-    if type(rhs) is MassAction:
+    events = check_events(events, t_eval, y0, params)
+    if type(rhs) is MassAction and not events:
         # Nothing there depends on time: far from zero, short steps are resolved so.
         t_eval = t_eval - t_eval[:, :1]
-    problem: CompiledProblem | TorchProblem
-    kernel = _kernel(backend, rhs, method, step_size, t_eval[:, 0], y0_of, y0, params)
+    owned = torch.is_grad_enabled() and y0_of(params.detach()).requires_grad
+    kernel = _kernel(backend, rhs, method, step_size, t_eval[:, 0], owned, y0, params)
+    if not owned:  # gradients by initial states or weights are pulled back along a tape
+        events += _own_breaks(kernel, rhs, t_eval, y0, params)
+    problem: ForwardProblem | TapedProblem
+    run: Compiled | InTorch
+    inputs = [params]
     if kernel is not None:
-        problem = CompiledProblem(kernel, t_eval, y0_of, rtol, atol, max_steps)
-        inputs = [params]
+        run = Compiled(kernel, rtol, atol, max_steps)
+        problem = ForwardProblem(run, t_eval, y0_of, rhs, events)
     else:
         method = "radau5" if method == "auto" else method
         if step_size is None and method not in ADAPTIVE:
             step_size = float("inf")
         make = (FIXED if step_size is not None else ADAPTIVE)[method]
         derivatives = RightHandSide(rhs, jac, t_eval[:, 0], y0, params)
-        stepper = make(derivatives, rtol, atol)
-        problem = TorchProblem(stepper, t_eval, y0_of, step_size, max_steps)
-        inputs = [y0, params]
-        if isinstance(rhs, nn.Module):
-            inputs += [weight for weight in rhs.parameters() if weight.requires_grad]
+        run = InTorch(make(derivatives, rtol, atol), step_size, max_steps)
+        weights = rhs.parameters() if isinstance(rhs, nn.Module) else []
+        weights = [weight for weight in weights if weight.requires_grad]
+        if events:
+            if torch.is_grad_enabled() and (owned or weights):
+                raise ValueError(
+                    "With `events`, gradients are those by the params: neither initial "
+                    "states nor weights of `rhs` can require one. Give initial states as "
+                    "a function of the params, or solve under torch.no_grad()."
+                )
+            problem = ForwardProblem(run, t_eval, y0_of, rhs, events)
+        else:
+            problem = TapedProblem(run, t_eval, y0_of)
+            inputs = [y0, params, *weights]
 
     tracked = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     with torch.no_grad():
@@ -236,7 +263,7 @@ class Differentiable(torch.autograd.Function):
         return None, None, *ctx.pull_back(grad, *ctx.saved_tensors)
 
 
-def _kernel(backend, rhs, method, step_size, t0, y0_of, y0, params):
+def _kernel(backend, rhs, method, step_size, t0, owned, y0, params):
     """Return the kernel that solves this, None if torch does.
 
     Raise ValueError if there is none but must be.
@@ -245,7 +272,7 @@ def _kernel(backend, rhs, method, step_size, t0, y0_of, y0, params):
         return None
     reason: object
     needed = why_not_compiled(method, step_size, params.device)
-    if torch.is_grad_enabled() and y0_of(params.detach()).requires_grad:
+    if owned:
         needed = "initial states whose gradient is that of the params alone"
     reason = f"needs {needed}"
     if needed is None:
@@ -256,6 +283,21 @@ def _kernel(backend, rhs, method, step_size, t0, y0_of, y0, params):
     if backend == "compiled":
         raise ValueError(f"`backend='compiled'` {reason}.")
     return None
+
+
+def _own_breaks(kernel, rhs, t_eval, y0, params) -> list[Event]:
+    """Return events at which the right-hand side jumps by itself, where it is known."""
+    if kernel is None:
+        try:
+            kernel = kernel_of(rhs, t_eval[:, 0], y0, params)
+        except Untraceable:
+            return []
+    found = [Event(time) for time in kernel.model.breaks]
+    if not found:
+        return []
+    times = event_times(found, params.detach())
+    inside = ((times > t_eval[:, :1]) & (times < t_eval[:, -1:])).any(0)
+    return [event for event, is_inside in zip(found, inside) if is_inside]
 
 
 def _check_options(method, rtol, step_size, max_steps, backend):

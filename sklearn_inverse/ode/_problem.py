@@ -1,10 +1,13 @@
 """What is solved and differentiated, in torch or by the compiled kernel."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._derivatives import pull_back, push_forward
+from sklearn_inverse.ode._events import event_times, solve_between
 from sklearn_inverse.ode._loop import integrate
 from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._rhs import rowwise_jacobian
@@ -12,10 +15,17 @@ from sklearn_inverse.ode._solution import Solution
 from sklearn_inverse.ode._tape import Tape
 from sklearn_inverse.ode.compiled import Untraceable, compile_function, why_unavailable
 
-__all__ = ["CompiledProblem", "TorchProblem", "kernel_of", "why_not_compiled"]
+__all__ = [
+    "Compiled",
+    "ForwardProblem",
+    "InTorch",
+    "TapedProblem",
+    "kernel_of",
+    "why_not_compiled",
+]
 
 
-CHUNK = 64  # samples whose sensitivities are held together in a compiled pull-back
+CHUNK = 64  # samples whose sensitivities are held together in a pull-back by them
 MAX_OPERATIONS = 100_000  # of straight-line code: beyond, compiling takes many seconds
 
 
@@ -54,19 +64,13 @@ def kernel_of(rhs, t, y, params, only_if_quick=True):
     return kernel
 
 
-class TorchProblem:
-    """An initial value problem with the method that solves it.
+class InTorch:
+    """Solve in torch: ``run(t_eval, y0, params, tangents)``, sensitivities where given.
 
     Parameters
     ----------
     method : Stepper
         Attempts and differentiates single steps.
-
-    t_eval : Tensor of shape (n_samples, n_times)
-        Output times.
-
-    y0_of : callable
-        Initial states as a function of the params.
 
     step_size : float or None
         Largest step of given size; None for error control.
@@ -75,68 +79,128 @@ class TorchProblem:
         Attempted steps after which a sample is given up.
     """
 
-    def __init__(self, method, t_eval, y0_of, step_size, max_steps):
-        self.method, self.t_eval, self.y0_of = method, t_eval, y0_of
-        self.step_size, self.max_steps = step_size, max_steps
-        self.tape = Tape()
+    def __init__(self, method, step_size, max_steps):
+        self.method, self.step_size, self.max_steps = method, step_size, max_steps
 
-    def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
-        """Integrate; keep the steps if gradients will be pulled back (``tracked``)."""
-        self.tape = Tape()
-        solution = integrate(
-            self.method,
-            self.t_eval,
-            y0,
-            params,
-            self.step_size,
-            self.max_steps,
-            self.tape if sensitivities or tracked else None,
-        )
-        if sensitivities:
-            tangents = rowwise_jacobian(self.y0_of, params)
-            pushed = push_forward(self.method, self.tape, self.t_eval, params, tangents)
+    def __call__(self, t_eval, y0, params, tangents=None, tape=None) -> Solution:
+        """Integrate; a tape keeps the steps."""
+        if tangents is not None and tape is None:
+            tape = Tape()
+        options = self.step_size, self.max_steps, tape
+        solution = integrate(self.method, t_eval, y0, params, *options)
+        if tangents is not None:
+            pushed = push_forward(self.method, tape, t_eval, params, tangents)
             solution = solution._replace(sensitivities=pushed)
         return solution
 
-    def pull_back(self, grad, y0, params, *weights):
-        """Gradients by initial states, params and weights."""
-        y0_bar, params_bar, weights_bar = pull_back(
-            self.method, self.tape, self.t_eval, params, weights, grad
-        )
-        return y0_bar, params_bar, *weights_bar
 
-
-class CompiledProblem:
-    """The same, solved by the compiled kernel.
-
-    There a gradient is that of the sensitivities: a plain solve costs next to nothing
-    beside them, so they are computed once the gradient is known, and not kept.
+class Compiled:
+    """The same by the compiled kernel.
 
     Parameters
     ----------
     kernel : Kernel
         The right-hand side, compiled.
 
-    t_eval, y0_of, max_steps
-        As for :class:`TorchProblem`.
-
     rtol, atol : float, Tensor of shape (n_states,)
         Tolerances.
+
+    max_steps : int
+        As for :class:`InTorch`.
+    """
+
+    def __init__(self, kernel, rtol, atol, max_steps):
+        self.kernel = kernel
+        self.options = {"rtol": rtol, "atol": atol.numpy(), "max_steps": max_steps}
+
+    def __call__(self, t_eval, y0, params, tangents=None) -> Solution:
+        """Integrate."""
+        result = self.kernel.solve(
+            *map(_array, (t_eval, y0, params)),
+            y0_tangents=None if tangents is None else _array(tangents),
+            **self.options,
+        )
+        tensors = {k: torch.as_tensor(v) for k, v in result.items() if v is not None}
+        counts = {name: tensors[name] for name in ("n_steps", "n_accepted")}
+        stats = counts | {name: counts["n_steps"].clone() for name in ("n_jac", "n_lu")}
+        return Solution(
+            tensors["y"], tensors["status"], stats, tensors.get("sensitivities")
+        )
+
+
+class TapedProblem:
+    """An initial value problem whose steps are kept, and gradients pulled through them.
+
+    Parameters
+    ----------
+    run : InTorch
+        Solves it.
+
+    t_eval : Tensor of shape (n_samples, n_times)
+        Output times.
+
+    y0_of : callable
+        Initial states as a function of the params.
+    """
+
+    def __init__(self, run, t_eval, y0_of):
+        self.run, self.t_eval, self.y0_of = run, t_eval, y0_of
+        self.tape = Tape()
+
+    def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
+        """Integrate; keep the steps if gradients will be pulled back (``tracked``)."""
+        self.tape = Tape()
+        tangents = rowwise_jacobian(self.y0_of, params) if sensitivities else None
+        tape = self.tape if sensitivities or tracked else None
+        return self.run(self.t_eval, y0, params, tangents, tape)
+
+    def pull_back(self, grad, y0, params, *weights):
+        """Gradients by initial states, params and weights."""
+        y0_bar, params_bar, weights_bar = pull_back(
+            self.run.method, self.tape, self.t_eval, params, weights, grad
+        )
+        return y0_bar, params_bar, *weights_bar
+
+
+class ForwardProblem:
+    """The same, with events, whose gradient is that of the sensitivities.
+
+    They are computed once the gradient is known, and not kept: by the compiled kernel, a
+    plain solve costs next to nothing beside them.
+
+    Parameters
+    ----------
+    run : callable
+        ``run(t_eval, y0, params, tangents)`` solves without events.
+
+    t_eval, y0_of
+        As for :class:`TapedProblem`.
+
+    rhs : callable
+        The right-hand side.
+
+    events : list of Event, default=()
+        Where to stop.
     """
 
     y0: Tensor  # of the last solve
     y0_tangents: Tensor | None
+    times: Tensor  # of the events
+    slopes: Tensor | None
 
-    def __init__(self, kernel, t_eval, y0_of, rtol, atol, max_steps):
-        self.kernel = kernel
-        self.t_eval, self.y0_of = t_eval, y0_of
-        self.options = {"rtol": rtol, "atol": atol.numpy(), "max_steps": max_steps}
+    def __init__(self, run, t_eval, y0_of, rhs, events=()):
+        self.run, self.t_eval, self.y0_of = run, t_eval, y0_of
+        self.rhs, self.events = rhs, events
 
     def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
         """Integrate; keep the start if gradients will be pulled back (``tracked``)."""
-        self.y0, self.y0_tangents = y0, None
+        self.y0, self.y0_tangents, self.slopes = y0, None, None
+        if self.events:
+            self.times = event_times(self.events, params)
         if sensitivities or tracked:
             self.y0_tangents = rowwise_jacobian(self.y0_of, params)
+            if self.events:
+                self.slopes = rowwise_jacobian(partial(event_times, self.events), params)
         return self._run(slice(None), params, with_tangents=sensitivities)
 
     def pull_back(self, grad, params):
@@ -156,20 +220,13 @@ class CompiledProblem:
 
     def _run(self, rows, params, with_tangents):
         """Solve the samples at ``rows``."""
-        tangents = self.y0_tangents if with_tangents else None
-        result = self.kernel.solve(
-            _array(self.t_eval[rows]),
-            _array(self.y0[rows]),
-            _array(params[rows]),
-            y0_tangents=None if tangents is None else _array(tangents[rows]),
-            **self.options,
-        )
-        tensors = {k: torch.as_tensor(v) for k, v in result.items() if v is not None}
-        counts = {name: tensors[name] for name in ("n_steps", "n_accepted")}
-        stats = counts | {name: counts["n_steps"].clone() for name in ("n_jac", "n_lu")}
-        return Solution(
-            tensors["y"], tensors["status"], stats, tensors.get("sensitivities")
-        )
+        given = self.y0_tangents, self.slopes
+        tangents, slopes = (x[rows] if with_tangents and x is not None else None for x in given)
+        problem = self.t_eval[rows], self.y0[rows], params[rows], tangents
+        if not self.events:
+            return self.run(*problem)
+        times = self.times[rows]
+        return solve_between(self.run, self.rhs, self.events, times, slopes, *problem)
 
 
 def _array(tensor) -> np.ndarray:

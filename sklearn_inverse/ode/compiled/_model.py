@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_inverse.ode.compiled._breaks import Break, find_breaks
 from sklearn_inverse.ode.compiled._graph import Graph
 from sklearn_inverse.ode.compiled._vectors import LANES
 from sklearn_inverse.ode.compiled._workspace import N_STAGES, ORDER, Rows
@@ -70,6 +71,11 @@ class Model:
         self.factors = {
             (i, j): number for number, (i, j) in enumerate(np.argwhere(filled).tolist())
         }
+
+    @cached_property
+    def breaks(self) -> list[Break]:
+        """Times at which the rates of change jump, as functions of the params."""
+        return find_breaks(self.graph, self.rhs, self.n_params)
 
     @cached_property
     def switching(self) -> list[int]:

@@ -1,0 +1,237 @@
+r"""Events at given times: the integration stops there, and starts anew after them.
+
+Between two of its events, each sample is an initial value problem of its own. An event at
+the time :math:`b(k)` takes the state :math:`y^-` to :math:`y^+ = g(b, y^-, k)`. With S the
+sensitivity of the state before it, at a fixed time, and :math:`f^\mp` the rates of change
+on both sides, that after it is
+
+.. math:: S^+ = g_t\,b' + g_y\,(S + f^-\,b') + g_k - f^+\,b',
+
+where a later event stops what would have been lost and gained meanwhile
+(E. Rozenvasser, "General sensitivity equations of discontinuous systems", Automation and
+Remote Control 28 (1967) 400-404).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sklearn_inverse.ode._rhs import Rhs, push_tangents
+from sklearn_inverse.ode._solution import Solution, Status
+from sklearn_inverse.ode._step_size import EPS
+
+__all__ = ["Event", "check_events", "event_times", "solve_between"]
+
+
+class Event(NamedTuple):
+    """Something that happens at a time: states change, or the right-hand side jumps.
+
+    Parameters
+    ----------
+    time : float, Tensor of shape (n_samples,) or callable
+        When; ``time(params)`` of shape (n_samples,) where params decide that.
+
+    change : callable, default=None
+        ``change(t, y, params)`` returns the states after it, row by row as a right-hand
+        side does. If None, only no step passes over this time, so that a right-hand side
+        may jump there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_inverse.ode import Event, solve_ivp
+    >>> dose = Event(1.0, lambda t, y, params: y + 1)
+    >>> y = solve_ivp(lambda t, y, params: -y, [0.0, 1.0, 2.0], [[1.0]], events=[dose]).y
+    >>> exact = torch.tensor([1.0, 1 + 1 / torch.e, (1 + 1 / torch.e) / torch.e])
+    >>> (y[0, :, 0] - exact).abs().max() < 1e-5
+    tensor(True)
+    """
+
+    time: float | Tensor | Callable[[Tensor], Tensor]
+    change: Rhs | None = None
+
+
+def event_times(events: Sequence[Event], params: Tensor) -> Tensor:
+    """Return the times of all events, (n_samples, n_events)."""
+    columns = []
+    for event in events:
+        time = event.time(params) if callable(event.time) else event.time
+        columns.append(torch.as_tensor(time).to(params).expand(len(params)))
+    return torch.stack(columns, dim=1)
+
+
+def check_events(events, t_eval: Tensor, y0: Tensor, params: Tensor) -> list[Event]:
+    """Return the events; raise ValueError unless they are what they should be."""
+    events = list(events)
+    for event in events:
+        if not isinstance(event, Event):
+            raise ValueError(f"`events` must hold objects of class Event. Got {event!r}.")
+        time = event.time(params.detach()) if callable(event.time) else event.time
+        time = torch.as_tensor(time)
+        if time.shape not in ((), (len(y0),)):
+            raise ValueError(
+                "The time of an event must be a number or of shape (n_samples,) = "
+                f"({len(y0)},). Got {tuple(time.shape)} instead."
+            )
+        results = [("time", time)]
+        if event.change is not None:
+            t0, start = t_eval[:, 0].clone(), y0.detach().clone()
+            new = event.change(t0, start, params.detach())
+            results.append(("change", new))
+            if not isinstance(new, Tensor) or new.shape != y0.shape:
+                got = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+                raise ValueError(
+                    "`change(t, y, params)` of an event must return a tensor of the shape "
+                    f"of `y`, {tuple(y0.shape)}. Got {got} instead."
+                )
+            if start._version:
+                raise ValueError("`change(t, y, params)` must not change `y` in place.")
+        for name, value in results:
+            if value.requires_grad:
+                raise ValueError(
+                    f"The {name} of an event depends on tensors that require a gradient, "
+                    "which would not get it. Hand them over in `params`."
+                )
+    return events
+
+
+def solve_between(
+    run: Callable[..., Solution],
+    rhs: Rhs,
+    events: Sequence[Event],
+    times: Tensor,
+    slopes: Tensor | None,
+    t_eval: Tensor,
+    y0: Tensor,
+    params: Tensor,
+    tangents: Tensor | None,
+) -> Solution:
+    """Solve from each sample's events to its next ones.
+
+    Parameters
+    ----------
+    run : callable
+        ``run(t_eval, y0, params, tangents)`` solves without events.
+
+    rhs : callable
+        The right-hand side.
+
+    events : sequence of Event
+        What changes; of those at one time, the first is first.
+
+    times : Tensor of shape (n_samples, n_events)
+        When. Those before the first or after the last output time do not happen.
+
+    slopes : Tensor of shape (n_samples, n_events, n_params) or None
+        Derivatives of the times by the params.
+
+    t_eval, y0, params : Tensor
+        As for ``solve_ivp``.
+
+    tangents : Tensor of shape (n_samples, n_states, n_params) or None
+        Derivatives of ``y0``; None if no sensitivities are asked for.
+
+    Returns
+    -------
+    solution : Solution
+        The state at the time of an event is that after it.
+    """
+    first, last = t_eval[:, :1], t_eval[:, -1:]
+    y0 = torch.where(times.isnan().any(1, keepdim=True), torch.nan, y0)
+    times = torch.where(times < first, -torch.inf, times)
+    times = torch.where(times > last, torch.inf, times)
+    times, order = times.sort(dim=1, stable=True)
+    happens = times.isfinite()
+    edges = torch.cat([first, times.maximum(first).minimum(last), last], dim=1)
+    n_events = times.shape[1]
+
+    state, tangents = y0, None if tangents is None else tangents.clone()
+    y = y0.new_full((*t_eval.shape, y0.shape[1]), torch.nan)
+    by_params = None
+    if tangents is not None:
+        by_params = y0.new_full((*t_eval.shape, *tangents.shape[1:]), torch.nan)
+    status = torch.zeros(len(y0), dtype=torch.int64, device=y0.device)
+    stats: dict[str, Tensor] = {}
+    for j in range(n_events + 1):
+        begin, end, is_last = edges[:, j], edges[:, j + 1], j == n_events
+        solved = status == Status.SUCCESS
+        if j > 0:
+            state = state.clone()
+            for e in order[solved & happens[:, j - 1], j - 1].unique().tolist():
+                rows = solved & happens[:, j - 1] & (order[:, j - 1] == e)
+                # What the right-hand side does by itself comes with the last of them.
+                jumps = rows if is_last else rows & (times[:, j] > times[:, j - 1])
+                state[rows], pushed = _happen(
+                    events[e].change,
+                    rhs,
+                    begin[rows],
+                    torch.where(jumps, _after(begin), _before(begin, begin))[rows],
+                    state[rows],
+                    params[rows],
+                    None if slopes is None else slopes[rows, e],
+                    None if tangents is None else tangents[rows],
+                )
+                if tangents is not None:
+                    tangents[rows] = pushed
+        rows = torch.nonzero(solved & ((end > begin) | is_last))[:, 0]
+        if len(rows) == 0:
+            continue
+        inside = t_eval >= begin[:, None]
+        if not is_last:
+            # Each side of a jump of the right-hand side is to see its own branch.
+            inside = inside & (t_eval < end[:, None])
+            end = torch.where(happens[:, j], _before(end, begin), end)
+        if j > 0:
+            begin = torch.where(happens[:, j - 1], _after(begin), begin)
+        columns = torch.nonzero(inside[rows].any(0))[:, 0]
+        begin, end = begin[rows, None], torch.maximum(begin, end)[rows, None]
+        asked = t_eval[rows][:, columns].maximum(begin).minimum(end)
+        part = run(
+            torch.cat([begin, asked, end], dim=1),
+            state[rows],
+            params[rows],
+            None if tangents is None else tangents[rows],
+        )
+        row, column = torch.nonzero(inside[rows][:, columns], as_tuple=True)
+        y[rows[row], columns[column]] = part.y[row, column + 1]
+        state = state.index_copy(0, rows, part.y[:, -1])
+        if by_params is not None and tangents is not None:
+            found = part.sensitivities
+            by_params[rows[row], columns[column]] = found[row, column + 1]
+            tangents[rows] = found[:, -1]
+        status[rows] = part.status
+        for name, counts in part.stats.items():
+            stats.setdefault(name, torch.zeros_like(status))[rows] += counts
+    return Solution(y, status, stats, by_params)
+
+
+def _happen(change, rhs, t, t_after, y, params, slopes, tangents):
+    """Return states after an event, and their tangents at a fixed time."""
+    new = y if change is None else change(t, y, params).to(y)
+    if tangents is None:
+        return new, None
+    moves = bool((slopes != 0).any())
+    if moves:
+        f = rhs(_before(t, t), y, params)
+        tangents = tangents + f[:, :, None] * slopes[:, None]
+    if change is not None:
+        eye = torch.eye(params.shape[1], dtype=y.dtype, device=y.device)
+        along = slopes.mT, tangents.movedim(-1, 0), eye[:, None].expand(-1, *params.shape)
+        tangents = push_tangents(change, (t, y, params), along).movedim(0, -1)
+    if moves:
+        tangents = tangents - rhs(t_after, new, params)[:, :, None] * slopes[:, None]
+    return new, tangents
+
+
+# Stages lie at t + c h, rounded: a few units in the last place away from the event's time.
+
+
+def _after(t: Tensor) -> Tensor:
+    return torch.nextafter(t + 4 * EPS * t.abs(), torch.full_like(t, torch.inf))
+
+
+def _before(t: Tensor, start: Tensor) -> Tensor:
+    size = torch.maximum(t.abs(), start.abs())
+    return torch.nextafter(t - 4 * EPS * size, torch.full_like(t, -torch.inf))
