@@ -67,7 +67,9 @@ def check_events(events, t_eval: Tensor, y0: Tensor, params: Tensor) -> list[Eve
     events = list(events)
     for event in events:
         if not isinstance(event, Event):
-            raise ValueError(f"`events` must hold objects of class Event. Got {event!r}.")
+            raise ValueError(
+                f"`events` must hold objects of class Event. Got {event!r}."
+            )
         time = event.time(params.detach()) if callable(event.time) else event.time
         time = torch.as_tensor(time)
         if time.shape not in ((), (len(y0),)):
@@ -81,7 +83,9 @@ def check_events(events, t_eval: Tensor, y0: Tensor, params: Tensor) -> list[Eve
             new = event.change(t0, start, params.detach())
             results.append(("change", new))
             if not isinstance(new, Tensor) or new.shape != y0.shape:
-                got = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+                got = (
+                    tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+                )
                 raise ValueError(
                     "`change(t, y, params)` of an event must return a tensor of the shape "
                     f"of `y`, {tuple(y0.shape)}. Got {got} instead."
@@ -138,73 +142,127 @@ def solve_between(
     solution : Solution
         The state at the time of an event is that after it.
     """
-    first, last = t_eval[:, :1], t_eval[:, -1:]
     y0 = torch.where(times.isnan().any(1, keepdim=True), torch.nan, y0)
-    times = torch.where(times < first, -torch.inf, times)
-    times = torch.where(times > last, torch.inf, times)
-    times, order = times.sort(dim=1, stable=True)
-    happens = times.isfinite()
-    edges = torch.cat([first, times.maximum(first).minimum(last), last], dim=1)
-    n_events = times.shape[1]
-
-    state, tangents = y0, None if tangents is None else tangents.clone()
-    y = y0.new_full((*t_eval.shape, y0.shape[1]), torch.nan)
-    by_params = None
+    sensitivities = None
     if tangents is not None:
-        by_params = y0.new_full((*t_eval.shape, *tangents.shape[1:]), torch.nan)
+        tangents = tangents.clone()
+        shape = (*t_eval.shape, *tangents.shape[1:])
+        sensitivities = y0.new_full(shape, torch.nan)
+    y = y0.new_full((*t_eval.shape, y0.shape[1]), torch.nan)
     status = torch.zeros(len(y0), dtype=torch.int64, device=y0.device)
-    stats: dict[str, Tensor] = {}
-    for j in range(n_events + 1):
-        begin, end, is_last = edges[:, j], edges[:, j + 1], j == n_events
+    solution = Solution(y, status, {}, sensitivities)
+    legs = Legs(times, t_eval)
+    state = y0.clone()
+    for number in range(legs.n_events + 1):
         solved = status == Status.SUCCESS
-        if j > 0:
-            state = state.clone()
-            for e in order[solved & happens[:, j - 1], j - 1].unique().tolist():
-                rows = solved & happens[:, j - 1] & (order[:, j - 1] == e)
-                # What the right-hand side does by itself comes with the last of them.
-                jumps = rows if is_last else rows & (times[:, j] > times[:, j - 1])
-                state[rows], pushed = _happen(
-                    events[e].change,
-                    rhs,
-                    begin[rows],
-                    torch.where(jumps, _after(begin), _before(begin, begin))[rows],
-                    state[rows],
-                    params[rows],
-                    None if slopes is None else slopes[rows, e],
-                    None if tangents is None else tangents[rows],
-                )
-                if tangents is not None:
-                    tangents[rows] = pushed
-        rows = torch.nonzero(solved & ((end > begin) | is_last))[:, 0]
+        for e, rows, t_after in legs.events_before(number, solved):
+            state[rows], pushed = _happen(
+                events[e].change,
+                rhs,
+                legs.begin(number)[rows],
+                t_after,
+                state[rows],
+                params[rows],
+                None if slopes is None else slopes[rows, e],
+                None if tangents is None else tangents[rows],
+            )
+            if tangents is not None:
+                tangents[rows] = pushed
+        rows, t_leg, output, place = legs.cut(number, solved)
         if len(rows) == 0:
             continue
-        inside = t_eval >= begin[:, None]
-        if not is_last:
-            # Each side of a jump of the right-hand side is to see its own branch.
-            inside = inside & (t_eval < end[:, None])
-            end = torch.where(happens[:, j], _before(end, begin), end)
-        if j > 0:
-            begin = torch.where(happens[:, j - 1], _after(begin), begin)
-        columns = torch.nonzero(inside[rows].any(0))[:, 0]
-        begin, end = begin[rows, None], torch.maximum(begin, end)[rows, None]
-        asked = t_eval[rows][:, columns].maximum(begin).minimum(end)
         part = run(
-            torch.cat([begin, asked, end], dim=1),
+            t_leg,
             state[rows],
             params[rows],
             None if tangents is None else tangents[rows],
         )
-        row, column = torch.nonzero(inside[rows][:, columns], as_tuple=True)
-        y[rows[row], columns[column]] = part.y[row, column + 1]
-        state = state.index_copy(0, rows, part.y[:, -1])
-        if by_params is not None and tangents is not None:
-            found = part.sensitivities
-            by_params[rows[row], columns[column]] = found[row, column + 1]
-            tangents[rows] = found[:, -1]
+        y[output], state[rows] = part.y[place], part.y[:, -1]
+        if sensitivities is not None and tangents is not None:
+            assert part.sensitivities is not None
+            sensitivities[output] = part.sensitivities[place]
+            tangents[rows] = part.sensitivities[:, -1]
         status[rows] = part.status
         for name, counts in part.stats.items():
-            stats.setdefault(name, torch.zeros_like(status))[rows] += counts
-    return Solution(y, status, stats, by_params)
+            solution.stats.setdefault(name, torch.zeros_like(status))[rows] += counts
+    return solution
+
+
+class Legs:
+    """Each sample's way, from one of its events to the next in the order of their times.
+
+    Parameters
+    ----------
+    times : Tensor of shape (n_samples, n_events)
+        When they happen.
+
+    t_eval : Tensor of shape (n_samples, n_times)
+        Output times.
+    """
+
+    def __init__(self, times: Tensor, t_eval: Tensor):
+        first, last = t_eval[:, :1], t_eval[:, -1:]
+        times = torch.where(times < first, -torch.inf, times)
+        times = torch.where(times > last, torch.inf, times)
+        self.t_eval, self.n_events = t_eval, times.shape[1]
+        self.times, self.order = times.sort(dim=1, stable=True)
+        self.happens = self.times.isfinite()
+        inner = self.times.maximum(first).minimum(last)
+        self.edges = torch.cat([first, inner, last], dim=1)
+
+    def begin(self, number: int) -> Tensor:
+        """Return when a leg begins, (n_samples,)."""
+        return self.edges[:, number]
+
+    def events_before(self, number: int, solved: Tensor):
+        """Yield events at the start of a leg, with their samples and a time after them."""
+        if number == 0:
+            return
+        column, begin = number - 1, self.begin(number)
+        order, happens = self.order[:, column], self.happens[:, column] & solved
+        # What the right-hand side does by itself comes with the last of those at a time.
+        is_last = torch.ones_like(happens)
+        if number < self.n_events:
+            is_last = self.times[:, number] > self.times[:, column]
+        t_after = torch.where(is_last, _after(begin), _before(begin, begin))
+        for e in order[happens].unique().tolist():
+            rows = torch.nonzero(happens & (order == e))[:, 0]
+            yield e, rows, t_after[rows]
+
+    def cut(self, number: int, solved: Tensor):
+        """Return what is to be solved of a leg.
+
+        Returns
+        -------
+        rows : Tensor of shape (n_rows,)
+            The samples that get on; all, in the last leg.
+
+        t_leg : Tensor of shape (n_rows, n_times + 2)
+            Its start, output times within it and its end.
+
+        output, place : tuple of Tensor
+            Where, in all outputs and in those of the leg, output times are.
+        """
+        begin, end = self.edges[:, number], self.edges[:, number + 1]
+        is_last = number == self.n_events
+        rows = torch.nonzero(solved & ((end > begin) | is_last))[:, 0]
+        t_eval, begin, end = self.t_eval[rows], begin[rows, None], end[rows, None]
+        inside = t_eval >= begin
+        if not is_last:
+            inside = inside & (t_eval < end)
+        columns = torch.nonzero(inside.any(0))[:, 0]
+        # Each side of a jump of the right-hand side is to see its own branch.
+        if not is_last:
+            stops = self.happens[rows, number, None]
+            end = torch.where(stops, _before(end, begin), end)
+        if number > 0:
+            starts = self.happens[rows, number - 1, None]
+            begin = torch.where(starts, _after(begin), begin)
+        end = torch.maximum(begin, end)
+        asked = t_eval[:, columns].maximum(begin).minimum(end)
+        row, column = torch.nonzero(inside[:, columns], as_tuple=True)
+        t_leg = torch.cat([begin, asked, end], dim=1)
+        return rows, t_leg, (rows[row], columns[column]), (row, column + 1)
 
 
 def _happen(change, rhs, t, t_after, y, params, slopes, tangents):
@@ -218,7 +276,11 @@ def _happen(change, rhs, t, t_after, y, params, slopes, tangents):
         tangents = tangents + f[:, :, None] * slopes[:, None]
     if change is not None:
         eye = torch.eye(params.shape[1], dtype=y.dtype, device=y.device)
-        along = slopes.mT, tangents.movedim(-1, 0), eye[:, None].expand(-1, *params.shape)
+        along = (
+            slopes.mT,
+            tangents.movedim(-1, 0),
+            eye[:, None].expand(-1, *params.shape),
+        )
         tangents = push_tangents(change, (t, y, params), along).movedim(0, -1)
     if moves:
         tangents = tangents - rhs(t_after, new, params)[:, :, None] * slopes[:, None]

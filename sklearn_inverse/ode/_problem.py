@@ -200,7 +200,9 @@ class ForwardProblem:
         if sensitivities or tracked:
             self.y0_tangents = rowwise_jacobian(self.y0_of, params)
             if self.events:
-                self.slopes = rowwise_jacobian(partial(event_times, self.events), params)
+                self.slopes = rowwise_jacobian(
+                    partial(event_times, self.events), params
+                )
         return self._run(slice(None), params, with_tangents=sensitivities)
 
     def pull_back(self, grad, params):
@@ -221,7 +223,9 @@ class ForwardProblem:
     def _run(self, rows, params, with_tangents):
         """Solve the samples at ``rows``."""
         given = self.y0_tangents, self.slopes
-        tangents, slopes = (x[rows] if with_tangents and x is not None else None for x in given)
+        tangents, slopes = (
+            x[rows] if with_tangents and x is not None else None for x in given
+        )
         problem = self.t_eval[rows], self.y0[rows], params[rows], tangents
         if not self.events:
             return self.run(*problem)

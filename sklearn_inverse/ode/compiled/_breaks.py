@@ -75,7 +75,7 @@ def find_breaks(graph: Graph, rhs: list[int], n_params: int) -> list[Break]:
     graph, one = graph.copy(), graph.constant(1)
     rng = np.random.default_rng(0)
     params = 10.0 ** rng.uniform(-2, 2, (N_POINTS, n_params))
-    breaks = {}
+    breaks: dict[bytes, Break] = {}
     for comparison in cone:
         operation, *sides = graph.nodes[comparison]
         if operation not in ("lt", "le"):
@@ -96,7 +96,9 @@ def find_breaks(graph: Graph, rhs: list[int], n_params: int) -> list[Break]:
 def _is_affine(graph: Graph, node: int, slope: int, time: int) -> bool:
     """Whether an expression is a + b t, with a and b of params and constants alone."""
     cone = graph.cone([node])
-    if time in graph.cone([slope]) or any(graph.nodes[x][:2] == ("var", "y") for x in cone):
+    if time in graph.cone([slope]) or any(
+        graph.nodes[x][:2] == ("var", "y") for x in cone
+    ):
         return False
     choices = (x for x in cone if graph.nodes[x][0] in STEPS | {"where"})
     return not any(time in graph.cone([x]) for x in choices)
@@ -104,7 +106,9 @@ def _is_affine(graph: Graph, node: int, slope: int, time: int) -> bool:
 
 def _jumps(graph, rhs, at, params, rng) -> bool:
     """Whether the rates of change differ on both sides, at any states and params."""
-    states = [index for kind, *index in graph.nodes if kind == "var" and index[0] == "y"]
+    states = [
+        index for kind, *index in graph.nodes if kind == "var" and index[0] == "y"
+    ]
     n_states = max((index for _, index in states), default=-1) + 1
     variables = {"p": params, "y": 10.0 ** rng.uniform(-2, 2, (len(at), n_states))}
     before, after = (
