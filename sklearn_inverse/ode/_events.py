@@ -13,16 +13,17 @@ Remote Control 28 (1967) 400-404).
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sklearn_inverse.ode._rhs import Rhs, push_tangents
+from sklearn_inverse.ode._rhs import Rhs, push_tangents, rowwise_jacobian
 from sklearn_inverse.ode._solution import Solution, Status
 from sklearn_inverse.ode._step_size import EPS
 
-__all__ = ["Event", "check_events", "event_times", "solve_between"]
+__all__ = ["Event", "check_events", "event_times", "needed_events", "solve_between"]
 
 
 class Event(NamedTuple):
@@ -53,13 +54,51 @@ class Event(NamedTuple):
     change: Rhs | None = None
 
 
-def event_times(events: Sequence[Event], params: Tensor) -> Tensor:
-    """Return the times of all events, (n_samples, n_events)."""
-    columns = []
+def event_times(
+    events: Sequence[Event], params: Tensor, with_slopes: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Return the times of all events, and their derivatives by the params.
+
+    Returns
+    -------
+    times : Tensor of shape (n_samples, n_events)
+        Times.
+
+    slopes : Tensor of shape (n_samples, n_events, n_params) or None
+        Derivatives, if they are asked for.
+    """
+    times, slopes = [], []
     for event in events:
         time = event.time(params) if callable(event.time) else event.time
-        columns.append(torch.as_tensor(time).to(params).expand(len(params)))
-    return torch.stack(columns, dim=1)
+        times.append(torch.as_tensor(time).to(params).expand(len(params)))
+        if with_slopes and callable(event.time):
+            slopes.append(
+                rowwise_jacobian(partial(_as_column, event.time), params)[:, 0]
+            )
+        else:
+            slopes.append(torch.zeros_like(params))
+    return torch.stack(times, 1), torch.stack(slopes, 1) if with_slopes else None
+
+
+def _as_column(function: Callable[[Tensor], Tensor], params: Tensor) -> Tensor:
+    return function(params)[:, None]
+
+
+def needed_events(
+    events: Sequence[Event], times: Tensor, slopes: Tensor | None, t_eval: Tensor
+) -> list[int]:
+    """Return which events happen in any sample; of breakpoints that are alike, the last."""
+    happens = ((times >= t_eval[:, :1]) & (times <= t_eval[:, -1:])) | times.isnan()
+    needed: dict[object, int] = {}
+    for e in torch.nonzero(happens.any(0))[:, 0].tolist():
+        key: object = e
+        if events[e].change is None:
+            when = times[:, e, None]
+            if slopes is not None:
+                when = torch.cat([when, slopes[:, e]], dim=1)
+            key = when.cpu().numpy().tobytes()
+        needed[key] = e
+    return sorted(needed.values())
 
 
 def check_events(events, t_eval: Tensor, y0: Tensor, params: Tensor) -> list[Event]:

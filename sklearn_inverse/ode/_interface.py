@@ -295,7 +295,7 @@ def _own_breaks(kernel, rhs, t_eval, y0, params) -> list[Event]:
     found = [Event(time) for time in kernel.model.breaks]
     if not found:
         return []
-    times = event_times(found, params.detach())
+    times, _ = event_times(found, params.detach())
     inside = ((times > t_eval[:, :1]) & (times < t_eval[:, -1:])).any(0)
     return [event for event, is_inside in zip(found, inside) if is_inside]
 

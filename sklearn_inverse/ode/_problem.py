@@ -1,13 +1,11 @@
 """What is solved and differentiated, in torch or by the compiled kernel."""
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._derivatives import pull_back, push_forward
-from sklearn_inverse.ode._events import event_times, solve_between
+from sklearn_inverse.ode._events import event_times, needed_events, solve_between
 from sklearn_inverse.ode._loop import integrate
 from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._rhs import rowwise_jacobian
@@ -195,14 +193,14 @@ class ForwardProblem:
     def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
         """Integrate; keep the start if gradients will be pulled back (``tracked``)."""
         self.y0, self.y0_tangents, self.slopes = y0, None, None
-        if self.events:
-            self.times = event_times(self.events, params)
         if sensitivities or tracked:
             self.y0_tangents = rowwise_jacobian(self.y0_of, params)
-            if self.events:
-                self.slopes = rowwise_jacobian(
-                    partial(event_times, self.events), params
-                )
+        if self.events:
+            times, slopes = event_times(self.events, params, sensitivities or tracked)
+            needed = needed_events(self.events, times, slopes, self.t_eval)
+            self.events = [self.events[e] for e in needed]
+            self.times = times[:, needed]
+            self.slopes = None if slopes is None else slopes[:, needed]
         return self._run(slice(None), params, with_tangents=sensitivities)
 
     def pull_back(self, grad, params):
@@ -222,15 +220,16 @@ class ForwardProblem:
 
     def _run(self, rows, params, with_tangents):
         """Solve the samples at ``rows``."""
-        given = self.y0_tangents, self.slopes
-        tangents, slopes = (
-            x[rows] if with_tangents and x is not None else None for x in given
-        )
+        tangents = slopes = None
+        if with_tangents and self.y0_tangents is not None:
+            tangents = self.y0_tangents[rows]
+            slopes = None if self.slopes is None else self.slopes[rows]
         problem = self.t_eval[rows], self.y0[rows], params[rows], tangents
         if not self.events:
             return self.run(*problem)
-        times = self.times[rows]
-        return solve_between(self.run, self.rhs, self.events, times, slopes, *problem)
+        return solve_between(
+            self.run, self.rhs, self.events, self.times[rows], slopes, *problem
+        )
 
 
 def _array(tensor) -> np.ndarray:

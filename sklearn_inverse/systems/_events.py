@@ -139,7 +139,7 @@ class Schedule:
         for time in _as_list("breakpoints", breakpoints, None):
             stops.append(self._quantity(time, "A breakpoint"))
         # At the time of a change, what the right-hand side does by itself comes last.
-        self.events += [BatchEvent(time) for time in stops]
+        self.events += [BatchEvent(time.plain) for time in stops]
 
     def infused(self, f: Tensor, t: Tensor, params: Tensor) -> Tensor:
         """Add what is infused at a time to rates of change (n_samples, n_states)."""
@@ -181,7 +181,7 @@ class Schedule:
             start = self._quantity(time, f"The time of {where}")
             size = self._quantity(amount, f"The amount of {where}")
             if dose.duration is None:
-                self.events.append(BatchEvent(start, Bolus(place, size)))
+                self.events.append(BatchEvent(start.plain, Bolus(place, size)))
                 continue
             what = f"The duration of {where}"
             duration = self._quantity(dose.duration, what)
@@ -232,6 +232,12 @@ class Quantity:
 
     def __init__(self, *sources: Source):
         self.sources = sources
+
+    @property
+    def plain(self) -> "float | Quantity":
+        """The number that it is, where no param decides it."""
+        numbers = [source for source in self.sources if isinstance(source, float)]
+        return sum(numbers) if len(numbers) == len(self.sources) else self
 
     def __call__(self, params: Tensor) -> Tensor:
         """Return one number for each sample."""
