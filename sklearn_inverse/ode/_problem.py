@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._derivatives import pull_back, push_forward
-from sklearn_inverse.ode._events import event_times, needed_events, solve_between
+from sklearn_inverse.ode._events import event_times, needed_events
+from sklearn_inverse.ode._legs import solve_between
 from sklearn_inverse.ode._loop import integrate
 from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._rhs import rowwise_jacobian

@@ -65,8 +65,9 @@ def check_system(system: "ODESystem") -> None:
         *(partial(f, t, y) for _, _, f in checked),
         *(as_column(quantity) for quantity in schedule.quantities),
     ]
-    idle = zip(system.param_names, _unused(used, params))
-    names = [n for n, i in idle if i and n not in system.noise.param_names]
+    names = _idle(system, used, params)
+    if names:  # but for those that act through the time alone, as in t < p.lag
+        names = _idle(system, [*used, *map(as_column, system.breaks())], params)
     if names:
         warn_user(
             f"Nothing depends on the param(s) {names}: neither `rhs`, `states`, `observe`, "
@@ -156,6 +157,14 @@ def _check_derivatives(
                 "y and p themselves: no .detach() or .numpy(), no torch.tensor(…) or "
                 "torch.no_grad() on the way."
             )
+
+
+def _idle(
+    system: "ODESystem", used: Sequence[Callable[[Tensor], Tensor]], params: Tensor
+) -> list[str]:
+    """Return the params on which neither these functions nor the noise depend."""
+    idle = zip(system.param_names, _unused(used, params))
+    return [n for n, i in idle if i and n not in system.noise.param_names]
 
 
 def _unused(functions: Sequence[Callable[[Tensor], Tensor]], params: Tensor) -> Tensor:

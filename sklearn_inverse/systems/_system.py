@@ -285,13 +285,23 @@ class ODESystem:
     @property
     def backend_(self) -> str:
         """How it is solved: "compiled", or "torch" and why, tens of times slower."""
-        params = torch.as_tensor(self.nominal)[None]
-        t, y = torch.as_tensor(self.times[:1]), self.initial_state(params)
         try:
-            kernel_of(self.solved, t, y, params)
+            self._kernel()
         except Untraceable as reason:
             return f"torch: {reason}"
         return "compiled"
+
+    def breaks(self) -> list[Callable[[Tensor], Tensor]]:
+        """Return the times at which ``rhs`` is seen to jump, as functions of params."""
+        try:
+            return self._kernel().model.breaks
+        except Untraceable:
+            return []
+
+    def _kernel(self) -> Any:
+        params = torch.as_tensor(self.nominal)[None]
+        t, y = torch.as_tensor(self.times[:1]), self.initial_state(params)
+        return kernel_of(self.solved, t, y, params)
 
     def initial_state(self, params: Tensor) -> Tensor:
         """Return states (n_samples, n_states) at the first time."""
