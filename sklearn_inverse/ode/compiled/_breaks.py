@@ -13,7 +13,8 @@ from sklearn_inverse.ode.compiled._graph import STEPS, Graph
 
 __all__ = ["Break", "find_breaks"]
 
-N_POINTS = 32  # at which a jump is looked for
+N_POINTS = 16  # at which a jump is looked for
+MAX_VALUES = 4_000_000  # of expressions, to be kept at once
 RTOL = 1e-9  # of the rates of change: less is a bend, as of an interpolated table
 
 
@@ -75,7 +76,8 @@ def find_breaks(graph: Graph, rhs: list[int], n_params: int) -> list[Break]:
     graph, one = graph.copy(), graph.constant(1)
     rng = np.random.default_rng(0)
     params = 10.0 ** rng.uniform(-2, 2, (N_POINTS, n_params))
-    breaks: dict[bytes, Break] = {}
+    turns: dict[bytes, Break] = {}  # by their times at these params
+    constant: dict[bytes, float] = {}
     for comparison in cone:
         operation, *sides = graph.nodes[comparison]
         if operation not in ("lt", "le"):
@@ -84,13 +86,16 @@ def find_breaks(graph: Graph, rhs: list[int], n_params: int) -> list[Break]:
         (slopes,) = graph.differentiate([difference], {time: {"t": one}})
         if not slopes or not _is_affine(graph, difference, slopes["t"], time):
             continue
-        turn = graph.call("neg", graph.call("div", difference, slopes["t"]))
-        found = Break(graph, turn)
-        at = found(torch.as_tensor(params)).numpy()
-        if np.ptp(at) == 0 and not _jumps(graph, rhs, at, params, rng):
-            continue
-        breaks.setdefault(at.tobytes(), found)
-    return list(breaks.values())
+        turn = Break(
+            graph, graph.call("neg", graph.call("div", difference, slopes["t"]))
+        )
+        at = turn(torch.as_tensor(params)).numpy()
+        key = at.tobytes()
+        turns.setdefault(key, turn)
+        if np.ptp(at) == 0:
+            constant[key] = at[0]
+    jumps = dict(zip(constant, _jumps(graph, rhs, [*constant.values()], params, rng)))
+    return [turn for key, turn in turns.items() if jumps.get(key, True)]
 
 
 def _is_affine(graph: Graph, node: int, slope: int, time: int) -> bool:
@@ -104,15 +109,21 @@ def _is_affine(graph: Graph, node: int, slope: int, time: int) -> bool:
     return not any(time in graph.cone([x]) for x in choices)
 
 
-def _jumps(graph, rhs, at, params, rng) -> bool:
+def _jumps(graph, rhs, times, params, rng) -> list[bool]:
     """Whether the rates of change differ on both sides, at any states and params."""
-    states = [
-        index for kind, *index in graph.nodes if kind == "var" and index[0] == "y"
-    ]
-    n_states = max((index for _, index in states), default=-1) + 1
-    variables = {"p": params, "y": 10.0 ** rng.uniform(-2, 2, (len(at), n_states))}
-    before, after = (
-        np.stack(graph.evaluate(rhs, variables | {"t": np.nextafter(at, to)[:, None]}))
-        for to in (-np.inf, np.inf)
-    )
-    return not np.allclose(before, after, rtol=RTOL, atol=0)
+    states = [x[2] for x in graph.nodes if x[:2] == ("var", "y")]
+    n_rows = max(1, MAX_VALUES // (len(graph) * N_POINTS))
+    y = 10.0 ** rng.uniform(-2, 2, (N_POINTS, 1 + max(states, default=0)))
+    found = []
+    for start in range(0, len(times), n_rows):
+        at = np.array(times[start : start + n_rows])[:, None, None]
+        before, after = (
+            graph.evaluate(rhs, {"t": np.nextafter(at, to), "y": y, "p": params})
+            for to in (-np.inf, np.inf)
+        )
+        alike = [
+            np.broadcast_to(np.isclose(x, z, rtol=RTOL, atol=0), (len(at), N_POINTS))
+            for x, z in zip(before, after)
+        ]
+        found += (~np.all(alike, axis=(0, 2))).tolist()
+    return found

@@ -85,8 +85,8 @@ def _known(rhs) -> dict:
 def _agree(kernel, rhs, point) -> bool:
     """Whether a kernel has the rates of change of a right-hand side."""
     with torch.no_grad():
-        rates = rhs(*(x.clone() for x in point)).numpy()
-    found = kernel.rates(*(x.numpy() for x in point))
+        rates = rhs(*(x.clone() for x in point)).cpu().numpy()
+    found = kernel.rates(*(x.cpu().numpy() for x in point))
     return np.allclose(found, rates, rtol=RTOL, atol=0.0, equal_nan=True)
 
 
