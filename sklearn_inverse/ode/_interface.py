@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from sklearn_inverse.ode import _coefficients
-from sklearn_inverse.ode._events import Event, check_events, event_times
+from sklearn_inverse.ode._events import Event, check_events
 from sklearn_inverse.ode._explicit import ExplicitRungeKutta
 from sklearn_inverse.ode._implicit import ImplicitRungeKutta
 from sklearn_inverse.ode._mass_action import MassAction
@@ -148,8 +148,8 @@ def solve_ivp(
         reported at its very time is that after it; ``max_steps`` counts from one to the
         next. Those before the first and after the last output time do not happen. Where
         the right-hand side can be traced, as for the compiled kernel, and jumps at a time
-        by itself, as by ``t < 5`` or ``t < params[:, 0]``, that is found and need not be
-        given.
+        by itself, as by ``t < 5``, ``t % 24 < 8`` or ``t < params[:, 0]``, that is found
+        and need not be given.
 
     Returns
     -------
@@ -292,12 +292,10 @@ def _own_breaks(kernel, rhs, t_eval, y0, params) -> list[Event]:
             kernel = kernel_of(rhs, t_eval[:, 0], y0, params)
         except Untraceable:
             return []
-    found = [Event(time) for time in kernel.model.breaks]
-    if not found:
+    if len(t_eval) == 0:
         return []
-    times, _ = event_times(found, params.detach())
-    inside = ((times > t_eval[:, :1]) & (times < t_eval[:, -1:])).any(0)
-    return [event for event, is_inside in zip(found, inside) if is_inside]
+    span = t_eval[:, 0].min().item(), t_eval[:, -1].max().item()
+    return [Event(time) for time in kernel.model.breaks(*span)]
 
 
 def _check_options(method, rtol, step_size, max_steps, backend):

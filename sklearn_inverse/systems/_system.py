@@ -294,7 +294,7 @@ class ODESystem:
     def breaks(self) -> list[Callable[[Tensor], Tensor]]:
         """Return the times at which ``rhs`` is seen to jump, as functions of params."""
         try:
-            return self._kernel().model.breaks
+            return self._kernel().model.breaks(*self.times[[0, -1]].tolist())
         except Untraceable:
             return []
 

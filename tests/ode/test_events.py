@@ -261,6 +261,18 @@ def test_tables_are_stopped_at_where_they_jump_and_not_where_they_bend():
     assert n_steps != given
 
 
+def test_what_is_periodic_is_stopped_at_in_each_period():
+    def daily(t, y, p):
+        pulse, night = t % 24 < 0.1, t % 24 > p[:, 0]
+        rate = torch.where(pulse, 10.0, 0.0) + torch.where(night, 1.0, 0.0)
+        return rate[:, None] + 0 * y
+
+    options = {"rtol": 1e-9, "sensitivities": True}
+    solution = solve_ivp(daily, [0.0, 240.0], [[0.0]], matrix([[20.0]]), **options)
+    assert solution.y[0, 1, 0].item() == pytest.approx(10 + 40, rel=1e-9)
+    assert solution.sensitivities[0, 1, 0].item() == pytest.approx(-10, rel=1e-9)
+
+
 # -- failures and errors -------------------------------------------------------------------
 
 

@@ -5,16 +5,21 @@ is to stop there, for no step sees what lies between its stages, and no derivati
 what ``lag`` does.
 """
 
+import math
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_inverse.ode.compiled._graph import STEPS, Graph
+from sklearn_inverse.ode.compiled._graph import OPERATIONS, STEPS, Graph
 
 __all__ = ["Break", "find_breaks"]
 
 N_POINTS = 16  # at which a jump is looked for
 MAX_VALUES = 4_000_000  # of expressions, to be kept at once
+MAX_PERIODS = 1000  # that are unrolled
+BESIDE = 1e-12  # of a time: where both sides of it are seen, however it was rounded
 RTOL = 1e-9  # of the rates of change: less is a bend, as of an interpolated table
 
 
@@ -51,7 +56,9 @@ class Break:
         return found[self.node]
 
 
-def find_breaks(graph: Graph, rhs: list[int], n_params: int) -> list[Break]:
+def find_breaks(
+    graph: Graph, rhs: Sequence[int], n_params: int, span: tuple[float, float]
+) -> list[Break]:
     """Return where comparisons of the time turn, each time once.
 
     Parameters
@@ -59,54 +66,91 @@ def find_breaks(graph: Graph, rhs: list[int], n_params: int) -> list[Break]:
     graph : Graph
         Expressions of the time ("t"), states ("y") and params ("p").
 
-    rhs : list of int
+    rhs : sequence of int
         Those of the rates of change.
 
     n_params : int
         Number of params.
 
+    span : tuple of float
+        First and last time, between which what is periodic is unrolled.
+
     Returns
     -------
     breaks : list of Break
-        Those at constant times, unless nothing jumps there, and at all others.
+        Those at constant times within the span, unless nothing jumps there, and all
+        others.
     """
-    time, cone = graph.variable("t", 0), graph.cone(rhs)
-    if time not in cone:
+    time = graph.variable("t", 0)
+    if time not in graph.cone(rhs):
         return []
-    graph, one = graph.copy(), graph.constant(1)
-    rng = np.random.default_rng(0)
+    graph, rng = graph.copy(), np.random.default_rng(0)
     params = 10.0 ** rng.uniform(-2, 2, (N_POINTS, n_params))
     turns: dict[bytes, Break] = {}  # by their times at these params
     constant: dict[bytes, float] = {}
-    for comparison in cone:
-        operation, *sides = graph.nodes[comparison]
-        if operation not in ("lt", "le"):
+    for difference in _differences(graph, rhs, time, span):
+        slope = _slope(graph, difference, time)
+        if slope is None:
             continue
-        difference = graph.call("sub", *sides)
-        (slopes,) = graph.differentiate([difference], {time: {"t": one}})
-        if not slopes or not _is_affine(graph, difference, slopes["t"], time):
-            continue
-        turn = Break(
-            graph, graph.call("neg", graph.call("div", difference, slopes["t"]))
-        )
+        turn = Break(graph, graph.call("neg", graph.call("div", difference, slope)))
         at = turn(torch.as_tensor(params)).numpy()
         key = at.tobytes()
-        turns.setdefault(key, turn)
-        if np.ptp(at) == 0:
+        if np.ptp(at) > 0:
+            turns.setdefault(key, turn)
+        elif span[0] <= at[0] <= span[1]:
+            turns.setdefault(key, turn)
             constant[key] = at[0]
     jumps = dict(zip(constant, _jumps(graph, rhs, [*constant.values()], params, rng)))
     return [turn for key, turn in turns.items() if jumps.get(key, True)]
 
 
-def _is_affine(graph: Graph, node: int, slope: int, time: int) -> bool:
-    """Whether an expression is a + b t, with a and b of params and constants alone."""
+def _differences(graph, rhs, time, span) -> Iterator[int]:
+    """Yield expressions in whose zeros something may jump."""
+    cone = graph.cone(rhs)
+    found = [
+        graph.call("sub", *graph.nodes[x][1:])
+        for x in cone
+        if graph.nodes[x][0] in ("lt", "le")
+    ]
+    yield from found
+    for step in cone:  # as floor(t / 24), of which t % 24 is made
+        operation, *args = graph.nodes[step]
+        if operation not in ("floor", "ceil", "trunc") or time not in graph.cone(args):
+            continue
+        affine = _slope(graph, args[0], time) is not None
+        if not affine or any(
+            graph.nodes[x][:2] == ("var", "p") for x in graph.cone(args)
+        ):
+            continue
+        (ends,) = graph.evaluate(args, {"t": np.array(span)[:, None]})
+        whole = range(math.floor(min(ends)), math.ceil(max(ends)) + 1)
+        for k in whole if len(whole) <= MAX_PERIODS else ():
+            yield graph.call("sub", args[0], graph.constant(k))
+            value = graph.constant(OPERATIONS[operation](k + 0.5))
+            for difference in found:
+                if step in graph.cone([difference]):
+                    yield _substitute(graph, difference, step, value)
+
+
+def _substitute(graph: Graph, node: int, old: int, new: int) -> int:
+    """Return an expression with another in the place of one that it needs."""
+    now: dict[int, int] = {}
+    for x in graph.cone([node]):
+        args = graph.arguments(x)
+        kept = x if not args else graph.call(graph.nodes[x][0], *(now[y] for y in args))
+        now[x] = new if x == old else kept
+    return now[node]
+
+
+def _slope(graph: Graph, node: int, time: int) -> int | None:
+    """Return b of an expression a + b t, with a and b of params and constants alone."""
+    (slopes,) = graph.differentiate([node], {time: {"t": graph.constant(1)}})
     cone = graph.cone([node])
-    if time in graph.cone([slope]) or any(
-        graph.nodes[x][:2] == ("var", "y") for x in cone
-    ):
-        return False
+    has_states = any(graph.nodes[x][:2] == ("var", "y") for x in cone)
+    if not slopes or has_states or time in graph.cone([slopes["t"]]):
+        return None
     choices = (x for x in cone if graph.nodes[x][0] in STEPS | {"where"})
-    return not any(time in graph.cone([x]) for x in choices)
+    return None if any(time in graph.cone([x]) for x in choices) else slopes["t"]
 
 
 def _jumps(graph, rhs, times, params, rng) -> list[bool]:
@@ -117,9 +161,10 @@ def _jumps(graph, rhs, times, params, rng) -> list[bool]:
     found = []
     for start in range(0, len(times), n_rows):
         at = np.array(times[start : start + n_rows])[:, None, None]
+        aside = BESIDE * np.abs(at) + 1e-300
         before, after = (
-            graph.evaluate(rhs, {"t": np.nextafter(at, to), "y": y, "p": params})
-            for to in (-np.inf, np.inf)
+            graph.evaluate(rhs, {"t": t, "y": y, "p": params})
+            for t in (at - aside, at + aside)
         )
         alike = [
             np.broadcast_to(np.isclose(x, z, rtol=RTOL, atol=0), (len(at), N_POINTS))

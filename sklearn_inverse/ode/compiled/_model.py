@@ -48,6 +48,7 @@ class Model:
 
     def __init__(self, graph: Graph, rhs, n_params: int):
         self.graph, self.n_states, self.n_params = graph, len(rhs), n_params
+        self._breaks: dict[tuple[float, float], list[Break]] = {}  # of the last span
         one = graph.constant(1)
         states = [graph.variable("y", i) for i in range(len(rhs))]
         time = graph.variable("t", 0)
@@ -72,10 +73,12 @@ class Model:
             (i, j): number for number, (i, j) in enumerate(np.argwhere(filled).tolist())
         }
 
-    @cached_property
-    def breaks(self) -> list[Break]:
-        """Times at which the rates of change jump, as functions of the params."""
-        return find_breaks(self.graph, self.rhs, self.n_params)
+    def breaks(self, first: float, last: float) -> list[Break]:
+        """Return times at which the rates of change jump, as functions of the params."""
+        if (first, last) not in self._breaks:
+            found = find_breaks(self.graph, self.rhs, self.n_params, (first, last))
+            self._breaks = {(first, last): found}
+        return self._breaks[first, last]
 
     @cached_property
     def switching(self) -> list[int]:
