@@ -287,12 +287,11 @@ def _kernel(backend, rhs, method, step_size, t0, owned, y0, params):
 
 def _own_breaks(kernel, rhs, t_eval, y0, params) -> list[Event]:
     """Return events at which the right-hand side jumps by itself, where it is known."""
-    if kernel is None:
-        try:
-            kernel = kernel_of(rhs, t_eval[:, 0], y0, params)
-        except Untraceable:
-            return []
     if len(t_eval) == 0:
+        return []
+    try:
+        kernel = kernel or kernel_of(rhs, t_eval[:, 0], y0, params)
+    except Untraceable:
         return []
     span = t_eval[:, 0].min().item(), t_eval[:, -1].max().item()
     return [Event(time) for time in kernel.model.breaks(*span)]

@@ -95,7 +95,7 @@ def solve_between(
             if tangents is not None:
                 tangents[rows] = pushed
         rows, t_leg, output, place = legs.cut(number, solved)
-        if len(rows) == 0:
+        if len(rows) == 0 and number < legs.n_events:
             continue
         part = run(
             t_leg,
@@ -200,7 +200,7 @@ class Legs:
         Returns
         -------
         rows : Tensor of shape (n_rows,)
-            The samples that get on; all, in the last leg.
+            The samples that get on; in the last leg, all that have not failed.
 
         t_leg : Tensor of shape (n_rows, n_times + 2)
             Its start, output times within it and its end.
@@ -254,7 +254,7 @@ def _happen(change, rhs, t, y, params, tangents, slopes, sides):
     return new, tangents
 
 
-# Stages lie at t + c h, rounded: a few units in the last place away from the event's time.
+# Stages lie at t + c h, rounded: a few units in the last place are left out around events.
 
 
 def _after(t: Tensor) -> Tensor:

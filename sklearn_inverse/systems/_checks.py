@@ -47,10 +47,9 @@ def check_system(system: "ODESystem") -> None:
     checked: list[tuple[str, list[str], Callable[..., Tensor]]]
     checked = [("`rhs`", system.state_names, system.rhs)]
     for f in [*observed, *changes]:
-        each = (
-            (["its value"], as_column(f)) if f.shape == () else (system.state_names, f)
-        )
-        checked.append((f.what, *each))
+        is_number = f.shape == ()
+        names = ["its value"] if is_number else system.state_names
+        checked.append((f.what, names, as_column(f) if is_number else f))
     for what, names, batched in checked:
         _check_rows(what, batched, (t, y, params))
         _check_derivatives(what, names, partial(batched, t), (y, params))
@@ -66,8 +65,15 @@ def check_system(system: "ODESystem") -> None:
         *(as_column(quantity) for quantity in schedule.quantities),
     ]
     names = _idle(system, used, params)
-    if names:  # but for those that act through the time alone, as in t < p.lag
-        names = _idle(system, [*used, *map(as_column, system.breaks())], params)
+    if names:  # unless they decide when something jumps, or act between two jumps only
+        breaks = system.breaks()
+        jumps = [float(jump(params[:1])) for jump in breaks]
+        edges = np.unique([system.times[0], *jumps, system.times[-1]])
+        used += map(as_column, breaks)
+        for middle in (edges[1:] + edges[:-1]) / 2:
+            at = torch.full_like(t, middle)
+            used += [partial(f, at, y) for _, _, f in checked]
+        names = _idle(system, used, params)
     if names:
         warn_user(
             f"Nothing depends on the param(s) {names}: neither `rhs`, `states`, `observe`, "

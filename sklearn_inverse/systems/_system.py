@@ -146,6 +146,9 @@ class ODESystem:
     constants : dict
         Params that are known.
 
+    schedule : Schedule
+        What happens, as ``solve_ivp`` takes it.
+
     Raises
     ------
     ValueError

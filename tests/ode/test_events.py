@@ -306,6 +306,17 @@ def test_a_time_that_is_undefined_costs_its_sample_alone():
     assert solution.y[0].isfinite().all()
 
 
+def test_no_samples_and_no_params_are_let_pass():
+    arguments = decay, [0.0, 0.5, 1.0]
+    options = {"events": [Event(0.5, add_one)], "sensitivities": True}
+    empty = solve_ivp(*arguments, torch.ones(0, 1), torch.ones(0, 1), **options)
+    assert empty.sensitivities.shape == (0, 3, 1, 1)
+    alone = solve_ivp(lambda t, y, p: -y, arguments[1], torch.ones(2, 1), **options)
+    assert alone.sensitivities.shape == (2, 3, 1, 0)
+    one = torch.ones(1, 1, dtype=torch.float64)
+    assert solve_ivp(*arguments, one, one, backend="compiled").success.all()
+
+
 def test_mass_action_takes_events():
     rhs = MassAction([[-1.0]], [[1]])
     for backend in BACKENDS:

@@ -181,6 +181,15 @@ def test_the_time_of_a_dose_and_the_rates_are_fitted():
     assert (posterior.std[0] < 0.05 * truth).all()
 
 
+def test_a_param_of_a_short_pulse_is_not_said_to_be_idle():
+    ODESystem(
+        lambda t, y, p: [p.rate * ((t > 5) & (t < 5.1)) - y[0]],
+        states={"x": 0.0},
+        params={"rate": (1, 3)},
+        times=[0.0, 10.0],
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

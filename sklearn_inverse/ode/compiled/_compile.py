@@ -56,6 +56,8 @@ def compile_function(rhs: Callable[..., Tensor], t: Tensor, y: Tensor, params: T
     """
     if isinstance(rhs, nn.Module):
         raise Untraceable("it is a torch.nn.Module, whose weights may be trained")
+    if len(y) == 0:  # which says nothing of the next call
+        raise Untraceable("there are no samples to try it on")
     known, key = _known(rhs), (y.shape[1], params.shape[1])
     point = [x[:N_POINTS].detach() for x in (t, y, params)]
     found = known.get(key)
