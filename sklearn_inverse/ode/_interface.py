@@ -292,13 +292,14 @@ def _kernel(backend, rhs, method, step_size, owned, point, f):
     """
     if backend == "torch":
         return None
-    needed = why_not_compiled(method, step_size, point[0].device)
+    t, y, params = point
+    needed = why_not_compiled(method, step_size, params.device)
     if owned:
         needed = "initial states whose gradient is that of the params alone"
     reason = f"needs {needed}"
     if needed is None:
         try:
-            return kernel_of(rhs, *point, f=f, only_if_quick=backend == "auto")
+            return kernel_of(rhs, t, y, params, f, backend == "auto")
         except Untraceable as error:
             reason = f"is not for this right-hand side: {error}"
     if backend == "compiled":
@@ -310,8 +311,9 @@ def _own_breaks(kernel, rhs, t_eval, point, f) -> list[Event]:
     """Return events at which the right-hand side jumps by itself, where it is known."""
     if len(t_eval) == 0:
         return []
+    t, y, params = point
     try:
-        kernel = kernel or kernel_of(rhs, *point, f=f)
+        kernel = kernel or kernel_of(rhs, t, y, params, f)
     except Untraceable:
         return []
     span = t_eval[:, 0].min().item(), t_eval[:, -1].max().item()
