@@ -10,7 +10,7 @@ from sklearn_inverse.inverse import (
     ReparamJointInverter,
 )
 from sklearn_inverse.networks import Design, Operator, ReadingNetwork, Training
-from sklearn_inverse.systems import ODESystem, ReactionSystem
+from sklearn_inverse.systems import Dose, Event, ODESystem, ReactionSystem
 
 __version__ = "0.1.0"
 
@@ -19,6 +19,8 @@ __all__ = [
     "BiLOInverter",
     "CMAESInverter",
     "Design",
+    "Dose",
+    "Event",
     "ForwardFunction",
     "GradientInverter",
     "ODESimulator",

@@ -386,7 +386,7 @@ class ODESimulator(ForwardModel):
             name: getattr(self, name)
             for name in ("method", "step_size", "rtol", "atol", "max_steps", "backend")
         }
-        options["sensitivities"] = sensitivities
+        options |= {"sensitivities": sensitivities, "events": system.schedule.events}
         if system.kinetics is not None:
             rates = system.rates(params)
             start = system.rates_initial

@@ -225,6 +225,11 @@ class BiLOInverter(NestedOptions, SearchInverter):
             The inverter, ready to predict.
         """
         trajectories, _ = self._start_fit(observations, params)
+        if self.model_.system.schedule.events:
+            raise ValueError(
+                "BiLOInverter represents states by smooth functions of the time, which do "
+                "not jump: it takes no system with events. GradientInverter does."
+            )
         if self.n_times_ < 2:
             raise ValueError(
                 "BiLOInverter needs two output times or more: the initial state says "

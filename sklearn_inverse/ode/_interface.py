@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from sklearn_inverse.ode import _coefficients
+from sklearn_inverse.ode._events import Event, check_events
 from sklearn_inverse.ode._explicit import ExplicitRungeKutta
 from sklearn_inverse.ode._implicit import ImplicitRungeKutta
 from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._problem import (
-    CompiledProblem,
-    TorchProblem,
+    Compiled,
+    ForwardProblem,
+    InTorch,
+    TapedProblem,
     kernel_of,
     why_not_compiled,
 )
@@ -58,6 +61,7 @@ def solve_ivp(
     sensitivities=False,
     max_steps=10_000,
     backend="auto",
+    events=(),
 ) -> Solution:
     r"""Solve a batch of stiff initial value problems :math:`y' = f(t, y; k)`.
 
@@ -141,6 +145,14 @@ def solve_ivp(
         it can, unless the model is so large that compiling takes long, and torch
         elsewhere; the two agree within the tolerances, not bit by bit.
 
+    events : list of Event, default=()
+        What happens at given times: the integration stops at each, and the state
+        reported at its very time is that after it; ``max_steps`` counts from one to the
+        next. Those before the first and after the last output time do not happen. Where
+        the right-hand side can be traced, as for the compiled kernel, and jumps at a time
+        by itself, as by ``t < 5``, ``t % 24 < 8`` or ``t < params[:, 0]``, that is found
+        and need not be given.
+
     Returns
     -------
     solution : Solution
@@ -192,46 +204,48 @@ def solve_ivp(
     t_eval = _check_t_eval(t_eval, y0)
     atol = _check_atol(atol, y0)
     f = _check_rhs(rhs, jac, t_eval, y0, params)
-    start = t_eval[:, :1]
-    if type(rhs) is MassAction:
+    events = check_events(events, t_eval, y0, params)
+    start = t_eval[:, 0]
+    shifts = type(rhs) is MassAction and not events
+    if shifts:
         # Nothing there depends on time: far from zero, short steps are resolved so.
-        t_eval = t_eval - start
-    problem: CompiledProblem | TorchProblem
-    point = start[:, 0], y0, params
-    kernel = _kernel(backend, rhs, method, step_size, y0_of, point, f)
+        t_eval = t_eval - start[:, None]
+    gradients = torch.is_grad_enabled()
+    owned = gradients and y0_of(params.detach()).requires_grad
+    point = start, y0.detach(), params.detach()
+    kernel = _kernel(backend, rhs, method, step_size, owned, point, f)
+    if not owned:  # gradients by initial states or weights are pulled back along a tape
+        events += _own_breaks(kernel, rhs, t_eval, point, f)
+    problem: ForwardProblem | TapedProblem
+    run: Compiled | InTorch
+    inputs = [params]
     if kernel is not None:
-        problem = CompiledProblem(kernel, t_eval, y0_of, rtol, atol, max_steps)
-        inputs = [params]
+        run = Compiled(kernel, rtol, atol, max_steps)
+        problem = ForwardProblem(run, t_eval, y0_of, rhs, events)
     else:
-        wants_derivatives = torch.is_grad_enabled() and (
-            y0.requires_grad or params.requires_grad
-        )
+        wants_derivatives = gradients and (y0.requires_grad or params.requires_grad)
         if (sensitivities or wants_derivatives) and not isinstance(rhs, MassAction):
-            check_differentiable(rhs, *(x.detach() for x in point))
-        method = "radau5" if method == "auto" else method
-        if step_size is None and method not in ADAPTIVE:
-            step_size = float("inf")
-        methods = ADAPTIVE if step_size is None else FIXED
-        derivatives = RightHandSide(rhs, jac, t_eval[:, 0], y0, params)
-
-        def pose(rows, smooth=True):
-            make = methods[method if smooth else "radau5"]
-            stepper = make(derivatives, rtol, atol[rows])
-            return TorchProblem(stepper, t_eval[rows], y0_of, step_size, max_steps)
-
-        in_torch = pose(slice(None))
-        if step_size is None and method != "radau5":
-            in_torch.pose = pose
-        problem = in_torch
-        inputs = [y0, params]
-        if isinstance(rhs, nn.Module):
-            inputs += [weight for weight in rhs.parameters() if weight.requires_grad]
+            check_differentiable(rhs, *point)
+        run = _in_torch(rhs, jac, point, method, step_size, rtol, atol, max_steps)
+        weights = rhs.parameters() if isinstance(rhs, nn.Module) else []
+        weights = [weight for weight in weights if weight.requires_grad]
+        if events:
+            if gradients and (owned or weights):
+                raise ValueError(
+                    "With `events`, gradients are those by the params: neither initial "
+                    "states nor weights of `rhs` can require one. Give initial states as "
+                    "a function of the params, or solve under torch.no_grad()."
+                )
+            problem = ForwardProblem(run, t_eval, y0_of, rhs, events)
+        else:
+            problem = TapedProblem(run, t_eval, y0_of)
+            inputs = [y0, params, *weights]
 
     tracked = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     with torch.no_grad():
         solution = problem.solve(y0.detach(), params.detach(), sensitivities, tracked)
-    if type(rhs) is MassAction:
-        solution.stats["t_reached"] += start[:, 0]
+    if shifts:
+        solution.stats["t_reached"] += start
     if tracked:
         y = Differentiable.apply(problem.pull_back, solution.y, *inputs)
         solution = solution._replace(y=y)
@@ -255,26 +269,55 @@ class Differentiable(torch.autograd.Function):
         return None, None, *ctx.pull_back(grad, *ctx.saved_tensors)
 
 
-def _kernel(backend, rhs, method, step_size, y0_of, point, f):
+def _in_torch(rhs, jac, point, method, step_size, rtol, atol, max_steps) -> InTorch:
+    """Return what solves this in torch."""
+    method = "radau5" if method == "auto" else method
+    if step_size is None and method not in ADAPTIVE:
+        step_size = float("inf")
+    methods = ADAPTIVE if step_size is None else FIXED
+    derivatives = RightHandSide(rhs, jac, *point)
+
+    def run_by(name, fallback=None):
+        make = partial(methods[name], derivatives, rtol)
+        return InTorch(make, atol, step_size, max_steps, fallback)
+
+    needs_fallback = step_size is None and method != "radau5"
+    return run_by(method, run_by("radau5") if needs_fallback else None)
+
+
+def _kernel(backend, rhs, method, step_size, owned, point, f):
     """Return the kernel that solves this, None if torch does.
 
     Raise ValueError if there is none but must be.
     """
     if backend == "torch":
         return None
-    t, y0, params = point
+    t, y, params = point
     needed = why_not_compiled(method, step_size, params.device)
-    if torch.is_grad_enabled() and y0_of(params.detach()).requires_grad:
+    if owned:
         needed = "initial states whose gradient is that of the params alone"
     reason = f"needs {needed}"
     if needed is None:
         try:
-            return kernel_of(rhs, t, y0, params, f, backend == "auto")
+            return kernel_of(rhs, t, y, params, f, backend == "auto")
         except Untraceable as error:
             reason = f"is not for this right-hand side: {error}"
     if backend == "compiled":
         raise ValueError(f"`backend='compiled'` {reason}.")
     return None
+
+
+def _own_breaks(kernel, rhs, t_eval, point, f) -> list[Event]:
+    """Return events at which the right-hand side jumps by itself, where it is known."""
+    if len(t_eval) == 0:
+        return []
+    t, y, params = point
+    try:
+        kernel = kernel or kernel_of(rhs, t, y, params, f)
+    except Untraceable:
+        return []
+    span = t_eval[:, 0].min().item(), t_eval[:, -1].max().item()
+    return [Event(time) for time in kernel.model.breaks(*span)]
 
 
 def _check_options(method, rtol, step_size, max_steps, backend):
@@ -357,13 +400,10 @@ def _check_t_eval(t_eval, y0: Tensor) -> Tensor:
     return t_eval.detach()
 
 
-def _check_atol(atol, y0: Tensor) -> Tensor:
-    """Return absolute tolerances of shape (n_samples, n_states)."""
+def _check_atol(atol, y0: Tensor) -> Tensor | None:
+    """Return absolute tolerances of shape (n_states,), None for the default ones."""
     if atol is None:
-        largest = y0.detach().abs().amax(dim=1, keepdim=True)
-        # Where that is not finite, the sample fails for another reason.
-        relative = (largest > 0) & largest.isfinite()
-        return (1e-20 * torch.where(relative, largest, 1.0)).expand(y0.shape)
+        return None
     atol = _as_double("atol", atol).to(y0.device)
     n_states = y0.shape[1]
     if atol.shape not in ((), (n_states,)):
@@ -373,7 +413,7 @@ def _check_atol(atol, y0: Tensor) -> Tensor:
         )
     if not (atol >= 0).all():
         raise ValueError(f"`atol` must be >= 0. Got {atol.min()} instead.")
-    return atol.expand(y0.shape)
+    return atol.expand(n_states)
 
 
 def _check_rhs(rhs, jac, t_eval, y0, params):

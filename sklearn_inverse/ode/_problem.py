@@ -1,10 +1,14 @@
 """What is solved and differentiated, in torch or by the compiled kernel."""
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._derivatives import pull_back, push_forward
+from sklearn_inverse.ode._events import event_times, needed_events
+from sklearn_inverse.ode._legs import solve_between
 from sklearn_inverse.ode._loop import integrate
 from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._rhs import rowwise_jacobian
@@ -12,10 +16,17 @@ from sklearn_inverse.ode._solution import Solution, Status
 from sklearn_inverse.ode._tape import Tape
 from sklearn_inverse.ode.compiled import Untraceable, compile_function, why_unavailable
 
-__all__ = ["CompiledProblem", "TorchProblem", "kernel_of", "why_not_compiled"]
+__all__ = [
+    "Compiled",
+    "ForwardProblem",
+    "InTorch",
+    "TapedProblem",
+    "kernel_of",
+    "why_not_compiled",
+]
 
 
-CHUNK = 64  # samples whose sensitivities are held together in a compiled pull-back
+CHUNK = 64  # samples whose sensitivities are held together in a pull-back by them
 MAX_OPERATIONS = 100_000  # of straight-line code: beyond, compiling takes many seconds
 
 
@@ -57,19 +68,16 @@ def kernel_of(rhs, t, y, params, f=None, only_if_quick=True):
     return kernel
 
 
-class TorchProblem:
-    """An initial value problem with the method that solves it.
+class InTorch:
+    """Solve in torch: ``run(t_eval, y0, params, tangents)``, sensitivities where given.
 
     Parameters
     ----------
-    method : Stepper
-        Attempts and differentiates single steps.
+    make : callable
+        ``make(atol)`` is the Stepper with tolerances (n_samples, n_states).
 
-    t_eval : Tensor of shape (n_samples, n_times)
-        Output times.
-
-    y0_of : callable
-        Initial states as a function of the params.
+    atol : Tensor of shape (n_states,) or None
+        Tolerances, by default as :func:`floor` has them.
 
     step_size : float or None
         Largest step of given size; None for error control.
@@ -77,70 +85,88 @@ class TorchProblem:
     max_steps : int
         Attempted steps after which a sample is given up.
 
-    pose : callable, default=None
-        ``pose(rows, smooth) -> TorchProblem`` of some of the samples, by the same method
-        where the right-hand side is ``smooth``, else by one whose derivatives need only
-        first ones of it. None where there is no such method.
+    fallback : InTorch, default=None
+        By a method whose derivatives need only first ones of the right-hand side, for
+        samples where others do not exist.
     """
 
-    def __init__(self, method, t_eval, y0_of, step_size, max_steps, pose=None):
-        self.method, self.t_eval, self.y0_of = method, t_eval, y0_of
-        self.step_size, self.max_steps, self.pose = step_size, max_steps, pose
-        self.tape = Tape()
+    def __init__(self, make, atol, step_size, max_steps, fallback=None):
+        self.make, self.atol, self.fallback = make, atol, fallback
+        self.step_size, self.max_steps = step_size, max_steps
 
-    def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
-        """Integrate; keep the steps if gradients will be pulled back (``tracked``)."""
-        self.tape = Tape()
-        solution = integrate(
-            self.method,
-            self.t_eval,
-            y0,
-            params,
-            self.step_size,
-            self.max_steps,
-            self.tape if sensitivities or tracked else None,
-        )
-        if sensitivities:
-            tangents = rowwise_jacobian(self.y0_of, params)
-            pushed = push_forward(self.method, self.tape, self.t_eval, params, tangents)
+    def __call__(self, t_eval, y0, params, tangents=None, tape=None) -> Solution:
+        """Integrate; a tape keeps the steps."""
+        if tangents is not None and tape is None:
+            tape = Tape()
+        options = self.step_size, self.max_steps, tape
+        method = self.stepper(y0)
+        solution = integrate(method, t_eval, y0, params, *options)
+        if tangents is not None:
+            pushed = push_forward(method, tape, t_eval, params, tangents)
             solution = solution._replace(sensitivities=pushed)
-            self._mend(solution, y0, params, tangents)
+            self._mend(solution, t_eval, y0, params, tangents)
         return solution
 
-    def _mend(self, solution, y0, params, tangents):
+    def stepper(self, y0):
+        """Return what attempts and differentiates steps from these initial states."""
+        return self.make(floor(self.atol, y0))
+
+    def _mend(self, solution, *problem):
         """Solve anew where sensitivities are not finite, and say so where that fails."""
         lost = _is_lost(solution)
-        if lost.any() and self.pose:
-            part = self.pose(lost, smooth=False)
-            other = part.solve(y0[lost], params[lost], False, True)
-            solution.sensitivities[lost] = push_forward(
-                part.method, part.tape, part.t_eval, params[lost], tangents[lost]
-            )
+        if lost.any() and self.fallback:
+            other = self.fallback(*(x[lost] for x in problem))
             solution.y[lost], solution.status[lost] = other.y, other.status
-            lost = _is_lost(solution)
-        solution.status[lost] = Status.NON_FINITE_SENSITIVITY
+            solution.sensitivities[lost] = other.sensitivities
+        else:
+            solution.status[lost] = Status.NON_FINITE_SENSITIVITY
 
-    def pull_back(self, grad, y0, params, *weights):
-        """Gradients by initial states, params and weights."""
-        y0_bar, params_bar, weights_bar = pull_back(
-            self.method, self.tape, self.t_eval, params, weights, grad
+
+class Compiled:
+    """The same by the compiled kernel.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        The right-hand side, compiled.
+
+    rtol, atol : float, Tensor of shape (n_states,) or None
+        Tolerances.
+
+    max_steps : int
+        As for :class:`InTorch`.
+    """
+
+    def __init__(self, kernel, rtol, atol, max_steps):
+        self.kernel, self.atol = kernel, atol
+        self.options = {"rtol": rtol, "max_steps": max_steps}
+
+    def __call__(self, t_eval, y0, params, tangents=None) -> Solution:
+        """Integrate."""
+        result = self.kernel.solve(
+            *map(_array, (t_eval, y0, params)),
+            atol=_array(floor(self.atol, y0)),
+            y0_tangents=None if tangents is None else _array(tangents),
+            **self.options,
         )
-        bars = [y0_bar, params_bar, *weights_bar]
-        finite = y0_bar.isfinite().all(1) & params_bar.isfinite().all(1)
-        lost = ~finite & grad.flatten(1).isfinite().all(1)
-        if not (lost.any() and self.pose):
-            return tuple(bars)
-        # Weights have one gradient of all samples, so that the others are done again too.
-        bars = [torch.zeros_like(bar) for bar in bars]
-        for rows, smooth in ((~lost, True), (lost, False)):
-            part = self.pose(rows, smooth=smooth)
-            part.pose = None
-            part.solve(y0[rows].detach(), params[rows].detach(), False, True)
-            own = part.pull_back(grad[rows], y0[rows], params[rows], *weights)
-            bars[0][rows], bars[1][rows] = own[:2]
-            for total, bar in zip(bars[2:], own[2:]):
-                total += bar
-        return tuple(bars)
+        stats = {k: torch.as_tensor(v) for k, v in result.items() if v is not None}
+        y, status = stats.pop("y"), stats.pop("status")
+        solution = Solution(y, status, stats, stats.pop("sensitivities", None))
+        for name in ("n_jac", "n_lu"):
+            stats[name] = stats["n_steps"].clone()
+        if tangents is not None:
+            status[_is_lost(solution)] = Status.NON_FINITE_SENSITIVITY
+        return solution
+
+
+def floor(atol: Tensor | None, y0: Tensor) -> Tensor:
+    """Return absolute tolerances (n_samples, n_states), by default relative to ``y0``."""
+    if atol is not None:
+        return atol.expand(y0.shape)
+    largest = y0.detach().abs().amax(dim=1, keepdim=True)
+    # Where that is not finite, the sample fails for another reason.
+    relative = (largest > 0) & largest.isfinite()
+    return (1e-20 * torch.where(relative, largest, 1.0)).expand(y0.shape)
 
 
 def _is_lost(solution: Solution) -> Tensor:
@@ -150,37 +176,98 @@ def _is_lost(solution: Solution) -> Tensor:
     return (known & ~solution.sensitivities.flatten(2).isfinite().all(2)).any(1)
 
 
-class CompiledProblem:
-    """The same, solved by the compiled kernel.
-
-    There a gradient is that of the sensitivities: a plain solve costs next to nothing
-    beside them, so they are computed once the gradient is known, and not kept.
+class TapedProblem:
+    """An initial value problem whose steps are kept, and gradients pulled through them.
 
     Parameters
     ----------
-    kernel : Kernel
-        The right-hand side, compiled.
+    run : InTorch
+        Solves it.
 
-    t_eval, y0_of, max_steps
-        As for :class:`TorchProblem`.
+    t_eval : Tensor of shape (n_samples, n_times)
+        Output times.
 
-    rtol, atol : float, Tensor of shape (n_samples, n_states)
-        Tolerances.
+    y0_of : callable
+        Initial states as a function of the params.
+    """
+
+    def __init__(self, run, t_eval, y0_of):
+        self.run, self.t_eval, self.y0_of = run, t_eval, y0_of
+        self.tape = Tape()
+
+    def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
+        """Integrate; keep the steps if gradients will be pulled back (``tracked``)."""
+        self.tape = Tape()
+        tangents = rowwise_jacobian(self.y0_of, params) if sensitivities else None
+        tape = self.tape if sensitivities or tracked else None
+        return self.run(self.t_eval, y0, params, tangents, tape)
+
+    def pull_back(self, grad, y0, params, *weights):
+        """Gradients by initial states, params and weights."""
+        y0_bar, params_bar, weights_bar = pull_back(
+            self.run.stepper(y0), self.tape, self.t_eval, params, weights, grad
+        )
+        bars = [y0_bar, params_bar, *weights_bar]
+        finite = y0_bar.isfinite().all(1) & params_bar.isfinite().all(1)
+        lost = ~finite & grad.flatten(1).isfinite().all(1)
+        fallback = self.run.fallback
+        if fallback is None or not lost.any():
+            return tuple(bars)
+        # Weights have one gradient of all samples, so that the others are done again too.
+        bars = [torch.zeros_like(bar) for bar in bars]
+        alone = copy.copy(self.run)
+        alone.fallback = None
+        for rows, run in ((~lost, alone), (lost, fallback)):
+            part = TapedProblem(run, self.t_eval[rows], self.y0_of)
+            part.solve(y0[rows].detach(), params[rows].detach(), False, True)
+            own = part.pull_back(grad[rows], y0[rows], params[rows], *weights)
+            bars[0][rows], bars[1][rows] = own[:2]
+            for total, bar in zip(bars[2:], own[2:]):
+                total += bar
+        return tuple(bars)
+
+
+class ForwardProblem:
+    """The same, with events, whose gradient is that of the sensitivities.
+
+    They are computed once the gradient is known, and not kept: by the compiled kernel, a
+    plain solve costs next to nothing beside them.
+
+    Parameters
+    ----------
+    run : callable
+        ``run(t_eval, y0, params, tangents)`` solves without events.
+
+    t_eval, y0_of
+        As for :class:`TapedProblem`.
+
+    rhs : callable
+        The right-hand side.
+
+    events : list of Event, default=()
+        Where to stop.
     """
 
     y0: Tensor  # of the last solve
     y0_tangents: Tensor | None
+    times: Tensor  # of the events
+    slopes: Tensor | None
 
-    def __init__(self, kernel, t_eval, y0_of, rtol, atol, max_steps):
-        self.kernel = kernel
-        self.t_eval, self.y0_of = t_eval, y0_of
-        self.atol, self.options = atol, {"rtol": rtol, "max_steps": max_steps}
+    def __init__(self, run, t_eval, y0_of, rhs, events=()):
+        self.run, self.t_eval, self.y0_of = run, t_eval, y0_of
+        self.rhs, self.events = rhs, events
 
     def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
         """Integrate; keep the start if gradients will be pulled back (``tracked``)."""
-        self.y0, self.y0_tangents = y0, None
+        self.y0, self.y0_tangents, self.slopes = y0, None, None
         if sensitivities or tracked:
             self.y0_tangents = rowwise_jacobian(self.y0_of, params)
+        if self.events:
+            times, slopes = event_times(self.events, params, sensitivities or tracked)
+            needed = needed_events(self.events, times, slopes, self.t_eval)
+            self.events = [self.events[e] for e in needed]
+            self.times = times[:, needed]
+            self.slopes = None if slopes is None else slopes[:, needed]
         return self._run(slice(None), params, with_tangents=sensitivities)
 
     def pull_back(self, grad, params):
@@ -202,25 +289,16 @@ class CompiledProblem:
 
     def _run(self, rows, params, with_tangents):
         """Solve the samples at ``rows``."""
-        tangents = self.y0_tangents if with_tangents else None
-        result = self.kernel.solve(
-            _array(self.t_eval[rows]),
-            _array(self.y0[rows]),
-            _array(params[rows]),
-            y0_tangents=None if tangents is None else _array(tangents[rows]),
-            atol=_array(self.atol[rows]),
-            **self.options,
+        tangents = slopes = None
+        if with_tangents and self.y0_tangents is not None:
+            tangents = self.y0_tangents[rows]
+            slopes = None if self.slopes is None else self.slopes[rows]
+        problem = self.t_eval[rows], self.y0[rows], params[rows], tangents
+        if not self.events:
+            return self.run(*problem)
+        return solve_between(
+            self.run, self.rhs, self.events, self.times[rows], slopes, *problem
         )
-        tensors = {k: torch.as_tensor(v) for k, v in result.items() if v is not None}
-        sensitivities = tensors.pop("sensitivities", None)
-        solution = Solution(
-            tensors.pop("y"), tensors.pop("status"), tensors, sensitivities
-        )
-        for name in ("n_jac", "n_lu"):
-            tensors[name] = tensors["n_steps"].clone()
-        if sensitivities is not None:
-            solution.status[_is_lost(solution)] = Status.NON_FINITE_SENSITIVITY
-        return solution
 
 
 def _array(tensor) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Models of the world: equations, unknowns, units, and what an instrument reports."""
 
+from sklearn_inverse.systems._events import Dose, Event
 from sklearn_inverse.systems._reactions import ReactionSystem
 from sklearn_inverse.systems._system import ODESystem, Reference
 
-__all__ = ["ODESystem", "ReactionSystem", "Reference"]
+__all__ = ["Dose", "Event", "ODESystem", "ReactionSystem", "Reference"]

@@ -30,36 +30,55 @@ def check_system(system: "ODESystem") -> None:
     t = torch.as_tensor(system.times[:1])
     _check_finite("The initial state", y0, "nominal params", system)
     observed = system._observed
-    for function in [*system._functions, *observed]:
+    schedule = system.schedule
+    of_params = [f for f in schedule.functions if f.states is None]
+    changes = [f for f in schedule.functions if f.states is not None]
+    for function in [*system._functions, *observed, *changes]:
         function.check(t, y0, params)
+    for function in of_params:
+        function.check(params)
     _check_finite("`rhs`", system.rhs(t, y0, params), "first time", system)
 
     t, y, params = _points(system)
 
-    def as_column(function: OneSample) -> Callable[..., Tensor]:
+    def as_column(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda *tensors: function(*tensors)[:, None]
 
     checked: list[tuple[str, list[str], Callable[..., Tensor]]]
     checked = [("`rhs`", system.state_names, system.rhs)]
-    checked += [(f.what, ["its value"], as_column(f)) for f in observed]
+    for f in [*observed, *changes]:
+        is_number = f.shape == ()
+        names = ["its value"] if is_number else system.state_names
+        checked.append((f.what, names, as_column(f) if is_number else f))
     for what, names, batched in checked:
         _check_rows(what, batched, (t, y, params))
         _check_derivatives(what, names, partial(batched, t), (y, params))
     start = system.initial_state
     _check_derivatives("`states`", system.state_names, start, (params,))
+    for f in of_params:
+        _check_derivatives(f.what, ["its value"], as_column(f), (params,))
     if isinstance(system.jac, OneSample):
         _check_jac(system, t, y, params)
     used: list[Callable[..., Tensor]] = [
         start,
         *(partial(f, t, y) for _, _, f in checked),
+        *(as_column(quantity) for quantity in schedule.quantities),
     ]
-    idle = zip(system.param_names, _unused(used, params))
-    names = [n for n, i in idle if i and n not in system.noise.param_names]
+    names = _idle(system, used, params)
+    if names:  # unless they decide when something jumps, or act between two jumps only
+        breaks = system.breaks()
+        jumps = [float(jump(params[:1])) for jump in breaks]
+        edges = np.unique([system.times[0], *jumps, system.times[-1]])
+        used += map(as_column, breaks)
+        for middle in (edges[1:] + edges[:-1]) / 2:
+            at = torch.full_like(t, middle)
+            used += [partial(f, at, y) for _, _, f in checked]
+        names = _idle(system, used, params)
     if names:
         warn_user(
-            f"Nothing depends on the param(s) {names}: neither `rhs`, `states`, `observe` "
-            "nor `noise`. They can only be returned as their prior has them; is a name "
-            "misspelled?",
+            f"Nothing depends on the param(s) {names}: neither `rhs`, `states`, `observe`, "
+            "`events` nor `noise`. They can only be returned as their prior has them; is a "
+            "name misspelled?",
             UserWarning,
         )
 
@@ -144,6 +163,14 @@ def _check_derivatives(
                 "y and p themselves: no .detach() or .numpy(), no torch.tensor(…) or "
                 "torch.no_grad() on the way."
             )
+
+
+def _idle(
+    system: "ODESystem", used: Sequence[Callable[[Tensor], Tensor]], params: Tensor
+) -> list[str]:
+    """Return the params on which neither these functions nor the noise depend."""
+    idle = zip(system.param_names, _unused(used, params))
+    return [n for n, i in idle if i and n not in system.noise.param_names]
 
 
 def _unused(functions: Sequence[Callable[[Tensor], Tensor]], params: Tensor) -> Tensor:

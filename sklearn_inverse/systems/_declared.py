@@ -5,19 +5,23 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from sklearn_inverse.systems._functions import Names, OneSample
 from sklearn_inverse.systems._vocabulary import brief, meant
 from sklearn_inverse.utils._validation import check_times as check_increasing
 
 __all__ = [
+    "Source",
     "check_keys",
     "check_times",
     "find",
     "read_initial",
     "read_nominal",
     "read_observe",
+    "read_value",
     "split_params",
+    "value_of",
 ]
 
 Source = float | int | OneSample  # a known number, a column, or a function
@@ -25,24 +29,42 @@ Source = float | int | OneSample  # a known number, a column, or a function
 
 def read_initial(states: Mapping[str, Any], names: Names) -> list[Source]:
     """Return what each state starts at: a number, a param's place, or a function."""
-    single = {k: j for k, j in names.places.items() if isinstance(j, int)}
-    sources: list[Source] = []
-    for name, value in states.items():
-        if isinstance(value, str):
-            value = names.constants.get(value, value)
-        if isinstance(value, str):
-            known, where = [*single, *names.constants], f"The state {name!r} starts at"
-            sources.append(single[find(value, known, where)])
-        elif callable(value):
-            sources.append(OneSample(value, f"`states[{name!r}]`", None, names, ()))
-        elif _is_number(value) and np.isfinite(float(value)):
-            sources.append(float(value))
-        else:
-            raise ValueError(
-                f"The state {name!r} must start at a finite number, a param's name, or "
-                f"a function of p. Got {value!r}."
-            )
-    return sources
+    return [
+        read_value(
+            value, f"The initial value of {name!r}", names, f"`states[{name!r}]`"
+        )
+        for name, value in states.items()
+    ]
+
+
+def read_value(value: Any, what: str, names: Names, code: str = "") -> Source:
+    """Return a number, a param's place, or a function of p.
+
+    ``what`` it is in words, and in ``code``, stands in error messages.
+    """
+    if isinstance(value, str):
+        value = names.constants.get(value, value)
+    if isinstance(value, str):
+        places = {k: j for k, j in names.places.items() if isinstance(j, int)}
+        known = [*places, *names.constants]
+        return places[find(value, known, f"{what} is")]
+    if callable(value):
+        return OneSample(value, code or what, None, names, ())
+    if _is_number(value) and np.isfinite(float(value)):
+        return float(value)
+    raise ValueError(
+        f"{what} must be a finite number, a param's name, or a function of p. Got "
+        f"{value!r}."
+    )
+
+
+def value_of(source: Source, params: Tensor) -> Tensor:
+    """Return what a source is worth at params, one number for each sample."""
+    if isinstance(source, OneSample):
+        return source(params)
+    if isinstance(source, int):
+        return params[:, source]
+    return params.new_full((len(params),), source)
 
 
 def read_observe(observe: Any, states: Names, params: Names) -> dict[str, Any]:

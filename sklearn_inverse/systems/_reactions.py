@@ -81,7 +81,7 @@ class ReactionSystem(ODESystem):
         shape (n_invariants, n_states). If None, a basis of the left null space of the
         stoichiometric matrix.
 
-    observe, noise, units, name, reference : object
+    observe, noise, units, name, reference, events, breakpoints : object
         As for :class:`ODESystem`.
 
     Attributes
@@ -94,7 +94,7 @@ class ReactionSystem(ODESystem):
 
     kinetics : MassAction or None
         The same as mass action, for the compiled solver, where the rates are
-        polynomials: its params are :meth:`rates`.
+        polynomials and nothing happens: its params are :meth:`rates`.
 
     See Also
     --------
@@ -145,6 +145,8 @@ class ReactionSystem(ODESystem):
         units: Mapping[str, Any] | None = None,
         name: str | None = None,
         reference: Any = None,
+        events: Sequence[Any] = (),
+        breakpoints: Sequence[Any] = (),
     ):
         read = [pair for entry in _entries(reactions) for pair in _directions(*entry)]
         self.reactions = [reaction.text for reaction, _ in read]
@@ -174,6 +176,8 @@ class ReactionSystem(ODESystem):
             name=name or "reactions",
             reference=reference,
             invariants=self._check_invariants(invariants),
+            events=events,
+            breakpoints=breakpoints,
         )
 
     def rates(self, params: Tensor) -> Tensor:
@@ -204,7 +208,8 @@ class ReactionSystem(ODESystem):
         """Return dy/dt (n_samples, n_states) at times (n_samples,), states and params."""
         if self.kinetics is not None:
             return self.kinetics(t, y, self.rates(params))
-        return self._rates(y, params) @ y.new_tensor(self.stoichiometry).T
+        f = self._rates(y, params) @ y.new_tensor(self.stoichiometry).T
+        return self.schedule.infused(f, t, params)
 
     def jac(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
         """Return derivatives of :meth:`rhs` by states, (n_samples, n_states, n_states)."""
@@ -228,7 +233,9 @@ class ReactionSystem(ODESystem):
         self._unknown = [i for i, x in enumerate(starts) if not isinstance(x, float)]
         self._known = [x if isinstance(x, float) else 0.0 for x in starts]
         groups, rates = [self.state_names, self.param_names], self._laws
-        if (terms := _as_mass_action(self._laws, self.state_names)) is not None:
+        # Events are functions of the params, which rate constants of `kinetics` are not.
+        terms = _as_mass_action(self._laws, self.state_names)
+        if terms is not None and not self.schedule.events:
             column, rates, orders = terms
             silent = np.zeros((self.n_states, len(self._unknown)))
             self.kinetics = MassAction(

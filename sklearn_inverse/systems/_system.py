@@ -1,7 +1,7 @@
 """ODESystem: everything the package needs to know about one model of the world."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,7 +22,9 @@ from sklearn_inverse.systems._declared import (
     read_nominal,
     read_observe,
     split_params,
+    value_of,
 )
+from sklearn_inverse.systems._events import Schedule
 from sklearn_inverse.systems._functions import Names, OneSample
 
 __all__ = ["ODESystem", "Reference"]
@@ -114,6 +116,17 @@ class ODESystem:
     invariants : array-like of shape (n_invariants, n_states), default=None
         Each row ``c`` states that ``c @ y`` stays constant along every solution.
 
+    events : list of Event or Dose, default=()
+        What happens at given times, or at times that are params: :class:`Event` changes
+        states, :class:`Dose` adds to one. What is reported at the very time of an event
+        is the state after it. Those before the first and after the last of ``times`` do
+        not happen.
+
+    breakpoints : list, default=()
+        Times at which ``rhs`` may jump: numbers, names of params, or functions of p. The
+        solver stops on them. Where ``rhs`` compares ``t`` with numbers or params, and can
+        be compiled, that is found and need not be said.
+
     Attributes
     ----------
     state_names, param_names, observable_names : list of str
@@ -133,6 +146,9 @@ class ODESystem:
 
     constants : dict
         Params that are known.
+
+    schedule : Schedule
+        What happens, as ``solve_ivp`` takes it.
 
     Raises
     ------
@@ -185,6 +201,8 @@ class ODESystem:
         name: str | None = None,
         reference: Any = None,
         invariants: Any = None,
+        events: Sequence[Any] = (),
+        breakpoints: Sequence[Any] = (),
     ):
         self.times = check_times(times)
         self.state_names = check_keys("states", states)
@@ -211,6 +229,7 @@ class ODESystem:
         if jac is not None:
             self.jac = OneSample(jac, "`jac`", y_names, p_names, 2 * shape)
             self._functions.append(self.jac)
+        self.schedule = Schedule(events, breakpoints, y_names, p_names)
         self.noise = self._read_noise(noise)
         self.nominal = read_nominal(nominal, self.prior)
         label = getattr(rhs, "__name__", type(rhs).__name__)
@@ -257,36 +276,40 @@ class ODESystem:
 
     def rhs(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
         """Return dy/dt (n_samples, n_states) at times (n_samples,), states and params."""
-        return self._rhs(t, y, params)
+        return self.schedule.infused(self._rhs(t, y, params), t, params)
 
     @property
     def solved(self) -> Any:
         """What ``solve_ivp`` takes as ``rhs``: the same for copies of this system."""
         if self.kinetics is not None:
             return self.kinetics
-        return self._rhs if type(self).rhs is ODESystem.rhs else self.rhs
+        is_plain = type(self).rhs is ODESystem.rhs and not self.schedule.infuses
+        return self._rhs if is_plain else self.rhs
 
     @cached_property
     def backend_(self) -> str:
         """How it is solved: "compiled", or "torch" and why, tens of times slower."""
-        params = torch.as_tensor(self.nominal)[None]
-        t, y = torch.as_tensor(self.times[:1]), self.initial_state(params)
         try:
-            kernel_of(self.solved, t, y, params)
+            self._kernel()
         except Untraceable as reason:
             return f"torch: {reason}"
         return "compiled"
 
+    def breaks(self) -> list[Callable[[Tensor], Tensor]]:
+        """Return the times at which ``rhs`` is seen to jump, as functions of params."""
+        try:
+            return self._kernel().model.breaks(*self.times[[0, -1]].tolist())
+        except Untraceable:
+            return []
+
+    def _kernel(self) -> Any:
+        params = torch.as_tensor(self.nominal)[None]
+        t, y = torch.as_tensor(self.times[:1]), self.initial_state(params)
+        return kernel_of(self.solved, t, y, params)
+
     def initial_state(self, params: Tensor) -> Tensor:
         """Return states (n_samples, n_states) at the first time."""
-        columns = [
-            params[:, source]
-            if isinstance(source, int)
-            else source(params)
-            if isinstance(source, OneSample)
-            else params.new_full((len(params),), source)
-            for source in self._initial_sources
-        ]
+        columns = [value_of(source, params) for source in self._initial_sources]
         return torch.stack(columns, dim=1)
 
     def observables(self, y: Tensor, params: Tensor) -> Tensor:

@@ -376,12 +376,12 @@ def test_kinks_jumps_and_infinite_slopes_are_let_pass(rhs):
         ),
         ({"times": np.array(["2020-01-01"], "M8[D]")}, ValueError, "From dates"),
         ({"times": ["0", "1"]}, ValueError, "must be numbers"),
-        ({"states": {"x": np.nan, "v": 0.0}}, ValueError, "'x' must start at a finite"),
-        ({"states": {"x": [1, 2], "v": 0.0}}, ValueError, "'x' must start at a finite"),
+        ({"states": {"x": np.nan, "v": 0.0}}, ValueError, "'x' must be a finite"),
+        ({"states": {"x": [1, 2], "v": 0.0}}, ValueError, "'x' must be a finite"),
         (
             {"states": {"x": "kk", "v": 0}},
             ValueError,
-            "starts at 'kk'.*Did you mean 'k'",
+            "is 'kk', which.*Did you mean 'k'",
         ),
         (
             {"states": {"x": lambda p: np.log(-p.k), "v": 0}},

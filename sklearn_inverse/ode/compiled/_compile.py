@@ -65,6 +65,8 @@ def compile_function(
     """
     if isinstance(rhs, nn.Module):
         raise Untraceable("it is a torch.nn.Module, whose weights may be trained")
+    if len(y) == 0:  # which says nothing of the next call
+        raise Untraceable("there are no samples to try it on")
     known, key = _known(rhs), (y.shape[1], params.shape[1])
     point = [x[:N_POINTS].detach() for x in (t, y, params)]
     found = known.get(key)
@@ -98,8 +100,8 @@ def _agree(kernel, rhs, point, f) -> bool:
     if f is None:
         with torch.no_grad():
             f = rhs(*(x.clone() for x in point))
-    rates = f[:N_POINTS].detach().numpy()
-    found = kernel.rates(*(x.numpy() for x in point))
+    rates = f[:N_POINTS].detach().cpu().numpy()
+    found = kernel.rates(*(x.cpu().numpy() for x in point))
     return np.allclose(found, rates, rtol=RTOL, atol=0.0, equal_nan=True)
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_inverse.ode.compiled._breaks import Break, find_breaks
 from sklearn_inverse.ode.compiled._graph import Graph
 from sklearn_inverse.ode.compiled._vectors import LANES
 from sklearn_inverse.ode.compiled._workspace import N_STAGES, ORDER, Rows
@@ -51,6 +52,7 @@ class Model:
     def __init__(self, graph: Graph, rhs, n_params: int):
         self.graph, self.n_states, self.n_params = graph, len(rhs), n_params
         self.key = tuple(graph.nodes[x] for x in graph.cone(rhs)), tuple(rhs), n_params
+        self._breaks: dict[tuple[float, float], list[Break]] = {}  # of the last span
         one = graph.constant(1)
         states = [graph.variable("y", i) for i in range(len(rhs))]
         time = graph.variable("t", 0)
@@ -74,6 +76,13 @@ class Model:
         self.factors = {
             (i, j): number for number, (i, j) in enumerate(np.argwhere(filled).tolist())
         }
+
+    def breaks(self, first: float, last: float) -> list[Break]:
+        """Return times at which the rates of change jump, as functions of the params."""
+        if (first, last) not in self._breaks:
+            found = find_breaks(self.graph, self.rhs, self.n_params, (first, last))
+            self._breaks = {(first, last): found}
+        return self._breaks[first, last]
 
     @cached_property
     def switching(self) -> list[int]:

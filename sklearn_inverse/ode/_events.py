@@ -1,0 +1,126 @@
+"""Events: what happens to a batch at given times, each sample at its own."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sklearn_inverse.ode._rhs import Rhs, rowwise_jacobian
+
+__all__ = ["Event", "check_events", "event_times", "needed_events"]
+
+
+class Event(NamedTuple):
+    """Something that happens at a time: states change, or the right-hand side jumps.
+
+    Parameters
+    ----------
+    time : float, Tensor of shape (n_samples,) or callable
+        When; ``time(params)`` of shape (n_samples,) where params decide that.
+
+    change : callable, default=None
+        ``change(t, y, params)`` returns the states after it, row by row as a right-hand
+        side does. If None, only no step passes over this time, so that a right-hand side
+        may jump there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_inverse.ode import Event, solve_ivp
+    >>> dose = Event(1.0, lambda t, y, params: y + 1)
+    >>> y = solve_ivp(lambda t, y, params: -y, [0.0, 1.0, 2.0], [[1.0]], events=[dose]).y
+    >>> exact = torch.tensor([1.0, 1 + 1 / torch.e, (1 + 1 / torch.e) / torch.e])
+    >>> (y[0, :, 0] - exact).abs().max() < 1e-5
+    tensor(True)
+    """
+
+    time: float | Tensor | Callable[[Tensor], Tensor]
+    change: Rhs | None = None
+
+
+def event_times(
+    events: Sequence[Event], params: Tensor, with_slopes: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Return the times of all events, and their derivatives by the params.
+
+    Returns
+    -------
+    times : Tensor of shape (n_samples, n_events)
+        Times.
+
+    slopes : Tensor of shape (n_samples, n_events, n_params) or None
+        Derivatives, if they are asked for.
+    """
+    times, slopes = [], []
+    for event in events:
+        time = event.time(params) if callable(event.time) else event.time
+        times.append(torch.as_tensor(time).to(params).expand(len(params)))
+        if with_slopes and callable(event.time):
+            slopes.append(
+                rowwise_jacobian(partial(_as_column, event.time), params)[:, 0]
+            )
+        else:
+            slopes.append(torch.zeros_like(params))
+    return torch.stack(times, 1), torch.stack(slopes, 1) if with_slopes else None
+
+
+def _as_column(function: Callable[[Tensor], Tensor], params: Tensor) -> Tensor:
+    return function(params)[:, None]
+
+
+def needed_events(
+    events: Sequence[Event], times: Tensor, slopes: Tensor | None, t_eval: Tensor
+) -> list[int]:
+    """Return which events happen in any sample; of breakpoints that are alike, the last."""
+    happens = ((times >= t_eval[:, :1]) & (times <= t_eval[:, -1:])) | times.isnan()
+    needed: dict[object, int] = {}
+    for e in torch.nonzero(happens.any(0))[:, 0].tolist():
+        key: object = e
+        if events[e].change is None:
+            when = times[:, e, None]
+            if slopes is not None:
+                when = torch.cat([when, slopes[:, e]], dim=1)
+            key = when.cpu().numpy().tobytes()
+        needed[key] = e
+    return sorted(needed.values())
+
+
+def check_events(events, t_eval: Tensor, y0: Tensor, params: Tensor) -> list[Event]:
+    """Return the events; raise ValueError unless they are what they should be."""
+    events = list(events)
+    for event in events:
+        if not isinstance(event, Event):
+            raise ValueError(
+                f"`events` must hold objects of class Event. Got {event!r}."
+            )
+        time = event.time(params.detach()) if callable(event.time) else event.time
+        time = torch.as_tensor(time)
+        if time.shape not in ((), (len(y0),)):
+            raise ValueError(
+                "The time of an event must be a number or of shape (n_samples,) = "
+                f"({len(y0)},). Got {tuple(time.shape)} instead."
+            )
+        results = [("time", time)]
+        if event.change is not None:
+            t0, start = t_eval[:, 0].clone(), y0.detach().clone()
+            new = event.change(t0, start, params.detach())
+            results.append(("change", new))
+            if not isinstance(new, Tensor) or new.shape != y0.shape:
+                got = (
+                    tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+                )
+                raise ValueError(
+                    "`change(t, y, params)` of an event must return a tensor of the shape "
+                    f"of `y`, {tuple(y0.shape)}. Got {got} instead."
+                )
+            if start._version:
+                raise ValueError("`change(t, y, params)` must not change `y` in place.")
+        for name, value in results:
+            if value.requires_grad:
+                raise ValueError(
+                    f"The {name} of an event depends on tensors that require a gradient, "
+                    "which would not get it. Hand them over in `params`."
+                )
+    return events
