@@ -7,6 +7,7 @@ workspace, each a vector of one number per lane.
 
 from collections.abc import Callable
 from inspect import signature
+from itertools import count
 from typing import NamedTuple
 
 from llvmlite import binding, ir
@@ -23,6 +24,7 @@ from sklearn_inverse.ode.compiled._workspace import N_STAGES
 
 __all__ = ["Code", "compile_model"]
 
+PART = 256  # values that one function computes
 TANGENT_CODE = ("curves", "sources", "tangent_solve")
 
 
@@ -115,6 +117,25 @@ class Writer:
         method(*args, *offsets)
         self.builder.ret_void()
         self.n_operations += self.arithmetic.n_operations
+        return function
+
+    def in_parts(self, method, n_values, *offsets):
+        """Write ``method(part, *offsets)`` for all of ``n_values``.
+
+        Many of them are dealt out to functions of their own: the time that LLVM takes to
+        find registers grows with the square of what is alive at once.
+        """
+        if n_values <= PART:
+            method(range(n_values), *offsets)
+            return
+        outer = self.builder, self.arithmetic, self.base
+        name = self.builder.function.name
+        offsets = [x if isinstance(x, ir.Value) else INT(x) for x in offsets]
+        for start in range(0, n_values, PART):
+            part = range(start, min(start + PART, n_values))
+            function = self.write(f"{name}.{start}", method, part)
+            self.builder, self.arithmetic, self.base = outer
+            self.builder.call(function, [self.base, *offsets])
 
     # What code is made of.
 
@@ -135,13 +156,13 @@ class Writer:
         """Store row ``row + i``."""
         self.builder.store(value, self.pointer(row, i), align=ALIGNMENT)
 
-    def store_all(self, values, row):
-        """Store rows from ``row`` on.
+    def store_all(self, values, row, indices=None):
+        """Store several rows from ``row`` on, one after the other unless otherwise told.
 
         After all loads: between loads and stores LLVM would have to ask of each whether
         it meets another, which takes it minutes for large models.
         """
-        for i, value in enumerate(values):
+        for i, value in zip(count() if indices is None else indices, values):
             self.store(value, row, i)
 
     def compute(self, nodes, t, y, u=None):
@@ -221,7 +242,12 @@ class Writer:
 
     def rhs(self, t, y, f):
         """Write the right-hand side."""
-        self.store_all(self.compute(self.model.rhs, t, y), f)
+
+        def write(part, t, y, f):
+            nodes = [self.model.rhs[i] for i in part]
+            self.store_all(self.compute(nodes, t, y), f, part)
+
+        self.in_parts(write, self.at.n_states, t, y, f)
 
     def time_slopes(self):
         """Write df/dt at the start of the step."""
@@ -231,9 +257,13 @@ class Writer:
 
     def slopes(self, y, slope):
         """Write the non-zero df/dy."""
-        self.store_all(
-            self.compute(self.model.slopes.values(), self.at.t_stage, y), slope
-        )
+        nodes = list(self.model.slopes.values())
+
+        def write(part, y, slope):
+            some = [nodes[s] for s in part]
+            self.store_all(self.compute(some, self.at.t_stage, y), slope, part)
+
+        self.in_parts(write, len(nodes), y, slope)
 
     def factorize(self):
         """Write W = 1 / (h gamma) - J = L U, row by row and without pivoting."""
@@ -271,21 +301,28 @@ class Writer:
         Where a function has no second derivative, as a root at zero, the step's is zero:
         that is so for an instant.
         """
-        nodes = self.model.tangents.curves.values()
-        values = self.compute(nodes, self.at.t, self.at.y, u)
-        self.store_all([self.arithmetic.finite(x) for x in values], curve)
+        nodes = list(self.model.tangents.curves.values())
+
+        def write(part, u, curve):
+            values = self.compute([nodes[c] for c in part], self.at.t, self.at.y, u)
+            self.store_all([self.arithmetic.finite(x) for x in values], curve, part)
+
+        self.in_parts(write, len(nodes), u, curve)
 
     def sources(self, u, source):
         """Write what params change directly: f at the stage, J u + w f_t at the start."""
         at, sources = self.at, list(self.model.tangents.sources.values())
-        stage, start = [a for a, _ in sources], [b for _, b in sources]
-        zero, values = self.model.graph.constant(0), []
-        for nodes, t, y in ((stage, at.t_stage, at.stage), (start, at.t, at.y)):
-            nodes = [zero if x is None else x for x in nodes]
-            values.append(self.compute(nodes, t, y, u))
-        finite = self.arithmetic.finite
-        sums = [self.builder.fadd(a, finite(b)) for a, b in zip(*values)]
-        self.store_all(sums, source)
+        zero = self.model.graph.constant(0)
+
+        def write(part, u, source):
+            nodes = [[zero if x is None else x for x in sources[s]] for s in part]
+            stage = self.compute([a for a, _ in nodes], at.t_stage, at.stage, u)
+            start = self.compute([b for _, b in nodes], at.t, at.y, u)
+            finite = self.arithmetic.finite
+            sums = [self.builder.fadd(a, finite(b)) for a, b in zip(stage, start)]
+            self.store_all(sums, source, part)
+
+        self.in_parts(write, len(sources), u, source)
 
     def tangent_solve(self, slope, curve, tangent, v):
         """Write the tangent v of u of the stage."""
