@@ -130,12 +130,12 @@ class Writer:
             return
         outer = self.builder, self.arithmetic, self.base
         name = self.builder.function.name
-        offsets = [x if isinstance(x, ir.Value) else INT(x) for x in offsets]
+        given = [x if isinstance(x, ir.Value) else INT(x) for x in offsets]
         for start in range(0, n_values, PART):
             part = range(start, min(start + PART, n_values))
             function = self.write(f"{name}.{start}", method, part)
             self.builder, self.arithmetic, self.base = outer
-            self.builder.call(function, [self.base, *offsets])
+            self.builder.call(function, [self.base, *given])
 
     # What code is made of.
 
