@@ -7,26 +7,15 @@ import torch
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_inverse.exceptions import ExtrapolationWarning, MisfitWarning
-from sklearn_inverse.forward._base import (
-    ForwardModel,
-    differentiate,
-    prior_of_pairs,
-)
-from sklearn_inverse.forward._stated import (
-    stated_noise,
-    stated_prior,
-    stated_times,
-)
+from sklearn_inverse.exceptions import ExtrapolationWarning
+from sklearn_inverse.forward._base import ForwardModel, differentiate, prior_of_pairs
+from sklearn_inverse.forward._judged import judge
+from sklearn_inverse.forward._stated import stated_noise, stated_prior, stated_times
 from sklearn_inverse.networks._batches import in_chunks, split_pairs
 from sklearn_inverse.networks._cfno import plain_attention
 from sklearn_inverse.networks._operator import Operator, fit_operator
 from sklearn_inverse.networks._options import Design, Training
-from sklearn_inverse.networks._readings import (
-    ReadingScaler,
-    ReadingSimulator,
-    root_mean_square,
-)
+from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._docs import LEARNING, shared_docs
 from sklearn_inverse.utils._options import NestedOptions
@@ -276,7 +265,8 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         )
         self.n_iter_ = len(self.net_.history)
         self._seen = np.stack([scaled.min(axis=0), scaled.max(axis=0)])
-        self._judge(valid, train, design[1])
+        known = self.reading_scaler_, self.noise_, self.observable_names_
+        self.error_ = judge(self._predict, valid, train, design[1], *known)
         return self
 
     def transform(self, observations):
@@ -298,13 +288,11 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
     def get_feature_names_out(self, input_features=None):
         """Return names of what :meth:`transform` fills in, time-major.
 
-        They head the columns after ``set_output(transform="pandas")``.
-
         Parameters
         ----------
         input_features : array-like of str of shape (n_features_in_,), default=None
-            Names of the readings. If None, those of the columns seen in ``fit``, and
-            without such, observables and times: ``"prey(0.5)"``.
+            If None, those of the columns seen in ``fit``, and without such, observables
+            and times: ``"prey(0.5)"``.
 
         Returns
         -------
@@ -434,43 +422,6 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         readings = check_observations(self, observations, n_channels=self.n_channels_)
         self.reading_scaler_.warn_of_far(readings)
         return readings
-
-    def _judge(self, held_out, train, observed):
-        """Measure the error on pairs held out; warn where it exceeds the noise.
-
-        That of an observable of which none hold readings is that on pairs trained on.
-        """
-        self.error_, error = self._errors_on(held_out)
-        unseen = np.isnan(error)
-        if unseen.any():
-            of_train = self._errors_on(train)
-            self.error_, error = np.where(unseen, of_train, (self.error_, error))
-        # Of smaller noise single precision knows nothing.
-        noise = np.maximum(self.reading_scaler_.noise_size, np.finfo(np.float32).eps)
-        worse = observed & ~self.noise_.has_unknown_scale & (error > noise)
-        if worse.any():
-            share = ", ".join(
-                f"{name} ({ratio:.2g} times)"
-                for name, ratio, bad in zip(
-                    self.observable_names_, error / noise, worse
-                )
-                if bad
-            )
-            warn_user(
-                f"The surrogate's error exceeds the noise of {share}: what is inverted "
-                "with it will be off by more than the noise explains. Train it longer, "
-                "on more pairs, or refine on the exact model.",
-                MisfitWarning,
-            )
-
-    def _errors_on(self, pairs):
-        """Return errors (n_channels,) on pairs: in own units, and standardized."""
-        scaled, standardized = (part.cpu().numpy() for part in pairs.tensors)
-        predicted, scaler = self._predict(scaled), self.reading_scaler_
-        return (
-            root_mean_square(predicted - scaler.restore(standardized)),
-            root_mean_square(scaler.standardize(predicted) - standardized),
-        )
 
     def _predict(self, scaled=None, readings=None):
         """Trajectories in units of the observables, from params, readings or both."""
