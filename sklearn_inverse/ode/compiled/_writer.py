@@ -73,7 +73,8 @@ def compile_model(model, rows, with_tangents):
         for name in names:
             writer.write(name, getattr(writer, name))
         # Much code takes LLVM many seconds.
-        return writer.module, 2 if writer.n_operations < 4000 else 1
+        n = writer.n_operations
+        return writer.module, 2 if n < 4000 else 1 if n < 20000 else 0
 
     key = model.key, with_tangents, load_vector_functions()
     engine = load_code(key, write_module)
