@@ -74,7 +74,7 @@ def compile_model(model, rows, with_tangents):
             writer.write(name, getattr(writer, name))
         # Much code takes LLVM many seconds.
         n = writer.n_operations
-        return writer.module, 2 if n < 4000 else 1 if n < 20000 else 0
+        return writer.module, 2 if n < 4000 else 1 if n < 40_000 else 0
 
     key = model.key, with_tangents, load_vector_functions()
     engine = load_code(key, write_module)
