@@ -128,7 +128,7 @@ class Stepper:
         if len(row):
             # Inputs may come and go within the step: outputs are the eyes for them.
             other = self._defect(w, attempt, row, theta)
-            size = error_norm(other, scale[row])
+            size = error_norm(other, scale[row]).nan_to_num(torch.inf, torch.inf)
             largest = torch.zeros_like(w.t).scatter_reduce(0, row, size, "amax")
             i = torch.nonzero(size == largest[row])[:, 0]
             worst = defect.clone()
