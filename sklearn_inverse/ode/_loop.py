@@ -46,6 +46,14 @@ class Outputs:
             return torch.searchsorted(self.shared, t, right=True)
         return torch.searchsorted(self.t_eval[index], t[:, None], right=True)[:, 0]
 
+    def between(self, w: Walkers, until: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the outputs that come next, up to a time: whose, which, and when."""
+        counts = self.count_until(w.index, until) - w.n_written
+        row = torch.repeat_interleave(counts)
+        within = torch.arange(len(row), device=row.device)
+        column = w.n_written[row] + within - (counts.cumsum(0) - counts)[row]
+        return row, column, self.time(w.index[row], column)
+
     def time(self, index: Tensor, column: Tensor) -> Tensor:
         """Output times of some samples."""
         return self.t_eval[index, column]
@@ -60,14 +68,8 @@ class Outputs:
         tape: Tape | None,
     ) -> None:
         """Write the outputs inside accepted steps, and record these steps."""
-        reached = self.count_until(w.index, t_new)
-        reached = torch.where(accepted, reached, w.n_written)
-        counts = reached - w.n_written
-        row = torch.repeat_interleave(counts)
-        within = torch.arange(len(row), device=row.device)
-        column = w.n_written[row] + within - (counts.cumsum(0) - counts)[row]
-        w.n_written = reached
-        t_out = self.time(w.index[row], column)
+        row, column, t_out = self.between(w, torch.where(accepted, t_new, w.t))
+        w.n_written = w.n_written.index_add(0, row, torch.ones_like(row))
         theta = (t_out - w.t[row]) / w.step[row]
         at_end = t_out == t_new[row]
         if len(row):
@@ -208,7 +210,9 @@ def _adaptive_attempt(method: Stepper, walkers: Walkers, outputs: Outputs):
     attempt = method.attempt(w)
     solved = attempt.converged & attempt.finite
     outside = next_output < t_new
-    dense_norm = _judge_dense_output(method, w, attempt, solved, outside)
+    dense_norm = _judge_dense_output(
+        method, w, outputs, attempt, solved, outside, t_new
+    )
     within = attempt.norm <= 1
     factor = attempt.safety * step_factor(
         attempt.norm,
@@ -241,7 +245,13 @@ def _adaptive_attempt(method: Stepper, walkers: Walkers, outputs: Outputs):
 
 
 def _judge_dense_output(
-    method: Stepper, walkers: Walkers, attempt: Attempt, solved: Tensor, outside: Tensor
+    method: Stepper,
+    walkers: Walkers,
+    outputs: Outputs,
+    attempt: Attempt,
+    solved: Tensor,
+    outside: Tensor,
+    t_new: Tensor,
 ) -> Tensor:
     """Error / tolerance of outputs inside the step, zero where there are none.
 
@@ -254,7 +264,13 @@ def _judge_dense_output(
     asked = asked & solved & (attempt.norm <= 1)
     if not asked.any():
         return torch.zeros_like(demanded)
-    norm = torch.where(asked, method.dense_norm(walkers, attempt), 0.0)
+    until = torch.where(asked & outside, t_new, walkers.t)
+    row, _, t_out = outputs.between(walkers, until)
+    inside = t_out < t_new[row]
+    row, t_out = row[inside], t_out[inside]
+    theta = (t_out - walkers.t[row]) / walkers.step[row]
+    norm = method.dense_norm(walkers, attempt, row, theta)
+    norm = torch.where(asked, norm, 0.0)
     reduced = torch.where(2 * norm > demanded, demanded / MAX_DENSE_NORM, 0.0)
     attempt.norm = torch.maximum(attempt.norm, reduced)
     return torch.where(walkers.stops | outside, norm, 0.0)

@@ -111,20 +111,45 @@ class Stepper:
         atol = self.atol[w.index]
         return tolerance(w.y, *magnitudes, peak=w.peak, rtol=self.rtol, atol=atol)
 
-    def dense_norm(self, w: Walkers, attempt: Attempt) -> Tensor:
-        """Error / tolerance of the dense output u amid the step, infinite if unknown.
+    def dense_norm(
+        self, w: Walkers, attempt: Attempt, row: Tensor, theta: Tensor
+    ) -> Tensor:
+        """Error / tolerance of the dense output u in the step, infinite if unknown.
+
+        Tried amid the step, and at the outputs: those at ``t + θ h`` of samples ``row``.
 
         Judged by its defect f(t, u) − u', which says what the error of the step cannot:
         a state that follows an input fast is at its right place at the end of any step.
         """
-        theta = w.step.new_tensor([self.middle])
-        q = torch.arange(1, len(self.dense) + 1, device=theta.device)
-        slope = q * theta ** (q - 1) @ theta.new_tensor(self.dense) @ attempt.stages
-        u = w.y + (self.stage_weights(theta) @ attempt.stages)[:, 0]
-        f = self.rhs(w.t + self.middle * w.step, u, w.params)
-        error = self.filter(w, attempt, f - slope / w.step[:, None])
-        norm = error_norm(error, self.scale(w, attempt.y)) * self.strictness
+        everyone = torch.arange(len(w.t), device=w.t.device)
+        middle = torch.full_like(w.t, self.middle)
+        defect = self._defect(w, attempt, everyone, middle)
+        scale = self.scale(w, attempt.y)
+        if len(row):
+            # Inputs may come and go within the step: outputs are the eyes for them.
+            other = self._defect(w, attempt, row, theta)
+            size = error_norm(other, scale[row]).nan_to_num(torch.inf, torch.inf)
+            largest = torch.zeros_like(w.t).scatter_reduce(0, row, size, "amax")
+            i = torch.nonzero(size == largest[row])[:, 0]
+            worst = defect.clone()
+            worst[row[i]] = other[i]
+            unseen = largest > 10 * error_norm(defect, scale)
+            defect = torch.where(unseen[:, None], worst, defect)
+        error = self.filter(w, attempt, defect)
+        norm = error_norm(error, scale) * self.strictness
         return norm.nan_to_num(torch.inf, torch.inf)
+
+    def _defect(
+        self, w: Walkers, attempt: Attempt, row: Tensor, theta: Tensor
+    ) -> Tensor:
+        """Defect of the dense output at ``t + θ h`` of the samples at ``row``."""
+        q = torch.arange(1, len(self.dense) + 1, device=theta.device)
+        powers = q * theta[:, None] ** (q - 1)
+        stages, step = attempt.stages[row], w.step[row]
+        slope = ((powers @ theta.new_tensor(self.dense))[:, None] @ stages)[:, 0]
+        u = w.y[row] + (self.stage_weights(theta)[:, None] @ stages)[:, 0]
+        f = self.rhs(w.t[row] + theta * step, u, w.params[row])
+        return f - slope / step[:, None]
 
     def filter(self, w: Walkers, attempt: Attempt, defect: Tensor) -> Tensor:
         """Error of a state whose derivative is off by ``defect``.

@@ -244,3 +244,27 @@ def test_a_models_own_error_widens_the_posterior(decay, make_pairs):
     ]
     ratio = np.hypot(0.02, 0.06) / 0.02
     np.testing.assert_allclose(spread[1] / spread[0], ratio, rtol=0.05)
+
+
+@pytest.mark.parametrize("optimizer", ["gauss_newton", "lbfgs"])
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_an_entry_that_is_not_finite_where_nothing_was_read_does_no_harm(
+    backend, optimizer
+):
+    # log10 of B, which is zero at the start: its derivative there is no number.
+    system = ReactionSystem(
+        {"A -> B": "k1", "B -> C": "k2"},
+        initial={"A": 1.0, "B": 0.0, "C": 0.0},
+        params=dict.fromkeys(["k1", "k2"], LogUniform(0.05, 5.0)),
+        times=np.append(0.0, np.linspace(0.5, 8.0, 16)),
+        observe={"log B": lambda t, y, p: torch.log10(y[1])},
+        noise=0.01,
+    )
+    t, k1, k2 = system.times[1:], 0.7, 0.25
+    b = k1 / (k1 - k2) * (np.exp(-k2 * t) - np.exp(-k1 * t))
+    readings = np.append(np.nan, np.log10(b))[None, :, None]
+    inverter = GradientInverter(
+        ODESimulator(system, backend=backend), optimizer=optimizer, n_starts=1
+    )
+    estimate = inverter.fit(readings).predict(readings)
+    np.testing.assert_allclose(estimate, [[k1, k2]], atol=0.001)

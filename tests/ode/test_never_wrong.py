@@ -83,6 +83,18 @@ def test_steps_that_end_on_outputs_are_differentiated_as_others(method):
     assert abs(expected) == pytest.approx(abs(forced), rel=1e-3)
 
 
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_a_pulse_that_outputs_see_is_not_stepped_over(method):
+    def rhs(t, y, params):
+        return ((t > 5) & (t < 6)).to(y)[:, None] * (1 - y) - y
+
+    t = np.linspace(0, 10, 1001)
+    y = solve_ivp(rhs, t, [[0.0]], method=method).y[0, :, 0]
+    during = (1 - np.exp(-2 * (t - 5))) / 2
+    expected = np.where(t > 5, np.minimum(during, 0.4323324 * np.exp(6 - t)), 0.0)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
 # --- small numbers
 
 
