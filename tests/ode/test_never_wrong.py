@@ -83,13 +83,15 @@ def test_steps_that_end_on_outputs_are_differentiated_as_others(method):
     assert abs(expected) == pytest.approx(abs(forced), rel=1e-3)
 
 
+@pytest.mark.parametrize("is_found", [True, False])
 @pytest.mark.parametrize("method", ADAPTIVE)
-def test_a_pulse_that_outputs_see_is_not_stepped_over(method):
-    def rhs(t, y, params):
-        return ((t > 5) & (t < 6)).to(y)[:, None] * (1 - y) - y
+def test_a_pulse_that_outputs_see_is_not_stepped_over(method, is_found):
+    def rhs(t, y, params):  # of the second, no trace tells the times
+        pulse = (t > 5) & (t < 6) if is_found else (t * t > 25) & (t * t < 36)
+        return pulse.to(y)[:, None] * (1 - y) - y
 
-    t = np.linspace(0, 10, 1001)
-    y = solve_ivp(rhs, t, [[0.0]], method=method).y[0, :, 0]
+    t, backend = np.linspace(0, 10, 1001), "auto" if is_found else "torch"
+    y = solve_ivp(rhs, t, [[0.0]], method=method, backend=backend).y[0, :, 0]
     during = (1 - np.exp(-2 * (t - 5))) / 2
     expected = np.where(t > 5, np.minimum(during, 0.4323324 * np.exp(6 - t)), 0.0)
     np.testing.assert_allclose(y, expected, atol=1e-5)
@@ -98,10 +100,12 @@ def test_a_pulse_that_outputs_see_is_not_stepped_over(method):
 # --- small numbers
 
 
+@pytest.mark.parametrize("is_found", [True, False])
 @pytest.mark.parametrize("method", ADAPTIVE)
-def test_a_jump_lifts_a_state_off_zero(method):
-    def pulse(t, y, params):
-        return 2 * (t[:, None] > 2.3).to(y) - 0.6 * y
+def test_a_jump_lifts_a_state_off_zero(method, is_found):
+    def pulse(t, y, params):  # of the second, no trace tells the time
+        is_on = t > 2.3 if is_found else t * t > 2.3**2
+        return 2 * is_on[:, None].to(y) - 0.6 * y
 
     t = np.linspace(0, 10, 41)
     solution = solve_ivp(pulse, t, [[0.0]], method=method)

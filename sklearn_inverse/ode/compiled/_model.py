@@ -85,15 +85,6 @@ class Model:
         return self._breaks[first, last]
 
     @cached_property
-    def switching(self) -> list[int]:
-        """Params that act through comparisons alone, so that no derivative knows them."""
-        graph = self.graph
-        params = {graph.variable("p", j): j for j in range(self.n_params)}
-        seeds = {x: {j: x} for x, j in params.items()}
-        known = set().union(*graph.differentiate(self.rhs, seeds))
-        return sorted({params[x] for x in graph.cone(self.rhs) if x in params} - known)
-
-    @cached_property
     def n_operations(self) -> int:
         """About how many there are in a step with one stage."""
         nodes = self.graph.cone([*self.rhs, *self.slopes.values()])

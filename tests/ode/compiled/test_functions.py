@@ -182,11 +182,14 @@ def test_a_fast_follower_is_right_between_steps(rtol, has_neighbor):
         assert solution.stats["n_steps"].max() < 160
 
 
-def test_a_jump_lifts_a_state_off_zero():
+@pytest.mark.parametrize("is_found", [True, False])
+def test_a_jump_lifts_a_state_off_zero(is_found):
+    def rhs(t, y, p):  # of the second, the trace does not tell the time
+        jumps = t > 2.3 if is_found else t * t > 2.3**2
+        return torch.where(jumps, 2.0, 0.0)[:, None] - 0.6 * y
+
     t = np.linspace(0, 10, 41)
-    solution = solve(
-        lambda t, y, p: torch.where(t > 2.3, 2.0, 0.0)[:, None] - 0.6 * y, t, [[0.0]]
-    )
+    solution = solve(rhs, t, [[0.0]])
     want = np.where(t > 2.3, 2 / 0.6 * (1 - np.exp(-0.6 * (t - 2.3))), 0)
     assert solution.success.all()
     np.testing.assert_allclose(solution.y[0, :, 0], want, rtol=1e-5)
