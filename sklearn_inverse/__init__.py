@@ -10,7 +10,14 @@ from sklearn_inverse.inverse import (
     ReparamJointInverter,
 )
 from sklearn_inverse.networks import Design, Operator, ReadingNetwork, Training
-from sklearn_inverse.systems import Dose, Event, ODESystem, ReactionSystem
+from sklearn_inverse.systems import (
+    Dose,
+    Event,
+    Experiment,
+    ODESystem,
+    ReactionSystem,
+    Table,
+)
 
 __version__ = "0.1.0"
 
@@ -21,6 +28,7 @@ __all__ = [
     "Design",
     "Dose",
     "Event",
+    "Experiment",
     "ForwardFunction",
     "GradientInverter",
     "ODESimulator",
@@ -31,6 +39,7 @@ __all__ = [
     "ReadingNetwork",
     "RefinedInverter",
     "ReparamJointInverter",
+    "Table",
     "Training",
     "__version__",
 ]

@@ -25,6 +25,10 @@ class Event(NamedTuple):
         side does. If None, only no step passes over this time, so that a right-hand side
         may jump there.
 
+    switch : callable, default=None
+        ``switch(t, params)`` returns the params from then on: those that stand for known
+        inputs may be others. Derivatives by these are of no meaning.
+
     Examples
     --------
     >>> import torch
@@ -38,6 +42,7 @@ class Event(NamedTuple):
 
     time: float | Tensor | Callable[[Tensor], Tensor]
     change: Rhs | None = None
+    switch: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 def event_times(
@@ -78,7 +83,7 @@ def needed_events(
     needed: dict[object, int] = {}
     for e in torch.nonzero(happens.any(0))[:, 0].tolist():
         key: object = e
-        if events[e].change is None:
+        if events[e].change is None and events[e].switch is None:
             when = times[:, e, None]
             if slopes is not None:
                 when = torch.cat([when, slopes[:, e]], dim=1)

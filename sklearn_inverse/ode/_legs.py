@@ -77,6 +77,7 @@ def solve_between(
     y = y0.new_full((*t_eval.shape, y0.shape[1]), torch.nan)
     status = torch.zeros(len(y0), dtype=torch.int64, device=y0.device)
     solution = Solution(y, status, {}, sensitivities)
+    params = params.clone()  # legs see what is switched
     legs = Legs(times, slopes, t_eval, params)
     state = y0.clone()
     for number in range(legs.n_events + 1):
@@ -94,6 +95,9 @@ def solve_between(
             )
             if tangents is not None:
                 tangents[rows] = pushed
+            switch = events[e].switch
+            if switch is not None:
+                params[rows] = switch(legs.begin(number)[rows], params[rows])
         rows, t_leg, output, place = legs.cut(number, solved)
         if len(rows) == 0 and number < legs.n_events:
             continue

@@ -1,7 +1,17 @@
 """Models of the world: equations, unknowns, units, and what an instrument reports."""
 
 from sklearn_inverse.systems._events import Dose, Event
+from sklearn_inverse.systems._experiments import Experiment
+from sklearn_inverse.systems._inputs import Table
 from sklearn_inverse.systems._reactions import ReactionSystem
 from sklearn_inverse.systems._system import ODESystem, Reference
 
-__all__ = ["Dose", "Event", "ODESystem", "ReactionSystem", "Reference"]
+__all__ = [
+    "Dose",
+    "Event",
+    "Experiment",
+    "ODESystem",
+    "ReactionSystem",
+    "Reference",
+    "Table",
+]

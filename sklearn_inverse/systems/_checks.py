@@ -22,21 +22,24 @@ N_POINTS = 6  # samples at which a system is checked
 
 def check_system(system: "ODESystem") -> None:
     """Run all functions of a system, and see that they are what a search can rely on."""
-    params = torch.as_tensor(system.nominal)[None]
-    for source in system._initial_sources:
-        if isinstance(source, OneSample):
-            source.check(params)
-    y0 = system.initial_state(params)
-    t = torch.as_tensor(system.times[:1])
-    _check_finite("The initial state", y0, "nominal params", system)
-    observed = system._observed
-    schedule = system.schedule
-    of_params = [f for f in schedule.functions if f.states is None]
-    changes = [f for f in schedule.functions if f.states is not None]
-    for function in [*system._functions, *observed, *changes]:
-        function.check(t, y0, params)
+    protocol = system.protocol
+    for function in protocol.input_functions:
+        function.check(torch.as_tensor(system.nominal)[None])
+    params = system.nominal_rows()
+    t = protocol.times_of(params)[:, 0]
+    schedules = [system.schedule, *protocol.schedules]
+    functions = [f for schedule in schedules for f in schedule.functions]
+    starts = [*system._initial_sources, *protocol.initial_sources]
+    functions += [f for f in starts if isinstance(f, OneSample)]
+    of_params = [f for f in functions if f.states is None]
+    changes = [f for f in functions if f.states is not None]
     for function in of_params:
         function.check(params)
+    y0 = system.initial_state(params)
+    _check_finite("The initial state", y0, "nominal params", system)
+    observed = system._observed
+    for function in [*system._functions, *observed, *changes]:
+        function.check(t, y0, params)
     _check_finite("`rhs`", system.rhs(t, y0, params), "first time", system)
 
     t, y, params = _points(system)
@@ -62,13 +65,14 @@ def check_system(system: "ODESystem") -> None:
     used: list[Callable[..., Tensor]] = [
         start,
         *(partial(f, t, y) for _, _, f in checked),
-        *(as_column(quantity) for quantity in schedule.quantities),
+        *(as_column(q) for schedule in schedules for q in schedule.quantities),
     ]
     names = _idle(system, used, params)
     if names:  # unless they decide when something jumps, or act between two jumps only
         breaks = system.breaks()
         jumps = [float(jump(params[:1])) for jump in breaks]
-        edges = np.unique([system.times[0], *jumps, system.times[-1]])
+        span = protocol.t_eval
+        edges = np.unique([span.min().item(), *jumps, span.max().item()])
         used += map(as_column, breaks)
         for middle in (edges[1:] + edges[:-1]) / 2:
             at = torch.full_like(t, middle)
@@ -84,17 +88,21 @@ def check_system(system: "ODESystem") -> None:
 
 
 def _points(system: "ODESystem") -> tuple[Tensor, Tensor, Tensor]:
-    """Return times, states and params at which to check: not too special ones."""
+    """Return times, states and rows of params at which to check: not too special ones."""
     rng = np.random.RandomState(0)
     drawn = system.prior.draw(N_POINTS - 1, rng)
     params = torch.as_tensor(np.concatenate([system.nominal[None], drawn]))
+    inputs = system.typical_inputs * rng.uniform(0.9, 1.1, (N_POINTS, system.n_inputs))
+    params = system.rows(params, torch.as_tensor(inputs))
     y = system.initial_state(params).detach()
     size = y.abs().amax(1, keepdim=True)
     size = torch.where(size > 0, size, 1.0)
     share = torch.as_tensor(rng.uniform(0.01, 0.1, tuple(y.shape)))
     y = y + share * (y.abs() + 0.1 * size)
-    t = np.linspace(system.times[0], system.times[-1], N_POINTS)
-    return torch.as_tensor(t), y, params
+    t = system.protocol.times_of(params)
+    share = torch.linspace(0, 1, N_POINTS, dtype=t.dtype)
+    share = share.repeat_interleave(len(t) // N_POINTS)
+    return t[:, 0] + share * (t[:, -1] - t[:, 0]), y, params
 
 
 def _check_finite(what: str, values: Tensor, where: str, system: "ODESystem") -> None:
@@ -169,12 +177,19 @@ def _idle(
     system: "ODESystem", used: Sequence[Callable[[Tensor], Tensor]], params: Tensor
 ) -> list[str]:
     """Return the params on which neither these functions nor the noise depend."""
-    idle = zip(system.param_names, _unused(used, params))
-    return [n for n, i in idle if i and n not in system.noise.param_names]
+    columns = _used(used, params)
+    slopes = system.protocol.row_slopes(torch.as_tensor(system.nominal)[None])
+    acts = (columns[:, None] & (slopes != 0).any(0)).any(0).tolist()
+    params_of_noise = system.noise.param_names
+    return [
+        name
+        for name, does in zip(system.param_names, acts)
+        if not does and name not in params_of_noise
+    ]
 
 
-def _unused(functions: Sequence[Callable[[Tensor], Tensor]], params: Tensor) -> Tensor:
-    """Return which params change none of the results, of shape (n_params,)."""
+def _used(functions: Sequence[Callable[[Tensor], Tensor]], params: Tensor) -> Tensor:
+    """Return which columns change any of the results, of shape (n_columns,)."""
     used = torch.zeros(params.shape[1], dtype=torch.bool)
     for function in functions:
         with torch.enable_grad():
@@ -188,7 +203,7 @@ def _unused(functions: Sequence[Callable[[Tensor], Tensor]], params: Tensor) -> 
             (slope,) = torch.autograd.grad((weights * f).sum(), x, allow_unused=True)
         if slope is not None:
             used |= (slope != 0).any(0)
-    return ~used
+    return used
 
 
 def _check_jac(system: "ODESystem", t: Tensor, y: Tensor, params: Tensor) -> None:

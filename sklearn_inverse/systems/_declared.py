@@ -46,6 +46,9 @@ def read_value(value: Any, what: str, names: Names, code: str = "") -> Source:
         value = names.constants.get(value, value)
     if isinstance(value, str):
         places = {k: j for k, j in names.places.items() if isinstance(j, int)}
+        if names.inputs is not None:
+            still = names.inputs.constant.places
+            places |= {k: names.inputs.level[k] for k in still}
         known = [*places, *names.constants]
         return places[find(value, known, f"{what} is")]
     if callable(value):

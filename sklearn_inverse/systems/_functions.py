@@ -25,6 +25,7 @@ from sklearn_inverse.systems._vocabulary import (
 __all__ = ["Named", "Names", "OneSample"]
 
 FIRST, LAST = ("t", "y", "p"), ("p",)
+INPUTS = "u"  # may follow either
 TIMES = ("t", "time", "tau", "ts")
 AT_ONCE = 64  # columns that are taken apart beforehand
 
@@ -33,8 +34,10 @@ class Names:
     """Which name stands where in a vector, of a ``kind``: "state" or "param".
 
     ``more`` names slices of it and known constants; ``hints`` are what to say of names
-    that stand elsewhere.
+    that stand elsewhere. Those of the params know the ``inputs`` behind these.
     """
+
+    inputs: Any = None  # Inputs
 
     def __init__(
         self,
@@ -121,7 +124,8 @@ class OneSample:
     """A function of one sample, run on many.
 
     ``what`` it is to the user stands in error messages, ``shape`` is what it returns for
-    one sample. It takes t, y and p, or p alone where there are no ``states``.
+    one sample. It takes t, y and p, or p alone where there are no ``states``; and u where
+    there are inputs and it has an argument for them.
     """
 
     def __init__(
@@ -134,19 +138,25 @@ class OneSample:
     ):
         self.function, self.what, self.shape = function, what, shape
         self.states, self.params = states, params
+        self.names = LAST if states is None else FIRST
+        if params.inputs is not None and _takes(function, len(self.names) + 1):
+            self.names = (*self.names, INPUTS)
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        """Return results (n_samples, *shape) at t, y and params, or at params alone."""
+        """Return results (n_samples, *shape) at t, y and params, or at params alone.
+
+        What stands behind the params are inputs.
+        """
         return self._rows(self.function(*self._arguments(tensors)), tensors[-1])
 
     def check(self, *tensors: Tensor) -> Tensor:
         """Run the function for the first time; say in words what is wrong with it."""
         if not callable(self.function):
             raise TypeError(
-                f"{self.what} must be a function {self._call(FIRST)}. Got "
+                f"{self.what} must be a function {self._call(self.names)}. Got "
                 f"{self.function!r} instead."
             )
-        names = self._check_signature(len(tensors))
+        names = self._check_signature(len(self.names))
         try:
             result = self(*tensors)
         except Exception as error:
@@ -162,10 +172,16 @@ class OneSample:
         return result
 
     def _arguments(self, tensors: Sequence[Tensor]) -> list[Value]:
+        columns, inputs, last = tensors[-1], self.params.inputs, []
+        if self.names[-1] is INPUTS and self.states is None:
+            last = [Named(inputs.constants(columns), inputs.constant)]
+        elif self.names[-1] is INPUTS:
+            last = [Named(inputs.at(tensors[0], columns), inputs.over_time)]
+        params = columns if inputs is None else columns[:, : inputs.n_params]
+        last.insert(0, Named(params, self.params))
         if self.states is None:
-            return [Named(tensors[0], self.params)]
-        t, y, params = tensors
-        return [Value(t), Named(y, self.states), Named(params, self.params)]
+            return last
+        return [Value(tensors[0]), Named(tensors[1], self.states), *last]
 
     def _rows(self, result: Any, like: Tensor) -> Tensor:
         """Bring what was returned to one row per sample."""
@@ -203,7 +219,6 @@ class OneSample:
         )
 
     def _call(self, order: Sequence[str]) -> str:
-        order = order if self.states is not None else LAST
         return f"{self.what.strip('`').split('[')[0]}({', '.join(order)})"
 
     def _check_signature(self, n_arguments: int) -> list[str]:
@@ -215,17 +230,18 @@ class OneSample:
         try:
             return list(signature.bind(*range(n_arguments)).arguments)
         except TypeError:
+            more = ", or one more for the inputs" * (self.params.inputs is not None)
             raise ValueError(
-                f"{self.what} is called as {self._call(FIRST)}, with one sample's time, "
-                f"states and params: it must take {n_arguments} argument(s). Got "
-                f"{signature}. Params are taken from p: p.a, or p[0]."
+                f"{self.what} is called as {self._call(self.names)}, with one sample's "
+                f"time, states and params: it must take {n_arguments} argument(s){more}. "
+                f"Got {signature}. Params are taken from p: p.a, or p[0]."
             ) from None
 
     def _check_order(
         self, tensors: Sequence[Tensor], names: list[str], must_be_named: bool
     ) -> None:
         """Refuse arguments in another order, if the function runs with them in it."""
-        named = len(names) == 3 and names[1] in TIMES and names[0] not in TIMES
+        named = len(names) >= 3 and names[1] in TIMES and names[0] not in TIMES
         if len(tensors) != 3 or (must_be_named and not named):
             return
         arguments = self._arguments(tensors)
@@ -233,16 +249,18 @@ class OneSample:
         for order in [(1, 0, 2), *itertools.permutations(range(3))]:
             if order == (0, 1, 2):
                 continue
+            moved = *(arguments[i] for i in order), *arguments[3:]
             try:
-                self._rows(self.function(*(arguments[i] for i in order)), tensors[-1])
+                self._rows(self.function(*moved), tensors[-1])
             except Exception:
                 continue
-            given = f"As {self._call([FIRST[i] for i in order])}"
+            names = [*(FIRST[i] for i in order), *self.names[3:]]
+            given = f"As {self._call(names)}"
             if order in swapped:
                 given = f"With the {swapped[order]} exchanged"
             odeint = ": is it written for odeint?" if order == (1, 0, 2) else "."
             raise ValueError(
-                f"{self.what} is called as {self._call(FIRST)}. {given} it would run on "
+                f"{self.what} is called as {self._call(self.names)}. {given} it would run on "
                 f"these states{odeint}"
             )
 
@@ -276,3 +294,14 @@ class OneSample:
                 line = linecache.getline(code.co_filename, number).strip()
                 return f" (line {number}{f': `{line}`' if line else ''})", line
         return "", ""
+
+
+def _takes(function: Any, n_arguments: int) -> bool:
+    """Whether a function has so many arguments without a default."""
+    try:
+        arguments = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    asked = [a for a in arguments if a.kind in kinds and a.default is a.empty]
+    return len(asked) == n_arguments

@@ -65,8 +65,8 @@ class ReactionSystem(ODESystem):
         As for :class:`ODESystem`. If None, those that the rates name, each within half
         and one and a half times ``nominal``.
 
-    times : array-like of shape (n_times,)
-        Output times, increasing.
+    times : array-like of shape (n_times,), default=None
+        Output times, increasing. None where ``experiments`` have theirs.
 
     nominal : dict, default=None
         As for :class:`ODESystem`. Without ``params``, values of all that the rates name;
@@ -81,8 +81,8 @@ class ReactionSystem(ODESystem):
         shape (n_invariants, n_states). If None, a basis of the left null space of the
         stoichiometric matrix.
 
-    observe, noise, units, name, reference, events, breakpoints : object
-        As for :class:`ODESystem`.
+    observe, noise, units, name, reference, events, breakpoints, inputs, experiments : object
+        As for :class:`ODESystem`. Rates may name inputs.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ class ReactionSystem(ODESystem):
         *,
         initial: Mapping[str, Any],
         params: Mapping[Any, Any] | None = None,
-        times: Any,
+        times: Any = None,
         nominal: Any = None,
         species: Sequence[str] | None = None,
         invariants: Any = None,
@@ -147,7 +147,10 @@ class ReactionSystem(ODESystem):
         reference: Any = None,
         events: Sequence[Any] = (),
         breakpoints: Sequence[Any] = (),
+        inputs: Any = None,
+        experiments: Sequence[Any] = (),
     ):
+        given = {k: x for k, x in locals().items() if k not in ("self", "__class__")}
         read = [pair for entry in _entries(reactions) for pair in _directions(*entry)]
         self.reactions = [reaction.text for reaction, _ in read]
         used, made, state_names = read_reactions(self.reactions, species)
@@ -163,7 +166,8 @@ class ReactionSystem(ODESystem):
         self._initial = _check_initial(initial, state_names)
         if params is None:
             names = dict.fromkeys(n for _, rate in read for n in names_in(rate))
-            params, nominal = _around(nominal, [n for n in names if n not in variables])
+            known = variables | {plain(name) for name in inputs or ()}
+            params, nominal = _around(nominal, [n for n in names if n not in known])
         super().__init__(
             self.rhs,
             states=self._initial,
@@ -178,7 +182,10 @@ class ReactionSystem(ODESystem):
             invariants=self._check_invariants(invariants),
             events=events,
             breakpoints=breakpoints,
+            inputs=inputs,
+            experiments=experiments,
         )
+        self._given = given
 
     def rates(self, params: Tensor) -> Tensor:
         """Return rate constants of ``kinetics``, (n_samples, n_rates).
@@ -208,8 +215,9 @@ class ReactionSystem(ODESystem):
         """Return dy/dt (n_samples, n_states) at times (n_samples,), states and params."""
         if self.kinetics is not None:
             return self.kinetics(t, y, self.rates(params))
-        f = self._rates(y, params) @ y.new_tensor(self.stoichiometry).T
-        return self.schedule.infused(f, t, params)
+        inputs = self.protocol.inputs
+        rates = self._rates(y, params[:, : self.n_params], inputs.at(t, params))
+        return self._infused(rates @ y.new_tensor(self.stoichiometry).T, t, params)
 
     def jac(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
         """Return derivatives of :meth:`rhs` by states, (n_samples, n_states, n_states)."""
@@ -219,23 +227,26 @@ class ReactionSystem(ODESystem):
 
     def _check(self) -> None:
         """Make functions of the rates, now that all names are known."""
-        names = [*self.state_names, *self.param_names, *self.constants]
+        inputs = self.protocol.inputs.names
+        names = [*self.state_names, *self.param_names, *self.constants, *inputs]
         known = [plain(name) for name in names]
         for reaction, rate in zip(self.reactions, self._laws):
             for name in names_in(rate):
                 if name not in known:
                     ask = meant(name, known) or f"known are {brief(known)}."
                     raise ValueError(
-                        f"The rate of {reaction!r} names {name!r}, which is neither a "
-                        f"species nor a param; {ask}"
+                        f"The rate of {reaction!r} names {name!r}, which is no species, "
+                        f"param or input; {ask}"
                     )
         starts = self._initial_sources
         self._unknown = [i for i, x in enumerate(starts) if not isinstance(x, float)]
         self._known = [x if isinstance(x, float) else 0.0 for x in starts]
-        groups, rates = [self.state_names, self.param_names], self._laws
+        groups, rates = [self.state_names, self.param_names, inputs], self._laws
         # Events are functions of the params, which rate constants of `kinetics` are not.
         terms = _as_mass_action(self._laws, self.state_names)
-        if terms is not None and not self.schedule.events:
+        plain_one = self.protocol.is_plain and not any(self.protocol.initial)
+        happens = [self.schedule, *self.protocol.schedules]
+        if terms is not None and plain_one and not any(x.events for x in happens):
             column, rates, orders = terms
             silent = np.zeros((self.n_states, len(self._unknown)))
             self.kinetics = MassAction(

@@ -16,7 +16,6 @@ from sklearn_inverse.probability import JointPrior, NoiseModel, as_noise
 from sklearn_inverse.systems._checks import check_system
 from sklearn_inverse.systems._declared import (
     check_keys,
-    check_times,
     find,
     read_initial,
     read_nominal,
@@ -25,6 +24,12 @@ from sklearn_inverse.systems._declared import (
     value_of,
 )
 from sklearn_inverse.systems._events import Schedule
+from sklearn_inverse.systems._experiments import (
+    Experiment,
+    read_experiments,
+    read_inputs,
+    read_protocol,
+)
 from sklearn_inverse.systems._functions import Names, OneSample
 
 __all__ = ["ODESystem", "Reference"]
@@ -63,7 +68,8 @@ class ODESystem:
 
     Its functions are written for one sample, as in a paper: ``t`` is a number, ``y`` and
     ``p`` are vectors whose entries go by name (``y.infected``, ``p["k 1"]``), position or
-    slice (``y[1:] - y[:-1]``). Arithmetic, NumPy's functions and torch's apply.
+    slice (``y[1:] - y[:-1]``). Arithmetic, NumPy's functions and torch's apply. What is
+    known of each experiment is in ``u``, which may be their last argument.
 
     Parameters
     ----------
@@ -80,9 +86,9 @@ class ODESystem:
         known: it goes by its name, and is not estimated. A tuple of names has a
         ``MultivariateNormal``; a name with a ``GaussianProcess`` is a vector ``p.name``.
 
-    times : array-like of shape (n_times,)
+    times : array-like of shape (n_times,), default=None
         Output times, increasing; the grid may be uneven. The first is the time at which
-        ``states`` hold.
+        ``states`` hold. None where ``experiments`` have theirs, or will have them.
 
     observe : list of str or dict, default=None
         What the instrument reports: states by name, or a dict of names, each with a
@@ -127,16 +133,40 @@ class ODESystem:
         solver stops on them. Where ``rhs`` compares ``t`` with numbers or params, and can
         be compiled, that is found and need not be said.
 
+    inputs : list of str or dict, default=None
+        Names of what is known of each experiment, or sample, and used as ``u.name`` or
+        by name where params are. In a dict, with what each is: a number or a
+        :class:`Table`; a pair or a prior, from which training data draw it; or None.
+        Unless it is known here or in its experiment, each sample brings its own: as
+        ``inputs=`` of ``simulate``, ``fit``, ``posterior``.
+
+    experiments : list of Experiment, default=()
+        Several experiments on the same params, each with its own times, inputs, initial
+        values, events and observables. Observations run through the times of the first,
+        of the second, ….
+
     Attributes
     ----------
     state_names, param_names, observable_names : list of str
         Names; those of params are of the estimated ones.
 
-    n_states, n_params, n_channels, n_times : int
+    input_names : list of str
+        Inputs that each sample brings itself.
+
+    experiments : list of Experiment
+        With their names; one where none were given.
+
+    times : ndarray of shape (n_times,)
+        Output times of all experiments, in a row.
+
+    n_states, n_params, n_channels, n_times, n_inputs : int
         Sizes; a channel for each observable.
 
     prior : JointPrior
         What is believed of the params.
+
+    input_prior : JointPrior or None
+        From which the inputs of samples are drawn, if that is said of all of them.
 
     noise : NoiseModel
         How readings scatter.
@@ -146,9 +176,6 @@ class ODESystem:
 
     constants : dict
         Params that are known.
-
-    schedule : Schedule
-        What happens, as ``solve_ivp`` takes it.
 
     Raises
     ------
@@ -192,7 +219,7 @@ class ODESystem:
         *,
         states: Mapping[str, Any],
         params: Mapping[Any, Any],
-        times: Any,
+        times: Any = None,
         observe: Any = None,
         noise: Any = None,
         jac: Callable[..., Any] | None = None,
@@ -203,8 +230,10 @@ class ODESystem:
         invariants: Any = None,
         events: Sequence[Any] = (),
         breakpoints: Sequence[Any] = (),
+        inputs: Any = None,
+        experiments: Sequence[Any] = (),
     ):
-        self.times = check_times(times)
+        self._given = {k: x for k, x in locals().items() if k not in ("self", "__class__")}
         self.state_names = check_keys("states", states)
         priors, self.constants = split_params(params, self.state_names)
         self.prior = JointPrior(priors)
@@ -216,10 +245,19 @@ class ODESystem:
         more = self.prior.groups | self.constants
         p_names = Names("param", self.param_names, more, hints)
 
+        taken = [*self.state_names, *self.param_names, *more]
+        known, ranges = read_inputs(inputs, taken)
+        experiments = read_experiments(times, experiments)
+        self.protocol = read_protocol(experiments, known, y_names, p_names)
+        drawn = {name: ranges.get(name) for name in self.input_names}
+        self.input_prior = JointPrior(drawn) if drawn and all(drawn.values()) else None
         self._initial_sources = read_initial(states, p_names)
         observed = read_observe(observe, y_names, p_names)
         self.observable_names, self._sources = list(observed), list(observed.values())
         self._observed = [f for f in self._sources if isinstance(f, OneSample)]
+        for e in self.experiments:
+            for one in e.observables or ():
+                find(one, self.observable_names, f"Experiment {e.name!r} measures")
         # A subclass may have the methods `rhs` and `jac` instead, for batches.
         shape = (self.n_states,)
         self._functions = []
@@ -235,10 +273,10 @@ class ODESystem:
         label = getattr(rhs, "__name__", type(rhs).__name__)
         self.name = name or ("system" if label == "<lambda>" else label)
         self.units = dict(units or {})
-        known = ["time", "states", "params", "observables", *self.state_names]
-        known += [*self.param_names, *self.constants, *self.observable_names]
+        named = ["time", "states", "params", "observables", *self.state_names, *known]
+        named += [*self.param_names, *self.constants, *self.observable_names]
         for unit in self.units:
-            find(unit, known, "`units` has")
+            find(unit, named, "`units` has")
         self.reference: Reference | None = None
         if reference is not None:
             time, at, source = reference
@@ -248,6 +286,26 @@ class ODESystem:
         rows = np.atleast_2d(np.asarray(rows, dtype=float))
         self.invariants = _shaped("invariants", rows, (len(rows), self.n_states))
         self._check()
+
+    @property
+    def times(self) -> np.ndarray:
+        """Output times of all experiments, in a row."""
+        return self.protocol.times
+
+    @property
+    def experiments(self) -> list[Experiment]:
+        """The experiments."""
+        return self.protocol.experiments
+
+    @property
+    def input_names(self) -> list[str]:
+        """Inputs that each sample brings itself."""
+        return self.protocol.open_inputs
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of these."""
+        return len(self.input_names)
 
     @property
     def n_times(self) -> int:
@@ -275,16 +333,22 @@ class ODESystem:
         return self.prior.scaler.bounds
 
     def rhs(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
-        """Return dy/dt (n_samples, n_states) at times (n_samples,), states and params."""
-        return self.schedule.infused(self._rhs(t, y, params), t, params)
+        """Return dy/dt (n_samples, n_states) at times (n_samples,), states and params.
+
+        Here and below, inputs stand behind the params: see :meth:`rows`.
+        """
+        return self._infused(self._rhs(t, y, params), t, params)
+
+    def _infused(self, f: Tensor, t: Tensor, params: Tensor) -> Tensor:
+        return self.protocol.infused(self.schedule.infused(f, t, params), t, params)
 
     @property
     def solved(self) -> Any:
         """What ``solve_ivp`` takes as ``rhs``: the same for copies of this system."""
         if self.kinetics is not None:
             return self.kinetics
-        is_plain = type(self).rhs is ODESystem.rhs and not self.schedule.infuses
-        return self._rhs if is_plain else self.rhs
+        infuses = self.schedule.infuses or self.protocol.infuses
+        return self._rhs if type(self).rhs is ODESystem.rhs and not infuses else self.rhs
 
     @cached_property
     def backend_(self) -> str:
@@ -297,20 +361,63 @@ class ODESystem:
 
     def breaks(self) -> list[Callable[[Tensor], Tensor]]:
         """Return the times at which ``rhs`` is seen to jump, as functions of params."""
+        span = self.protocol.t_eval
         try:
-            return self._kernel().model.breaks(*self.times[[0, -1]].tolist())
+            return self._kernel().model.breaks(span.min().item(), span.max().item())
         except Untraceable:
             return []
 
     def _kernel(self) -> Any:
-        params = torch.as_tensor(self.nominal)[None]
-        t, y = torch.as_tensor(self.times[:1]), self.initial_state(params)
-        return kernel_of(self.solved, t, y, params)
+        rows = self.nominal_rows()[:1]
+        return kernel_of(
+            self.solved, self.protocol.t_eval[0, :1], self.initial_state(rows), rows
+        )
+
+    def rows(self, params: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Return params, and inputs behind them, of each experiment of each sample.
+
+        Parameters
+        ----------
+        params : Tensor of shape (n_samples, n_params)
+            Params.
+
+        inputs : Tensor of shape (n_samples, n_inputs), default=None
+            The inputs that each sample brings itself; None will do if there are none.
+
+        Returns
+        -------
+        rows : Tensor of shape (n_samples * n_experiments, n_columns)
+            The experiments of the first sample, of the second, ….
+        """
+        return self.protocol.rows(params, inputs)
+
+    def nominal_rows(self) -> Tensor:
+        """Return the :meth:`rows` of the nominal params, at typical inputs."""
+        inputs = torch.as_tensor(self.typical_inputs)
+        return self.rows(torch.as_tensor(self.nominal)[None], inputs[None])
+
+    @property
+    def typical_inputs(self) -> np.ndarray:
+        """Medians of the inputs that samples bring, ones where nothing is said of them."""
+        prior = self.input_prior
+        return np.ones(self.n_inputs) if prior is None else prior.median
+
+    def draw_inputs(self, n_samples: int, rng: Any, method: str = "random") -> np.ndarray:
+        """Draw the inputs that samples bring, of shape (n_samples, n_inputs)."""
+        if self.n_inputs == 0:
+            return np.empty((n_samples, 0))
+        if self.input_prior is None:
+            raise ValueError(
+                f"`inputs` must be given, {self.input_names} of each sample, or drawn from "
+                f"what the system says of them: inputs={{{self.input_names[0]!r}: (low, "
+                "high), …}."
+            )
+        return self.input_prior.draw(n_samples, rng, method=method)
 
     def initial_state(self, params: Tensor) -> Tensor:
         """Return states (n_samples, n_states) at the first time."""
         columns = [value_of(source, params) for source in self._initial_sources]
-        return torch.stack(columns, dim=1)
+        return self.protocol.starts(torch.stack(columns, dim=1), params)
 
     def observables(self, y: Tensor, params: Tensor) -> Tensor:
         """Turn states (n_samples, n_times, n_states) into what is reported of them."""
@@ -319,7 +426,8 @@ class ODESystem:
         if not self._observed:
             return y[..., self._sources]
         t = torch.as_tensor(self.times, dtype=y.dtype, device=y.device).repeat(len(y))
-        flat = t, y.flatten(0, 1), params.repeat_interleave(y.shape[1], dim=0)
+        columns = self.protocol.at_outputs(params).flatten(0, 1)
+        flat = t, y.flatten(0, 1), columns
         columns = [
             source(*flat).view(y.shape[:2])
             if source in self._observed
@@ -329,19 +437,57 @@ class ODESystem:
         return torch.stack(columns, dim=-1)
 
     def observable_sensitivities(
-        self, y: Tensor, params: Tensor, sensitivities: Tensor
+        self, y: Tensor, params: Tensor, sensitivities: Tensor, slopes: Tensor | None = None
     ) -> Tensor:
-        """Turn derivatives of states (…, n_states, n_params) into those of observables."""
+        """Turn derivatives of states (…, n_states, n_params) into those of observables.
+
+        ``slopes`` (n_rows, n_columns, n_params) are those of the rows, where inputs
+        stand behind the params.
+        """
         if not self._observed:
             return sensitivities[:, :, self._sources]
-        eye = torch.eye(self.n_params, dtype=params.dtype, device=params.device)
-        along = sensitivities.movedim(-1, 0), eye[:, None].expand(-1, len(params), -1)
+        if slopes is None:
+            eye = torch.eye(self.n_params, dtype=params.dtype, device=params.device)
+            slopes = eye.expand(len(params), -1, -1)
+        along = sensitivities.movedim(-1, 0), slopes.movedim(-1, 0)
         return push_tangents(self.observables, (y, params), along).movedim(0, -1)
+
+    def with_experiments(self: Self, experiments: Sequence[Experiment]) -> Self:
+        """Return the same system, on which these experiments are made.
+
+        Parameters
+        ----------
+        experiments : list of Experiment
+            In the order in which observations run through them.
+
+        Returns
+        -------
+        system : ODESystem
+            Of the same kind.
+
+        Examples
+        --------
+        >>> from sklearn_inverse.systems import Experiment, ODESystem
+        >>> system = ODESystem(
+        ...     lambda t, y, p, u: [-p.rate * (1 + u.light) * y.a], states={"a": 1.0},
+        ...     params={"rate": (0.1, 2)}, inputs=["light"], noise=0.01,
+        ... )
+        >>> both = system.with_experiments([
+        ...     Experiment([0, 1, 2], inputs={"light": 0}, name="dark"),
+        ...     Experiment([0, 5], inputs={"light": 1.5}, name="bright"),
+        ... ])
+        >>> both.times
+        array([0., 1., 2., 0., 5.])
+        """
+        return type(self)(
+            **self._given | {"times": None, "experiments": list(experiments)}
+        )
 
     def with_noise(self: Self, noise: Any) -> Self:
         """Return the same system measured with other noise, as for the constructor."""
         other = copy.copy(self)
         other.noise = other._read_noise(noise)
+        other._given = self._given | {"noise": noise}
         return other
 
     def _read_noise(self, noise: Any) -> NoiseModel:
@@ -354,16 +500,24 @@ class ODESystem:
         )
 
     def truncate(self: Self, n_times: int) -> Self:
-        """Return the same system with its first ``n_times`` output times only."""
+        """Return the same system with its first ``n_times`` output times only.
+
+        With all of them, where there are several experiments.
+        """
         if not 1 <= n_times <= self.n_times:
             raise ValueError(
                 f"`n_times` must be between 1 and {self.n_times}, the number of output "
                 f"times. Got {n_times!r} instead."
             )
-        shorter = copy.copy(self)
-        shorter.times = self.times[:n_times]
-        shorter.noise = self.noise.truncate(n_times)
-        return shorter
+        if len(self.experiments) > 1:
+            return self  # the times of the first experiment would come first
+        return self.at_times([self.times[:n_times]], self.noise.truncate(n_times))
+
+    def at_times(self: Self, times: Sequence[np.ndarray], noise: NoiseModel) -> Self:
+        """Return the same system looked at at other times of each experiment."""
+        other = copy.copy(self)
+        other.protocol, other.noise = self.protocol.at_times(times), noise
+        return other
 
     def __deepcopy__(self: Self, memo: Any) -> Self:
         # Nothing changes a system once it is made: copies of estimators share it.

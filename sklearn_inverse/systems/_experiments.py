@@ -1,0 +1,465 @@
+"""Experiments: what is done to a system, and when it is looked at."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_inverse.ode import Event as BatchEvent
+from sklearn_inverse.ode._rhs import rowwise_jacobian
+from sklearn_inverse.probability._priors import as_prior
+from sklearn_inverse.systems._declared import (
+    Source,
+    check_keys,
+    check_times,
+    find,
+    read_initial,
+    read_value,
+    value_of,
+)
+from sklearn_inverse.systems._events import Schedule
+from sklearn_inverse.systems._functions import Names, OneSample
+from sklearn_inverse.systems._inputs import Inputs, Table
+
+__all__ = [
+    "Experiment",
+    "Protocol",
+    "read_experiments",
+    "read_inputs",
+    "read_protocol",
+]
+
+UNTIMED = (0.0, 1.0)  # of a system whose experiments are not known yet
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """One of several experiments on the same params.
+
+    Parameters
+    ----------
+    times : array-like of shape (n_times,)
+        When it is looked at, in increasing order; a time that comes twice is measured
+        twice.
+
+    inputs : dict, default=None
+        Inputs of the system by name: each a number, a :class:`Table`, the name of a
+        param, or a function of p. Those left out are as the system has them, or given
+        for each sample.
+
+    initial : dict, default=None
+        States that start otherwise here: numbers, names of params or inputs, or
+        functions of p.
+
+    events : list of Event or Dose, default=()
+        What happens here besides the events of the system.
+
+    observables : list of str, default=None
+        What is measured here. If None, everything that the system reports.
+
+    start : float, default=None
+        When the states have their initial values. If None, at the first of ``times``.
+
+    name : str, default=None
+        Its name. If None, its number, from 1.
+
+    See Also
+    --------
+    ODESystem.with_experiments : Where they go.
+
+    Examples
+    --------
+    >>> from sklearn_inverse.systems import Dose, Experiment
+    >>> low = Experiment([0, 1, 2], inputs={"temperature": 298.0}, name="cold")
+    >>> fed = Experiment([1, 5], initial={"s": 2.0}, events=[Dose("s", 1.0, [3])], start=0)
+    """
+
+    times: Any
+    inputs: Mapping[str, Any] | None = None
+    initial: Mapping[str, Any] | None = None
+    events: Sequence[Any] = ()
+    observables: Sequence[str] | None = None
+    start: float | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        times = np.array(self.times, dtype=float, ndmin=1)
+        start = times[:1].sum() if self.start is None else float(self.start)
+        if times.ndim != 1 or not len(times) or not np.isfinite([start, *times]).all():
+            raise ValueError(
+                f"`times` of an experiment must be finite numbers, one at least. Got "
+                f"{self.times!r}."
+            )
+        if (np.diff([start, *times]) < 0).any():
+            raise ValueError(
+                f"`times` of an experiment must increase from its start, {start:g}. Got "
+                f"{times.tolist()}."
+            )
+        for what, value in (("inputs", self.inputs), ("initial", self.initial)):
+            if not isinstance(value, (Mapping, type(None))):
+                raise TypeError(
+                    f"`{what}` of an experiment must be a dict by name. Got {value!r}."
+                )
+        object.__setattr__(self, "times", times)
+        object.__setattr__(self, "start", start)
+
+
+@dataclass
+class Protocol:
+    """All experiments on a system, for many samples at once.
+
+    A sample has one *row* for each experiment, one after the other; its columns are
+    those of :class:`Inputs`. Output times run through all experiments.
+
+    Parameters
+    ----------
+    experiments : list of Experiment
+        At least one, all with names.
+
+    schedules : list of Schedule
+        What happens in each of them alone.
+
+    inputs : Inputs
+        Where these stand.
+
+    sources : list of list
+        What each input is in each experiment: a number, a :class:`Table`, a column of a
+        param, a function of p, or None where each sample has its own.
+
+    initial : list of dict
+        Initial values of states by position that differ in each experiment.
+    """
+
+    experiments: list[Experiment]
+    schedules: list[Schedule]
+    inputs: Inputs
+    sources: list[list[Any]]
+    initial: list[dict[int, Source]]
+
+    def __post_init__(self) -> None:
+        self._set_times()
+
+    def _set_times(self) -> None:
+        """Lay out what belongs to the output times."""
+        sizes = [len(e.times) for e in self.experiments]
+        self.times = np.concatenate([e.times for e in self.experiments])
+        self.first = np.concatenate([[0], np.cumsum(sizes)])
+        self.experiment_of = np.repeat(np.arange(len(sizes)), sizes)
+        self.place_of = np.concatenate([np.arange(1, n + 1) for n in sizes])
+        longest = max(sizes)
+        # The last time again where another experiment has more.
+        self.t_eval = torch.tensor(
+            np.array(
+                [
+                    np.pad(np.append(e.start, e.times), (0, longest - n), mode="edge")
+                    for e, n in zip(self.experiments, sizes)
+                ]
+            )
+        )
+        self._set_pieces()
+
+    def _set_pieces(self) -> None:
+        """Cut what varies with time into pieces that are linear, of all tables at once."""
+        inputs, n = self.inputs, self.n_experiments
+        cuts = []
+        for e, sources in zip(self.experiments, self.sources):
+            tables = [x.times for x in sources if isinstance(x, Table)]
+            knots = np.unique(np.concatenate([[], *tables]))
+            cuts.append(knots[(knots > e.start) & (knots < e.times[-1])])
+        n_knots = max(map(len, cuts))
+        knots = np.full((n, n_knots), np.inf)
+        pieces = np.zeros((n, n_knots + 1, inputs.n_columns))
+        self.varies = torch.zeros(n, inputs.n_columns, dtype=torch.bool)
+        at_outputs = np.zeros((len(self.times), inputs.n_columns))
+        if inputs.experiment is not None:
+            pieces[..., inputs.experiment] = np.arange(n)[:, None]
+        for i, (e, sources) in enumerate(zip(self.experiments, self.sources)):
+            knots[i, : len(cuts[i])] = cuts[i]
+            begin = np.append(e.start, cuts[i])
+            begin = np.pad(begin, (0, n_knots + 1 - len(begin)), mode="edge")
+            here = slice(*self.first[i : i + 2])
+            for name, source in zip(inputs.names, sources):
+                level = inputs.level[name]
+                if isinstance(source, float):
+                    pieces[i, :, level] = source
+                elif isinstance(source, Table):
+                    both = [level, inputs.slope[name]]
+                    self.varies[i, both] = True
+                    pieces[i][:, both] = np.transpose(source.pieces(begin))
+                    at_outputs[here][:, both] = np.transpose(source.pieces(e.times))
+        self.knots, self.pieces = torch.tensor(knots), torch.tensor(pieces)
+        self.at_times_of_output = torch.tensor(at_outputs)
+
+    @property
+    def n_experiments(self) -> int:
+        """How many there are."""
+        return len(self.experiments)
+
+    @property
+    def open_inputs(self) -> list[str]:
+        """The inputs that each sample brings itself, in any experiment."""
+        return [
+            name
+            for i, name in enumerate(self.inputs.names)
+            if any(sources[i] is None for sources in self.sources)
+        ]
+
+    @property
+    def input_functions(self) -> list[OneSample]:
+        """Functions of params that inputs are."""
+        return [x for xs in self.sources for x in xs if isinstance(x, OneSample)]
+
+    @property
+    def initial_sources(self) -> list[Source]:
+        """What states start at that start otherwise in an experiment."""
+        return [source for own in self.initial for source in own.values()]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether params are all that the columns hold."""
+        return self.inputs.n_columns == self.inputs.n_params
+
+    def rows(self, params: Tensor, given: Tensor | None = None) -> Tensor:
+        """Return the columns (n_samples * n_experiments, n_columns) of samples.
+
+        ``given`` (n_samples, n_open) are the inputs that samples bring themselves.
+        """
+        if self.is_plain:
+            return params
+        n, start = len(params), self.pieces[:, 0].to(params)
+        place = {name: i for i, name in enumerate(self.open_inputs)}
+        blocks = []
+        for sources, known in zip(self.sources, start):
+            columns = list(known.expand(n, -1).unbind(1))
+            columns[: self.inputs.n_params] = params.unbind(1)
+            for name, source in zip(self.inputs.names, sources):
+                level = self.inputs.level[name]
+                if source is None:
+                    assert given is not None
+                    columns[level] = given[:, place[name]]
+                elif isinstance(source, int | OneSample):
+                    columns[level] = value_of(source, params)
+            blocks.append(torch.stack(columns, dim=1))
+        return torch.stack(blocks, dim=1).flatten(0, 1)
+
+    def row_slopes(self, params: Tensor) -> Tensor:
+        """Return derivatives (n_rows, n_columns, n_params) of the rows by the params."""
+        n, p = params.shape
+        eye = torch.eye(self.inputs.n_columns, p, dtype=params.dtype).to(params.device)
+        slopes = eye.repeat(n * self.n_experiments, 1, 1)
+        for e, sources in enumerate(self.sources):
+            for name, source in zip(self.inputs.names, sources):
+                if isinstance(source, (int, OneSample)):
+                    value = partial(_as_column, partial(value_of, source))
+                    own = rowwise_jacobian(value, params)[:, 0]
+                    slopes[e :: self.n_experiments, self.inputs.level[name]] = own
+        return slopes
+
+    def times_of(self, rows: Tensor) -> Tensor:
+        """Return output times (n_rows, n_times) of rows, the start before them."""
+        t_eval = self.t_eval.to(rows)
+        return t_eval.repeat(len(rows) // self.n_experiments, 1)
+
+    def events(self, rows: Tensor) -> list[BatchEvent]:
+        """Return what happens to rows, for ``solve_ivp``."""
+        index = self.inputs.index(rows)
+        found = []
+        for k, knots in enumerate(self.knots.to(rows).T):
+            found.append(BatchEvent(knots[index], None, partial(self._go_on, k + 1)))
+        for e, schedule in enumerate(self.schedules):
+            found += [
+                event._replace(time=self._only_in(e, event.time, index))
+                for event in schedule.events
+            ]
+        return found
+
+    def _go_on(self, piece: int, t: Tensor, rows: Tensor) -> Tensor:
+        """Return columns with the next pieces of what varies."""
+        index = self.inputs.index(rows)
+        return torch.where(self.varies[index], self.pieces[index, piece].to(rows), rows)
+
+    def _only_in(self, e: int, time: Any, index: Tensor) -> Any:
+        """Return the time of an event in one experiment, infinite in all others."""
+        if self.n_experiments == 1:
+            return time
+        if not callable(time):
+            return torch.where(index == e, float(time), torch.inf)
+        return lambda rows: torch.where(
+            self.inputs.index(rows) == e, time(rows), torch.inf
+        )
+
+    def infused(self, f: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+        """Add what is infused in each experiment to rates of change."""
+        for e, schedule in enumerate(self.schedules):
+            if not schedule.infuses:
+                continue
+            if self.inputs.experiment is None:
+                f = schedule.infused(f, t, rows)
+            else:
+                here = (rows[:, self.inputs.experiment] == e)[:, None]
+                f = torch.where(here, schedule.infused(f, t, rows), f)
+        return f
+
+    @property
+    def infuses(self) -> bool:
+        """Whether anything is added to the rates of change in any experiment."""
+        return any(schedule.infuses for schedule in self.schedules)
+
+    def starts(self, y0: Tensor, rows: Tensor) -> Tensor:
+        """Return initial states (n_rows, n_states), with those of experiments alone."""
+        if not any(self.initial):
+            return y0
+        columns, index = list(y0.unbind(1)), self.inputs.index(rows)
+        for e, own in enumerate(self.initial):
+            for i, source in own.items():
+                columns[i] = torch.where(index == e, value_of(source, rows), columns[i])
+        return torch.stack(columns, dim=1)
+
+    def outputs(self, of_rows: Tensor) -> Tensor:
+        """Gather (n_rows, n_times + 1, …) to (n_samples, n_times, …), times in a row."""
+        by_sample = of_rows.unflatten(0, (-1, self.n_experiments))
+        return by_sample[:, self.experiment_of, self.place_of]
+
+    def at_outputs(self, rows: Tensor) -> Tensor:
+        """Return the columns (n_samples, n_times, n_columns) at all output times."""
+        by_sample = rows.unflatten(0, (-1, self.n_experiments))
+        columns = by_sample[:, self.experiment_of]
+        if not self.inputs.slope:
+            return columns
+        varies = self.varies[self.experiment_of].to(rows.device)
+        return torch.where(varies, self.at_times_of_output.to(rows), columns)
+
+    def measured(self, names: Sequence[str]) -> np.ndarray:
+        """Return which observables are measured when, (n_times, n_channels)."""
+        mask = np.ones((len(self.times), len(names)), dtype=bool)
+        for e, experiment in enumerate(self.experiments):
+            if experiment.observables is not None:
+                here = np.isin(names, list(experiment.observables))
+                mask[self.first[e] : self.first[e + 1]] = here
+        return mask
+
+    def elapsed(self) -> np.ndarray:
+        """Return the share of its own experiment that is over at each output time."""
+        spans = np.array([e.times[-1] - e.start for e in self.experiments])
+        starts = np.array([e.start for e in self.experiments])
+        spans = np.where(spans > 0, spans, 1.0)
+        e = self.experiment_of
+        return (self.times - starts[e]) / spans[e]
+
+    def at_times(self, times: Sequence[np.ndarray]) -> "Protocol":
+        """Return the same experiments looked at at other times."""
+        other = copy.copy(self)
+        other.experiments = [copy.copy(e) for e in self.experiments]
+        for e, t in zip(other.experiments, times):
+            object.__setattr__(e, "times", np.asarray(t, dtype=float))
+        other._set_times()
+        return other
+
+
+def read_inputs(
+    inputs: Any, taken: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what is known of each input, None if nothing, and priors of these."""
+    if isinstance(inputs, str):
+        raise TypeError(f"`inputs` must be a list of names, or a dict. Got {inputs!r}.")
+    if not isinstance(inputs, Mapping):
+        inputs = dict.fromkeys(inputs or ())
+    if inputs:
+        check_keys("inputs", inputs)
+    known: dict[str, Any] = {}
+    priors: dict[str, Any] = {}
+    for name, value in inputs.items():
+        if name in taken:
+            raise ValueError(
+                f"Inputs must have names of their own. Got {name!r}, which is a state or "
+                "a param."
+            )
+        if value is None or isinstance(value, (Table, Real)):
+            known[name] = value
+        else:
+            known[name], priors[name] = None, as_prior(value)
+    return known, priors
+
+
+def read_experiments(times: Any, experiments: Sequence[Any]) -> list[Experiment]:
+    """Return the experiments, all with names; one where only times are given."""
+    experiments = list(experiments)
+    if experiments and times is not None:
+        raise ValueError(
+            "`times` must be left out where there are `experiments`, which have their own."
+        )
+    if not experiments:
+        experiments = [Experiment(UNTIMED if times is None else check_times(times))]
+    for e in experiments:
+        if not isinstance(e, Experiment):
+            raise TypeError(f"`experiments` must hold Experiment(…). Got {e!r}.")
+    named = [
+        e if e.name is not None else _renamed(e, str(i + 1))
+        for i, e in enumerate(experiments)
+    ]
+    names = [e.name for e in named]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"Experiments must have different names. Got {twice[0]!r} twice."
+        )
+    return named
+
+
+def read_protocol(
+    experiments: list[Experiment], known: Mapping[str, Any], states: Names, params: Names
+) -> Protocol:
+    """Read what is declared of experiments; raise where it contradicts the system.
+
+    ``known`` is what the system says of each input. The names of states and params learn
+    of the inputs.
+    """
+    declared = []
+    for e in experiments:
+        for name in e.inputs or ():
+            find(name, list(known), f"`inputs` of experiment {e.name!r} has")
+        declared.append([(e.inputs or {}).get(name, known[name]) for name in known])
+    sources = [
+        [
+            value
+            if value is None or isinstance(value, Table)
+            else read_value(value, f"Input {name!r} of experiment {e.name!r}", params)
+            for name, value in zip(known, values)
+        ]
+        for e, values in zip(experiments, declared)
+    ]
+    varying = [
+        name
+        for name, values in zip(known, zip(*sources))
+        if any(isinstance(value, Table) for value in values)
+    ]
+    n_params = sum(isinstance(place, int) for place in params.places.values())
+    inputs = Inputs(list(known), n_params, varying, len(experiments))
+    if inputs.n_columns > n_params:
+        params.inputs = inputs
+        params.hints |= inputs.hints
+        states.hints |= inputs.hints
+    initial, schedules = [], []
+    for e in experiments:
+        own = e.initial or {}
+        where = f"`initial` of experiment {e.name!r} has"
+        places = [states.places[find(n, list(states.places), where)] for n in own]
+        initial.append(dict(zip(places, read_initial(own, params))))
+        schedules.append(Schedule(e.events, (), states, params))
+    return Protocol(experiments, schedules, inputs, sources, initial)
+
+
+def _renamed(experiment: Experiment, name: str) -> Experiment:
+    other = copy.copy(experiment)
+    object.__setattr__(other, "name", name)
+    return other
+
+
+def _as_column(function: Callable[[Tensor], Tensor], params: Tensor) -> Tensor:
+    return function(params)[:, None]
