@@ -9,6 +9,7 @@ from sklearn_inverse.exceptions import MisfitWarning
 from sklearn_inverse.forward._base import as_forward_model
 from sklearn_inverse.probability import Estimate, Posterior
 from sklearn_inverse.utils._validation import (
+    check_inputs,
     check_noise_std,
     check_observations,
     check_params,
@@ -38,8 +39,9 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """
 
     _needs_pairs = True  # whether `fit` learns from params
+    _takes_inputs = True  # whether these may differ from sample to sample
 
-    def _start_fit(self, observations, params):
+    def _start_fit(self, observations, params, inputs=None):
         """Check the data, fit the forward model.
 
         Returns
@@ -49,6 +51,9 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         params : ndarray of shape (n_samples, n_params) or None
             The params in their own units.
+
+        inputs : ndarray of shape (n_samples, n_inputs)
+            The inputs.
         """
         model = as_forward_model(self._given_model(), **self._model_options())
         pairs = params is not None
@@ -67,8 +72,19 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if pairs:
             names = model.known_param_names
             params = check_params(params, n_samples=len(trajectories), names=names)
+        names = model.input_names_
+        if names and not self._takes_inputs:
+            raise ValueError(
+                f"{type(self).__name__} learns one model: it takes no inputs {names} that "
+                "differ from sample to sample. Set them in the system, or use "
+                "GradientInverter or ADMInverter."
+            )
+        inputs = check_inputs(inputs, n_samples=len(trajectories), names=names)
         # As they were given: names of columns are those of params that have none yet.
-        self.model_ = model if model.is_ready else model.fit(trajectories, given)
+        told = {"inputs": inputs} if names else {}
+        self.model_ = (
+            model if model.is_ready else model.fit(trajectories, given, **told)
+        )
         self._check_sizes(trajectories, params)
         self.n_params_ = self.model_.n_params_
         _, self.n_times_, self.n_channels_ = trajectories.shape
@@ -77,8 +93,8 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
             self.model_.noise_.check_observations(trajectories)
         else:
             self._mean_params = params.mean(axis=0)
-            self._check_pairs(trajectories, params)
-        return trajectories, params
+            self._check_pairs(trajectories, params, inputs)
+        return trajectories, params, inputs
 
     def _given_model(self):
         """Return the forward model as the user gave it."""
@@ -102,12 +118,12 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "second, …."
             )
 
-    def _check_pairs(self, trajectories, params):
+    def _check_pairs(self, trajectories, params, inputs):
         """Say so where an exact model does not make the observations from the params."""
         if not self.model_.is_exact:
             return
         some = slice(N_CHECKED)
-        simulated = self.model_.simulate(params[some])
+        simulated = self._simulate(params[some], inputs[some])
         seen = np.isfinite(simulated) & np.isfinite(trajectories[some])
         off = np.where(seen, simulated - trajectories[some], 0.0)
         size = np.where(seen, trajectories[some], 0.0)
@@ -119,6 +135,11 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "in front?), or are observables or params in another order?",
                 MisfitWarning,
             )
+
+    def _simulate(self, params, inputs):
+        """Return what the model makes of params, with inputs if it takes any."""
+        told = (inputs,) if inputs.shape[1] else ()
+        return self.model_.simulate(params, *told)
 
     def _check_readings(self, observations):
         """Return observations to invert, of shape (n_samples, n_times, n_channels)."""
@@ -133,6 +154,11 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "which it knows none; leave them out (NaN), or train it on them."
             )
         return readings
+
+    def _check_inputs(self, inputs, readings):
+        """Return inputs of shape (n_samples, n_inputs)."""
+        names = self.model_.input_names_
+        return check_inputs(inputs, n_samples=len(readings), names=names)
 
     def _check_noise_std(self, noise_std, readings):
         """Return the noise of each reading, 1 where nothing was read, or None."""
@@ -150,7 +176,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Give (n_samples, …, n_params) the shape of the params seen in ``fit``."""
         return params[..., 0] if self._params_are_1d else params
 
-    def _answer(self, readings, noise_std) -> Estimate:
+    def _answer(self, readings, noise_std, inputs) -> Estimate:
         """Return what the method finds for readings (n_samples, n_times, n_channels).
 
         Without warnings, which ``_warn_of`` issues: it may be no more than a start.
@@ -173,7 +199,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
             "prior": "as stated",
         }
 
-    def invert(self, observations, *, noise_std=None):
+    def invert(self, observations, *, noise_std=None, inputs=None):
         """Estimate params, and say how it went.
 
         Parameters
@@ -185,6 +211,10 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         noise_std : float or array-like, default=None
             Noise of these readings: one number, one per observable, or one per reading,
             shaped like the observations. If None, the model's own noise.
+
+        inputs : array-like of shape (n_samples, n_inputs), dict or DataFrame, default=None
+            What the model must be told of each sample, in order or by name. None will do
+            if that is nothing.
 
         Returns
         -------
@@ -207,11 +237,15 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
             If readings push some params against their bounds.
         """
         readings = self._check_readings(observations)
-        answer = self._answer(readings, self._check_noise_std(noise_std, readings))
+        answer = self._answer(
+            readings,
+            self._check_noise_std(noise_std, readings),
+            self._check_inputs(inputs, readings),
+        )
         self._warn_of(answer)
         return answer
 
-    def predict(self, observations, *, noise_std=None):
+    def predict(self, observations, *, noise_std=None, inputs=None):
         """Estimate the params behind each sample of observations.
 
         Parameters
@@ -223,13 +257,16 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         noise_std : float or array-like, default=None
             Noise of these readings; see :meth:`invert`.
 
+        inputs : array-like, dict or DataFrame, default=None
+            Inputs of each sample; see :meth:`invert`.
+
         Returns
         -------
         params : ndarray of shape (n_samples, n_params) or (n_samples,)
             In the params' own units; one-dimensional if the params seen in ``fit`` were.
         """
         return self._shape_params(
-            self._point(self.invert(observations, noise_std=noise_std))
+            self._point(self.invert(observations, noise_std=noise_std, inputs=inputs))
         )
 
     @staticmethod
@@ -237,7 +274,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Return the one estimate of an answer."""
         return answer.params
 
-    def reconstruct(self, observations, *, noise_std=None):
+    def reconstruct(self, observations, *, noise_std=None, inputs=None):
         """Return the trajectories that the forward model gives at the estimate.
 
         Parameters
@@ -248,19 +285,23 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         noise_std : float or array-like, default=None
             Noise of these readings; see :meth:`invert`.
 
+        inputs : array-like, dict or DataFrame, default=None
+            Inputs of each sample; see :meth:`invert`.
+
         Returns
         -------
         trajectories : ndarray of shape (n_samples, n_times, n_channels)
             In units of the observables; NaN for samples without an estimate.
         """
-        estimate = self.invert(observations, noise_std=noise_std).params
+        estimate = self.invert(observations, noise_std=noise_std, inputs=inputs).params
         known = np.isfinite(estimate).all(axis=1)
         trajectories = np.full((len(known), self.n_times_, self.n_channels_), np.nan)
         if known.any():
-            trajectories[known] = self.model_.simulate(estimate[known])
+            told = self._check_inputs(inputs, trajectories)
+            trajectories[known] = self._simulate(estimate[known], told[known])
         return trajectories
 
-    def score(self, X, y, sample_weight=None, *, noise_std=None):
+    def score(self, X, y, sample_weight=None, *, noise_std=None, inputs=None):
         """Return R², averaged over params, of the estimates.
 
         Parameters
@@ -277,13 +318,16 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         noise_std : float or array-like, default=None
             Noise of these readings; see :meth:`invert`.
 
+        inputs : array-like, dict or DataFrame, default=None
+            Inputs of each sample; see :meth:`invert`.
+
         Returns
         -------
         score : float
             One is perfect; zero is what the mean of the training params scores, which a
             sample without an estimate is given too.
         """
-        estimate = self.predict(X, noise_std=noise_std)
+        estimate = self.predict(X, noise_std=noise_std, inputs=inputs)
         mean = self._shape_params(self._mean_params)
         estimate = np.where(np.isnan(estimate), mean, estimate)
         y = put_in_order(y, self.model_.param_names_)
@@ -299,7 +343,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
 class PosteriorInverter(BaseInverter):
     """An inverter that also says how sure to be: its answers are posteriors."""
 
-    def posterior(self, observations, *, noise_std=None) -> Posterior:
+    def posterior(self, observations, *, noise_std=None, inputs=None) -> Posterior:
         """Return what is believed of the params behind each sample.
 
         Parameters
@@ -312,6 +356,10 @@ class PosteriorInverter(BaseInverter):
             Noise of these readings: one number, one per observable, or one per reading,
             shaped like the observations. If None, the model's own noise.
 
+        inputs : array-like of shape (n_samples, n_inputs), dict or DataFrame, default=None
+            What the model must be told of each sample, in order or by name. None will do
+            if that is nothing.
+
         Returns
         -------
         posterior : Posterior
@@ -322,9 +370,9 @@ class PosteriorInverter(BaseInverter):
         ConvergenceWarning, IntegrationWarning, MisfitWarning, BoundsWarning
             As :meth:`invert`.
         """
-        return self.invert(observations, noise_std=noise_std)
+        return self.invert(observations, noise_std=noise_std, inputs=inputs)
 
-    def predict(self, observations, return_std=False, *, noise_std=None):
+    def predict(self, observations, return_std=False, *, noise_std=None, inputs=None):
         """Estimate the params behind each sample of observations.
 
         Parameters
@@ -339,6 +387,9 @@ class PosteriorInverter(BaseInverter):
         noise_std : float or array-like, default=None
             Noise of these readings; see :meth:`posterior`.
 
+        inputs : array-like, dict or DataFrame, default=None
+            Inputs of each sample; see :meth:`posterior`.
+
         Returns
         -------
         params : ndarray of shape (n_samples, n_params) or (n_samples,)
@@ -348,11 +399,11 @@ class PosteriorInverter(BaseInverter):
         std : ndarray of the same shape
             Posterior standard deviation. Only if ``return_std``.
         """
-        posterior = self.invert(observations, noise_std=noise_std)
+        posterior = self.invert(observations, noise_std=noise_std, inputs=inputs)
         mean = self._shape_params(posterior.mean)
         return (mean, self._shape_params(posterior.std)) if return_std else mean
 
-    def sample(self, observations, n_draws=100, *, noise_std=None):
+    def sample(self, observations, n_draws=100, *, noise_std=None, inputs=None):
         """Draw params from the posterior of each sample.
 
         Parameters
@@ -367,12 +418,15 @@ class PosteriorInverter(BaseInverter):
         noise_std : float or array-like, default=None
             Noise of these readings; see :meth:`posterior`.
 
+        inputs : array-like, dict or DataFrame, default=None
+            Inputs of each sample; see :meth:`posterior`.
+
         Returns
         -------
         params : ndarray of shape (n_samples, n_draws, n_params) or (n_samples, n_draws)
             Draws in the params' own units, within the prior's support.
         """
-        posterior = self.invert(observations, noise_std=noise_std)
+        posterior = self.invert(observations, noise_std=noise_std, inputs=inputs)
         draws = posterior.sample(n_draws, random_state=self._draw_seed)
         return self._shape_params(draws)
 

@@ -102,6 +102,7 @@ class NeuralAdjointInverter(NestedOptions, SearchInverter):
     array([[1.2]])
     """
 
+    _takes_inputs = False
     _parameter_constraints: dict = {
         **SEARCHING,
         "model": "no_validation",
@@ -158,7 +159,7 @@ class NeuralAdjointInverter(NestedOptions, SearchInverter):
         self : NeuralAdjointInverter
             The trained inverter.
         """
-        trajectories, params = self._start_fit(observations, params)
+        trajectories, params, inputs = self._start_fit(observations, params)
         device = self._device
         training = (self.training or Training())._filled(
             lr=3e-3, max_epochs=50, batch_size=64
@@ -183,7 +184,7 @@ class NeuralAdjointInverter(NestedOptions, SearchInverter):
             verbose=self.verbose,
             desc="Training adjoint",
         )
-        return self._try_out(trajectories)
+        return self._try_out(trajectories, inputs)
 
     def _check_readings(self, observations):
         """Return observations to invert; warn of what the network will not see."""

@@ -1,5 +1,7 @@
 """ForwardModel: what every inverter may ask of the model that it inverts."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
@@ -40,6 +42,13 @@ class ForwardModel(BaseEstimator):
 
     times_ : ndarray of shape (n_times,)
         When.
+
+    input_names_ : list of str
+        Inputs that each sample brings: known numbers beside its params.
+
+    elapsed_ : ndarray of shape (n_times,)
+        What comes first of a search that learns of ever later readings: times, or the
+        shares of their experiments that are over.
 
     error_ : ndarray of shape (n_channels,)
         Root-mean-square error of the model itself; zero if it is exact.
@@ -142,13 +151,26 @@ class ForwardModel(BaseEstimator):
         """
         return self
 
-    def simulate(self, params):
+    @property
+    def input_names_(self) -> list:
+        """Inputs that each sample brings."""
+        return []
+
+    @property
+    def elapsed_(self) -> np.ndarray:
+        """What comes first of ever later readings."""
+        return self.times_
+
+    def simulate(self, params, inputs=None):
         """Return trajectories at params in their own units.
 
         Parameters
         ----------
         params : array-like of shape (n_samples, n_params)
             Params in their own units.
+
+        inputs : array-like of shape (n_samples, n_inputs), default=None
+            Inputs of each sample, if the model has any.
 
         Returns
         -------
@@ -157,21 +179,24 @@ class ForwardModel(BaseEstimator):
         """
         raise AssertionError("every forward model simulates")
 
-    def attempt(self, params):
+    def attempt(self, params, inputs=None):
         """Return trajectories, and which of the samples have one (n_samples,).
 
         Unlike :meth:`simulate`, says nothing of those that have none.
         """
-        trajectories = self.simulate(params)
+        trajectories = self.simulate(params, inputs)
         return trajectories, ~np.isnan(trajectories).any(axis=(1, 2))
 
-    def forward(self, scaled_params: Tensor) -> Tensor:
+    def forward(self, scaled_params: Tensor, inputs: Tensor | None = None) -> Tensor:
         """Return trajectories at scaled params, differentiably."""
         raise AssertionError("every forward model runs forward")
 
-    def linearize(self, scaled_params: Tensor) -> tuple[Tensor, Tensor]:
+    def linearize(
+        self, scaled_params: Tensor, inputs: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return trajectories and their Jacobian (…, n_params) by scaled params."""
-        return differentiate(self.forward, scaled_params)
+        forward = self.forward if inputs is None else partial(self.forward, inputs=inputs)
+        return differentiate(forward, scaled_params)
 
     def truncate(self, n_times):
         """Return a model that reports the first times at least; cheaper if it can be.

@@ -16,7 +16,7 @@ from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._parallel import iter_chunks
 from sklearn_inverse.utils._sklearn import Interval, StrOptions
 from sklearn_inverse.utils._torch import resolve_device
-from sklearn_inverse.utils._validation import check_params
+from sklearn_inverse.utils._validation import check_inputs, check_params
 from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["ODESimulator"]
@@ -151,6 +151,16 @@ class ODESimulator(ForwardModel):
         return self.system.times
 
     @property
+    def elapsed_(self):
+        """Output times, shares of the experiments if there are several."""
+        return self.system.protocol.elapsed()
+
+    @property
+    def input_names_(self):
+        """List of str: what the system must be told of each sample."""
+        return self.system.input_names
+
+    @property
     def error_(self):
         """Zeros: the model is exact."""
         return np.zeros(self.system.n_channels)
@@ -170,7 +180,7 @@ class ODESimulator(ForwardModel):
         """Whether sensitivities cost little more: by "radau5" in torch."""
         return self.method in ("auto", "radau5") and not self._is_compiled()
 
-    def simulate(self, params):
+    def simulate(self, params, inputs=None):
         """Solve the system for every row of params.
 
         Parameters
@@ -178,21 +188,28 @@ class ODESimulator(ForwardModel):
         params : array-like of shape (n_samples, n_params)
             Params in their own units.
 
+        inputs : array-like of shape (n_samples, n_inputs) or dict, default=None
+            Inputs of each sample, in the order of ``system.input_names`` or by name. None
+            will do if there are none.
+
         Returns
         -------
         trajectories : ndarray of shape (n_samples, n_times, n_channels)
             What the instrument would report, free of noise. A sample that could not be
             integrated is NaN from its failure on, with one :class:`IntegrationWarning`.
         """
-        return self._warned(*self._map(_simulate_chunk, params, "Simulating"))
+        return self._warned(*self._map(_simulate_chunk, params, inputs, "Simulating"))
 
-    def attempt(self, params):
+    def attempt(self, params, inputs=None):
         """Solve the system for every row of params, without a word of failures.
 
         Parameters
         ----------
         params : array-like of shape (n_samples, n_params)
             Params in their own units.
+
+        inputs : array-like of shape (n_samples, n_inputs) or dict, default=None
+            Inputs of each sample.
 
         Returns
         -------
@@ -202,16 +219,21 @@ class ODESimulator(ForwardModel):
         is_solved : ndarray of bool of shape (n_samples,)
             Which samples were integrated to the end.
         """
-        trajectories, failed, _ = self._map(_simulate_chunk, params, "Simulating")
+        trajectories, failed, _ = self._map(
+            _simulate_chunk, params, inputs, "Simulating"
+        )
         return trajectories, ~failed
 
-    def sensitivities(self, params):
+    def sensitivities(self, params, inputs=None):
         """Differentiate the trajectories by the params.
 
         Parameters
         ----------
         params : array-like of shape (n_samples, n_params)
             Params in their own units.
+
+        inputs : array-like of shape (n_samples, n_inputs) or dict, default=None
+            Inputs of each sample.
 
         Returns
         -------
@@ -221,9 +243,11 @@ class ODESimulator(ForwardModel):
             and instrument too. A sample that could not be integrated is NaN from its
             failure on, with one :class:`IntegrationWarning`.
         """
-        return self._warned(*self._map(_sensitivities_chunk, params, "Differentiating"))
+        return self._warned(
+            *self._map(_sensitivities_chunk, params, inputs, "Differentiating")
+        )
 
-    def forward(self, scaled_params):
+    def forward(self, scaled_params, inputs=None):
         """Simulate from scaled params, differentiably.
 
         Parameters
@@ -231,22 +255,28 @@ class ODESimulator(ForwardModel):
         scaled_params : Tensor of shape (n_samples, n_params)
             Params as scaled by the system's prior.
 
+        inputs : Tensor of shape (n_samples, n_inputs), default=None
+            Inputs of each sample.
+
         Returns
         -------
         trajectories : Tensor of shape (n_samples, n_times, n_channels)
             In units of the observables and in double precision, on the device of
             ``scaled_params``, to which gradients flow back.
         """
-        params = self._from_scaled(scaled_params)
-        return self.system.observables(self._solve(params).y, params)
+        rows = self._rows(self._from_scaled(scaled_params), inputs)
+        return self._observe(self._solve(rows), rows)
 
-    def linearize(self, scaled_params):
+    def linearize(self, scaled_params, inputs=None):
         """Simulate from scaled params, with the derivatives by them.
 
         Parameters
         ----------
         scaled_params : Tensor of shape (n_samples, n_params)
             Params as scaled by the system's prior.
+
+        inputs : Tensor of shape (n_samples, n_inputs), default=None
+            Inputs of each sample.
 
         Returns
         -------
@@ -258,7 +288,7 @@ class ODESimulator(ForwardModel):
             failure of a sample on.
         """
         params = self._from_scaled(scaled_params).detach()
-        trajectories, by_params, _ = self._differentiate(params)
+        trajectories, by_params, _ = self._differentiate(params, inputs)
         slope = self.param_scaler_.slope_tensor(params)
         return trajectories, by_params * slope[:, None, None]
 
@@ -289,22 +319,42 @@ class ODESimulator(ForwardModel):
             )
         return self.param_scaler_.from_scaled_tensor(scaled.double())
 
-    def _differentiate(self, params):
-        """Return observables, their derivatives by params in own units, the solution."""
+    def _rows(self, params, inputs):
+        """Return the rows of the experiments of all samples."""
         system = self.system
-        solution = self._solve(params, sensitivities=True)
-        by_params = solution.sensitivities
-        if system.kinetics is not None and system.rates(params) is not params:
-            # So far by rate constants.
-            eye = torch.eye(params.shape[1], dtype=params.dtype, device=params.device)
-            axes = eye[:, None].expand(-1, len(params), -1)
-            rates = push_tangents(system.rates, (params,), (axes,)).movedim(0, -1)
-            by_params = torch.einsum("ntsr,nrp->ntsp", by_params, rates)
-        by_params = system.observable_sensitivities(solution.y, params, by_params)
-        return system.observables(solution.y, params), by_params, solution
+        if not system.is_timed:
+            raise ValueError(
+                f"{system.name!r} must have `times`, or `with_experiments([…])`, before it "
+                "can be simulated. Got neither."
+            )
+        if inputs is not None:
+            inputs = torch.as_tensor(inputs).to(params)
+        return system.rows(params, inputs)
 
-    def _map(self, function, params, desc):
-        """Run ``function`` over chunks of params.
+    def _observe(self, solution, rows):
+        """Return observables (n_samples, n_times, n_channels)."""
+        states = self.system.protocol.outputs(solution.y)
+        return self.system.observables(states, rows)
+
+    def _differentiate(self, params, inputs):
+        """Return observables, their derivatives by params in own units, the solution."""
+        system, protocol = self.system, self.system.protocol
+        rows = self._rows(params, inputs)
+        solution = self._solve(rows, sensitivities=True)
+        slopes, by_rows = protocol.row_slopes(params), solution.sensitivities
+        if system.kinetics is not None:
+            if system.rates(rows) is not rows:  # so far by rate constants
+                rates = push_tangents(system.rates, (rows,), (slopes.movedim(-1, 0),))
+                by_rows = torch.einsum("ntsr,nrp->ntsp", by_rows, rates.movedim(0, -1))
+        elif not protocol.is_plain:
+            by_rows = torch.einsum("ntsr,nrp->ntsp", by_rows, slopes)
+        by_params = system.observable_sensitivities(
+            protocol.outputs(solution.y), rows, protocol.outputs(by_rows), slopes
+        )
+        return self._observe(solution, rows), by_params, solution
+
+    def _map(self, function, params, inputs, desc):
+        """Run ``function`` over chunks of samples.
 
         Returns
         -------
@@ -322,9 +372,11 @@ class ODESimulator(ForwardModel):
         params = check_params(
             params, n_params=system.n_params, names=system.param_names
         )
+        inputs = check_inputs(inputs, n_samples=len(params), names=system.input_names)
         chunks = iter_chunks(
             partial(function, self),
             params,
+            inputs,
             chunk_size=self.chunk_size,
             n_jobs=self.n_jobs,
             # The kernel lets other threads run; processes would import torch first.
@@ -379,38 +431,40 @@ class ODESimulator(ForwardModel):
         on_cpu = device == "auto" and self._compiles_on("cpu")
         return resolve_device("cpu" if on_cpu else device)
 
-    def _solve(self, params, sensitivities=False):
-        """Return the Solution for a tensor of params, by rate constants if kinetics."""
-        system = self.system
+    def _solve(self, rows, sensitivities=False):
+        """Return the Solution for rows of params, by rate constants if kinetics."""
+        system, protocol = self.system, self.system.protocol
         options = {
             name: getattr(self, name)
             for name in ("method", "step_size", "rtol", "atol", "max_steps", "backend")
         }
-        options |= {"sensitivities": sensitivities, "events": system.schedule.events}
+        options |= {"sensitivities": sensitivities}
+        times = protocol.times_of(rows)
         if system.kinetics is not None:
-            rates = system.rates(params)
-            start = system.rates_initial
-            return solve_ivp(system.kinetics, system.times, start, rates, **options)
-        start = system.initial_state
+            rates, start = system.rates(rows), system.rates_initial
+            return solve_ivp(system.kinetics, times, start, rates, **options)
+        options |= {"events": [*system.schedule.events, *protocol.events(rows)]}
         return solve_ivp(
-            system.solved, system.times, start, params, jac=system.jac, **options
+            system.solved, times, system.initial_state, rows, jac=system.jac, **options
         )
 
 
-def _simulate_chunk(simulator, params):
+def _simulate_chunk(simulator, params, inputs):
     """Return (observables, which samples were solved, what failed) for a chunk."""
     params = torch.tensor(params, device=simulator.device_for(simulator.device))
-    solution = simulator._solve(params)
-    return _outcome(simulator.system.observables(solution.y, params), solution)
+    rows = simulator._rows(params, inputs)
+    solution = simulator._solve(rows)
+    return _outcome(simulator, simulator._observe(solution, rows), solution)
 
 
-def _sensitivities_chunk(simulator, params):
+def _sensitivities_chunk(simulator, params, inputs):
     """Return (derivatives of the observables by params, and as above) for a chunk."""
     params = torch.tensor(params, device=simulator.device_for(simulator.device))
-    _, by_params, solution = simulator._differentiate(params)
-    return _outcome(by_params, solution)
+    _, by_params, solution = simulator._differentiate(params, inputs)
+    return _outcome(simulator, by_params, solution)
 
 
-def _outcome(values, solution):
-    success = solution.success.cpu().numpy()
-    return values.cpu().numpy(), success, solution.failure_summary()
+def _outcome(simulator, values, solution):
+    n_experiments = simulator.system.protocol.n_experiments
+    success = solution.success.unflatten(0, (-1, n_experiments)).all(dim=1)
+    return values.cpu().numpy(), success.cpu().numpy(), solution.failure_summary()

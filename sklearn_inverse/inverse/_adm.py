@@ -205,7 +205,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         device = resolve_device(self.device)
         for learned in ("net_", "_usual_misfit"):
             vars(self).pop(learned, None)
-        trajectories, params = self._start_fit(observations, params)
+        trajectories, params, _ = self._start_fit(observations, params)
         if self.model_.was_interrupted and not isinstance(self.model, FrozenEstimator):
             raise KeyboardInterrupt("The forward model was not trained to its end.")
         prior = self.model_.prior_
@@ -365,7 +365,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
             )
         return readings
 
-    def _answer(self, readings, noise_std):
+    def _answer(self, readings, noise_std, inputs):
         device = resolve_device(self.device)
         prepared = self.reading_scaler_.prepare(readings, device)
         return self._around(readings, *self._arrive(*prepared))

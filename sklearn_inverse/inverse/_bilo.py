@@ -164,6 +164,7 @@ class BiLOInverter(NestedOptions, SearchInverter):
 
     _advice = "give another `start`"
     _option_types = {"network": LocalNetwork, "descent": Bilevel}
+    _takes_inputs = False
     _parameter_constraints: dict = SEARCHING | {
         "model": "no_validation",
         "start": ["array-like", None],
@@ -224,11 +225,13 @@ class BiLOInverter(NestedOptions, SearchInverter):
         self : BiLOInverter
             The inverter, ready to predict.
         """
-        trajectories, _ = self._start_fit(observations, params)
-        if self.model_.system.schedule.events:
+        trajectories, _, inputs = self._start_fit(observations, params)
+        protocol, schedule = self.model_.system.protocol, self.model_.system.schedule
+        if schedule.events or not protocol.is_plain or protocol.schedules[0].events:
             raise ValueError(
-                "BiLOInverter represents states by smooth functions of the time, which do "
-                "not jump: it takes no system with events. GradientInverter does."
+                "BiLOInverter represents states by one smooth function of the time, which "
+                "does not jump: it takes no system with events, inputs or several "
+                "experiments. GradientInverter does."
             )
         if self.n_times_ < 2:
             raise ValueError(
@@ -258,7 +261,7 @@ class BiLOInverter(NestedOptions, SearchInverter):
         self._operator = make_operator(device=self._device)
         trial = copy.copy(self)
         trial.descent = descent
-        self.n_iter_ = trial._try_out(trajectories).n_iter_
+        self.n_iter_ = trial._try_out(trajectories, inputs).n_iter_
         return self
 
     def _given_model(self):

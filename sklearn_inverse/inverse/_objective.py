@@ -43,6 +43,9 @@ class Objective:
     noise_std : Tensor of the same shape, default=None
         Noise of each reading, instead of the model's own.
 
+    inputs : Tensor of shape (n_samples, n_inputs), default=None
+        Inputs of each sample, where the model has any.
+
     Attributes
     ----------
     low, high, is_open : Tensor of shape (n_free,)
@@ -53,9 +56,12 @@ class Objective:
         Runs of each sample so far, and those with a Jacobian.
     """
 
-    def __init__(self, model, noise, readings, *, weighs_prior=True, noise_std=None):
+    def __init__(
+        self, model, noise, readings, *, weighs_prior=True, noise_std=None, inputs=None
+    ):
         self.model, self.noise, self.readings = model, noise, readings
         self.weighs_prior, self.noise_std = weighs_prior, noise_std
+        self.inputs = inputs
         self.prior, self.n_params = model.prior_, model.n_params_
         if noise_std is not None:
             noise = noise.with_std(1.0)
@@ -109,21 +115,29 @@ class Objective:
         n_observed : Tensor of shape (n_samples,)
             How many of its observed times each sample keeps.
         """
-        rank = (~self.readings.isnan()).any(dim=2).cumsum(dim=1)
+        rank = self.count_up((~self.readings.isnan()).any(dim=2))
         early = (rank <= n_observed[:, None])[..., None]
-        shorter = self._like(self.readings.where(early, torch.nan), self.noise_std)
+        shorter = self._like(slice(None), self.readings.where(early, torch.nan))
         shorter.n_forward, shorter.n_linearized = self.n_forward, self.n_linearized
         shorter.size, shorter._error = self.size, self._error
         shorter._unit = self._unit
         return shorter
 
+    def count_up(self, numbers: Tensor) -> Tensor:
+        """Add numbers (n_samples, n_times) up to each time, the earliest first."""
+        order = torch.as_tensor(np.argsort(self.model.elapsed_, kind="stable"))
+        counts = torch.empty_like(numbers, dtype=torch.long)
+        counts[:, order] = numbers[:, order].cumsum(dim=1)
+        return counts
+
     def select(self, sample: Tensor) -> "Objective":
         """Return the objective of rows as samples of their own, with their own counts."""
-        noise_std = None if self.noise_std is None else self.noise_std[sample]
-        return self._like(self.readings[sample], noise_std)
+        return self._like(sample, self.readings[sample])
 
-    def _like(self, readings, noise_std):
-        options = {"weighs_prior": self.weighs_prior, "noise_std": noise_std}
+    def _like(self, sample, readings):
+        own = {"noise_std": self.noise_std, "inputs": self.inputs}
+        own = {name: None if x is None else x[sample] for name, x in own.items()}
+        options = {"weighs_prior": self.weighs_prior} | own
         return Objective(self.model, self.noise, readings, **options)
 
     # --- values
@@ -332,7 +346,8 @@ class Objective:
     def _run(self, x, sample):
         """Return means and Jacobians at readings, zero elsewhere; which rows failed."""
         self._count(self.n_linearized, sample)
-        mean, jacobian = self._model.linearize(x[:, : self.n_params])
+        scaled = x[:, : self.n_params]
+        mean, jacobian = self._model.linearize(scaled, *self._told(sample))
         mean = mean[:, : self._n_used].to(x.dtype)
         jacobian = jacobian[:, : self._n_used].to(x.dtype)
         seen = self._seen[sample]
@@ -425,7 +440,13 @@ class Objective:
 
     def _forward(self, scaled, sample):
         self._count(self.n_forward, sample)
-        return self._model.forward(scaled)[:, : self._n_used].to(scaled.dtype)
+        mean = self._model.forward(scaled, *self._told(sample))
+        return mean[:, : self._n_used].to(scaled.dtype)
+
+    def _told(self, sample):
+        """Return the inputs of rows, nothing where the model has none."""
+        has_inputs = self.inputs is not None and self.inputs.shape[1] > 0
+        return (self.inputs[sample],) if has_inputs else ()
 
     @staticmethod
     def _count(counter, sample):

@@ -132,7 +132,7 @@ class RefinedInverter(LaplaceInverter):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, observations, params=None):
+    def fit(self, observations, params=None, *, inputs=None):
         """Fit the inverter, make the model ready, and try both on the first sample.
 
         Parameters
@@ -142,6 +142,8 @@ class RefinedInverter(LaplaceInverter):
         params : array-like of shape (n_samples, n_params), default=None
             Params that produced the observations. None will do if neither the inverter
             nor the model learns.
+
+        %(inputs)s
 
         Returns
         -------
@@ -153,15 +155,16 @@ class RefinedInverter(LaplaceInverter):
                 "`n_draws > 0` needs an inverter with `sample`. Got "
                 f"{type(self.inverter).__name__}, which has none; use n_draws=0."
             )
-        trajectories, params = self._start_fit(observations, params)
+        trajectories, params, inputs = self._start_fit(observations, params, inputs)
         if self._params_are_1d:
             params = params[:, 0]
-        self.inverter_ = clone(self.inverter).fit(trajectories, params)
-        return self._try_out(trajectories)
+        told = {"inputs": inputs} if inputs.shape[1] else {}
+        self.inverter_ = clone(self.inverter).fit(trajectories, params, **told)
+        return self._try_out(trajectories, inputs)
 
-    def _per_sample(self, readings, noise_std):
+    def _per_sample(self, readings, noise_std, inputs):
         """Return scaled params where each sample sets out: its estimate, then draws."""
-        starts = self._first_estimates(readings, noise_std)
+        starts = self._first_estimates(readings, noise_std, inputs)
         starts = np.concatenate(
             [a.reshape(len(readings), -1, self.n_params_) for a in starts], axis=1
         )
@@ -170,7 +173,7 @@ class RefinedInverter(LaplaceInverter):
         z = np.where(np.isfinite(z), z, 0.0).clip(-FARTHEST, FARTHEST)
         return (prior.scaler.to_scaled(prior.from_standard(z)),)
 
-    def _first_estimates(self, readings, noise_std):
+    def _first_estimates(self, readings, noise_std, inputs):
         """Return the inverter's estimates, and draws if any are wanted."""
         inverter, seed = self.inverter_, self._sample_seed
         if isinstance(inverter, FrozenEstimator):
@@ -179,7 +182,7 @@ class RefinedInverter(LaplaceInverter):
             draws = [inverter.sample(readings, self.n_draws)] if self.n_draws else []
             return [inverter.predict(readings), *draws]
         # Without its warnings: what is wrong with a start is what will be mended here.
-        answer = inverter._answer(readings, noise_std)
+        answer = inverter._answer(readings, noise_std, inputs)
         if (answer.status == InversionStatus.INTERRUPTED).any():
             raise KeyboardInterrupt  # Ctrl-C in its search ends ours too
         draws = [answer.sample(self.n_draws, seed)] if self.n_draws else []

@@ -156,6 +156,7 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
 
     _advice = "raise `training__max_epochs`"
 
+    _takes_inputs = False
     _parameter_constraints: dict = {
         **SEARCHING,
         "model": "no_validation",
@@ -230,7 +231,7 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         self : ReparamJointInverter
             The inverter, ready to answer.
         """
-        trajectories, params = self._start_fit(observations, params)
+        trajectories, params, inputs = self._start_fit(observations, params)
         device = self._device
         training = (self.training or Training())._filled(**DEFAULTS)
         self.reading_scaler_ = ReadingScaler(self.model_.noise_, trajectories)
@@ -268,7 +269,7 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
             verbose=self.verbose,
             desc="Training network",
         )
-        return self._try_out(trajectories)
+        return self._try_out(trajectories, inputs)
 
     @property
     def _needs_pairs(self):

@@ -50,7 +50,7 @@ class SearchInverter(BaseInverter):
     )  # one is enough for a trial
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, observations, params=None):
+    def fit(self, observations, params=None, *, inputs=None):
         """Make the forward model ready, and try it on the first sample.
 
         Parameters
@@ -61,15 +61,17 @@ class SearchInverter(BaseInverter):
             Params that produced the observations, from which a surrogate learns. An
             exact model needs none.
 
+        %(inputs)s
+
         Returns
         -------
         self : estimator
             The inverter, ready to answer.
         """
-        trajectories, _ = self._start_fit(observations, params)
-        return self._try_out(trajectories)
+        trajectories, _, inputs = self._start_fit(observations, params, inputs)
+        return self._try_out(trajectories, inputs)
 
-    def _try_out(self, trajectories):
+    def _try_out(self, trajectories, inputs):
         """Search one iteration far for the first sample: what cannot work fails now."""
         self._start_seed, self._sample_seed = spawn_seeds(self.random_state, 2)
         trial = copy.copy(self)
@@ -77,8 +79,9 @@ class SearchInverter(BaseInverter):
         for name in self._trial_options:
             if name in self.get_params(deep=False):
                 setattr(trial, name, 1)
-        first = trajectories[:1]
-        result = trial._search_chunk(first, *self._per_sample(first, None))
+        first, told = trajectories[:1], inputs[:1]
+        starts = self._per_sample(first, None, told)
+        result = trial._search_chunk(first, told, *starts)
         self.n_iter_ = max(int(result.n_iter[0]), 1)
         return self
 
@@ -86,7 +89,7 @@ class SearchInverter(BaseInverter):
     def _draw_seed(self):
         return self._sample_seed
 
-    def _answer(self, readings, noise_std):
+    def _answer(self, readings, noise_std, inputs):
         """Run all chunks."""
         answer = self._blank(readings)
         arrays = () if noise_std is None else (noise_std,)
@@ -94,8 +97,9 @@ class SearchInverter(BaseInverter):
             for part, outcome in iter_chunks(
                 partial(self._search_chunk, has_noise=noise_std is not None),
                 readings,
+                inputs,
                 *arrays,
-                *self._per_sample(readings, noise_std),
+                *self._per_sample(readings, noise_std, inputs),
                 chunk_size=self._chunk_length(len(readings)),
                 n_jobs=self.n_jobs,
                 prefer="threads" if self._may_thread() else None,
@@ -115,21 +119,22 @@ class SearchInverter(BaseInverter):
     def _device(self):
         return self.model_.device_for(self.device)
 
-    def _search_chunk(self, readings, *arrays, has_noise=False):
+    def _search_chunk(self, readings, inputs, *arrays, has_noise=False):
         """Invert some samples together."""
         device = self._device
         noise_std, *per_sample = arrays if has_noise else (None, *arrays)
         tensors = (
             None if a is None else torch.tensor(a, dtype=torch.float64, device=device)
-            for a in (readings, noise_std)
+            for a in (readings, noise_std, inputs)
         )
-        readings, noise_std = tensors
+        readings, noise_std, inputs = tensors
         objective = Objective(
             self.model_,
             self.model_.noise_,
             readings,
             weighs_prior=self.prior is not None,
             noise_std=noise_std,
+            inputs=inputs,
         )
         return self._search(objective, *per_sample)
 
@@ -140,7 +145,7 @@ class SearchInverter(BaseInverter):
         """
         raise AssertionError("every inverter of this kind searches")
 
-    def _per_sample(self, readings, noise_std):
+    def _per_sample(self, readings, noise_std, inputs):
         """Return further arrays that are cut into chunks beside the readings."""
         return ()
 

@@ -21,7 +21,7 @@ def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
     Parameters
     ----------
     objective : Objective
-        Has ``up_to(n_observed)``, ``value`` and what ``optimize`` asks for.
+        Has ``up_to(n_observed)``, ``count_up``, ``value`` and what ``optimize`` asks for.
 
     optimize : callable
         ``optimize(objective, start, sample) -> Optimum`` with a Hessian.
@@ -82,7 +82,7 @@ def growing_horizons(objective):
     is_observed = seen.any(dim=2)
     n_times = is_observed.sum(dim=1)
     # Twice as many readings as params at least: fewer say too little to begin with.
-    few = seen.sum(dim=2).cumsum(dim=1) < 2 * objective.n_params
+    few = objective.count_up(seen.sum(dim=2)) < 2 * objective.n_params
     fewest = (few & is_observed).sum(dim=1) + 1
     n_observed = torch.maximum((FIRST_SHARE * n_times).ceil().long(), fewest)
     stages, knows_more = [], torch.ones_like(n_times, dtype=torch.bool)

@@ -235,8 +235,8 @@ class ReactionSystem(ODESystem):
                 if name not in known:
                     ask = meant(name, known) or f"known are {brief(known)}."
                     raise ValueError(
-                        f"The rate of {reaction!r} names {name!r}, which is no species, "
-                        f"param or input; {ask}"
+                        f"The rate of {reaction!r} names {name!r}, which is neither a "
+                        f"species nor a param nor an input; {ask}"
                     )
         starts = self._initial_sources
         self._unknown = [i for i, x in enumerate(starts) if not isinstance(x, float)]

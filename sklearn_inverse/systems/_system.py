@@ -233,7 +233,8 @@ class ODESystem:
         inputs: Any = None,
         experiments: Sequence[Any] = (),
     ):
-        self._given = {k: x for k, x in locals().items() if k not in ("self", "__class__")}
+        given = {k: x for k, x in locals().items() if k not in ("self", "__class__")}
+        self._given = given  # for the same with other experiments
         self.state_names = check_keys("states", states)
         priors, self.constants = split_params(params, self.state_names)
         self.prior = JointPrior(priors)
@@ -247,6 +248,7 @@ class ODESystem:
 
         taken = [*self.state_names, *self.param_names, *more]
         known, ranges = read_inputs(inputs, taken)
+        self.is_timed = times is not None or len(experiments) > 0
         experiments = read_experiments(times, experiments)
         self.protocol = read_protocol(experiments, known, y_names, p_names)
         drawn = {name: ranges.get(name) for name in self.input_names}

@@ -64,6 +64,9 @@ observations : array-like of shape (n_samples, n_times * n_channels) or \
 
 params : array-like of shape (n_samples, n_params) or (n_samples,)
     Params that produced them, in their own units.""",
+    "inputs": """\
+inputs : array-like of shape (n_samples, n_inputs), dict or DataFrame, default=None
+    What the model must be told of each sample, in order or by name.""",
     "model_": """\
 model_ : ForwardModel
     The fitted forward model.""",

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 __all__ = [
     "check_bounds",
+    "check_inputs",
     "check_n_observed",
     "check_noise_std",
     "check_observables",
@@ -143,6 +144,45 @@ def check_params(params, *, n_samples=None, n_params=None, names=None):
             f"Got {params.shape} instead."
         )
     return params
+
+
+def check_inputs(inputs, *, n_samples, names):
+    """Return inputs as a float ndarray of shape (n_samples, n_inputs), all finite.
+
+    They may be given by name, in a dict or a data frame, each as one number for all
+    samples or one for each of them.
+    """
+    names = list(names)
+    if inputs is None:
+        if not names:
+            return np.empty((n_samples, 0))
+        raise ValueError(
+            f"`inputs` must hold {names} of each sample, which the model depends on. Got "
+            "None. Give them as inputs={…}, or say what they are in the system."
+        )
+    columns = inputs if isinstance(inputs, dict) else column_names(inputs)
+    if len(columns):
+        if sorted(columns) != sorted(names):
+            raise ValueError(
+                f"`inputs` must hold {names} of each sample. Got {list(columns)} instead."
+            )
+        parts = [np.asarray(inputs[name], dtype=float) for name in names]
+        if any(part.shape not in ((), (1,), (n_samples,)) for part in parts):
+            raise ValueError(
+                f"`inputs` must be one number, or one for each of {n_samples} samples. Got "
+                f"shapes {[part.shape for part in parts]} of {names}."
+            )
+        inputs = np.stack([np.broadcast_to(part, n_samples) for part in parts], axis=1)
+    array = np.asarray(inputs, dtype=float)
+    if array.shape == (n_samples,) and len(names) == 1:
+        array = array[:, None]
+    if array.shape != (n_samples, len(names)) or not np.isfinite(array).all():
+        raise ValueError(
+            f"`inputs` must be finite numbers of shape (n_samples, n_inputs) = "
+            f"({n_samples}, {len(names)}), the columns {names}. Got shape {array.shape}"
+            f"{'' if np.isfinite(array).all() else ', some of them not finite'}."
+        )
+    return array
 
 
 def column_names(params):
