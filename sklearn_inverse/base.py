@@ -138,8 +138,8 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _simulate(self, params, inputs):
         """Return what the model makes of params, with inputs if it takes any."""
-        told = (inputs,) if inputs.shape[1] else ()
-        return self.model_.simulate(params, *told)
+        told = {"inputs": inputs} if inputs.shape[1] else {}
+        return self.model_.simulate(params, **told)
 
     def _check_readings(self, observations):
         """Return observations to invert, of shape (n_samples, n_times, n_channels)."""

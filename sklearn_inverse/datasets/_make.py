@@ -10,7 +10,11 @@ from sklearn_inverse.exceptions import IntegrationError, IntegrationWarning
 from sklearn_inverse.forward import ForwardModel, ODESimulator
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._torch import spawn_seeds
-from sklearn_inverse.utils._validation import check_noise_std, check_observables
+from sklearn_inverse.utils._validation import (
+    check_inputs,
+    check_noise_std,
+    check_observables,
+)
 from sklearn_inverse.utils._warnings import warn_user
 
 SAMPLINGS = ("lhs", "random", "sobol")
@@ -27,6 +31,7 @@ def make_inverse_problem(
     relative_noise=False,
     n_observed=None,
     observables=None,
+    inputs=None,
     simulator=None,
     n_jobs=None,
     random_state=None,
@@ -67,7 +72,12 @@ def make_inverse_problem(
         drawn between two, both included. If None, at all of them.
 
     observables : list of str or int, default=None
-        Names or indices of the observables that are measured. If None, all of them.
+        Names or indices of the observables that are measured. If None, all of them. Each
+        experiment's own ``observables`` hold in any case.
+
+    inputs : array-like of shape (n_samples, n_inputs), dict or DataFrame, default=None
+        What each sample brings itself, if the system has such inputs. If None, they are
+        drawn as the system says.
 
     simulator : ForwardModel, default=None
         Turns params into trajectories, NaN where it fails. If None,
@@ -93,6 +103,8 @@ def make_inverse_problem(
             Readings, time-major, NaN where nothing was measured.
         params : ndarray of shape (n_samples, n_params)
             Params that produced them.
+        inputs : ndarray of shape (n_samples, n_inputs)
+            Inputs of each sample.
         trajectories : ndarray of shape (n_samples, n_times, n_channels)
             The same without noise and gaps; NaN where an observable is not finite.
         times : ndarray of shape (n_times,)
@@ -158,19 +170,23 @@ def make_inverse_problem(
             f"rtol=1e-8). Got {simulator!r} instead."
         )
     # One seed each, so that the params stay the same when noise or times change.
-    mask_seed, params_seed, noise_seed = spawn_seeds(random_state, 3)
+    mask_seed, params_seed, noise_seed, inputs_seed = spawn_seeds(random_state, 4)
+    if inputs is None:
+        rng = check_random_state(inputs_seed)
+        inputs = system.draw_inputs(n_samples, rng, sampling)
+    inputs = check_inputs(inputs, n_samples=n_samples, names=system.input_names)
     shape = (n_samples, system.n_times, system.n_channels)
 
     # Whatever can be wrong is checked before the simulation, which takes the time.
     _check_noise(system, noisy, noise_std, relative_noise, shape)
     mask = draw_mask(
-        np.ones(shape, dtype=bool),
+        np.broadcast_to(system.protocol.measured(system.observable_names), shape),
         n_observed=n_observed,
         observed=check_observables(observables, system.observable_names),
         seed=mask_seed,
     )
     params, trajectories, n_failed = _simulate_draws(
-        system, mask, sampling, simulator, random_state=params_seed
+        system, mask, inputs, sampling, simulator, random_state=params_seed
     )
     noise, readings = system.noise, trajectories
     if noise_std is not None:
@@ -183,6 +199,7 @@ def make_inverse_problem(
     return Bunch(
         observations=np.where(mask, readings, np.nan).reshape(n_samples, -1),
         params=params,
+        inputs=inputs,
         trajectories=trajectories,
         times=system.times,
         noise_std=noise_std,
@@ -210,7 +227,7 @@ def _check_noise(system, noisy, noise_std, relative_noise, shape):
         )
 
 
-def _simulate_draws(system, mask, sampling, simulator, *, random_state):
+def _simulate_draws(system, mask, inputs, sampling, simulator, *, random_state):
     """Draw and simulate until every sample can be read; count the failures."""
     n_samples = len(mask)
     rng = check_random_state(random_state)
@@ -220,7 +237,8 @@ def _simulate_draws(system, mask, sampling, simulator, *, random_state):
     n_failed = failures_in_a_row = 0
     while len(missing):
         params[missing] = system.prior.draw(len(missing), rng, method=sampling)
-        drawn, is_solved = simulator.attempt(params[missing])
+        told = {"inputs": inputs[missing]} if inputs.shape[1] else {}
+        drawn, is_solved = simulator.attempt(params[missing], **told)
         # What is not finite although it was integrated, as the logarithm of a zero,
         # cannot be measured; the others can.
         is_there = np.isfinite(drawn)

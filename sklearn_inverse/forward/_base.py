@@ -11,6 +11,7 @@ from torch import Tensor
 from sklearn_inverse.ode._rhs import push_tangents
 from sklearn_inverse.probability import JointPrior
 from sklearn_inverse.systems import ODESystem
+from sklearn_inverse.utils._scaling import ParamScaler
 from sklearn_inverse.utils._torch import resolve_device
 
 __all__ = [
@@ -157,6 +158,27 @@ class ForwardModel(BaseEstimator):
         return []
 
     @property
+    def input_prior_(self):
+        """JointPrior or None: from which these are drawn, where that is known."""
+        return None
+
+    def scale_inputs(self, inputs):
+        """Return the map of the inputs that samples bring to scaled ones.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (n_samples, n_inputs)
+            Those of training, whose range it is where no prior is known.
+
+        Returns
+        -------
+        scaler : ParamScaler
+            The map.
+        """
+        prior = self.input_prior_
+        return ParamScaler.from_data(inputs) if prior is None else prior.scaler
+
+    @property
     def elapsed_(self) -> np.ndarray:
         """What comes first of ever later readings."""
         return self.times_
@@ -184,7 +206,8 @@ class ForwardModel(BaseEstimator):
 
         Unlike :meth:`simulate`, says nothing of those that have none.
         """
-        trajectories = self.simulate(params, inputs)
+        told = {} if inputs is None else {"inputs": inputs}
+        trajectories = self.simulate(params, **told)
         return trajectories, ~np.isnan(trajectories).any(axis=(1, 2))
 
     def forward(self, scaled_params: Tensor, inputs: Tensor | None = None) -> Tensor:

@@ -161,6 +161,11 @@ class ODESimulator(ForwardModel):
         return self.system.input_names
 
     @property
+    def input_prior_(self):
+        """JointPrior or None: what the system says of these."""
+        return self.system.input_prior
+
+    @property
     def error_(self):
         """Zeros: the model is exact."""
         return np.zeros(self.system.n_channels)

@@ -1,5 +1,6 @@
 """ODESurrogate: the learned forward model, a C-FNO behind scikit-learn's interface."""
 
+from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -27,6 +28,7 @@ from sklearn_inverse.utils._torch import (
     spawn_seeds,
 )
 from sklearn_inverse.utils._validation import (
+    check_inputs,
     check_observations,
     check_params,
     column_names,
@@ -208,8 +210,23 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         prior = stated_prior(self)
         return None if prior is None else prior.names
 
+    @property
+    def input_names_(self):
+        """List of str: what the system must be told of each sample."""
+        return [] if self.system is None else self.system.input_names
+
+    @property
+    def input_prior_(self):
+        """JointPrior or None: what the system says of these."""
+        return None if self.system is None else self.system.input_prior
+
+    @property
+    def elapsed_(self):
+        """Output times, shares of the experiments if there are several."""
+        return self.times_ if self.system is None else self.system.protocol.elapsed()
+
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, observations, params):
+    def fit(self, observations, params, *, inputs=None):
         """Train on simulated pairs.
 
         Hold some pairs out, train the operator, and measure its error on those. A
@@ -219,6 +236,8 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         Parameters
         ----------
         %(pairs)s
+
+        %(inputs)s
 
         Returns
         -------
@@ -240,7 +259,10 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
             self.n_times_, self.observable_names_
         )
         split_seed, noise_seed, *fit_seeds = spawn_seeds(self.random_state, 5)
-        scaled = self.param_scaler_.to_scaled(params)
+        inputs = check_inputs(inputs, n_samples=len(params), names=self.input_names_)
+        if start is None:
+            self.input_scaler_ = self.scale_inputs(inputs)
+        scaled = self._scaled(params, inputs)
         train, valid = split_pairs(
             scaled,
             self.reading_scaler_.standardize(trajectories),
@@ -248,7 +270,10 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
             seed=split_seed,
             device=device,
         )
-        to_params = self.param_scaler_.from_scaled_tensor
+
+        def to_params(scaled):
+            return self.param_scaler_.from_scaled_tensor(scaled[:, : self.n_params_])
+
         read = ReadingSimulator(self, self.reading_scaler_, to_params, *design)
         read.settle(*train.tensors, generator(noise_seed, device))
         self.net_ = fit_operator(
@@ -305,7 +330,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         by_time = ((name, t) for t in self.times_ for name in self.observable_names_)
         return np.array([f"{name}({t:.12g})" for name, t in by_time], dtype=object)
 
-    def simulate(self, params, observations=None):
+    def simulate(self, params, observations=None, *, inputs=None):
         """Emulate the solver, optionally given some measurements as well.
 
         Parameters
@@ -316,6 +341,10 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
 
         observations : array-like as in :meth:`transform`, default=None
             Readings of the same samples. If None, params alone.
+
+        inputs : array-like of shape (n_samples, n_inputs) or dict, default=None
+            Inputs of each sample, if the system has any. Outside what it was trained on
+            the same warning is issued.
 
         Returns
         -------
@@ -328,26 +357,38 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         if observations is not None:
             readings = self._check_readings(observations)
             check_params(params, n_samples=len(readings))
-        scaled = self.param_scaler_.to_scaled(params)
+        told = check_inputs(inputs, n_samples=len(params), names=self.input_names_)
+        scaled = self._scaled(params, told)
         low, high = np.minimum(self._seen[0], 0), np.maximum(self._seen[1], 1)
         outside = ~((scaled > low - 1e-6) & (scaled < high + 1e-6)).all(axis=1)
         if outside.any():
-            bounds = self.param_scaler_.from_scaled(np.stack([low, high])).T
+            p, ends = self.n_params_, np.stack([low, high])
+            bounds = [self.param_scaler_.from_scaled(ends[:, :p])]
+            bounds.append(self.input_scaler_.from_scaled(ends[:, p:]))
+            what = "params or inputs" if self.input_names_ else "params"
             warn_user(
-                f"{outside.sum()} of {len(params)} samples have params outside those "
+                f"{outside.sum()} of {len(params)} samples have {what} outside those "
                 "that this surrogate was trained on; its error there is unknown. They "
-                f"lie within {bounds.tolist()}.",
+                f"lie within {np.hstack(bounds).T.tolist()}.",
                 ExtrapolationWarning,
             )
         return self._predict(scaled, readings)
 
-    def forward(self, scaled_params):
+    def _scaled(self, params, inputs):
+        """Return what drives the network: scaled params, and scaled inputs behind them."""
+        scaled = self.param_scaler_.to_scaled(params)
+        return np.hstack([scaled, self.input_scaler_.to_scaled(inputs)])
+
+    def forward(self, scaled_params, inputs=None):
         """Emulate differentiably, from scaled params.
 
         Parameters
         ----------
         scaled_params : Tensor of shape (n_samples, n_params)
             Params as scaled by the prior.
+
+        inputs : Tensor of shape (n_samples, n_inputs), default=None
+            Inputs of each sample, if the system has any.
 
         Returns
         -------
@@ -362,19 +403,25 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
             return module(scaled, torch.ones_like(scaled[:, :1]))
 
         scaled = scaled_params.float()
+        if inputs is not None:
+            told = self.input_scaler_.to_scaled_tensor(torch.as_tensor(inputs).double())
+            scaled = torch.cat([scaled, told.to(scaled)], dim=1)
         if torch.is_grad_enabled() or scaled.is_cuda:
             standardized = emulate(scaled)
         else:  # for searches that compare values: a row's must not hang on its company
             standardized = in_chunks(emulate, scaled, chunk_size=CHUNK)
         return self.reading_scaler_.restore(standardized)
 
-    def linearize(self, scaled_params):
+    def linearize(self, scaled_params, inputs=None):
         """Emulate from scaled params, with the derivatives by them.
 
         Parameters
         ----------
         scaled_params : Tensor of shape (n_samples, n_params)
             Params as scaled by the prior.
+
+        inputs : Tensor of shape (n_samples, n_inputs), default=None
+            Inputs of each sample, if the system has any.
 
         Returns
         -------
@@ -386,7 +433,9 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         """
         with plain_attention():
             some = scaled_params.detach().float().split(CHUNK)
-            parts = zip(*(differentiate(self.forward, scaled) for scaled in some))
+            told = [None] * len(some) if inputs is None else inputs.split(CHUNK)
+            forwards = (partial(self.forward, inputs=part) for part in told)
+            parts = zip(*map(differentiate, forwards, some))
             trajectories, jacobian = map(torch.cat, parts)
         return trajectories, jacobian
 
@@ -430,7 +479,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         n_samples = len(readings if scaled is None else scaled)
         has_params = np.full((n_samples, 1), scaled is not None)
         if scaled is None:
-            scaled = np.zeros((n_samples, self.n_params_))
+            scaled = np.zeros((n_samples, self._seen.shape[1]))
         inputs = [as_tensor(a, device) for a in (scaled, has_params)]
         if readings is not None:
             inputs += self.reading_scaler_.prepare(readings, device)

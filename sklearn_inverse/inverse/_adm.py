@@ -27,7 +27,12 @@ from sklearn_inverse.networks._training import fit_net
 from sklearn_inverse.utils._docs import LEARNING, shared_docs
 from sklearn_inverse.utils._options import NestedOptions
 from sklearn_inverse.utils._sklearn import Interval, _fit_context
-from sklearn_inverse.utils._torch import generator, resolve_device, spawn_seeds
+from sklearn_inverse.utils._torch import (
+    as_tensor,
+    generator,
+    resolve_device,
+    spawn_seeds,
+)
 from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["ADMInverter"]
@@ -184,7 +189,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, observations, params):
+    def fit(self, observations, params, *, inputs=None):
         """Train on simulated pairs.
 
         1. Fit the forward model, unless it is fitted or exact. 2. Train the velocity on
@@ -197,6 +202,8 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         ----------
         %(pairs)s
 
+        %(inputs)s
+
         Returns
         -------
         self : ADMInverter
@@ -205,7 +212,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         device = resolve_device(self.device)
         for learned in ("net_", "_usual_misfit"):
             vars(self).pop(learned, None)
-        trajectories, params, _ = self._start_fit(observations, params)
+        trajectories, params, inputs = self._start_fit(observations, params, inputs)
         if self.model_.was_interrupted and not isinstance(self.model, FrozenEstimator):
             raise KeyboardInterrupt("The forward model was not trained to its end.")
         prior = self.model_.prior_
@@ -221,9 +228,11 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         )
 
         self.reading_scaler_ = ReadingScaler(self.model_.noise_, trajectories)
+        self.input_scaler_ = self.model_.scale_inputs(inputs)
         train, valid = split_pairs(
             prior.to_quantile(params),
             self.reading_scaler_.standardize(trajectories),
+            self.input_scaler_.to_scaled(inputs),
             fraction=training.validation_fraction,
             seed=split_seed,
             device=device,
@@ -231,7 +240,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         scaler = self.reading_scaler_
         read = ReadingSimulator(self.model_, scaler, self._to_params, *design)
         rng = generator(held_out_seed, device)
-        read.settle(*train.tensors, rng)
+        read.settle(*train.tensors[:2], rng)
         self.net_ = self._fit_velocity(
             train, valid, read, training, (weight_seed, pool_seed), device
         )
@@ -259,8 +268,8 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         # The worse the forward model, the less its trajectories are worth as truths.
         trust = max(0.0, 1 - 5 * float(np.sqrt(np.mean(error**2))))
 
-        def read_slots(quantiles, trajectories, rng):
-            return pick_slots(*read.draw(quantiles, trajectories, rng), n_slots)
+        def read_slots(quantiles, trajectories, inputs, rng):
+            return pick_slots(*read.draw(quantiles, trajectories, rng), inputs, n_slots)
 
         pools = {
             is_training: DriftBatches(
@@ -286,6 +295,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
                 n_slots,
                 self.n_channels_,
                 self.n_params_,
+                train.tensors[2].shape[1],
                 torch.linspace(0, 1, self.n_times_),
                 train.tensors[1].nanmean(dim=0).nan_to_num(),
                 read.scaler.spread,
@@ -317,38 +327,42 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         scaled = self._to_scaled(quantiles.double())
         return self.model_.param_scaler_.from_scaled_tensor(scaled)
 
-    def _simulate(self, quantiles):
+    def _simulate_drifting(self, quantiles, inputs):
         """Return standardized trajectories at quantiles, by forward passes only."""
+        told = ()
+        if inputs.shape[1]:
+            told = (self.input_scaler_.from_scaled_tensor(inputs.double()),)
         with torch.no_grad():
-            trajectories = self.model_.forward(self._to_scaled(quantiles))
+            trajectories = self.model_.forward(self._to_scaled(quantiles), *told)
         return self.reading_scaler_.standardize(trajectories).float()
 
     def _calibrate(self, held_out, read, rng):
         """Learn from pairs held out how wide the spread must be, and what is unusual."""
-        quantiles, trajectories = held_out.tensors
+        quantiles, trajectories, inputs = held_out.tensors
         self.calibration_ = np.ones(self.n_params_)
         if len(quantiles) < MIN_CALIBRATION:
             return
         readings, mask = read.draw(quantiles, trajectories, rng)
-        estimate, factor = self._arrive(readings, mask)
+        estimate, factor = self._arrive(readings, mask, inputs)
         truths = quantiles.double().cpu().numpy()
         self.calibration_ = calibrate(truths, estimate, factor)
         readings = read.scaler.restore(readings).where(mask > 0, torch.nan)
-        answer = self._around(readings.cpu().numpy(), estimate, factor)
+        told = self.input_scaler_.from_scaled_tensor(inputs.double()).cpu().numpy()
+        answer = self._around(readings.cpu().numpy(), told, estimate, factor)
         self._learn_what_is_usual(answer)
 
     # --- how it answers
 
-    def _arrive(self, readings, mask):
+    def _arrive(self, readings, mask, inputs):
         """Return where particles end, and factors of the covariance of the probit."""
         module = self.net_.module_.to(mask.device)
         rng = np.random.default_rng(self._start_seed)
         starts = rng.random((self.n_particles, self.n_params_))
-        slots = pick_slots(readings, mask, module.n_slots)
+        slots = pick_slots(readings, mask, inputs, module.n_slots)
         return self._drift().arrive(module, slots, starts, verbose=self.verbose)
 
     def _drift(self):
-        return Drift(self._simulate, self.n_steps, self.gain)
+        return Drift(self._simulate_drifting, self.n_steps, self.gain)
 
     def _check_readings(self, observations):
         """Return observations to invert; warn of what the network will not see."""
@@ -368,9 +382,10 @@ class ADMInverter(NestedOptions, AmortizedInverter):
     def _answer(self, readings, noise_std, inputs):
         device = resolve_device(self.device)
         prepared = self.reading_scaler_.prepare(readings, device)
-        return self._around(readings, *self._arrive(*prepared))
+        scaled = as_tensor(self.input_scaler_.to_scaled(inputs), device)
+        return self._around(readings, inputs, *self._arrive(*prepared, scaled))
 
-    def _around(self, readings, estimate, factor):
+    def _around(self, readings, inputs, estimate, factor):
         """Return posteriors around quantiles where particles ended."""
         factor = self.calibration_[:, None] * factor
         spread = np.linalg.norm(factor, axis=2)
@@ -379,7 +394,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         center = probit_center(estimate, np.minimum(spread, 1))
         n_forward = self.n_particles * self.n_steps
         return self._posterior_of(
-            readings, center, factor, n_iter=self.n_steps, n_forward=n_forward
+            readings, inputs, center, factor, n_iter=self.n_steps, n_forward=n_forward
         )
 
     @property

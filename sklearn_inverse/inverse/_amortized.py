@@ -26,7 +26,7 @@ class AmortizedInverter(PosteriorInverter):
 
     _usual_misfit = 0.0  # per reading
 
-    def _posterior_of(self, readings, center, factor, *, n_iter, n_forward):
+    def _posterior_of(self, readings, inputs, center, factor, *, n_iter, n_forward):
         """Return normal posteriors, with what the model makes of their means.
 
         Centers (n_samples, n_params) and factors of the covariances are in the prior's
@@ -56,15 +56,14 @@ class AmortizedInverter(PosteriorInverter):
         )
         answer.params = answer.mean
         for part in gen_batches(n, JUDGED):
-            self._judge(answer, readings[part], part)
+            self._judge(answer, readings[part], inputs[part], part)
         return answer
 
-    def _judge(self, answer, readings, part):
+    def _judge(self, answer, readings, inputs, part):
         """Compare some of the readings with what the model gives at the estimates."""
         model, device = self.model_, resolve_device(self.device)
-        objective = Objective(
-            model, model.noise_, torch.tensor(readings, device=device)
-        )
+        readings, inputs = (torch.tensor(a, device=device) for a in (readings, inputs))
+        objective = Objective(model, model.noise_, readings, inputs=inputs)
         rows = torch.arange(len(readings), device=device)
         scaled = model.param_scaler_.to_scaled(answer.params[part])
         x = objective.with_scales(torch.as_tensor(scaled, device=device), rows)

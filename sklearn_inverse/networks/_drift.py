@@ -16,7 +16,8 @@ __all__ = ["Drift"]
 class Drift:
     r"""Drift particles, quantiles of the prior, to :math:`\tau = 1` in so many steps.
 
-    ``simulate`` makes standardized trajectories of them; ``gain`` is :math:`\lambda`.
+    ``simulate`` makes standardized trajectories of them and their samples' inputs;
+    ``gain`` is :math:`\lambda`.
     """
 
     def __init__(self, simulate, n_steps, gain):
@@ -56,6 +57,6 @@ class Drift:
         for step in range(self.n_steps):
             particles = (particles + self.step_fraction * velocity).clamp(0, 1)
             tau = particles.new_full((n_samples,), step / self.n_steps)
-            residuals = slots.residuals(self.simulate(particles))
+            residuals = slots.residuals(self.simulate(particles, slots.inputs))
             velocity, spread = module(particles, residuals, *slots, tau)
         return (particles + velocity).clamp(0, 1), spread

@@ -31,14 +31,14 @@ class DriftBatches:
 
     Parameters
     ----------
-    dataset : TensorDataset of (quantiles, standardized trajectories)
+    dataset : TensorDataset of (quantiles, standardized trajectories, scaled inputs)
         On the device, of the pairs to train on or (``training=False``) held out.
 
     drift : Drift
         How particles move.
 
     read : callable
-        ``read(quantiles, trajectories, rng)`` draws readings as Slots.
+        ``read(quantiles, trajectories, inputs, rng)`` draws readings as Slots.
 
     batch_size, n_batches : int
         Particles in the pool; batches per epoch, of which validation has a tenth.
@@ -125,17 +125,19 @@ class DriftBatches:
     def _start(self, n_groups):
         """Draw truths, their trajectories and readings, and particles for each."""
         sample = self._random(torch.randint, len(self.dataset[0]), (n_groups,))
-        truths, trajectories = (part[sample] for part in self.dataset)
+        truths, trajectories, inputs = (part[sample] for part in self.dataset)
         shifted = self._random(torch.rand, n_groups) < self.synthetic
         if shifted.any():
-            truths[shifted], trajectories[shifted] = self._synthesize(truths[shifted])
-        slots = self.read(truths, trajectories, self.rng)
+            truths[shifted], trajectories[shifted] = self._synthesize(
+                truths[shifted], inputs[shifted]
+            )
+        slots = self.read(truths, trajectories, inputs, self.rng)
         group = torch.arange(n_groups, device=sample.device)
         group = group.repeat_interleave(self.n_coupled)
         particles = self._random(torch.rand, len(group), truths.shape[1])
         return truths[group], trajectories[group], slots.take(group), particles
 
-    def _synthesize(self, truths):
+    def _synthesize(self, truths, inputs):
         """Shift truths, reflecting them at the walls of the cube, and simulate them.
 
         A few ten thousand pairs can be learnt by heart; these cannot. The forward
@@ -143,7 +145,7 @@ class DriftBatches:
         """
         shifted = truths + SHIFT * self._random(torch.randn, *truths.shape)
         shifted = 1 - (1 - shifted.remainder(2)).abs()
-        trajectories = self.drift.simulate(shifted)
+        trajectories = self.drift.simulate(shifted, inputs)
         noise = self._random(torch.randn, *trajectories.shape)
         return shifted, trajectories + self.error * noise
 
@@ -151,7 +153,7 @@ class DriftBatches:
         return function(*args, generator=self.rng, device=self.rng.device)
 
     def _batch(self):
-        simulated = self.drift.simulate(self.particles)
+        simulated = self.drift.simulate(self.particles, self.slots.inputs)
         off = (simulated - self.trajectories).nan_to_num()
         target = self.couple(self.particles, self.truths, off)
         inputs = {

@@ -24,7 +24,7 @@ class DriftNet(nn.Module):
 
     Parameters
     ----------
-    n_slots, n_channels, n_params, width, n_blocks : int
+    n_slots, n_channels, n_params, n_inputs, width, n_blocks : int
         Sizes.
 
     times, mean : Tensor of shape (n_times,), (n_times, n_channels)
@@ -40,6 +40,7 @@ class DriftNet(nn.Module):
         n_slots,
         n_channels,
         n_params,
+        n_inputs,
         times,
         mean,
         spread,
@@ -55,7 +56,7 @@ class DriftNet(nn.Module):
         self.register_buffer("spread_of_readings", spread)
         self.register_buffer("residual_scale", residual_scale)
         self.read = Linear(n_slots * (3 * n_channels + 16), width)
-        self.condition = Linear(n_params + 16, width, bias=False)
+        self.condition = Linear(n_params + 16 + n_inputs, width, bias=False)
         self.blocks = nn.ModuleList(Linear(width, width) for _ in range(n_blocks))
         self.velocity = Linear(width, n_params)
         n_spread = 2 * n_params + n_params * (n_params - 1) // 2
@@ -66,7 +67,7 @@ class DriftNet(nn.Module):
         nn.init.zeros_(self.spread[-1].weight)
         nn.init.zeros_(self.spread[-1].bias)
 
-    def forward(self, particles, residuals, time_index, readings, mask, tau):
+    def forward(self, particles, residuals, time_index, readings, mask, inputs, tau):
         """Return velocity and spread of each particle.
 
         ``particles`` are quantiles (n_samples, n_params), ``residuals`` readings minus
@@ -74,12 +75,12 @@ class DriftNet(nn.Module):
         times ``tau`` (n_samples,). The velocity is the way to the estimate; the spread is
         what :func:`precision_factor` takes apart.
         """
-        slots = Slots(time_index, readings, mask)
+        slots = Slots(time_index, readings, mask, inputs)
         residual = slots.mask * torch.asinh(residuals / self.residual_scale)
         deviation = (slots.readings - self.mean[time_index]) / self.spread_of_readings
         parts = [residual, slots.mask * deviation, slots.mask, slots.times(self.grid)]
         angle = torch.pi * tau[:, None] * torch.arange(8, device=tau.device)
-        condition = [2 * particles - 1, angle.cos(), angle.sin()]
+        condition = [2 * particles - 1, angle.cos(), angle.sin(), 2 * inputs - 1]
         h = self.read(torch.cat(parts, dim=-1).flatten(1))
         h = h + self.condition(torch.cat(condition, dim=-1))
         for block in self.blocks:

@@ -17,12 +17,14 @@ class Slots(NamedTuple):
     """The observed times of each sample in increasing order, padded at the end.
 
     ``time_index`` (n_samples, n_slots) says which time each slot holds; ``readings``
-    (n_samples, n_slots, n_channels) are standardized, 0 where ``mask`` is 0, not 1.
+    (n_samples, n_slots, n_channels) are standardized, 0 where ``mask`` is 0, not 1. Beside
+    them, ``inputs`` (n_samples, n_inputs) are scaled.
     """
 
     time_index: Tensor
     readings: Tensor
     mask: Tensor
+    inputs: Tensor
 
     def gather(self, trajectories: Tensor) -> Tensor:
         """Take (n_samples, n_times, n_channels) at the slots' times."""
@@ -54,7 +56,7 @@ class Slots(NamedTuple):
             mine[index] = theirs
 
 
-def pick_slots(readings: Tensor, mask: Tensor, n_slots: int) -> Slots:
+def pick_slots(readings: Tensor, mask: Tensor, inputs: Tensor, n_slots: int) -> Slots:
     """Gather the observed times of each sample, of readings and where they were made.
 
     A sample with more observed times than slots keeps evenly spread ones.
@@ -71,6 +73,6 @@ def pick_slots(readings: Tensor, mask: Tensor, n_slots: int) -> Slots:
         spread = (rank * (n_seen - 1) / max(n_slots - 1, 1)).round()
         rank = torch.where(n_seen > n_slots, spread, rank).long()
         index = order.gather(1, rank)
-    empty = Slots(index, readings, mask)
+    empty = Slots(index, readings, mask, inputs)
     mask = empty.gather(mask)
-    return Slots(index.clone(), empty.gather(readings) * mask, mask)
+    return Slots(index.clone(), empty.gather(readings) * mask, mask, inputs)

@@ -257,7 +257,7 @@ def test_a_sample_without_estimate_scores_as_the_mean_does(decay, make_pairs):
     good = inverter.score(readings, params)
     estimate = inverter.predict(readings)
     estimate[0] = np.nan
-    inverter.predict = lambda observations, noise_std=None: estimate
+    inverter.predict = lambda observations, **known: estimate
     assert 0.3 < inverter.score(readings, params) < good
     estimate[:] = np.nan
     assert inverter.score(readings, params) == pytest.approx(0)
