@@ -8,6 +8,7 @@ __all__ = ["Curves", "legend_handles"]
 
 MARKERS = "os^Dvp"
 CREDIBLE, PREDICTIVE = 0.38, 0.16  # opacity of the bands
+BANDS = {"predictive_band": PREDICTIVE, "band": CREDIBLE}
 
 
 class Curves:
@@ -26,30 +27,32 @@ class Curves:
         self.display, self.overlay = display, overlay
         self.artists = {
             name: []
-            for name in ("line", "band", "predictive_band", "measurements", "truth")
+            for name in (*BANDS, "line", "measurements", "truth", "events")
         }
 
-    def draw(self, ax, observable, place):
+    def draw(self, ax, experiment, observable, place):
         """Draw bands, truth, line and measurements of one observable, in that order."""
         display, artists = self.display, self.artists
         color, marker = self.style(place)
-        times, j = display.times_, observable
-        for name, alpha in (("predictive_band", PREDICTIVE), ("band", CREDIBLE)):
+        here, there = display.experiments_[experiment]
+        times, j = display.times_[here], observable
+        for name, alpha in BANDS.items():
             band = getattr(display, name)
             if band is not None:
                 artists[name].append(
                     ax.fill_between(
-                        times, *band[..., j], color=color, alpha=alpha, lw=0
+                        times, *band[:, here, j], color=color, alpha=alpha, lw=0
                     )
                 )
-        artists["line"] += ax.plot(times, display.trajectory[:, j], color=color, lw=1.8)
-        times = display.observation_times_
+        line = display.trajectory[here, j]
+        artists["line"] += ax.plot(times, line, color=color, lw=1.8)
+        times = display.observation_times_[there]
         if display.truth is not None:
             artists["truth"] += ax.plot(
-                times, display.truth[:, j], "--", color=INK, lw=1
+                times, display.truth[there, j], "--", color=INK, lw=1
             )
         if display.observations is not None:
-            readings = display.observations[:, j]
+            readings = display.observations[there, j]
             seen = ~np.isnan(readings)
             artists["measurements"] += ax.plot(
                 times[seen],
@@ -61,6 +64,12 @@ class Curves:
                 markeredgewidth=0.7,
                 zorder=3,
             )
+
+    def mark_events(self, ax, experiment):
+        """Mark when something happens in an experiment."""
+        for time in (self.display.events or {}).get(experiment, ()):
+            line = ax.axvline(time, color=GREY, lw=0.9, ls=(0, (1, 2)), zorder=0)
+            self.artists["events"].append(line)
 
     def style(self, place):
         """Return color and marker of the observable drawn at this place."""
@@ -96,4 +105,7 @@ def legend_handles(curves, names):
             handles.append(Patch(color=color, alpha=alpha, lw=0, label=level + label))
     if display.truth is not None:
         handles.append(Line2D([], [], color=INK, ls="--", lw=1, label="truth"))
+    if curves.artists["events"]:
+        dots = {"color": GREY, "lw": 0.9, "ls": (0, (1, 2))}
+        handles.append(Line2D([], [], **dots, label="dose or event"))
     return handles

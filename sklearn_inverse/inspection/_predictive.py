@@ -1,6 +1,5 @@
 """What a posterior foretells: trajectories, and the readings that scatter around them."""
 
-import copy
 import math
 from typing import NamedTuple
 
@@ -26,16 +25,19 @@ class Prediction(NamedTuple):
     """What one sample's posterior says of its observables: arrays (…, n_times, n_channels).
 
     Draws are missing for an estimate without an uncertainty, readings where the noise is
-    unknown.
+    unknown. Where each experiment stands in these times, and in those of the model, and
+    when something happens in it, is known of a simulated system.
     """
 
     times: np.ndarray
     trajectory: np.ndarray
     draws: np.ndarray | None = None
     readings: np.ndarray | None = None
+    experiments: dict | None = None
+    events: dict | None = None
 
 
-def predict(model, answer, *, n_draws, noise_std=None):
+def predict(model, answer, *, n_draws, noise_std=None, inputs=None):
     """Push one sample's Estimate or Posterior through its forward model.
 
     ``noise_std``, broadcastable to (1, n_times, n_channels), replaces the model's noise.
@@ -43,21 +45,24 @@ def predict(model, answer, *, n_draws, noise_std=None):
     noise = model.noise_ if noise_std is None else model.noise_.with_std(noise_std)
     # Noise that is known at the times of the model alone stays with these.
     by_time = noise_std is not None and noise_std.ndim > 1
+    original = model
     if not by_time and model.noise_ == model.noise_.truncate(1):
         model = _with_times_between(model)
+    about = _experiments(original, model, answer, inputs)
     if not np.isfinite(answer.params).all():
         raise ValueError(
             "There is nothing to draw: no params were found for this sample."
         )
-    trajectory = model.attempt(answer.params)[0][0]
+    told = None if inputs is None else np.repeat(inputs, max(n_draws, 1), axis=0)
+    trajectory = model.attempt(answer.params, inputs)[0][0]
     if not (n_draws and isinstance(answer, Posterior)):
-        return Prediction(model.times_, trajectory)
+        return Prediction(model.times_, trajectory, **about)
     params = answer.sample(n_draws)[0]
-    draws, is_solved = model.attempt(params)
+    draws, is_solved = model.attempt(params, told)
     draws[~is_solved] = np.nan
     unknown = noise.has_unknown_scale & np.isnan(answer.noise_scale[0])
     if unknown.any():
-        return Prediction(model.times_, trajectory, draws)
+        return Prediction(model.times_, trajectory, draws, **about)
     # Quantiles need more readings than there are trajectories.
     n_each = max(1, min(math.ceil(N_READINGS / n_draws), N_VALUES // draws.size))
     log_scale = torch.as_tensor(answer.noise_scale).clamp(min=1e-300).log()
@@ -68,7 +73,7 @@ def predict(model, answer, *, n_draws, noise_std=None):
     )
     mean = torch.as_tensor(draws).repeat(n_each, 1, 1)
     readings = noise.sample(mean, args, generator(0)).numpy()
-    return Prediction(model.times_, trajectory, draws, readings)
+    return Prediction(model.times_, trajectory, draws, readings, **about)
 
 
 def quantile_band(draws, level, *, shape, warn=True):
@@ -104,11 +109,30 @@ def quantile_band(draws, level, *, shape, warn=True):
 
 def _with_times_between(model):
     """Return a simulator that reports at further times, too; other models as they are."""
-    n_times = len(model.times_)
-    if not isinstance(model, ODESimulator) or n_times >= N_TIMES:
+    if not isinstance(model, ODESimulator):
         return model
-    n_steps = math.ceil(N_TIMES / (n_times - 1))
-    place = np.arange(n_steps * (n_times - 1) + 1) / n_steps
-    system = copy.copy(model.system)
-    system.times = np.interp(place, np.arange(n_times), model.times_)
-    return clone(model).set_params(system=system)
+    system, finer = model.system, []
+    for experiment in system.experiments:
+        times = np.unique(np.append(experiment.start, experiment.times))
+        n_times = len(times)
+        n_steps = math.ceil(N_TIMES / max(n_times - 1, 1))
+        place = np.arange(n_steps * (n_times - 1) + 1) / n_steps
+        finer.append(np.interp(place, np.arange(n_times), times))
+    return clone(model).set_params(system=system.at_times(finer, system.noise))
+
+
+def _experiments(original, model, answer, inputs):
+    """Return where experiments stand in the times of two models, and their events."""
+    system = getattr(original, "system", None)
+    if system is None or not system.is_timed:
+        return {}
+    names = [e.name for e in system.experiments]
+    is_finer = isinstance(model, ODESimulator)
+    ends = (model.system if is_finer else system).protocol.first, system.protocol.first
+    slices = [[slice(a, b) for a, b in zip(e, e[1:])] for e in ends]
+    rows = torch.as_tensor(answer.params)
+    rows = system.rows(rows, None if inputs is None else torch.as_tensor(inputs))
+    marks = {name: system.events_of(rows[i]) for i, name in enumerate(names)}
+    if len(names) == 1:
+        return {"events": {"": marks[names[0]]}}
+    return {"experiments": dict(zip(names, zip(*slices))), "events": marks}

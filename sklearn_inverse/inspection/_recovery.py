@@ -133,6 +133,7 @@ class RecoveryDisplay:
         params,
         *,
         noise_std=None,
+        inputs=None,
         **display_params,
     ):
         """Recover params with a fitted inverter and draw them against the truth.
@@ -153,6 +154,9 @@ class RecoveryDisplay:
         noise_std : float or array-like, default=None
             Noise of the observations, as for ``inverter.predict``.
 
+        inputs : array-like, dict or DataFrame, default=None
+            Inputs of the samples, as for ``inverter.predict``.
+
         **display_params : dict
             Further parameters of :meth:`from_predictions` and :meth:`plot`: ``level``,
             ``bounds``, ``param_names``, ``ax``, ….
@@ -164,7 +168,7 @@ class RecoveryDisplay:
         """
         import_pyplot(f"{cls.__name__}.from_estimator")
         inverter, observations = split_pipeline(inverter, observations)
-        answer = inverter.invert(observations, noise_std=noise_std)
+        answer = inverter.invert(observations, noise_std=noise_std, inputs=inputs)
         model = inverter.model_
         own = {
             "units": units_of(model, model.param_names_, "params"),

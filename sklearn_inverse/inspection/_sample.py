@@ -4,9 +4,9 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from sklearn_inverse.forward import ODESimulator, ODESurrogate
-from sklearn_inverse.utils._validation import check_noise_std
+from sklearn_inverse.utils._validation import check_inputs, check_noise_std
 
-__all__ = ["check_shape", "labels_of", "noise_of", "pick", "split_pipeline", "units_of"]
+__all__ = ["check_shape", "labels_of", "noise_of", "pick", "pick_inputs", "split_pipeline", "units_of"]
 
 
 def split_pipeline(inverter, observations):
@@ -28,6 +28,16 @@ def pick(rows, index):
         )
     one = slice(index, index + 1)
     return rows.iloc[one] if hasattr(rows, "iloc") else np.asarray(rows)[one]
+
+
+def pick_inputs(model, inputs, index, n_samples):
+    """Return the inputs of one sample, of shape (1, n_inputs), None if there are none."""
+    names = model.input_names_
+    if not names:
+        return None
+    if inputs is not None and np.shape(inputs) == (1, len(names)):
+        return inputs  # picked before
+    return check_inputs(inputs, n_samples=n_samples, names=names)[index : index + 1]
 
 
 def noise_of(noise_std, index, shape):

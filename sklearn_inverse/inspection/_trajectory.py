@@ -17,6 +17,7 @@ from sklearn_inverse.inspection._sample import (
     labels_of,
     noise_of,
     pick,
+    pick_inputs,
     split_pipeline,
 )
 from sklearn_inverse.systems import ODESystem
@@ -66,13 +67,21 @@ class TrajectoryDisplay:
         Label of the time axis, with its unit. If None, "time", or "time index" where
         no ``times`` are given.
 
+    experiments : dict of str to (slice, slice), default=None
+        Where each experiment stands in ``times``, and in ``observation_times``. If None,
+        there is one.
+
+    events : dict of str to list of float, default=None
+        When something happens in each experiment, drawn as a dotted line; the one
+        experiment that has no name is ``""``.
+
     Attributes
     ----------
     figure_ : matplotlib Figure
         Figure that holds the panels.
 
     axes_ : ndarray of Axes
-        One per panel.
+        One per panel: for each experiment, each of its observables.
 
     line_ : list of Line2D
         Reconstruction of each observable drawn.
@@ -82,6 +91,9 @@ class TrajectoryDisplay:
 
     measurements_, truth_ : list of Line2D or None
         Measurements and true trajectory of each observable; None without them.
+
+    events_ : list of Line2D or None
+        Doses and other events.
 
     legend_ : Legend
         The legend.
@@ -123,6 +135,8 @@ class TrajectoryDisplay:
         observable_names=None,
         units=None,
         time_label=None,
+        experiments=None,
+        events=None,
     ):
         self.trajectory = trajectory
         self.band = band
@@ -135,6 +149,8 @@ class TrajectoryDisplay:
         self.observable_names = observable_names
         self.units = units
         self.time_label = time_label
+        self.experiments = experiments
+        self.events = events
 
     @classmethod
     def from_estimator(
@@ -144,6 +160,7 @@ class TrajectoryDisplay:
         *,
         sample_index=0,
         noise_std=None,
+        inputs=None,
         n_draws=200,
         **display_params,
     ):
@@ -164,6 +181,9 @@ class TrajectoryDisplay:
 
         noise_std : float or array-like, default=None
             Noise of the observations, as for ``inverter.predict``.
+
+        inputs : array-like, dict or DataFrame, default=None
+            Inputs of all samples, as for ``inverter.predict``.
 
         n_draws : int, default=200
             Draws behind the bands. 0 leaves them out.
@@ -191,12 +211,14 @@ class TrajectoryDisplay:
         inverter, one = split_pipeline(inverter, one)
         shape = n_samples, inverter.n_times_, inverter.n_channels_
         noise_std = noise_of(noise_std, sample_index, shape)
-        answer = inverter.invert(one, noise_std=noise_std)
+        told = pick_inputs(inverter.model_, inputs, sample_index, n_samples)
+        answer = inverter.invert(one, noise_std=noise_std, inputs=told)
         return cls.from_posterior(
             answer,
             model=inverter.model_,
             observations=one,
             noise_std=noise_std,
+            inputs=told,
             n_draws=n_draws,
             **display_params,
         )
@@ -210,6 +232,7 @@ class TrajectoryDisplay:
         model,
         observations=None,
         noise_std=None,
+        inputs=None,
         n_draws=200,
         **display_params,
     ):
@@ -234,6 +257,9 @@ class TrajectoryDisplay:
         noise_std : float or array-like, default=None
             Noise of the observations in place of the model's.
 
+        inputs : array-like, dict or DataFrame, default=None
+            Inputs of all samples, if the model has any.
+
         n_draws : int, default=200
             Draws behind the bands. 0 leaves them out.
 
@@ -254,7 +280,10 @@ class TrajectoryDisplay:
             observations = np.asarray(pick(observations, sample_index), dtype=float)
             observations = observations.reshape(shape)
         answer = posterior[sample_index]
-        prediction = predict(model, answer, n_draws=n_draws, noise_std=noise_std)
+        told = pick_inputs(model, inputs, sample_index, len(posterior))
+        prediction = predict(
+            model, answer, n_draws=n_draws, noise_std=noise_std, inputs=told
+        )
         return cls.from_predictions(
             prediction.trajectory,
             draws=prediction.draws,
@@ -262,6 +291,8 @@ class TrajectoryDisplay:
             observations=observations,
             times=prediction.times,
             observation_times=model.times_,
+            experiments=prediction.experiments,
+            events=prediction.events,
             **labels_of(model) | display_params,
         )
 
@@ -280,6 +311,8 @@ class TrajectoryDisplay:
         observable_names=None,
         units=None,
         time_label=None,
+        experiments=None,
+        events=None,
         ax=None,
         **plot_params,
     ):
@@ -302,7 +335,7 @@ class TrajectoryDisplay:
             Probability that a band holds at each time.
 
         observations, truth, times, observation_times, observable_names, units, \
-time_label : object
+time_label, experiments, events : object
             As in the class.
 
         ax : Axes or array of Axes, default=None
@@ -347,6 +380,8 @@ time_label : object
             observable_names=observable_names,
             units=units,
             time_label=time_label,
+            experiments=experiments,
+            events=events,
         )
         return display.plot(ax, **plot_params)
 
@@ -364,10 +399,11 @@ time_label : object
             ``max_panels`` allows.
 
         overlay : bool, default=False
-            Whether all observables share one panel instead of having one each.
+            Whether all observables share one panel, of each experiment, instead of
+            having one each.
 
         max_panels : int, default=12
-            Most observables that are drawn.
+            Most panels that are drawn.
 
         Returns
         -------
@@ -381,29 +417,50 @@ time_label : object
         chosen = choose(observables, names, name="observables", max_panels=max_panels)
         is_single_ax = ax is not None and np.ndim(ax) == 0
         overlay = len(chosen) > 1 and (overlay or is_single_ax)
-        n_panels = 1 if overlay else len(chosen)
-        panels = make_panels(type(self).__name__, ax, n_panels, **time_grid(n_panels))
+        drawn = [(e, [j]) for e in self.experiments_ for j in chosen if self._shows(e, j)]
+        if overlay:
+            drawn = [(e, chosen) for e in self.experiments_]
+        n_all, drawn = len(drawn), drawn[:max_panels]
+        grid = time_grid(len(drawn))
+        grid["sharex"] &= len(self.experiments_) == 1
+        panels = make_panels(type(self).__name__, ax, len(drawn), **grid)
         self.figure_, self.axes_ = panels.figure, panels.axes
         curves = Curves(self, overlay)
-        for i, j in enumerate(chosen):
-            panel = panels.axes[0 if overlay else i]
-            curves.draw(panel, j, i)
-            if not overlay:
-                panel.set_title(names[j], loc="left", fontsize="medium")
-                panel.set_ylabel(units[j])
-        if overlay:
-            one_unit = len({units[j] for j in chosen}) == 1
-            panels.axes[0].set_ylabel(units[chosen[0]] if one_unit else "")
-            if not one_unit:
-                names = [f"{n} ({u})" if u else n for n, u in zip(names, units)]
+        one_unit = len({units[j] for j in chosen}) == 1
+        for panel, (experiment, shown) in zip(panels.axes, drawn):
+            for j in shown:
+                curves.draw(panel, experiment, j, chosen.index(j))
+            curves.mark_events(panel, experiment)
+            titles = [experiment] if overlay else [names[shown[0]], experiment]
+            panel.set_title(
+                ", ".join(filter(None, titles)), loc="left", fontsize="medium"
+            )
+            panel.set_ylabel(units[shown[0]] if one_unit or not overlay else "")
+        if overlay and not one_unit:
+            names = [f"{n} ({u})" if u else n for n, u in zip(names, units)]
         default = "time index" if self.times is None else "time"
         panels.label_times(self.time_label or default, self.observation_times_)
         if observables is None:
+            missing = n - len(chosen)
             panels.note_missing(len(chosen), n, "observable")
+            if not missing:
+                panels.note_missing(len(drawn), n_all, "panel")
         self.legend_ = panels.legend(legend_handles(curves, [names[j] for j in chosen]))
         for name, artists in curves.artists.items():
             setattr(self, f"{name}_", artists or None)
         return self
+
+    @property
+    def experiments_(self):
+        """Where each experiment stands in the times."""
+        return self.experiments or {"": (slice(None), slice(None))}
+
+    def _shows(self, experiment, observable):
+        """Whether an observable has a panel: in several experiments, if it is read."""
+        if len(self.experiments_) == 1 or self.observations is None:
+            return True
+        readings = self.observations[self.experiments_[experiment][1], observable]
+        return not np.isnan(readings).all() or np.isnan(self.observations).all()
 
     @property
     def times_(self):

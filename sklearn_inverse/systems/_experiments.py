@@ -272,12 +272,16 @@ class Protocol:
         found = []
         for k, knots in enumerate(self.knots.to(rows).T):
             found.append(BatchEvent(knots[index], None, partial(self._go_on, k + 1)))
-        for e, schedule in enumerate(self.schedules):
-            found += [
-                event._replace(time=self._only_in(e, event.time, index))
-                for event in schedule.events
-            ]
-        return found
+        return found + self.declared_events(rows)
+
+    def declared_events(self, rows: Tensor) -> list[BatchEvent]:
+        """Return the events of experiments, each at its time in rows of its own."""
+        index = self.inputs.index(rows)
+        return [
+            event._replace(time=self._only_in(e, event.time, index))
+            for e, schedule in enumerate(self.schedules)
+            for event in schedule.events
+        ]
 
     def _go_on(self, piece: int, t: Tensor, rows: Tensor) -> Tensor:
         """Return columns with the next pieces of what varies."""

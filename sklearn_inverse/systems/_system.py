@@ -416,6 +416,14 @@ class ODESystem:
             )
         return self.input_prior.draw(n_samples, rng, method=method)
 
+    def events_of(self, row: Tensor) -> list[float]:
+        """Return when something declared happens in one of :meth:`rows`, once each."""
+        rows = row[None]
+        happens = [*self.schedule.events, *self.protocol.declared_events(rows)]
+        times = [e.time(rows) if callable(e.time) else e.time for e in happens]
+        known = {float(time) for time in times}
+        return sorted(time for time in known if np.isfinite(time))
+
     def initial_state(self, params: Tensor) -> Tensor:
         """Return states (n_samples, n_states) at the first time."""
         columns = [value_of(source, params) for source in self._initial_sources]
