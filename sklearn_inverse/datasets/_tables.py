@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 from sklearn.utils import Bunch
 
-from sklearn_inverse.systems import Experiment, ODESystem
+from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.systems._vocabulary import brief, meant
 
 __all__ = ["observations_from_table", "read_table", "table_from_observations"]
@@ -280,7 +280,9 @@ class _Rows:
         said = self.system.units
         for unit, channel in zip(units, self.channel):
             name = self.system.observable_names[channel]
-            states = {s: said["states"] for s in self.system.state_names if "states" in said}
+            states = {
+                s: said["states"] for s in self.system.state_names if "states" in said
+            }
             own = (states | said).get(name, said.get("observables"))
             if unit is not None and own is not None and _text(unit) != own:
                 raise ValueError(
@@ -291,7 +293,9 @@ class _Rows:
     def places(self, experiments):
         """Return where each reading goes: samples, times and channels."""
         times = np.concatenate([e.times for e in experiments])
-        owner = np.repeat([e.name for e in experiments], [len(e.times) for e in experiments])
+        owner = np.repeat(
+            [e.name for e in experiments], [len(e.times) for e in experiments]
+        )
         seen, found = Counter(), []
         for row in zip(self.sample, self.experiment, self.time, self.channel):
             _, experiment, t, _ = row
@@ -305,7 +309,7 @@ def _experiments(system, rows, start):
     """Return the experiments of a system, with all times of the table."""
     read = list(dict.fromkeys(rows.experiment))
     known = {e.name: e for e in system.experiments}
-    if system.is_timed and len(known) > 1 or not set(read).isdisjoint(known):
+    if (system.is_timed and len(known) > 1) or not set(read).isdisjoint(known):
         for name in read:
             if name not in known:
                 ask = meant(name, known) or f"it has {brief(known)}"
@@ -379,7 +383,9 @@ def _columns_of(table):
             head = file.read(4096)
             file.seek(0)
             marks = [mark for mark in ",;\t" if mark in head.split("\n")[0]] or [","]
-            rows = list(csv.DictReader(file, delimiter=marks[-1], skipinitialspace=True))
+            rows = list(
+                csv.DictReader(file, delimiter=marks[-1], skipinitialspace=True)
+            )
         if not rows:
             raise ValueError(f"{os.fspath(table)!r} must hold rows below its header.")
         return {name.strip(): [row[name] for row in rows] for name in rows[0] if name}
@@ -408,7 +414,9 @@ def _numbers(name, values, empty_is_nan=False):
     """Return a column as floats; refuse what is none."""
     numbers = np.empty(len(values))
     for i, value in enumerate(values):
-        if value is None or (isinstance(value, str) and value.strip().lower() in NOTHING):
+        if value is None or (
+            isinstance(value, str) and value.strip().lower() in NOTHING
+        ):
             value = np.nan
         try:
             numbers[i] = value

@@ -218,7 +218,9 @@ class ForwardModel(BaseEstimator):
         self, scaled_params: Tensor, inputs: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return trajectories and their Jacobian (…, n_params) by scaled params."""
-        forward = self.forward if inputs is None else partial(self.forward, inputs=inputs)
+        forward = (
+            self.forward if inputs is None else partial(self.forward, inputs=inputs)
+        )
         return differentiate(forward, scaled_params)
 
     def truncate(self, n_times):

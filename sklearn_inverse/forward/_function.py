@@ -141,7 +141,7 @@ class ForwardFunction(ForwardModel):
         self.noise_ = as_noise(self.noise, self.observable_names_)
         self.error_ = np.zeros(n_channels)
 
-    def forward(self, scaled_params: Tensor) -> Tensor:
+    def forward(self, scaled_params: Tensor, inputs: Tensor | None = None) -> Tensor:
         """Return trajectories (n_samples, n_times, n_channels) at scaled params."""
         scaled = scaled_params.double()
         return self._trajectories(self.param_scaler_.from_scaled_tensor(scaled))

@@ -26,8 +26,7 @@ class Curves:
     def __init__(self, display, overlay):
         self.display, self.overlay = display, overlay
         self.artists = {
-            name: []
-            for name in (*BANDS, "line", "measurements", "truth", "events")
+            name: [] for name in (*BANDS, "line", "measurements", "truth", "events")
         }
 
     def draw(self, ax, experiment, observable, place):

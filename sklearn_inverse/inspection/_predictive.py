@@ -1,5 +1,6 @@
 """What a posterior foretells: trajectories, and the readings that scatter around them."""
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -129,7 +130,7 @@ def _experiments(original, model, answer, inputs):
     names = [e.name for e in system.experiments]
     is_finer = isinstance(model, ODESimulator)
     ends = (model.system if is_finer else system).protocol.first, system.protocol.first
-    slices = [[slice(a, b) for a, b in zip(e, e[1:])] for e in ends]
+    slices = [itertools.starmap(slice, itertools.pairwise(e)) for e in ends]
     rows = torch.as_tensor(answer.params)
     rows = system.rows(rows, None if inputs is None else torch.as_tensor(inputs))
     marks = {name: system.events_of(rows[i]) for i, name in enumerate(names)}

@@ -6,7 +6,15 @@ from sklearn.pipeline import Pipeline
 from sklearn_inverse.forward import ODESimulator, ODESurrogate
 from sklearn_inverse.utils._validation import check_inputs, check_noise_std
 
-__all__ = ["check_shape", "labels_of", "noise_of", "pick", "pick_inputs", "split_pipeline", "units_of"]
+__all__ = [
+    "check_shape",
+    "labels_of",
+    "noise_of",
+    "pick",
+    "pick_inputs",
+    "split_pipeline",
+    "units_of",
+]
 
 
 def split_pipeline(inverter, observations):

@@ -417,7 +417,9 @@ time_label, experiments, events : object
         chosen = choose(observables, names, name="observables", max_panels=max_panels)
         is_single_ax = ax is not None and np.ndim(ax) == 0
         overlay = len(chosen) > 1 and (overlay or is_single_ax)
-        drawn = [(e, [j]) for e in self.experiments_ for j in chosen if self._shows(e, j)]
+        drawn = [
+            (e, [j]) for e in self.experiments_ for j in chosen if self._shows(e, j)
+        ]
         if overlay:
             drawn = [(e, chosen) for e in self.experiments_]
         n_all, drawn = len(drawn), drawn[:max_panels]

@@ -36,11 +36,15 @@ def check_system(system: "ODESystem") -> None:
     for function in of_params:
         function.check(params)
     y0 = system.initial_state(params)
-    _check_finite("The initial state", y0, "nominal params", system)
+    # Of inputs of which nothing is said until there are samples, little can be.
+    is_known = system.n_inputs == 0 or system.input_prior is not None
+    if is_known:
+        _check_finite("The initial state", y0, "nominal params", system)
     observed = system._observed
     for function in [*system._functions, *observed, *changes]:
         function.check(t, y0, params)
-    _check_finite("`rhs`", system.rhs(t, y0, params), "first time", system)
+    if is_known:
+        _check_finite("`rhs`", system.rhs(t, y0, params), "first time", system)
 
     t, y, params = _points(system)
 
@@ -67,7 +71,7 @@ def check_system(system: "ODESystem") -> None:
         *(partial(f, t, y) for _, _, f in checked),
         *(as_column(q) for schedule in schedules for q in schedule.quantities),
     ]
-    names = _idle(system, used, params)
+    names = _idle(system, used, params) if is_known else []
     if names:  # unless they decide when something jumps, or act between two jumps only
         breaks = system.breaks()
         jumps = [float(jump(params[:1])) for jump in breaks]
@@ -102,7 +106,8 @@ def _points(system: "ODESystem") -> tuple[Tensor, Tensor, Tensor]:
     t = system.protocol.times_of(params)
     share = torch.linspace(0, 1, N_POINTS, dtype=t.dtype)
     share = share.repeat_interleave(len(t) // N_POINTS)
-    return t[:, 0] + share * (t[:, -1] - t[:, 0]), y, params
+    t = t[:, 0] + share * (t[:, -1] - t[:, 0])
+    return t, y, system.protocol.at(t, params)
 
 
 def _check_finite(what: str, values: Tensor, where: str, system: "ODESystem") -> None:

@@ -85,7 +85,7 @@ class Experiment:
     initial: Mapping[str, Any] | None = None
     events: Sequence[Any] = ()
     observables: Sequence[str] | None = None
-    start: float | None = None
+    start: Any = None
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -154,14 +154,11 @@ class Protocol:
         self.place_of = np.concatenate([np.arange(1, n + 1) for n in sizes])
         longest = max(sizes)
         # The last time again where another experiment has more.
-        self.t_eval = torch.tensor(
-            np.array(
-                [
-                    np.pad(np.append(e.start, e.times), (0, longest - n), mode="edge")
-                    for e, n in zip(self.experiments, sizes)
-                ]
-            )
-        )
+        grids = [
+            [e.start, *e.times, *[e.times[-1]] * (longest - len(e.times))]
+            for e in self.experiments
+        ]
+        self.t_eval = torch.tensor(np.array(grids, dtype=float))
         self._set_pieces()
 
     def _set_pieces(self) -> None:
@@ -176,14 +173,12 @@ class Protocol:
         knots = np.full((n, n_knots), np.inf)
         pieces = np.zeros((n, n_knots + 1, inputs.n_columns))
         self.varies = torch.zeros(n, inputs.n_columns, dtype=torch.bool)
-        at_outputs = np.zeros((len(self.times), inputs.n_columns))
         if inputs.experiment is not None:
             pieces[..., inputs.experiment] = np.arange(n)[:, None]
         for i, (e, sources) in enumerate(zip(self.experiments, self.sources)):
             knots[i, : len(cuts[i])] = cuts[i]
             begin = np.append(e.start, cuts[i])
             begin = np.pad(begin, (0, n_knots + 1 - len(begin)), mode="edge")
-            here = slice(*self.first[i : i + 2])
             for name, source in zip(inputs.names, sources):
                 level = inputs.level[name]
                 if isinstance(source, float):
@@ -192,9 +187,7 @@ class Protocol:
                     both = [level, inputs.slope[name]]
                     self.varies[i, both] = True
                     pieces[i][:, both] = np.transpose(source.pieces(begin))
-                    at_outputs[here][:, both] = np.transpose(source.pieces(e.times))
         self.knots, self.pieces = torch.tensor(knots), torch.tensor(pieces)
-        self.at_times_of_output = torch.tensor(at_outputs)
 
     @property
     def n_experiments(self) -> int:
@@ -269,10 +262,10 @@ class Protocol:
     def events(self, rows: Tensor) -> list[BatchEvent]:
         """Return what happens to rows, for ``solve_ivp``."""
         index = self.inputs.index(rows)
-        found = []
-        for k, knots in enumerate(self.knots.to(rows).T):
-            found.append(BatchEvent(knots[index], None, partial(self._go_on, k + 1)))
-        return found + self.declared_events(rows)
+        knots = [
+            BatchEvent(times[index], None, self.at) for times in self.knots.to(rows).T
+        ]
+        return knots + self.declared_events(rows)
 
     def declared_events(self, rows: Tensor) -> list[BatchEvent]:
         """Return the events of experiments, each at its time in rows of its own."""
@@ -282,11 +275,6 @@ class Protocol:
             for e, schedule in enumerate(self.schedules)
             for event in schedule.events
         ]
-
-    def _go_on(self, piece: int, t: Tensor, rows: Tensor) -> Tensor:
-        """Return columns with the next pieces of what varies."""
-        index = self.inputs.index(rows)
-        return torch.where(self.varies[index], self.pieces[index, piece].to(rows), rows)
 
     def _only_in(self, e: int, time: Any, index: Tensor) -> Any:
         """Return the time of an event in one experiment, infinite in all others."""
@@ -334,10 +322,17 @@ class Protocol:
         """Return the columns (n_samples, n_times, n_columns) at all output times."""
         by_sample = rows.unflatten(0, (-1, self.n_experiments))
         columns = by_sample[:, self.experiment_of]
+        t = torch.as_tensor(self.times).to(rows).repeat(len(columns))
+        return self.at(t, columns.flatten(0, 1)).view(columns.shape)
+
+    def at(self, t: Tensor, rows: Tensor) -> Tensor:
+        """Return rows with the pieces of what varies that hold at times (n_rows,)."""
         if not self.inputs.slope:
-            return columns
-        varies = self.varies[self.experiment_of].to(rows.device)
-        return torch.where(varies, self.at_times_of_output.to(rows), columns)
+            return rows
+        index = self.inputs.index(rows).cpu()
+        piece = (self.knots[index] <= t.cpu()[:, None]).sum(1)
+        known, varies = self.pieces[index, piece], self.varies[index]
+        return torch.where(varies.to(rows.device), known.to(rows), rows)
 
     def measured(self, names: Sequence[str]) -> np.ndarray:
         """Return which observables are measured when, (n_times, n_channels)."""
@@ -417,7 +412,10 @@ def read_experiments(times: Any, experiments: Sequence[Any]) -> list[Experiment]
 
 
 def read_protocol(
-    experiments: list[Experiment], known: Mapping[str, Any], states: Names, params: Names
+    experiments: list[Experiment],
+    known: Mapping[str, Any],
+    states: Names,
+    params: Names,
 ) -> Protocol:
     """Read what is declared of experiments; raise where it contradicts the system.
 

@@ -172,7 +172,8 @@ class OneSample:
         return result
 
     def _arguments(self, tensors: Sequence[Tensor]) -> list[Value]:
-        columns, inputs, last = tensors[-1], self.params.inputs, []
+        columns, inputs = tensors[-1], self.params.inputs
+        last: list[Value] = []
         if self.names[-1] is INPUTS and self.states is None:
             last = [Named(inputs.constants(columns), inputs.constant)]
         elif self.names[-1] is INPUTS:
@@ -260,8 +261,8 @@ class OneSample:
                 given = f"With the {swapped[order]} exchanged"
             odeint = ": is it written for odeint?" if order == (1, 0, 2) else "."
             raise ValueError(
-                f"{self.what} is called as {self._call(self.names)}. {given} it would run on "
-                f"these states{odeint}"
+                f"{self.what} is called as {self._call(self.names)}. {given} it would "
+                f"run on these states{odeint}"
             )
 
     def _explain(self, error: BaseException) -> str:

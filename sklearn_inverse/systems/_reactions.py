@@ -81,8 +81,12 @@ class ReactionSystem(ODESystem):
         shape (n_invariants, n_states). If None, a basis of the left null space of the
         stoichiometric matrix.
 
-    observe, noise, units, name, reference, events, breakpoints, inputs, experiments : object
-        As for :class:`ODESystem`. Rates may name inputs.
+    observe, noise, units, name, reference, events, breakpoints : object
+        As for :class:`ODESystem`.
+
+    inputs, experiments : object
+        As for :class:`ODESystem`. Rates may name inputs that change from experiment to
+        experiment, or with time.
 
     Attributes
     ----------

@@ -350,7 +350,9 @@ class ODESystem:
         if self.kinetics is not None:
             return self.kinetics
         infuses = self.schedule.infuses or self.protocol.infuses
-        return self._rhs if type(self).rhs is ODESystem.rhs and not infuses else self.rhs
+        return (
+            self._rhs if type(self).rhs is ODESystem.rhs and not infuses else self.rhs
+        )
 
     @cached_property
     def backend_(self) -> str:
@@ -404,7 +406,9 @@ class ODESystem:
         prior = self.input_prior
         return np.ones(self.n_inputs) if prior is None else prior.median
 
-    def draw_inputs(self, n_samples: int, rng: Any, method: str = "random") -> np.ndarray:
+    def draw_inputs(
+        self, n_samples: int, rng: Any, method: str = "random"
+    ) -> np.ndarray:
         """Draw the inputs that samples bring, of shape (n_samples, n_inputs)."""
         if self.n_inputs == 0:
             return np.empty((n_samples, 0))
@@ -436,8 +440,7 @@ class ODESystem:
         if not self._observed:
             return y[..., self._sources]
         t = torch.as_tensor(self.times, dtype=y.dtype, device=y.device).repeat(len(y))
-        columns = self.protocol.at_outputs(params).flatten(0, 1)
-        flat = t, y.flatten(0, 1), columns
+        flat = t, y.flatten(0, 1), self.protocol.at_outputs(params).flatten(0, 1)
         columns = [
             source(*flat).view(y.shape[:2])
             if source in self._observed
@@ -447,7 +450,11 @@ class ODESystem:
         return torch.stack(columns, dim=-1)
 
     def observable_sensitivities(
-        self, y: Tensor, params: Tensor, sensitivities: Tensor, slopes: Tensor | None = None
+        self,
+        y: Tensor,
+        params: Tensor,
+        sensitivities: Tensor,
+        slopes: Tensor | None = None,
     ) -> Tensor:
         """Turn derivatives of states (…, n_states, n_params) into those of observables.
 

@@ -46,7 +46,7 @@ class PointInverter(BaseInverter):
         self._start_fit(observations, params)
         return self
 
-    def _answer(self, readings, noise_std):
+    def _answer(self, readings, noise_std, inputs):
         n, n_channels = len(readings), readings.shape[2]
         zero = np.zeros(n, dtype=int)
         counts = ("status", "n_iter", "n_forward", "n_linearized", "n_failed")
