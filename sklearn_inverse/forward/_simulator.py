@@ -9,9 +9,10 @@ from sklearn.base import clone
 
 from sklearn_inverse.exceptions import IntegrationWarning
 from sklearn_inverse.forward._base import ForwardModel
-from sklearn_inverse.ode import METHODS, solve_ivp
+from sklearn_inverse.ode import METHODS, Status, solve_ivp
 from sklearn_inverse.ode._problem import why_not_compiled
-from sklearn_inverse.ode._rhs import push_tangents
+from sklearn_inverse.ode._rhs import push_tangents, rowwise_jacobian
+from sklearn_inverse.ode._steady import rest_slopes
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._parallel import iter_chunks
 from sklearn_inverse.utils._sklearn import Interval, StrOptions
@@ -448,10 +449,38 @@ class ODESimulator(ForwardModel):
         if system.kinetics is not None:
             rates, start = system.rates(rows), system.rates_initial
             return solve_ivp(system.kinetics, times, start, rates, **options)
+        options |= {"jac": system.jac}
+        start, restless = system.initial_state, None
+        if protocol.equilibrates:
+            start, restless = self._at_rest(rows, options)
         options |= {"events": [*system.schedule.events, *protocol.events(rows)]}
-        return solve_ivp(
-            system.solved, times, system.initial_state, rows, jac=system.jac, **options
+        solution = solve_ivp(system.solved, times, start, rows, **options)
+        if restless is not None:
+            solution.status[restless] = Status.NO_STEADY_STATE
+        return solution
+
+    def _at_rest(self, rows, options):
+        """Return initial states as a function of the rows, and rows without any."""
+        system, protocol = self.system, self.system.protocol
+        known = rows.detach()
+        which, resting, own = protocol.resting_rows(known)
+        t, start = protocol.times_of(known)[which, 0], system.common_start(known)
+        quiet = options | {"sensitivities": False}
+        rest, settled = system.at_rest(t, start[which], resting, **quiet)
+        start[which] = rest
+        if not (options["sensitivities"] or rows.requires_grad):
+            return lambda rows: protocol.starts(start, rows), which[~settled]
+        slopes = rowwise_jacobian(system.common_start, known)
+        constant = system.conserved.to(known)
+        slopes[which] = rest_slopes(
+            system.rhs, t, rest.nan_to_num(), resting, slopes[which], constant, own
         )
+
+        def begin(rows):
+            moved = torch.einsum("nsc,nc->ns", slopes, rows - known)
+            return protocol.starts(start + moved, rows)
+
+        return begin, which[~settled]
 
 
 def _simulate_chunk(simulator, params, inputs):

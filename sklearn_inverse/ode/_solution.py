@@ -28,6 +28,7 @@ class Status(IntEnum):
     NON_FINITE_SENSITIVITY = 6
     UNSTABLE = 7
     NO_PROGRESS = 8
+    NO_STEADY_STATE = 9
 
     @property
     def sentence(self) -> str:
@@ -72,6 +73,10 @@ _SENTENCES = {
         "Steps stay so small, and so many of them fail, that the solver would not arrive "
         "within `max_steps`: the right-hand side probably jumps with the state, or is "
         "random. Make it smooth, or loosen `rtol`."
+    ),
+    Status.NO_STEADY_STATE: (
+        "The system does not come to rest before its experiment: it oscillates, grows, or "
+        "moves on too slowly. Leave `preequilibrate` out, or give it a start nearby."
     ),
 }
 

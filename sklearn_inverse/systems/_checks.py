@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["check_system"]
 
 N_POINTS = 6  # samples at which a system is checked
+N_STARTS = 12  # from which another steady state is looked for
+OTHER = 1e-3  # of the states: how far another one is off
 
 
 def check_system(system: "ODESystem") -> None:
@@ -71,6 +73,8 @@ def check_system(system: "ODESystem") -> None:
         *(partial(f, t, y) for _, _, f in checked),
         *(as_column(q) for schedule in schedules for q in schedule.quantities),
     ]
+    if protocol.equilibrates and is_known:
+        _check_rest(system)
     names = _idle(system, used, params) if is_known else []
     if names:  # unless they decide when something jumps, or act between two jumps only
         breaks = system.breaks()
@@ -89,6 +93,51 @@ def check_system(system: "ODESystem") -> None:
             "name misspelled?",
             UserWarning,
         )
+
+
+def _check_rest(system: "ODESystem") -> None:
+    """Warn where nominal params have several steady states, or none."""
+    rows = system.nominal_rows()
+    which, resting, _ = system.protocol.resting_rows(rows)
+    t, y0 = system.protocol.times_of(rows)[which, 0], system.common_start(rows)[which]
+    for one in range(len(which)):
+        repeated = resting[[one]].expand(N_STARTS + 1, -1)
+        starts = torch.cat([y0[[one]], _other_starts(y0[one], system.conserved)])
+        rest, settled = system.at_rest(t[[one]].expand(len(starts)), starts, repeated)
+        name = system.experiments[int(which[one])].name
+        if not settled[0]:
+            text = "does not come to rest at nominal params"
+        else:
+            size = rest[0].abs().amax().clamp(min=1e-300)
+            off = (rest - rest[0]).abs().amax(1) > OTHER * size
+            if not (off & settled).any():
+                continue
+            other = rest[int(torch.nonzero(off & settled)[0])]
+            text = (
+                "may come to rest in several ways at nominal params: from `states` at "
+                f"{_brief(rest[0])}, from others at {_brief(other)}. It is taken to have "
+                "been at `states` before"
+            )
+        warn_user(f"Before experiment {name!r} {system.name!r} {text}.", UserWarning)
+
+
+def _other_starts(y0: Tensor, conserved: Tensor) -> Tensor:
+    """Return initial states with the same sums; none negative that was not."""
+    rng = np.random.RandomState(0)
+    size = torch.where(y0 == 0, y0.abs().amax().clamp(min=1.0), y0.abs())
+    way = torch.as_tensor(rng.standard_normal((N_STARTS, len(y0)))) * size
+    way = way - way @ conserved.T @ conserved  # keeps what is conserved
+    rises = (y0 == 0) & (conserved == 0).all(0)  # free, and with no other way to go
+    way = torch.where(rises, way.abs(), way)
+    room = torch.where((way < 0) & (y0 >= 0), -y0 / way, torch.inf).amin(1)
+    share = torch.as_tensor(rng.uniform(0.2, 0.95, N_STARTS))
+    return y0 + (share * room.clamp(max=3.0))[:, None] * way
+
+
+def _brief(y: Tensor) -> str:
+    return (
+        "[" + ", ".join(f"{x:.3g}" for x in y.tolist()[:6]) + ", …" * (len(y) > 6) + "]"
+    )
 
 
 def _points(system: "ODESystem") -> tuple[Tensor, Tensor, Tensor]:

@@ -55,7 +55,7 @@ class Experiment:
 
     initial : dict, default=None
         States that start otherwise here: numbers, names of params or inputs, or
-        functions of p.
+        functions of p. What comes to rest before does so without them.
 
     events : list of Event or Dose, default=()
         What happens here besides the events of the system.
@@ -65,6 +65,11 @@ class Experiment:
 
     start : float, default=None
         When the states have their initial values. If None, at the first of ``times``.
+
+    preequilibrate : dict, default=None
+        Inputs, by name, under which the system has come to rest before the start; those
+        left out are as in the experiment then. It begins at the steady state to which
+        the system's own initial values lead. If None, at these.
 
     name : str, default=None
         Its name. If None, its number, from 1.
@@ -86,6 +91,7 @@ class Experiment:
     events: Sequence[Any] = ()
     observables: Sequence[str] | None = None
     start: Any = None
+    preequilibrate: Mapping[str, Any] | None = None
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -101,7 +107,8 @@ class Experiment:
                 f"`times` of an experiment must increase from its start, {start:g}. Got "
                 f"{times.tolist()}."
             )
-        for what, value in (("inputs", self.inputs), ("initial", self.initial)):
+        for what in ("inputs", "initial", "preequilibrate"):
+            value = getattr(self, what)
             if not isinstance(value, (Mapping, type(None))):
                 raise TypeError(
                     f"`{what}` of an experiment must be a dict by name. Got {value!r}."
@@ -303,6 +310,43 @@ class Protocol:
         """Whether anything is added to the rates of change in any experiment."""
         return any(schedule.infuses for schedule in self.schedules)
 
+    @property
+    def equilibrates(self) -> bool:
+        """Whether any experiment begins at a steady state."""
+        return any(e.preequilibrate is not None for e in self.experiments)
+
+    def resting_rows(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rows under which systems come to rest before their experiments.
+
+        Returns
+        -------
+        which : Tensor of shape (n_resting,)
+            Numbers of the rows to which that happens.
+
+        resting : Tensor of shape (n_resting, n_columns)
+            Params and inputs then; what varies stands still.
+
+        own : Tensor of bool of the same shape
+            Which columns are those of the experiment.
+        """
+        index = self.inputs.index(rows)
+        t = self.times_of(rows)[:, 0]
+        resting, own = self.at(t, rows), torch.ones_like(rows, dtype=torch.bool)
+        columns, owns = list(resting.unbind(1)), list(own.unbind(1))
+        for name, slope in self.inputs.slope.items():
+            level = self.inputs.level[name]
+            columns[level] = columns[level] + columns[slope] * t
+            columns[slope] = torch.zeros_like(t)
+        which = torch.zeros(self.n_experiments, dtype=torch.bool)
+        for e, experiment in enumerate(self.experiments):
+            which[e] = experiment.preequilibrate is not None
+            for name, value in (experiment.preequilibrate or {}).items():
+                level = self.inputs.level[name]
+                columns[level] = torch.where(index == e, float(value), columns[level])
+                owns[level] = owns[level] & (index != e)
+        chosen = torch.nonzero(which.to(rows.device)[index])[:, 0]
+        return chosen, torch.stack(columns, 1)[chosen], torch.stack(owns, 1)[chosen]
+
     def starts(self, y0: Tensor, rows: Tensor) -> Tensor:
         """Return initial states (n_rows, n_states), with those of experiments alone."""
         if not any(self.initial):
@@ -426,6 +470,12 @@ def read_protocol(
     for e in experiments:
         for name in e.inputs or ():
             find(name, list(known), f"`inputs` of experiment {e.name!r} has")
+        for name, value in (e.preequilibrate or {}).items():
+            find(name, list(known), f"`preequilibrate` of experiment {e.name!r} has")
+            if not isinstance(value, Real):
+                raise TypeError(
+                    f"`preequilibrate` must hold numbers. Got {value!r} for {name!r}."
+                )
         declared.append([(e.inputs or {}).get(name, known[name]) for name in known])
     sources = [
         [

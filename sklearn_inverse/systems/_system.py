@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_inverse.ode import solve_ivp
 from sklearn_inverse.ode._problem import kernel_of
 from sklearn_inverse.ode._rhs import push_tangents
+from sklearn_inverse.ode._steady import conserved, steady_state
 from sklearn_inverse.ode.compiled import Untraceable
 from sklearn_inverse.probability import JointPrior, NoiseModel, as_noise
 from sklearn_inverse.systems._checks import check_system
@@ -429,9 +431,43 @@ class ODESystem:
         return sorted(time for time in known if np.isfinite(time))
 
     def initial_state(self, params: Tensor) -> Tensor:
-        """Return states (n_samples, n_states) at the first time."""
+        """Return states (n_samples, n_states) at the first time.
+
+        Those from which it comes to rest, where an experiment begins at a steady state.
+        """
+        return self.protocol.starts(self.common_start(params), params)
+
+    def common_start(self, params: Tensor) -> Tensor:
+        """Return what ``states`` say, before experiments that start otherwise."""
         columns = [value_of(source, params) for source in self._initial_sources]
-        return self.protocol.starts(torch.stack(columns, dim=1), params)
+        return torch.stack(columns, dim=1)
+
+    def at_rest(
+        self, t: Tensor, y0: Tensor, rows: Tensor, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Return where states come to rest, and which do; ``solve_ivp`` gets ``options``."""
+
+        def run(t_eval: Tensor, y0: Tensor, params: Tensor) -> Any:
+            return solve_ivp(self.solved, t_eval, y0, params, **options)
+
+        span = self.protocol.t_eval
+        longest = float((span[:, -1] - span[:, 0]).max())
+        with torch.no_grad():
+            return steady_state(
+                run, self.rhs, longest, t, y0, rows, self.conserved.to(rows)
+            )
+
+    @cached_property
+    def conserved(self) -> Tensor:
+        """What no state and no param changes, (n_conserved, n_states), orthonormal."""
+        rng = np.random.RandomState(0)
+        n = 3 * self.n_states + 20
+        params = torch.as_tensor(self.prior.draw(n, rng))
+        inputs = self.typical_inputs * rng.uniform(0.5, 1.5, (n, self.n_inputs))
+        rows = self.rows(params, torch.as_tensor(inputs))[:: len(self.experiments)]
+        t = torch.full((n,), self.times[0], dtype=rows.dtype)
+        y = rng.lognormal(size=(n, self.n_states))
+        return conserved(self.rhs, t, torch.as_tensor(y), rows)
 
     def observables(self, y: Tensor, params: Tensor) -> Tensor:
         """Turn states (n_samples, n_times, n_states) into what is reported of them."""

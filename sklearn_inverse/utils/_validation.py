@@ -176,6 +176,7 @@ def check_inputs(inputs, *, n_samples, names):
     array = np.asarray(inputs, dtype=float)
     if array.shape == (n_samples,) and len(names) == 1:
         array = array[:, None]
+    array = np.ascontiguousarray(array)
     if array.shape != (n_samples, len(names)) or not np.isfinite(array).all():
         raise ValueError(
             f"`inputs` must be finite numbers of shape (n_samples, n_inputs) = "
