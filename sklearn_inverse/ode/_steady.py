@@ -95,13 +95,15 @@ def steady_state(
         t_eval = torch.tensor([waited, until]).to(y0)
         solution = run(t_eval.expand(len(going), -1), y[going], params[going])
         y[going] = solution.y[:, -1]
-        size = _size(y[going])
+        size = _size(y[going], y0[going])
         f = rhs(t[going], y[going], params[going])
         slow = (f.abs() * until <= SLOW * size).all(1)
         settled[going[slow]] = True
         going, waited = going[~slow & solution.success], until
     rows = torch.nonzero(settled)[:, 0]
-    y[rows], settled[rows] = _polish(rhs, t[rows], y[rows], params[rows], constant)
+    y[rows], settled[rows] = _polish(
+        rhs, t[rows], y[rows], params[rows], constant, _size(y[rows], y0[rows])
+    )
     y[~settled] = torch.nan
     return y, settled
 
@@ -123,12 +125,12 @@ def rest_slopes(
     by_params = rowwise_jacobian(lambda params: rhs(t, y, params), params)
     by_params = by_params * counts[:, None]
     target = torch.cat([-by_params, constant @ slopes], dim=1)
-    return _solve(_matrix(rhs, t, y, params, constant), target, _size(y))
+    return _solve(_matrix(rhs, t, y, params, constant), target, _size(y, y))
 
 
-def _polish(rhs, t, y, params, constant):
+def _polish(rhs, t, y, params, constant, size):
     """Go on by Newton's method; return also which rows have arrived, nearby."""
-    begin, size = y, _size(y)
+    begin = y
     step = torch.zeros_like(y)
     for _ in range(N_NEWTON):
         f = rhs(t, y, params)
@@ -153,9 +155,9 @@ def _solve(matrix, target, size):
     return solved * size[:, :, None]
 
 
-def _size(y):
-    largest = _or_one(y.abs().amax(1, keepdim=True))
-    return y.abs() + 1e-9 * largest
+def _size(y, y0):
+    largest = torch.maximum(y.abs(), y0.abs()).amax(1, keepdim=True)
+    return y.abs() + 1e-9 * _or_one(largest)
 
 
 def _or_one(x):

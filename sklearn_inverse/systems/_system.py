@@ -445,7 +445,7 @@ class ODESystem:
     def at_rest(
         self, t: Tensor, y0: Tensor, rows: Tensor, **options: Any
     ) -> tuple[Tensor, Tensor]:
-        """Return where states come to rest, and which do; ``solve_ivp`` gets ``options``."""
+        """Return where states come to rest, and which do; ``options`` of ``solve_ivp``."""
 
         def run(t_eval: Tensor, y0: Tensor, params: Tensor) -> Any:
             return solve_ivp(self.solved, t_eval, y0, params, **options)
