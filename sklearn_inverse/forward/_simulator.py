@@ -339,8 +339,9 @@ class ODESimulator(ForwardModel):
 
     def _observe(self, solution, rows):
         """Return observables (n_samples, n_times, n_channels)."""
-        states = self.system.protocol.outputs(solution.y)
-        return self.system.observables(states, rows)
+        protocol = self.system.protocol
+        observed = self.system.observables(solution.y, rows, protocol.times_of(rows))
+        return protocol.outputs(observed)
 
     def _differentiate(self, params, inputs):
         """Return observables, their derivatives by params in own units, the solution."""
@@ -355,9 +356,9 @@ class ODESimulator(ForwardModel):
         elif not protocol.is_plain:
             by_rows = torch.einsum("ntsr,nrp->ntsp", by_rows, slopes)
         by_params = system.observable_sensitivities(
-            protocol.outputs(solution.y), rows, protocol.outputs(by_rows), slopes
+            solution.y, rows, by_rows, slopes, protocol.times_of(rows)
         )
-        return self._observe(solution, rows), by_params, solution
+        return self._observe(solution, rows), protocol.outputs(by_params), solution
 
     def _map(self, function, params, inputs, desc):
         """Run ``function`` over chunks of samples.

@@ -1,5 +1,6 @@
 """Models of the world: equations, unknowns, units, and what an instrument reports."""
 
+from sklearn_inverse.systems._declared import Increment
 from sklearn_inverse.systems._events import Dose, Event
 from sklearn_inverse.systems._experiments import Experiment
 from sklearn_inverse.systems._inputs import Table
@@ -10,6 +11,7 @@ __all__ = [
     "Dose",
     "Event",
     "Experiment",
+    "Increment",
     "ODESystem",
     "ReactionSystem",
     "Reference",

@@ -1,6 +1,7 @@
 """What the words of a system stand for: initial values, observables, times and names."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -12,6 +13,7 @@ from sklearn_inverse.systems._vocabulary import brief, meant
 from sklearn_inverse.utils._validation import check_times as check_increasing
 
 __all__ = [
+    "Increment",
     "Source",
     "check_keys",
     "check_times",
@@ -70,8 +72,42 @@ def value_of(source: Source, params: Tensor) -> Tensor:
     return params.new_full((len(params),), source)
 
 
+@dataclass(frozen=True)
+class Increment:
+    """An observable that reports what something has grown by since the time before.
+
+    Weekly counts are increments of a cumulative number: whatever the instrument reports
+    is what has been added since its last output time, and since the start for the first.
+
+    Parameters
+    ----------
+    of : str or callable
+        A state's name, or a function of ``(t, y, p)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_inverse import GradientInverter, Increment, ODESystem
+    >>> from sklearn_inverse.probability import Beta, LogUniform, NegativeBinomial
+    >>> def epidemic(t, y, p):
+    ...     new = p.contact * y.susceptible * y.infected
+    ...     return -new, new - p.recovery * y.infected, new
+    >>> system = ODESystem(
+    ...     epidemic,
+    ...     states={"susceptible": 1.0, "infected": "seed", "cumulative": 0.0},
+    ...     params={"contact": (0.2, 1), "recovery": (0.1, 0.5), "reported": Beta(2, 5),
+    ...             "seed": LogUniform(1e-7, 1e-2), "dispersion": (1, 100)},
+    ...     times=7 * np.arange(16),
+    ...     observe={"cases": Increment(lambda t, y, p: 1e5 * p.reported * y.cumulative)},
+    ...     noise=NegativeBinomial("dispersion"),
+    ... )
+    """
+
+    of: Any
+
+
 def read_observe(observe: Any, states: Names, params: Names) -> dict[str, Any]:
-    """Return what each observable is: a state's place, or a function."""
+    """Return what each observable is: a state's place, a function, or an increment."""
     known = list(states.places)
     if observe is None:
         observe = known
@@ -85,12 +121,15 @@ def read_observe(observe: Any, states: Names, params: Names) -> dict[str, Any]:
             f"in {{'cases': lambda t, y, p: 763 * y[0]}}. Got {observe!r}."
         )
     check_keys("observe", observe)
-    return {
-        name: states.places[find(source, known, f"The observable {name!r} is")]
-        if isinstance(source, str)
-        else OneSample(source, f"`observe[{name!r}]`", states, params, ())
-        for name, source in observe.items()
-    }
+
+    def read(name: str, source: Any) -> Any:
+        if isinstance(source, Increment):
+            return Increment(read(name, source.of))
+        if isinstance(source, str):
+            return states.places[find(source, known, f"The observable {name!r} is")]
+        return OneSample(source, f"`observe[{name!r}]`", states, params, ())
+
+    return {name: read(name, source) for name, source in observe.items()}
 
 
 def split_params(

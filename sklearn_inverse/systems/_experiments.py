@@ -362,13 +362,6 @@ class Protocol:
         by_sample = of_rows.unflatten(0, (-1, self.n_experiments))
         return by_sample[:, self.experiment_of, self.place_of]
 
-    def at_outputs(self, rows: Tensor) -> Tensor:
-        """Return the columns (n_samples, n_times, n_columns) at all output times."""
-        by_sample = rows.unflatten(0, (-1, self.n_experiments))
-        columns = by_sample[:, self.experiment_of]
-        t = torch.as_tensor(self.times).to(rows).repeat(len(columns))
-        return self.at(t, columns.flatten(0, 1)).view(columns.shape)
-
     def at(self, t: Tensor, rows: Tensor) -> Tensor:
         """Return rows with the pieces of what varies that hold at times (n_rows,)."""
         if not self.inputs.slope:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from sklearn_inverse.ode.compiled import Untraceable
 from sklearn_inverse.probability import JointPrior, NoiseModel, as_noise
 from sklearn_inverse.systems._checks import check_system
 from sklearn_inverse.systems._declared import (
+    Increment,
     check_keys,
     find,
     read_initial,
@@ -94,8 +95,8 @@ class ODESystem:
 
     observe : list of str or dict, default=None
         What the instrument reports: states by name, or a dict of names, each with a
-        function of ``(t, y, p)`` that returns a number, or a state's name. If None, all
-        states.
+        function of ``(t, y, p)`` that returns a number, a state's name, or an
+        :class:`Increment` of these since the time before. If None, all states.
 
     noise : object, default=None
         How readings scatter: a noise model of ``sklearn_inverse.probability``, a standard
@@ -258,7 +259,8 @@ class ODESystem:
         self._initial_sources = read_initial(states, p_names)
         observed = read_observe(observe, y_names, p_names)
         self.observable_names, self._sources = list(observed), list(observed.values())
-        self._observed = [f for f in self._sources if isinstance(f, OneSample)]
+        inner = [getattr(source, "of", source) for source in self._sources]
+        self._observed = [f for f in inner if isinstance(f, OneSample)]
         for e in self.experiments:
             for one in e.observables or ():
                 find(one, self.observable_names, f"Experiment {e.name!r} measures")
@@ -469,21 +471,29 @@ class ODESystem:
         y = rng.lognormal(size=(n, self.n_states))
         return conserved(self.rhs, t, torch.as_tensor(y), rows)
 
-    def observables(self, y: Tensor, params: Tensor) -> Tensor:
-        """Turn states (n_samples, n_times, n_states) into what is reported of them."""
+    def observables(self, y: Tensor, params: Tensor, t: Tensor | None = None) -> Tensor:
+        """Turn states (n_samples, n_times, n_states) into what is reported of them.
+
+        They are those of ``times``, or of other times ``t`` (n_samples, n_times).
+        """
         if self._sources == list(range(self.n_states)):
             return y
-        if not self._observed:
+        if all(isinstance(source, int) for source in self._sources):
             return y[..., self._sources]
-        t = torch.as_tensor(self.times, dtype=y.dtype, device=y.device).repeat(len(y))
-        flat = t, y.flatten(0, 1), self.protocol.at_outputs(params).flatten(0, 1)
-        columns = [
-            source(*flat).view(y.shape[:2])
-            if source in self._observed
-            else y[..., source]
-            for source in self._sources
-        ]
-        return torch.stack(columns, dim=-1)
+        if t is None:
+            t = torch.as_tensor(self.times).to(y).expand(len(y), -1)
+        every = params.repeat_interleave(t.shape[1], dim=0)
+        flat = t.flatten(), y.flatten(0, 1), self.protocol.at(t.flatten(), every)
+
+        def column(source: Any) -> Tensor:
+            if isinstance(source, Increment):
+                values = column(source.of)
+                return values.diff(dim=1, prepend=values[:, :1])
+            if isinstance(source, OneSample):
+                return source(*flat).view(y.shape[:2])
+            return y[..., source]
+
+        return torch.stack([column(source) for source in self._sources], dim=-1)
 
     def observable_sensitivities(
         self,
@@ -491,19 +501,21 @@ class ODESystem:
         params: Tensor,
         sensitivities: Tensor,
         slopes: Tensor | None = None,
+        t: Tensor | None = None,
     ) -> Tensor:
         """Turn derivatives of states (…, n_states, n_params) into those of observables.
 
         ``slopes`` (n_rows, n_columns, n_params) are those of the rows, where inputs
         stand behind the params.
         """
-        if not self._observed:
+        if all(isinstance(source, int) for source in self._sources):
             return sensitivities[:, :, self._sources]
         if slopes is None:
             eye = torch.eye(self.n_params, dtype=params.dtype, device=params.device)
             slopes = eye.expand(len(params), -1, -1)
         along = sensitivities.movedim(-1, 0), slopes.movedim(-1, 0)
-        return push_tangents(self.observables, (y, params), along).movedim(0, -1)
+        observe = partial(self.observables, t=t)
+        return push_tangents(observe, (y, params), along).movedim(0, -1)
 
     def with_experiments(self: Self, experiments: Sequence[Experiment]) -> Self:
         """Return the same system, on which these experiments are made.

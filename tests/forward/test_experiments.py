@@ -8,6 +8,7 @@ from sklearn_inverse import (
     Dose,
     Event,
     Experiment,
+    Increment,
     ODESimulator,
     ODESystem,
     ReactionSystem,
@@ -211,6 +212,42 @@ def test_doses_and_events_stay_in_their_experiment():
         d_infused = k * 8.0 / k * (1 - gone(0.5)) * gone(1.5 - lag - 0.5)
         np.testing.assert_allclose(by_lag[:-2], 0, atol=1e-9)
         np.testing.assert_allclose(by_lag[-2:], [d_infused, 0], rtol=1e-6, atol=1e-9)
+
+
+def test_increments_are_since_the_time_before():
+    system = ODESystem(
+        lambda t, y, p: [-p.rate * y.x, p.rate * y.x],
+        states={"x": 2.0, "gone": 0.0},
+        params={"rate": (0.1, 2)},
+        observe={
+            "weekly": Increment("gone"),
+            "scaled": Increment(lambda t, y, p: 10 * p.rate * y.gone),
+            "x": "x",
+        },
+        noise=0.01,
+        experiments=[
+            Experiment([1, 2, 4], start=0, name="late"),
+            Experiment([0, 3, 3], name="early"),
+        ],
+    )
+
+    def gone(k, t):
+        return 2 * (1 - np.exp(-k * np.asarray(t, dtype=float)))
+
+    def grown(k):
+        late, early = (np.diff(gone(k, t)) for t in ([0, 1, 2, 4], [0, 0, 3, 3]))
+        return np.concatenate([late, early])
+
+    simulator = ODESimulator(system, rtol=1e-10)
+    found = simulator.simulate([[0.7]])[0]
+    np.testing.assert_allclose(found[:, 0], grown(0.7), atol=1e-9)
+    np.testing.assert_allclose(found[:, 1], 7 * grown(0.7), atol=1e-9)
+    np.testing.assert_allclose(found[:, 2], 2 - gone(0.7, system.times), atol=1e-9)
+    slopes = simulator.sensitivities([[0.7]])[0, :, :2, 0]
+    h = 1e-6
+    plain = (grown(0.7 + h) - grown(0.7 - h)) / (2 * h)
+    scaled = 10 * grown(0.7) + 7 * plain
+    np.testing.assert_allclose(slopes, np.stack([plain, scaled], axis=1), atol=1e-7)
 
 
 def test_reactions_have_inputs_too():
