@@ -3,6 +3,12 @@
 from sklearn_inverse.datasets._lynx_hare import load_lynx_hare
 from sklearn_inverse.datasets._make import make_inverse_problem
 from sklearn_inverse.datasets._measure import add_noise, mask_observations
+from sklearn_inverse.datasets._measured import (
+    load_alpha_pinene,
+    load_indomethacin,
+    load_influenza,
+    load_theophylline,
+)
 from sklearn_inverse.datasets._tables import (
     observations_from_table,
     read_table,
@@ -11,7 +17,11 @@ from sklearn_inverse.datasets._tables import (
 
 __all__ = [
     "add_noise",
+    "load_alpha_pinene",
+    "load_indomethacin",
+    "load_influenza",
     "load_lynx_hare",
+    "load_theophylline",
     "make_inverse_problem",
     "mask_observations",
     "observations_from_table",
