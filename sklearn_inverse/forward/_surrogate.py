@@ -317,7 +317,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         ----------
         input_features : array-like of str of shape (n_features_in_,), default=None
             If None, those of the columns seen in ``fit``, and without such, observables
-            and times: ``"prey(0.5)"``.
+            and times, and experiments if there are several: ``"prey(0.5)"``.
 
         Returns
         -------
@@ -327,8 +327,13 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         names = super().get_feature_names_out(input_features)
         if input_features is not None or hasattr(self, "feature_names_in_"):
             return names
-        by_time = ((name, t) for t in self.times_ for name in self.observable_names_)
-        return np.array([f"{name}({t:.12g})" for name, t in by_time], dtype=object)
+        when = [f"{t:.12g}" for t in self.times_]
+        if self.system is not None and len(self.system.experiments) > 1:
+            names = [e.name for e in self.system.experiments]
+            which = self.system.protocol.experiment_of
+            when = [f"{t}, {names[e]}" for t, e in zip(when, which)]
+        by_time = ((name, t) for t in when for name in self.observable_names_)
+        return np.array([f"{name}({t})" for name, t in by_time], dtype=object)
 
     def simulate(self, params, observations=None, *, inputs=None):
         """Emulate the solver, optionally given some measurements as well.

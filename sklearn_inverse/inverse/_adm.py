@@ -37,6 +37,7 @@ from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["ADMInverter"]
 
+BEYOND = 0.01  # of the range of training inputs
 MIN_CALIBRATION = 20  # held-out pairs below which the spread is left as learned
 
 
@@ -378,6 +379,20 @@ class ADMInverter(NestedOptions, AmortizedInverter):
                 ExtrapolationWarning,
             )
         return readings
+
+    def _check_inputs(self, inputs, readings):
+        """Return inputs of samples; warn of what no training pair was like."""
+        inputs = super()._check_inputs(inputs, readings)
+        scaled = self.input_scaler_.to_scaled(inputs)
+        outside = ~((scaled > -BEYOND) & (scaled < 1 + BEYOND)).all(axis=1)
+        if outside.any():
+            warn_user(
+                f"{outside.sum()} of {len(inputs)} samples have inputs outside the range "
+                f"{self.input_scaler_.bounds.tolist()} that this inverter was trained "
+                f"for, the first in row {np.argmax(outside)}: their params mean little.",
+                ExtrapolationWarning,
+            )
+        return inputs
 
     def _answer(self, readings, noise_std, inputs):
         device = resolve_device(self.device)

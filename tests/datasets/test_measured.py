@@ -50,7 +50,7 @@ def test_alpha_pinene_has_its_published_optimum():
     system, observed = read_table(system, data.table)
     inverter = GradientInverter(system, prior=None, random_state=0).fit(observed)
     off = inverter.reconstruct(observed).ravel() - observed[0]
-    best = pytest.approx(data.published["sum_of_squares"], rel=1e-6)
+    best = pytest.approx(data.published["sum_of_squares"], rel=1e-5)
     assert np.nansum(off**2) == best
     found = inverter.predict(observed)[0]
     np.testing.assert_allclose(found, data.published["mean"], rtol=1e-3)

@@ -211,6 +211,8 @@ def test_one_amortized_model_answers_for_every_dose():
     assert error(test.inputs)[0] < 0.02
     with pytest.raises(ValueError, match=r"must hold \['dose'\]"):
         inverter.predict(test.observations)
+    with pytest.warns(match=r"1 of 2 samples .* range \[\[50.0, 400.0\]\].*row 1"):
+        inverter.predict(test.observations[:2], inputs=[300.0, 500.0])
 
 
 def test_a_surrogate_learns_what_inputs_do():
