@@ -1,5 +1,7 @@
 """ForwardModel: what every inverter may ask of the model that it inverts."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
@@ -88,6 +90,10 @@ class ForwardModel(BaseEstimator):
             A device of this machine.
         """
         return resolve_device(device)
+
+    def unchanging(self) -> AbstractContextManager:
+        """Return a context in which nothing changes that the model is made of."""
+        return nullcontext()
 
     @property
     def known_n_channels(self):

@@ -12,6 +12,7 @@ from sklearn_inverse.forward._base import ForwardModel
 from sklearn_inverse.ode import METHODS, solve_ivp
 from sklearn_inverse.ode._problem import why_not_compiled
 from sklearn_inverse.ode._rhs import push_tangents
+from sklearn_inverse.ode.compiled import compared_once
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._parallel import iter_chunks
 from sklearn_inverse.utils._sklearn import Interval, StrOptions
@@ -22,6 +23,7 @@ from sklearn_inverse.utils._warnings import warn_user
 __all__ = ["ODESimulator"]
 
 SOLVED = 100  # times rtol: what trajectories are good for
+CHEAP = 10  # params by which a few samples are differentiated at less than ten solves
 
 
 class ODESimulator(ForwardModel):
@@ -167,8 +169,10 @@ class ODESimulator(ForwardModel):
 
     @property
     def linearizes_cheaply(self):
-        """Whether sensitivities cost little more: by "radau5" in torch."""
-        return self.method in ("auto", "radau5") and not self._is_compiled()
+        """Whether sensitivities cost little more: by "radau5" in torch, or for few params."""
+        if self._is_compiled():
+            return self.n_params_ <= CHEAP
+        return self.method in ("auto", "radau5")
 
     def simulate(self, params):
         """Solve the system for every row of params.
@@ -362,6 +366,16 @@ class ODESimulator(ForwardModel):
         if self.backend == "torch" or reason is not None:
             return False
         return self.system.backend_ == "compiled"
+
+    def unchanging(self):
+        """Return a context in which the system's functions do not change.
+
+        Returns
+        -------
+        context : context manager
+            They are compared with the kernel once in it, not at each solve.
+        """
+        return compared_once()
 
     def device_for(self, device) -> torch.device:
         """Return where to compute with the model, given a parameter ``device``.

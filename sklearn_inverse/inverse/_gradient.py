@@ -154,7 +154,8 @@ class GradientInverter(LaplaceInverter):
         rows = sample.repeat_interleave(len(starts))
         x = objective.with_scales(starts.repeat(n_samples, 1), rows)
         x = x.reshape(n_samples, len(starts), -1)
-        climb = self._continue if self.continuation else self._optimize
+        by_stages = self.continuation and not self._is_trial
+        climb = self._continue if by_stages else self._optimize
 
         def climb_all(start: Tensor, sample: Tensor):
             return climb(objective, start, sample)

@@ -131,7 +131,8 @@ class SearchInverter(BaseInverter):
             weighs_prior=self.prior is not None,
             noise_std=noise_std,
         )
-        return self._search(objective, *per_sample)
+        with self.model_.unchanging():
+            return self._search(objective, *per_sample)
 
     def _search(self, objective: Objective, *per_sample) -> Estimate:
         """Invert the samples of an objective.

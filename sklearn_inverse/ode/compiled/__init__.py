@@ -16,6 +16,8 @@ Numba is imported when there is something to compile.
 
 from sklearn_inverse.ode.compiled._compile import (
     Untraceable,
+    compared_kernel,
+    compared_once,
     compile_function,
     compile_mass_action,
     why_unavailable,
@@ -25,6 +27,8 @@ from sklearn_inverse.ode.compiled._graph import Graph
 __all__ = [
     "Graph",
     "Untraceable",
+    "compared_kernel",
+    "compared_once",
     "compile_function",
     "compile_mass_action",
     "why_unavailable",
