@@ -1,5 +1,6 @@
 """ODESimulator: the exact forward model, params to trajectories by solving the ODE."""
 
+import operator
 from functools import partial
 from numbers import Integral, Real
 
@@ -131,6 +132,7 @@ class ODESimulator(ForwardModel):
         self.verbose = verbose
 
     is_exact = True
+    _valid: list | None = None  # parameters that have been validated
 
     @property
     def prior_(self):
@@ -321,7 +323,10 @@ class ODESimulator(ForwardModel):
         cause : str
             What happened in the first chunk where that is so.
         """
-        self._validate_params()
+        settings = [getattr(self, name) for name in self._parameter_constraints]
+        if self._valid is None or not all(map(operator.is_, settings, self._valid)):
+            self._validate_params()
+            self._valid = settings
         system = self.system
         params = check_params(
             params, n_params=system.n_params, names=system.param_names

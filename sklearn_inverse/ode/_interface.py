@@ -321,6 +321,8 @@ def _own_breaks(kernel, rhs, t_eval, point, f) -> list[Event]:
     if len(t_eval) == 0:
         return []
     t, y, params = point
+    if kernel is not None and kernel.model.is_autonomous:
+        return []
     try:
         kernel = kernel or kernel_of(rhs, t, y, params, f)
     except Untraceable:
