@@ -16,6 +16,8 @@ from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
 __all__ = ["GradientInverter"]
 
+ROUGH = 1000  # times tol: where the next stage takes over
+
 
 @shared_docs
 class GradientInverter(LaplaceInverter):
@@ -49,7 +51,7 @@ class GradientInverter(LaplaceInverter):
 
     tol : float, default=1e-6
         A start has converged when no step promises to gain more than this, times the
-        number of readings, of the log posterior.
+        number of readings, of the log posterior; 1000 times this in earlier stages.
 
     %(prior)s
 
@@ -167,13 +169,13 @@ class GradientInverter(LaplaceInverter):
         return continuation(objective, self._optimize, start, sample)
 
     def _optimize(self, objective, start, sample):
+        tol = ROUGH * self.tol if objective.is_stage else self.tol
         if self.optimizer == "gauss_newton":
             return levenberg_marquardt(
-                objective, start, sample, max_iter=self.max_iter or 50, tol=self.tol
+                objective, start, sample, max_iter=self.max_iter or 50, tol=tol
             )
         free = InStandard(objective, sample)
-        end = lbfgs(
-            free, free.from_scaled(start), max_iter=self.max_iter or 200, tol=self.tol
-        )
+        start = free.from_scaled(start)
+        end = lbfgs(free, start, max_iter=self.max_iter or 200, tol=tol)
         x = free.to_scaled(end.x)
         return end._replace(x=x, hessian=objective.linearize(x, sample)[2])

@@ -52,7 +52,12 @@ class Objective:
 
     n_forward, n_linearized : Tensor of shape (n_samples,)
         Runs of each sample so far, and those with a Jacobian.
+
+    is_stage : bool
+        Whether it knows a part of the readings only, and its optimum need not be exact.
     """
+
+    is_stage = False
 
     def __init__(self, model, noise, readings, *, weighs_prior=True, noise_std=None):
         self.model, self.noise, self.readings = model, noise, readings
@@ -115,7 +120,7 @@ class Objective:
         shorter = self._like(self.readings.where(early, torch.nan), self.noise_std)
         shorter.n_forward, shorter.n_linearized = self.n_forward, self.n_linearized
         shorter.size, shorter._error = self.size, self._error
-        shorter._unit = self._unit
+        shorter._unit, shorter.is_stage = self._unit, True
         return shorter
 
     def select(self, sample: Tensor) -> "Objective":
