@@ -171,7 +171,7 @@ class ODESimulator(ForwardModel):
 
     @property
     def linearizes_cheaply(self):
-        """Whether sensitivities cost little more: by "radau5" in torch, or for few params."""
+        """Whether derivatives cost little more: by few params, or "radau5" in torch."""
         if self._is_compiled():
             return self.n_params_ <= CHEAP
         return self.method in ("auto", "radau5")

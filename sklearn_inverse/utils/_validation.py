@@ -149,7 +149,9 @@ def check_params(params, *, n_samples=None, n_params=None, names=None):
 
 
 def _is_plain(array):
-    return type(array) is np.ndarray and array.dtype == np.float64 and array.ndim in (1, 2)
+    return (
+        type(array) is np.ndarray and array.dtype == np.float64 and array.ndim in (1, 2)
+    )
 
 
 def column_names(params):

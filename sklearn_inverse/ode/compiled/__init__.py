@@ -23,6 +23,8 @@ from sklearn_inverse.ode.compiled._compile import (
     why_unavailable,
 )
 from sklearn_inverse.ode.compiled._graph import Graph
+from sklearn_inverse.ode.compiled._text import equations
+from sklearn_inverse.ode.compiled._trace import trace
 
 __all__ = [
     "Graph",
@@ -31,5 +33,7 @@ __all__ = [
     "compared_once",
     "compile_function",
     "compile_mass_action",
+    "equations",
+    "trace",
     "why_unavailable",
 ]
