@@ -38,7 +38,8 @@ torch.set_num_threads(1)
 
 # Our solvers: what a figure calls them, and how to ask for them.
 OURS = {
-    "radau5, torch": {"method": "radau5", "backend": "torch"},
+    "radau5": {"method": "radau5", "backend": "torch"},
+    "rodas5p": {"method": "rodas5p", "backend": "torch"},
     "rodas5p, compiled": {"method": "rodas5p", "backend": "compiled"},
 }
 

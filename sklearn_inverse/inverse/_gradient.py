@@ -169,13 +169,13 @@ class GradientInverter(LaplaceInverter):
         return continuation(objective, self._optimize, start, sample)
 
     def _optimize(self, objective, start, sample):
-        tol = ROUGH * self.tol if objective.is_stage else self.tol
         if self.optimizer == "gauss_newton":
+            tol = self.tol * torch.where(objective.knows_less, ROUGH, 1.0)[sample]
             return levenberg_marquardt(
                 objective, start, sample, max_iter=self.max_iter or 50, tol=tol
             )
         free = InStandard(objective, sample)
         start = free.from_scaled(start)
-        end = lbfgs(free, start, max_iter=self.max_iter or 200, tol=tol)
+        end = lbfgs(free, start, max_iter=self.max_iter or 200, tol=self.tol)
         x = free.to_scaled(end.x)
         return end._replace(x=x, hessian=objective.linearize(x, sample)[2])

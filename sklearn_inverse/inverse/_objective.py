@@ -53,11 +53,9 @@ class Objective:
     n_forward, n_linearized : Tensor of shape (n_samples,)
         Runs of each sample so far, and those with a Jacobian.
 
-    is_stage : bool
-        Whether it knows a part of the readings only, and its optimum need not be exact.
+    knows_less : Tensor of bool of shape (n_samples,)
+        Of which samples it knows a part only: their optima need not be exact.
     """
-
-    is_stage = False
 
     def __init__(self, model, noise, readings, *, weighs_prior=True, noise_std=None):
         self.model, self.noise, self.readings = model, noise, readings
@@ -74,6 +72,7 @@ class Objective:
         self._seen = seen[:, : self._n_used]
         self._targets = readings[:, : self._n_used]
         self.n_readings = seen.sum(dim=(1, 2))
+        self.knows_less = torch.zeros_like(self.n_readings, dtype=torch.bool)
         self.is_eager = model.linearizes_cheaply
         self.n_forward = torch.zeros(len(readings), dtype=torch.long)
         self.n_linearized = torch.zeros_like(self.n_forward)
@@ -120,7 +119,8 @@ class Objective:
         shorter = self._like(self.readings.where(early, torch.nan), self.noise_std)
         shorter.n_forward, shorter.n_linearized = self.n_forward, self.n_linearized
         shorter.size, shorter._error = self.size, self._error
-        shorter._unit, shorter.is_stage = self._unit, True
+        shorter._unit = self._unit
+        shorter.knows_less = shorter.n_readings < self.n_readings
         return shorter
 
     def select(self, sample: Tensor) -> "Objective":
