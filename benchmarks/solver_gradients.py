@@ -25,11 +25,11 @@ import jax
 import numpy as np
 import torch
 from _peers import (
+    OURS,
     Problem,
     add_ratios,
     diffrax_solver,
     interleave,
-    ours_for,
     ours_solution,
     within_bounds,
 )
@@ -91,9 +91,7 @@ def compare_gradients(problem, rtols, effort):
     def by_diffrax(rtol):
         return unit * np.asarray(mapped(problem.params, problem.y0, rtol)[1])
 
-    contenders = {
-        f"ours: {name}": partial(ours, **how) for name, how in ours_for(problem.system)
-    }
+    contenders = {f"ours: {name}": partial(ours, **how) for name, how in OURS.items()}
     contenders["diffrax Kvaerno5"] = by_diffrax
     reference = ours(method="rodas5p", **problem.tight)
     for run in contenders.values():  # compiles, and warms up
@@ -136,7 +134,7 @@ def compare_sensitivities(problem, rtols, ours_at, effort):
 
     contenders = {
         (f"ours: {name}", ours_at): partial(ours, rtol=ours_at, **how)
-        for name, how in ours_for(problem.system)
+        for name, how in OURS.items()
     }
     for rtol in rtols:
         contenders["diffrax Kvaerno5", rtol] = partial(by_diffrax, rtol=rtol)

@@ -36,7 +36,10 @@ from _report import short, write_report
 from sklearn_inverse.problems import lotka_volterra
 
 RTOLS = [1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8]
-OURS = {"tsit5": {"method": "tsit5", "backend": "torch"}}
+OURS = {
+    "tsit5": {"method": "tsit5", "backend": "torch"},
+    "rodas5p, compiled": {"method": "rodas5p", "backend": "compiled"},
+}
 
 
 def main():

@@ -1,5 +1,6 @@
 """ForwardModel: what every inverter may ask of the model that it inverts."""
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -98,6 +99,10 @@ class ForwardModel(BaseEstimator):
             A device of this machine.
         """
         return resolve_device(device)
+
+    def unchanging(self) -> AbstractContextManager:
+        """Return a context in which nothing changes that the model is made of."""
+        return nullcontext()
 
     @property
     def known_n_channels(self):

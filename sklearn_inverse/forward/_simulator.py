@@ -1,5 +1,6 @@
 """ODESimulator: the exact forward model, params to trajectories by solving the ODE."""
 
+import operator
 from functools import partial
 from numbers import Integral, Real
 
@@ -13,6 +14,7 @@ from sklearn_inverse.ode import METHODS, Status, solve_ivp
 from sklearn_inverse.ode._problem import why_not_compiled
 from sklearn_inverse.ode._rhs import push_tangents, rowwise_jacobian
 from sklearn_inverse.ode._steady import rest_slopes
+from sklearn_inverse.ode.compiled import compared_once
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._parallel import iter_chunks
 from sklearn_inverse.utils._sklearn import Interval, StrOptions
@@ -23,6 +25,7 @@ from sklearn_inverse.utils._warnings import warn_user
 __all__ = ["ODESimulator"]
 
 SOLVED = 100  # times rtol: what trajectories are good for
+CHEAP = 10  # params by which a few samples are differentiated at less than ten solves
 
 
 class ODESimulator(ForwardModel):
@@ -130,6 +133,7 @@ class ODESimulator(ForwardModel):
         self.verbose = verbose
 
     is_exact = True
+    _valid: list | None = None  # parameters that have been validated
 
     @property
     def prior_(self):
@@ -183,8 +187,10 @@ class ODESimulator(ForwardModel):
 
     @property
     def linearizes_cheaply(self):
-        """Whether sensitivities cost little more: by "radau5" in torch."""
-        return self.method in ("auto", "radau5") and not self._is_compiled()
+        """Whether derivatives cost little more: by few params, or "radau5" in torch."""
+        if self._is_compiled():
+            return self.n_params_ <= CHEAP
+        return self.method in ("auto", "radau5")
 
     def simulate(self, params, inputs=None):
         """Solve the system for every row of params.
@@ -374,7 +380,10 @@ class ODESimulator(ForwardModel):
         cause : str
             What happened in the first chunk where that is so.
         """
-        self._validate_params()
+        settings = [getattr(self, name) for name in self._parameter_constraints]
+        if self._valid is None or not all(map(operator.is_, settings, self._valid)):
+            self._validate_params()
+            self._valid = settings
         system = self.system
         params = check_params(
             params, n_params=system.n_params, names=system.param_names
@@ -421,6 +430,16 @@ class ODESimulator(ForwardModel):
         if self.backend == "torch" or reason is not None:
             return False
         return self.system.backend_ == "compiled"
+
+    def unchanging(self):
+        """Return a context in which the system's functions do not change.
+
+        Returns
+        -------
+        context : context manager
+            They are compared with the kernel once in it, not at each solve.
+        """
+        return compared_once()
 
     def device_for(self, device) -> torch.device:
         """Return where to compute with the model, given a parameter ``device``.

@@ -16,6 +16,8 @@ from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
 __all__ = ["GradientInverter"]
 
+ROUGH = 1000  # times tol: where the next stage takes over
+
 
 @shared_docs
 class GradientInverter(LaplaceInverter):
@@ -49,7 +51,7 @@ class GradientInverter(LaplaceInverter):
 
     tol : float, default=1e-6
         A start has converged when no step promises to gain more than this, times the
-        number of readings, of the log posterior.
+        number of readings, of the log posterior; 1000 times this in earlier stages.
 
     %(prior)s
 
@@ -154,7 +156,8 @@ class GradientInverter(LaplaceInverter):
         rows = sample.repeat_interleave(len(starts))
         x = objective.with_scales(starts.repeat(n_samples, 1), rows)
         x = x.reshape(n_samples, len(starts), -1)
-        climb = self._continue if self.continuation else self._optimize
+        by_stages = self.continuation and not self._is_trial
+        climb = self._continue if by_stages else self._optimize
 
         def climb_all(start: Tensor, sample: Tensor):
             return climb(objective, start, sample)
@@ -167,12 +170,12 @@ class GradientInverter(LaplaceInverter):
 
     def _optimize(self, objective, start, sample):
         if self.optimizer == "gauss_newton":
+            tol = self.tol * torch.where(objective.knows_less, ROUGH, 1.0)[sample]
             return levenberg_marquardt(
-                objective, start, sample, max_iter=self.max_iter or 50, tol=self.tol
+                objective, start, sample, max_iter=self.max_iter or 50, tol=tol
             )
         free = InStandard(objective, sample)
-        end = lbfgs(
-            free, free.from_scaled(start), max_iter=self.max_iter or 200, tol=self.tol
-        )
+        start = free.from_scaled(start)
+        end = lbfgs(free, start, max_iter=self.max_iter or 200, tol=self.tol)
         x = free.to_scaled(end.x)
         return end._replace(x=x, hessian=objective.linearize(x, sample)[2])

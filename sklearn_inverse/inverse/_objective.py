@@ -1,6 +1,7 @@
 """What a search minimizes: minus the log posterior of params and noise."""
 
 import math
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -54,6 +55,9 @@ class Objective:
 
     n_forward, n_linearized : Tensor of shape (n_samples,)
         Runs of each sample so far, and those with a Jacobian.
+
+    knows_less : Tensor of bool of shape (n_samples,)
+        Of which samples it knows a part only: their optima need not be exact.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Objective:
         self._seen = seen[:, : self._n_used]
         self._targets = readings[:, : self._n_used]
         self.n_readings = seen.sum(dim=(1, 2))
+        self.knows_less = torch.zeros_like(self.n_readings, dtype=torch.bool)
         self.is_eager = model.linearizes_cheaply
         self.n_forward = torch.zeros(len(readings), dtype=torch.long)
         self.n_linearized = torch.zeros_like(self.n_forward)
@@ -121,6 +126,7 @@ class Objective:
         shorter.n_forward, shorter.n_linearized = self.n_forward, self.n_linearized
         shorter.size, shorter._error = self.size, self._error
         shorter._unit = self._unit
+        shorter.knows_less = shorter.n_readings < self.n_readings
         return shorter
 
     def count_up(self, numbers: Tensor) -> Tensor:
@@ -187,8 +193,9 @@ class Objective:
             value, gradient[:, :p] = value + penalty, gradient[:, :p] + slope
             hessian[:, :p, :p] += curvature
         # Where noise is thought too large, its observed curvature is next to nothing.
-        scales = hessian.diagonal(dim1=1, dim2=2)[:, self.n_params :]
-        scales += gradient[:, self.n_params :].clamp(min=0) / 2
+        if len(self.unknown):
+            scales = hessian.diagonal(dim1=1, dim2=2)[:, self.n_params :]
+            scales += gradient[:, self.n_params :].clamp(min=0) / 2
         return value, gradient, self.lifted(hessian)
 
     def information(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -274,7 +281,7 @@ class Objective:
 
     def _value(self, x, sample):
         mean = self._forward(x[:, : self.n_params], sample)
-        value = self._surprise(mean, x, sample)
+        value = self._surprise(mean, sample, *self._noise_at(x, sample))
         if self.weighs_prior:
             value = value + self._penalty(x)[0]
         return value
@@ -283,7 +290,7 @@ class Objective:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             mean = self._forward(x[:, : self.n_params], sample)
-            value = self._surprise(mean, x, sample)
+            value = self._surprise(mean, sample, *self._noise_at(x, sample))
             finite = torch.where(value.isfinite(), value, 0.0)
             (gradient,) = torch.autograd.grad(finite.sum(), x)
         value, gradient = value.detach(), gradient.clone()
@@ -303,15 +310,18 @@ class Objective:
         mean, jacobian, failed = self._run(x, sample)
         with torch.enable_grad():
             mean, x = mean.requires_grad_(), x.detach().requires_grad_()
-            value = self._surprise(mean, x, sample)
+            noise, args = self._noise_at(x, sample)
+            value = self._surprise(mean, sample, noise, args)
+            depends = any(a.requires_grad for kind in args for a in kind)
             by_mean, by_x = torch.autograd.grad(
-                value.sum(), [mean, x], allow_unused=True, create_graph=True
+                value.sum(), [mean, x], allow_unused=True, create_graph=depends
             )
             own = self._own_curvature(by_x, x)
         by_mean = by_mean.detach().flatten(1)
         gradient = x.new_zeros(x.shape) if by_x is None else by_x.detach().clone()
         gradient[:, : self.n_params] += (by_mean[:, None] @ jacobian)[:, 0]
-        hessian = self._fisher(mean.detach(), jacobian, x.detach(), sample) + own
+        weight = self._weight(mean, sample, noise, args)
+        hessian = self._fisher(jacobian, weight, own)
         value, failed = value.detach(), failed | ~value.detach().isfinite()
         failed = (
             failed | ~gradient.isfinite().all(1) | ~hessian.isfinite().all(2).all(1)
@@ -324,7 +334,8 @@ class Objective:
         mean, jacobian, _ = self._run(x, sample)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            value = self._surprise(mean, x, sample)
+            noise, args = self._noise_at(x, sample)
+            value = self._surprise(mean, sample, noise, args)
             by_x = None
             if value.requires_grad:
                 (by_x,) = torch.autograd.grad(
@@ -332,14 +343,14 @@ class Objective:
                 )
             own = self._own_curvature(by_x, x)
         x = x.detach()
-        information = self._fisher(mean, jacobian, x, sample) + own
+        weight = self._weight(mean, sample, noise, args)
+        information = self._fisher(jacobian, weight, own)
         p, hessian = self.n_params, information.clone()
         if self.weighs_prior:
             hessian[:, :p, :p] += self._penalty(x)[2]
         hessian = self.lifted(hessian)
-        weight = self._weight(mean, x, sample).flatten(1)
         solved = torch.linalg.solve_ex(hessian[:, :p, :p], jacobian.mT)[0]
-        leverage = weight * (jacobian * solved.mT).sum(dim=2)
+        leverage = weight.flatten(1) * (jacobian * solved.mT).sum(dim=2)
         leverage = leverage.nan_to_num().clamp(0, 1).reshape(mean.shape)
         return information, leverage, mean
 
@@ -350,7 +361,7 @@ class Objective:
         mean, jacobian = self._model.linearize(scaled, *self._told(sample))
         mean = mean[:, : self._n_used].to(x.dtype)
         jacobian = jacobian[:, : self._n_used].to(x.dtype)
-        seen = self._seen[sample]
+        seen = _rows(self._seen, sample)
         # Not measured is not simulated either: NaN times zero is NaN.
         jacobian = torch.where(seen[..., None], jacobian, 0.0).flatten(1, 2)
         failed = (seen & ~mean.isfinite()).flatten(1).any(dim=1)
@@ -358,20 +369,18 @@ class Objective:
         jacobian = torch.where(failed[:, None, None], 0.0, jacobian)
         return mean.detach(), jacobian.detach(), failed
 
-    def _fisher(self, mean, jacobian, x, sample):
-        """Return Jᵀ W J in the corner of the params, zero elsewhere."""
-        weight = self._weight(mean, x, sample).flatten(1)
-        hessian = x.new_zeros(len(x), x.shape[1], x.shape[1])
-        p = self.n_params
-        hessian[:, :p, :p] = jacobian.mT @ (weight[..., None] * jacobian)
+    def _fisher(self, jacobian, weight, own):
+        """Return Jᵀ W J in the corner of the params, added to what the noise has."""
+        p, hessian = self.n_params, own.clone()
+        weight = weight.flatten(1)[..., None]
+        hessian[:, :p, :p] += jacobian.mT @ (weight * jacobian)
         return hessian
 
-    def _weight(self, mean, x, sample):
+    def _weight(self, mean, sample, noise, args):
         """Return the Fisher information of each mean, zero where nothing was read."""
         with torch.no_grad():
-            noise, args = self._noise_at(x, sample)
             weight = noise.weight(mean, args)
-        return torch.where(self._seen[sample], weight, 0.0)
+            return torch.where(_rows(self._seen, sample), weight, 0.0)
 
     def _own_curvature(self, by_x, x):
         """Return the observed Hessian by what the noise depends on, made positive."""
@@ -394,10 +403,9 @@ class Objective:
         hessian[:, index[:, None], index] = positive
         return hessian
 
-    def _surprise(self, mean, x, sample):
+    def _surprise(self, mean, sample, noise, args):
         """Return minus the log likelihood of each row's readings."""
-        y, seen = self._targets[sample], self._seen[sample]
-        noise, args = self._noise_at(x, sample)
+        y, seen = _rows(self._targets, sample), _rows(self._seen, sample)
         log_prob = torch.where(seen, noise.log_prob(y, mean, args), 0.0)
         value = -log_prob.sum(dim=(1, 2))
         if self.leverage is not None:
@@ -413,14 +421,24 @@ class Objective:
 
     def _noise_at(self, x, sample):
         """Return the noise of each row's readings, model error included, and its args."""
+        noise = self._noise_alone if len(self._seen) == 1 else self._noise_of(sample)
+        params = x[:, : self.n_params]
+        if noise.reads_params:
+            params = self.prior.scaler.from_scaled_tensor(params)
+        log_scale = self._log_scale(x, sample)
+        return noise, noise.arguments(params, self.prior.names, log_scale=log_scale)
+
+    @cached_property
+    def _noise_alone(self):
+        """The noise of a single sample, that of all rows."""
+        return self._noise_of(slice(None))
+
+    def _noise_of(self, sample):
         noise = self._noise
         if self.noise_std is not None:
             std = self.noise_std[sample, : self._n_used]
             noise = noise.with_std(std.cpu().numpy())
-        noise = noise.with_error(self._error[sample, : self._n_used])
-        params = self.prior.scaler.from_scaled_tensor(x[:, : self.n_params])
-        log_scale = self._log_scale(x, sample)
-        return noise, noise.arguments(params, self.prior.names, log_scale=log_scale)
+        return noise.with_error(self._error[sample, : self._n_used])
 
     def _log_scale(self, x, sample):
         """Return log scales (n_rows, n_channels) of unknown noise, else of no meaning."""
@@ -451,6 +469,11 @@ class Objective:
     @staticmethod
     def _count(counter, sample):
         counter += torch.bincount(sample.cpu(), minlength=len(counter))
+
+
+def _rows(array: Tensor, sample: Tensor) -> Tensor:
+    """Return what rows have of their samples; of a single sample, to be broadcast."""
+    return array if len(array) == 1 else array[sample]
 
 
 def serial_correlation(residual: Tensor, seen: Tensor) -> Tensor:

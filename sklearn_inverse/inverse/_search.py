@@ -136,7 +136,8 @@ class SearchInverter(BaseInverter):
             noise_std=noise_std,
             inputs=inputs,
         )
-        return self._search(objective, *per_sample)
+        with self.model_.unchanging():
+            return self._search(objective, *per_sample)
 
     def _search(self, objective: Objective, *per_sample) -> Estimate:
         """Invert the samples of an objective.

@@ -84,15 +84,15 @@ def check_params_y0(params, y0):
 def check_t_eval(t_eval, y0: Tensor) -> Tensor:
     """Return output times of shape (n_samples, n_times)."""
     n_samples = len(y0)
-    t_eval = _as_double("t_eval", t_eval).to(y0.device)
-    if t_eval.ndim == 1:
-        t_eval = t_eval.expand(n_samples, -1)
+    given = _as_double("t_eval", t_eval).to(y0.device)
+    t_eval = given.expand(n_samples, -1) if given.ndim == 1 else given
     if t_eval.ndim != 2 or len(t_eval) != n_samples or t_eval.shape[1] == 0:
         raise ValueError(
             "`t_eval` must have shape (n_times,) or (n_samples, n_times) with n_samples="
             f"{n_samples}. Got {tuple(t_eval.shape)} instead."
         )
-    if not t_eval.isfinite().all() or (t_eval.diff(dim=1) < 0).any():
+    times = given.detach().cpu().numpy()
+    if not np.isfinite(times).all() or (times[..., 1:] < times[..., :-1]).any():
         raise ValueError("`t_eval` must be finite and in increasing order.")
     return t_eval.detach()
 

@@ -32,7 +32,7 @@ from sklearn_inverse.ode._rhs import RightHandSide, check_differentiable
 from sklearn_inverse.ode._rosenbrock import Rosenbrock
 from sklearn_inverse.ode._solution import Solution
 from sklearn_inverse.ode._stepper import Stepper
-from sklearn_inverse.ode.compiled import Untraceable
+from sklearn_inverse.ode.compiled import Untraceable, compared_kernel
 
 __all__ = ["METHODS", "solve_ivp"]
 
@@ -208,7 +208,9 @@ def solve_ivp(
     params, y0, y0_of = check_params_y0(params, y0)
     t_eval = check_t_eval(t_eval, y0)
     atol = check_atol(atol, y0)
-    f = check_rhs(rhs, jac, t_eval, y0, params)
+    f = None
+    if compared_kernel(rhs, y0, params) is None:
+        f = check_rhs(rhs, jac, t_eval, y0, params)
     events = check_events(events, t_eval, y0, params)
     start = t_eval[:, 0]
     shifts = type(rhs) is MassAction and not events
@@ -216,7 +218,9 @@ def solve_ivp(
         # Nothing there depends on time: far from zero, short steps are resolved so.
         t_eval = t_eval - start[:, None]
     gradients = torch.is_grad_enabled()
-    owned = gradients and y0_of(params.detach()).requires_grad
+    owned = gradients and y0.requires_grad
+    if owned and params.requires_grad:
+        owned = y0_of(params.detach()).requires_grad
     point = start, y0.detach(), params.detach()
     kernel = _kernel(backend, rhs, method, step_size, owned, point, f)
     if not owned:  # gradients by initial states or weights are pulled back along a tape
@@ -317,6 +321,8 @@ def _own_breaks(kernel, rhs, t_eval, point, f) -> list[Event]:
     if len(t_eval) == 0:
         return []
     t, y, params = point
+    if kernel is not None and kernel.model.is_autonomous:
+        return []
     try:
         kernel = kernel or kernel_of(rhs, t, y, params, f)
     except Untraceable:

@@ -145,7 +145,7 @@ class Compiled:
         """Integrate."""
         result = self.kernel.solve(
             *map(_array, (t_eval, y0, params)),
-            atol=_array(floor(self.atol, y0)),
+            atol=floor(self.atol, y0).numpy(),
             y0_tangents=None if tangents is None else _array(tangents),
             **self.options,
         )
@@ -172,6 +172,8 @@ def floor(atol: Tensor | None, y0: Tensor) -> Tensor:
 def _is_lost(solution: Solution) -> Tensor:
     """Which samples lack sensitivities of states that are known."""
     assert solution.sensitivities is not None
+    if solution.sensitivities.isfinite().all():
+        return torch.zeros_like(solution.status, dtype=torch.bool)
     known = solution.y.isfinite().all(2)
     return (known & ~solution.sensitivities.flatten(2).isfinite().all(2)).any(1)
 

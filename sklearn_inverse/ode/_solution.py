@@ -131,11 +131,11 @@ class Solution(NamedTuple):
         summary : str
             A sentence or two; empty if none failed.
         """
+        if self.success.all():
+            return ""
         causes = [s for s in Status if s is not Status.SUCCESS]
         counts = {s: int((self.status == s).sum()) for s in causes}
         n_failed = sum(counts.values())
-        if not n_failed:
-            return ""
         first = int(torch.nonzero(self.status != Status.SUCCESS)[0])
         where = ""
         if "t_reached" in self.stats:

@@ -37,7 +37,7 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
     max_iter : int
         Most iterations, those that found no better point included.
 
-    tol : float
+    tol : float or Tensor of shape (n_rows,)
         Tolerance of the objective per reading.
 
     Returns

@@ -160,6 +160,11 @@ class NoiseModel:
         """Whether any argument is estimated."""
         return any(map(is_open, self._live()))
 
+    @cached_property
+    def reads_params(self) -> bool:
+        """Whether any argument depends on the params."""
+        return any(value is not None and is_open(value) for value in self._live())
+
     @property
     def has_unknown_scale(self) -> np.ndarray:
         """Whether the scale of each observable is unknown, of shape (n_channels,)."""

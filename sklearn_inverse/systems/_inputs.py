@@ -159,6 +159,12 @@ class Inputs:
         return columns[:, self.experiment].long()
 
     @property
+    def column_names(self) -> list[str]:
+        """Names of the columns behind the params."""
+        slopes = [f"(slope of {name})" for name in self.slope]
+        return [*self.names, *slopes, "experiment"][: self.n_columns - self.n_params]
+
+    @property
     def hints(self) -> Mapping[str, str]:
         """What to say where an input is looked for among states or params."""
         text = "it is an input: take u as the last argument, and write u.{}"

@@ -13,7 +13,7 @@ from sklearn_inverse.ode import solve_ivp
 from sklearn_inverse.ode._problem import kernel_of
 from sklearn_inverse.ode._rhs import push_tangents
 from sklearn_inverse.ode._steady import conserved, steady_state
-from sklearn_inverse.ode.compiled import Untraceable
+from sklearn_inverse.ode.compiled import Untraceable, equations, trace
 from sklearn_inverse.probability import JointPrior, NoiseModel, as_noise
 from sklearn_inverse.systems._checks import check_system
 from sklearn_inverse.systems._declared import (
@@ -38,6 +38,7 @@ from sklearn_inverse.systems._functions import Names, OneSample
 __all__ = ["ODESystem", "Reference"]
 
 Self = TypeVar("Self", bound="ODESystem")
+PRINTED = 12  # states whose equations are printed
 
 
 class Reference(NamedTuple):
@@ -209,6 +210,11 @@ class ODESystem:
     >>> system
     ODESystem('epidemic', states=['infected', 'recovered'], params=['contact', 'seed'],
               observables=['cases'], n_times=15)
+    >>> print(system)
+    ODESystem('epidemic', states=['infected', 'recovered'], params=['contact', 'seed'],
+              observables=['cases'], n_times=15)
+      infected' = contact*infected*(1 - infected - recovered) - 0.5*infected
+      recovered' = 0.5*infected
     >>> system.nominal
     array([2.  , 0.01])
     """
@@ -587,6 +593,38 @@ class ODESystem:
     def __deepcopy__(self: Self, memo: Any) -> Self:
         # Nothing changes a system once it is made: copies of estimators share it.
         return self
+
+    def equations(self) -> list[str]:
+        """Return the equations that ``rhs`` computes, written down from its trace.
+
+        Returns
+        -------
+        lines : list of str
+            One for each state; before them, where they would be long, those of what
+            they share. Constants are their values.
+
+        Raises
+        ------
+        Untraceable
+            If ``rhs`` cannot be traced.
+        """
+        rows = self.nominal_rows()[:1]
+        t, y = self.protocol.t_eval[0, :1], self.initial_state(rows)
+        graph, nodes = trace(self.rhs, (t, y, rows))
+        names = {("t", 0): "t"}
+        columns = [*self.param_names, *self.protocol.inputs.column_names]
+        for kind, known in (("y", self.state_names), ("p", columns)):
+            names |= {(kind, i): name for i, name in enumerate(known)}
+        return equations(graph, nodes.tolist(), self.state_names, names)
+
+    def __str__(self) -> str:
+        if self.n_states > PRINTED:
+            return repr(self)
+        try:
+            lines = self.equations()
+        except Untraceable as reason:
+            lines = [f"equations unknown: {reason}"]
+        return "\n".join([repr(self), *(f"  {line}" for line in lines)])
 
     def __repr__(self) -> str:
         return (

@@ -101,8 +101,10 @@ class ParamScaler:
     def from_scaled_tensor(self, scaled):
         """Map a tensor of scaled params (…, n_params) back, differentiably."""
         low, width = (scaled.new_tensor(a) for a in (self.low, self.width))
-        is_log = scaled.new_tensor(self.is_log) > 0
         g = low + width * scaled
+        if not self.has_log or self.is_log.all():
+            return 10.0**g if self.has_log else g
+        is_log = scaled.new_tensor(self.is_log) > 0
         # The inner where keeps 10**g finite, and so its gradient, for linear params.
         return (10.0 ** g.where(is_log, g.new_zeros(()))).where(is_log, g)
 
@@ -116,6 +118,8 @@ class ParamScaler:
     def slope_tensor(self, params):
         """Return the derivative of params (…, n_params) by their scaled ones."""
         width = params.new_tensor(self.width)
+        if not self.has_log:
+            return width.expand_as(params)
         is_log = params.new_tensor(self.is_log) > 0
         return (math.log(10) * params * width).where(is_log, width)
 

@@ -124,13 +124,16 @@ def check_params(params, *, n_samples=None, n_params=None, names=None):
             "`params` must be the params behind each row of observations. Got None: the "
             "estimator requires y to be passed, but the target y is None."
         )
-    if names is not None:
-        params = put_in_order(params, names)
-    if isinstance(params, np.ma.MaskedArray):
-        params = params.astype(float).filled(np.nan)
-    if not hasattr(params, "shape"):
-        params = np.asarray(params)
-    params = check_array(params, ensure_2d=False, dtype=np.float64, input_name="params")
+    if not (_is_plain(params) and params.size and np.isfinite(params).all()):
+        if names is not None:
+            params = put_in_order(params, names)
+        if isinstance(params, np.ma.MaskedArray):
+            params = params.astype(float).filled(np.nan)
+        if not hasattr(params, "shape"):
+            params = np.asarray(params)
+        params = check_array(
+            params, ensure_2d=False, dtype=np.float64, input_name="params"
+        )
     if params.ndim == 1:
         params = params[:, None]
     if n_samples is not None and len(params) != n_samples:
@@ -184,6 +187,12 @@ def check_inputs(inputs, *, n_samples, names):
             f"{'' if np.isfinite(array).all() else ', some of them not finite'}."
         )
     return array
+
+
+def _is_plain(array):
+    return (
+        type(array) is np.ndarray and array.dtype == np.float64 and array.ndim in (1, 2)
+    )
 
 
 def column_names(params):

@@ -266,3 +266,12 @@ def test_verbose_shows_a_progress_bar(capsys, explosive_system):
 def test_wrong_input_is_refused_at_the_door(explosive_system, kwargs, params, message):
     with pytest.raises(ValueError, match=message):
         ODESimulator(explosive_system, **kwargs).simulate(params)
+
+
+def test_parameters_that_change_between_calls_are_validated_again():
+    simulator = ODESimulator(pollu())
+    params = pollu().nominal[None]
+    simulator.simulate(params)
+    simulator.rtol = -1.0
+    with pytest.raises(ValueError, match="rtol"):
+        simulator.simulate(params)

@@ -9,6 +9,7 @@ from sklearn_inverse import (
     ForwardFunction,
     GradientInverter,
     ODESimulator,
+    ODESystem,
     ReactionSystem,
 )
 from sklearn_inverse.datasets import add_noise, mask_observations
@@ -268,3 +269,27 @@ def test_an_entry_that_is_not_finite_where_nothing_was_read_does_no_harm(
     )
     estimate = inverter.fit(readings).predict(readings)
     np.testing.assert_allclose(estimate, [[k1, k2]], atol=0.001)
+
+
+def test_a_search_runs_a_traced_function_a_few_times_only_and_sees_it_change():
+    known, calls = {"rate": 1.0}, []
+
+    def decay(t, y, p):
+        calls.append(1)
+        return -known["rate"] * p.k * y.a
+
+    system = ODESystem(
+        decay,
+        states={"a": 1.0},
+        params={"k": (0.1, 5.0)},
+        times=np.linspace(0, 2, 9),
+        noise=0.01,
+    )
+    observations = np.exp(-1.5 * system.times)[None]
+    inverter = GradientInverter(system, n_starts=3, random_state=0).fit(observations)
+    calls.clear()
+    posterior = inverter.posterior(observations)
+    assert len(calls) < 10 < posterior.n_linearized[0]
+    assert posterior.mean[0, 0] == pytest.approx(1.5, rel=1e-2)
+    known["rate"] = 0.5
+    assert inverter.posterior(observations).mean[0, 0] == pytest.approx(3.0, rel=1e-2)

@@ -238,3 +238,33 @@ def test_wrong_numbers_of_states_or_params_are_refused(params):
 def test_wrong_reactions_are_refused(stoichiometry, orders, message):
     with pytest.raises(ValueError, match=message):
         MassAction(stoichiometry, orders)
+
+
+def test_sensitivities_of_a_relaxation_oscillation_are_right_once_its_jumps_are():
+    # Van der Pol, mu = 1000: steps are held fixed, so that an error e of a state that
+    # jumps within dt is one of e / dt of the derivative by the time of the jump.
+    times = np.linspace(0, 2000, 101)
+
+    def rhs(t, y, k):
+        return torch.stack(
+            [y[:, 1], k[:, 0] * (1 - y[:, 0] ** 2) * y[:, 1] - y[:, 0]], 1
+        )
+
+    def solve(params, **kwargs):
+        def start(k):
+            return torch.stack([k[:, 1], 0 * k[:, 1]], 1)
+
+        kwargs |= {"backend": "compiled", "max_steps": 100_000}
+        return solve_ivp(rhs, times, start, params, **kwargs)
+
+    params = torch.tensor([[1000.0, 2.0]], dtype=torch.float64)
+    step = 1e-6 * params[0].diag()
+    ends = solve(torch.cat([params + step, params - step]), rtol=1e-13).y[:, 1:, 0]
+    expected = ((ends[:2] - ends[2:]) / (2 * step.diag()[:, None])).T
+    errors = []
+    for rtol in (1e-8, 1e-10, 1e-12):
+        found = solve(params, rtol=rtol, sensitivities=True).sensitivities[0, 1:, 0]
+        errors.append((found / expected - 1).abs().max().item())
+    assert errors[2] < 1e-5
+    assert errors[1] < errors[0] / 10
+    assert errors[2] < errors[1] / 10

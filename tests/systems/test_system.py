@@ -436,3 +436,30 @@ def test_a_param_that_nothing_uses_is_named():
     with pytest.warns(UserWarning, match=r"param\(s\) \['dampnig'\]") as caught:
         make_oscillator(oscillate, params=params, noise=Normal("s"))
     assert caught[0].filename == __file__
+
+
+def test_print_shows_the_equations_and_repr_stays_short():
+    system = ODESystem(
+        lambda t, y, p: (y.v - y.v**3 / 3 - y.w + p.i, 0.08 * (y.v + p.a - y.w)),
+        states={"v": 1.0, "w": 1.0},
+        params={"i": (0.1, 1), "a": (0.1, 1)},
+        times=[0.0, 1.0],
+        name="neuron",
+    )
+    assert "\n" not in repr(system)
+    first, *lines = str(system).splitlines()
+    assert first == repr(system)
+    assert lines == ["  v' = i + v - v**3/3 - w", "  w' = 0.08*(v + a - w)"]
+
+
+def test_print_says_why_equations_are_not_known():
+    table = torch.eye(2, dtype=torch.float64)
+
+    def rhs(t, y, p):
+        return torch.linalg.solve(table * p.k, torch.stack([y.a, y.b]))
+
+    system = ODESystem(
+        rhs, states={"a": 1.0, "b": 1.0}, params={"k": (1, 2)}, times=[0, 1]
+    )
+    reason = system.backend_.removeprefix("torch: ")
+    assert str(system).splitlines()[1] == f"  equations unknown: {reason}"

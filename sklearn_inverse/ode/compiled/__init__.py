@@ -16,16 +16,24 @@ Numba is imported when there is something to compile.
 
 from sklearn_inverse.ode.compiled._compile import (
     Untraceable,
+    compared_kernel,
+    compared_once,
     compile_function,
     compile_mass_action,
     why_unavailable,
 )
 from sklearn_inverse.ode.compiled._graph import Graph
+from sklearn_inverse.ode.compiled._text import equations
+from sklearn_inverse.ode.compiled._trace import trace
 
 __all__ = [
     "Graph",
     "Untraceable",
+    "compared_kernel",
+    "compared_once",
     "compile_function",
     "compile_mass_action",
+    "equations",
+    "trace",
     "why_unavailable",
 ]

@@ -156,7 +156,7 @@ class Kernel:
                 int(max_steps),
                 with_tangents,
                 float(rtol),
-                *[array.ctypes.data for array in arrays],
+                *[array.__array_interface__["data"][0] for array in arrays],
             )
             run_cached(integrate, code, rows, task)
         return {
@@ -244,4 +244,6 @@ def workspace(rows):
 
 def plain(array, shape):
     """Return an array of doubles, one after the other."""
+    if isinstance(array, np.ndarray) and array.shape == shape:
+        return np.ascontiguousarray(array, dtype=float)
     return np.ascontiguousarray(np.broadcast_to(array, shape), dtype=float)

@@ -77,6 +77,11 @@ class Model:
             (i, j): number for number, (i, j) in enumerate(np.argwhere(filled).tolist())
         }
 
+    @cached_property
+    def is_autonomous(self) -> bool:
+        """Whether no rate of change depends on the time."""
+        return self.graph.variable("t", 0) not in self.graph.cone(self.rhs)
+
     def breaks(self, first: float, last: float) -> list[Break]:
         """Return times at which the rates of change jump, as functions of the params."""
         if (first, last) not in self._breaks:
