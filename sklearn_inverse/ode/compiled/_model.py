@@ -1,5 +1,6 @@
 """A right-hand side as the compiled code sees it: states in the order of elimination."""
 
+import heapq
 from functools import cached_property
 from typing import NamedTuple
 
@@ -47,6 +48,9 @@ class Model:
 
     factors : dict of (int, int) to int
         Number of each non-zero of the factors of W, row by row.
+
+    lower, upper : list of list of int
+        Columns of the non-zeros of each row, left and right of the diagonal.
     """
 
     def __init__(self, graph: Graph, rhs, n_params: int):
@@ -59,10 +63,7 @@ class Model:
         found = graph.differentiate(
             rhs, {x: {i: one} for i, x in enumerate(states)} | {time: {"t": one}}
         )
-        pattern = np.eye(len(rhs), dtype=bool)
-        for i, row in enumerate(found):
-            pattern[i, [j for j in row if j != "t"]] = True
-        self.order, filled = eliminate(pattern)
+        self.order, filled = eliminate([row.keys() - {"t"} for row in found])
         self.place = np.argsort(self.order).tolist()
         self.rhs = [rhs[i] for i in self.order]
         rows = [found[i] for i in self.order]
@@ -73,9 +74,12 @@ class Model:
             for j, node in row.items()
             if j != "t"
         }
-        self.factors = {
-            (i, j): number for number, (i, j) in enumerate(np.argwhere(filled).tolist())
-        }
+        self.factors = {index: number for number, index in enumerate(filled)}
+        self.lower: list[list[int]] = [[] for _ in rhs]
+        self.upper: list[list[int]] = [[] for _ in rhs]
+        for i, j in filled:
+            if i != j:
+                (self.lower if j < i else self.upper)[i].append(j)
 
     def breaks(self, first: float, last: float) -> list[Break]:
         """Return times at which the rates of change jump, as functions of the params."""
@@ -88,8 +92,17 @@ class Model:
     def n_operations(self) -> int:
         """About how many there are in a step with one stage."""
         nodes = self.graph.cone([*self.rhs, *self.slopes.values()])
-        lower = np.bincount([i for i, j in self.factors if j < i], minlength=1)
-        return len(nodes) + int((lower**2).sum()) + 2 * len(self.factors)
+        n_updates = sum(len(row) ** 2 for row in self.lower)
+        return len(nodes) + n_updates + 2 * len(self.factors)
+
+    def updates(self, i: int, j: int) -> list[tuple[int, int]]:
+        """Return the factors whose products elimination takes off entry (i, j)."""
+        factors = self.factors
+        return [
+            (factors[i, p], factors[p, j])
+            for p in self.lower[i]
+            if p < j and (p, j) in factors
+        ]
 
     @cached_property
     def tangents(self) -> "Tangents":
@@ -170,25 +183,45 @@ def eliminate(pattern):
 
     Parameters
     ----------
-    pattern : ndarray of bool of shape (n, n)
-        Where the matrix may differ from zero.
+    pattern : sequence of iterable of int
+        Columns, for each row, where the matrix may differ from zero.
 
     Returns
     -------
     order : ndarray of shape (n,)
         Pivots in their order.
 
-    filled : ndarray of bool of shape (n, n)
-        Where the factors may differ from zero, in that order.
+    filled : list of (int, int)
+        Where the factors may differ from zero, in that order, row by row.
     """
-    filled = pattern.copy()
-    order, left = [], list(range(len(pattern)))
-    while left:
-        rest = filled[np.ix_(left, left)]
-        cost = (rest.sum(0) - 1) * (rest.sum(1) - 1)
-        pivot = left.pop(int(np.argmin(cost)))
+    rows = [{i, *columns} for i, columns in enumerate(pattern)]
+    columns: list[set[int]] = [set() for _ in rows]
+    for i, row in enumerate(rows):
+        for j in row:
+            columns[j].add(i)
+
+    def cost(i):
+        return (len(rows[i]) - 1) * (len(columns[i]) - 1), i
+
+    heap = [cost(i) for i in range(len(rows))]
+    heapq.heapify(heap)
+    order, filled, is_left = [], [], [True] * len(rows)
+    while heap:
+        pivot = heap[0][1]
+        if heapq.heappop(heap) != cost(pivot) or not is_left[pivot]:
+            continue  # it has changed since
+        is_left[pivot] = False
         order.append(pivot)
-        rows = [i for i in left if filled[i, pivot]]
-        columns = [j for j in left if filled[pivot, j]]
-        filled[np.ix_(rows, columns)] = True
-    return np.array(order, dtype=np.int64), filled[np.ix_(order, order)]
+        row, column = rows[pivot], columns[pivot]
+        filled += [(pivot, j) for j in row] + [(i, pivot) for i in column - {pivot}]
+        for i in column - {pivot}:
+            rows[i] |= row
+            rows[i].remove(pivot)
+        for j in row - {pivot}:
+            columns[j] |= column
+            columns[j].remove(pivot)
+        for i in (row | column) - {pivot}:
+            heapq.heappush(heap, cost(i))
+    place = np.argsort(np.array(order, dtype=np.int64)).tolist()
+    filled = sorted((place[i], place[j]) for i, j in filled)
+    return np.array(order, dtype=np.int64), filled

@@ -197,9 +197,7 @@ class Writer:
         return self.arithmetic.multiply_add(total, x, y)
 
     def subtract(self, total, factor, x):
-        """Return ``total - F_ij x`` for the factor (i, j), if it is not zero."""
-        if factor not in self.model.factors:
-            return total
+        """Return ``total - F_ij x`` for the factor (i, j)."""
         value = self.load(self.at.factors, self.model.factors[factor])
         return self.add(total, self.builder.fneg(value), x)
 
@@ -208,10 +206,10 @@ class Writer:
         states = range(self.at.n_states)
         x = list(rhs)
         for i in states:
-            for j in range(i):
+            for j in self.model.lower[i]:
                 x[i] = self.subtract(x[i], (i, j), x[j])
         for i in reversed(states):
-            for j in states[i + 1 :]:
+            for j in self.model.upper[i]:
                 x[i] = self.subtract(x[i], (i, j), x[j])
             inv_pivot = self.load(self.at.factors, self.model.factors[i, i])
             x[i] = self.builder.fmul(x[i], inv_pivot)
@@ -271,20 +269,19 @@ class Writer:
         at, builder, number = self.at, self.builder, self.arithmetic.number
         shift = builder.fmul(self.load(at.inv_step), number(1 / RODAS5P.gamma))
         place = {index: s for s, index in enumerate(self.model.slopes)}
-        factors: dict[tuple[int, int], ir.Value] = {}
+        factors: list[ir.Value] = []
         for i, j in self.model.factors:
             value = shift if i == j else number(0)
             if (i, j) in place:
                 value = builder.fsub(value, self.load(at.slope, place[i, j]))
-            for p in range(min(i, j)):
-                if (i, p) in factors and (p, j) in factors:
-                    value = self.add(value, builder.fneg(factors[i, p]), factors[p, j])
+            for a, b in self.model.updates(i, j):
+                value = self.add(value, builder.fneg(factors[a]), factors[b])
             if j < i:
-                value = builder.fmul(value, factors[j, j])
+                value = builder.fmul(value, factors[self.model.factors[j, j]])
             elif j == i:
                 value = builder.fdiv(number(1), value)
-            factors[i, j] = value
-        self.store_all(factors.values(), at.factors)
+            factors.append(value)
+        self.store_all(factors, at.factors)
 
     def solve(self, u):
         """Write u of the stage."""
