@@ -13,6 +13,8 @@ from sklearn_inverse.ode.compiled._workspace import N_STAGES, ORDER, Rows
 
 __all__ = ["Model", "Tangents"]
 
+LARGE = 4000  # operations: beyond, loops over tables pay
+
 
 class Model:
     """A right-hand side, with the expressions that a Rosenbrock method asks of it.
@@ -95,6 +97,11 @@ class Model:
         n_updates = sum(len(row) ** 2 for row in self.lower)
         return len(nodes) + n_updates + 2 * len(self.factors)
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the code is to consist of loops over tables."""
+        return self.n_operations > LARGE
+
     def updates(self, i: int, j: int) -> list[tuple[int, int]]:
         """Return the factors whose products elimination takes off entry (i, j)."""
         factors = self.factors
@@ -161,6 +168,8 @@ class Model:
             "forcing": n_states,
             "tangent": n_tangents,
             "v": N_STAGES * n_states,
+            # More than is ever touched, which costs nothing.
+            "scratch": n_sources + len(self.graph) + 2 if self.is_large else 0,
         }
         starts = np.cumsum([0, *counts.values()]).tolist()
         return Rows(n_states, self.n_params, n_slopes, n_curves, n_sources, *starts)

@@ -8,80 +8,18 @@ workspace, each a vector of one number per lane.
 from collections.abc import Callable
 from inspect import signature
 from itertools import count
-from typing import NamedTuple
+from typing import Any
 
 from llvmlite import binding, ir
 from numba.core import cgutils
 
 from sklearn_inverse.ode._coefficients import RODAS5P
-from sklearn_inverse.ode.compiled._arithmetic import (
-    Arithmetic,
-    load_vector_functions,
-)
-from sklearn_inverse.ode.compiled._objects import load_code
+from sklearn_inverse.ode.compiled._arithmetic import Arithmetic
 from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, INT, VECTOR
-from sklearn_inverse.ode.compiled._workspace import N_STAGES
 
-__all__ = ["Code", "compile_model"]
+__all__ = ["Writer"]
 
 PART = 256  # values that one function computes
-TANGENT_CODE = ("curves", "sources", "tangent_solve")
-
-
-class Code(NamedTuple):
-    """Addresses of the functions that a :class:`Writer` writes."""
-
-    combine: tuple[int, ...]  # stage by stage
-    rhs: int
-    time_slopes: int
-    slopes: int
-    factorize: int
-    solve: int
-    curves: int
-    sources: int
-    tangent_solve: int
-
-
-def compile_model(model, rows, with_tangents):
-    """Compile the code of a model.
-
-    Parameters
-    ----------
-    model : Model
-        What is solved.
-
-    rows : Rows
-        Where everything lies.
-
-    with_tangents : bool
-        Whether derivatives by the params are needed too.
-
-    Returns
-    -------
-    engine : ExecutionEngine
-        Owner of the code.
-
-    code : Code
-        Its addresses, zero where there is none.
-    """
-    names = [x for x in Code._fields[1:] if with_tangents or x not in TANGENT_CODE]
-
-    def write_module():
-        writer = Writer(model, rows)
-        for i in range(N_STAGES):
-            writer.write(f"combine{i}", writer.combine, i)
-        for name in names:
-            writer.write(name, getattr(writer, name))
-        # Much code takes LLVM many seconds.
-        n = writer.n_operations
-        return writer.module, 2 if n < 4000 else 1 if n < 40_000 else 0
-
-    key = model.key, with_tangents, load_vector_functions()
-    engine = load_code(key, write_module)
-    address = engine.get_function_address
-    combine = tuple(address(f"combine{i}") for i in range(N_STAGES))
-    rest = {name: address(name) if name in names else 0 for name in Code._fields[1:]}
-    return engine, Code(combine, **rest)
 
 
 class Writer:
@@ -101,6 +39,9 @@ class Writer:
         self.module = ir.Module()
         self.module.triple = binding.get_process_triple()
         self.n_operations = 0
+        self.builder: Any = None
+        self.arithmetic: Any = None
+        self.base: Any = None  # the workspace
 
     def write(self, name, method, *args):
         """Add the function ``name``, whose body ``method(*args, ...)`` writes.
@@ -112,12 +53,14 @@ class Writer:
         types_of_args = [VECTOR.as_pointer()] + [INT] * n_offsets
         function_type = ir.FunctionType(ir.VoidType(), types_of_args)
         function = ir.Function(self.module, function_type, name)
+        outer = self.builder, self.arithmetic, self.base
         self.builder = ir.IRBuilder(function.append_basic_block())
         self.arithmetic = Arithmetic(self.builder)
         self.base, *offsets = function.args
         method(*args, *offsets)
         self.builder.ret_void()
         self.n_operations += self.arithmetic.n_operations
+        self.builder, self.arithmetic, self.base = outer
         return function
 
     def in_parts(self, method, n_values, *offsets):
@@ -129,13 +72,11 @@ class Writer:
         if n_values <= PART:
             method(range(n_values), *offsets)
             return
-        outer = self.builder, self.arithmetic, self.base
         name = self.builder.function.name
         given = [x if isinstance(x, ir.Value) else INT(x) for x in offsets]
         for start in range(0, n_values, PART):
             part = range(start, min(start + PART, n_values))
             function = self.write(f"{name}.{start}", method, part)
-            self.builder, self.arithmetic, self.base = outer
             self.builder.call(function, [self.base, *given])
 
     # What code is made of.
