@@ -27,7 +27,7 @@ __all__ = [
 
 
 CHUNK = 64  # samples whose sensitivities are held together in a pull-back by them
-MAX_OPERATIONS = 100_000  # of straight-line code: beyond, compiling takes many seconds
+MAX_OPERATIONS = 10_000_000  # of straight-line code: beyond, compiling takes many seconds
 
 
 def why_not_compiled(method, step_size, device) -> str | None:

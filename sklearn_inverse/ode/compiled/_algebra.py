@@ -10,7 +10,7 @@ from sklearn_inverse.ode.compiled._graph import Graph
 
 __all__ = ["MAX_NODES", "SAME", "Algebra", "Untraceable", "elementwise"]
 
-MAX_NODES = 200_000
+MAX_NODES = 1_000_000
 SAME = {
     *("neg", "abs", "sign", "floor", "ceil", "trunc", "round", "mul", "pow", "sqrt"),
     *("exp", "expm1", "log", "log1p", "erf", "sin", "cos", "tan", "asin", "acos"),
