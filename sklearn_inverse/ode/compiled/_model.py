@@ -43,13 +43,16 @@ class Model:
         Rates of change.
 
     slopes : dict of (int, int) to int
-        Non-zero derivatives of rate i by state j.
+        Number of the non-zero derivative of rate i by state j.
+
+    slope_nodes : list of int
+        These derivatives, each once.
 
     by_time : dict of int to int
         Non-zero derivatives of rates by the time.
 
     factors : dict of (int, int) to int
-        Number of each non-zero of the factors of W, row by row.
+        Number of each non-zero of the factors L and U of W, first L, each row by row.
 
     lower, upper : list of list of int
         Columns of the non-zeros of each row, left and right of the diagonal.
@@ -70,13 +73,18 @@ class Model:
         self.rhs = [rhs[i] for i in self.order]
         rows = [found[i] for i in self.order]
         self.by_time = {i: row["t"] for i, row in enumerate(rows) if "t" in row}
-        self.slopes = {
+        slopes = {
             (i, self.place[j]): node
             for i, row in enumerate(rows)
             for j, node in row.items()
             if j != "t"
         }
-        self.factors = {index: number for number, index in enumerate(filled)}
+        self.slope_nodes = list(dict.fromkeys(slopes.values()))
+        number = {node: s for s, node in enumerate(self.slope_nodes)}
+        self.slopes = {index: number[node] for index, node in slopes.items()}
+        # What lies left of the diagonal first, for that is read in another sweep.
+        apart = sorted(filled, key=lambda index: index[1] >= index[0])
+        self.factors = {index: number for number, index in enumerate(apart)}
         self.lower: list[list[int]] = [[] for _ in rhs]
         self.upper: list[list[int]] = [[] for _ in rhs]
         for i, j in filled:
@@ -93,7 +101,7 @@ class Model:
     @cached_property
     def n_operations(self) -> int:
         """About how many there are in a step with one stage."""
-        nodes = self.graph.cone([*self.rhs, *self.slopes.values()])
+        nodes = self.graph.cone([*self.rhs, *self.slope_nodes])
         n_updates = sum(len(row) ** 2 for row in self.lower)
         return len(nodes) + n_updates + 2 * len(self.factors)
 
@@ -142,7 +150,7 @@ class Model:
 
     def lay_out(self, with_tangents: bool) -> Rows:
         """Return the :class:`Rows` of the workspace."""
-        n_states, n_slopes = self.n_states, len(self.slopes)
+        n_states, n_slopes = self.n_states, len(self.slope_nodes)
         n_curves = len(self.tangents.curves) if with_tangents else 0
         n_sources = len(self.tangents.sources) if with_tangents else 0
         n_tangents = self.n_params * n_states if with_tangents else 0

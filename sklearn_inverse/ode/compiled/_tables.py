@@ -210,7 +210,7 @@ class TableWriter(Writer):
 
     def slopes(self, y, slope):
         """Write the non-zero df/dy."""
-        slopes = dict(enumerate(self.model.slopes.values()))
+        slopes = dict(enumerate(self.model.slope_nodes))
         self.compute_all(slopes, self.at.t_stage, y, 0, slope)
 
     def factorize(self):
@@ -222,16 +222,20 @@ class TableWriter(Writer):
         # Rows of what has no slope, and of what is not to be divided by a pivot.
         self.store(zero, at.scratch)
         self.store(one, at.scratch, 1)
-        place = {index: at.slope + s for s, index in enumerate(model.slopes)}
         entries = []
-        for i, j in model.factors:
+        for i, j in sorted(model.factors):
+            slope = at.scratch
+            if (i, j) in model.slopes:
+                slope = at.slope + model.slopes[i, j]
             pivot = at.factors + model.factors[j, j] if j < i else at.scratch + 1
-            entries.append((place.get((i, j), at.scratch), pivot, i == j))
+            entries.append((slope, pivot, i == j, model.factors[i, j]))
         entries = self.table(entries)
-        updates = self.sums([model.updates(i, j) for i, j in model.factors])
+        updates = self.sums([model.updates(i, j) for i, j in sorted(model.factors)])
         with cgutils.for_range(builder, INT(len(model.factors))) as loop:
-            entry = builder.mul(loop.index, INT(3))
-            slope, pivot, is_pivot = (self.look_up(entries, entry, k) for k in range(3))
+            entry = builder.shl(loop.index, INT(2))
+            slope, pivot, is_pivot, factor = (
+                self.look_up(entries, entry, k) for k in range(4)
+            )
             is_pivot = builder.trunc(is_pivot, ir.IntType(1))
             value = builder.fsub(builder.select(is_pivot, shift, zero), self.load(slope))
             value = self.sum_products(
@@ -247,7 +251,7 @@ class TableWriter(Writer):
             result = builder.phi(VECTOR)
             result.add_incoming(inverse, there)
             result.add_incoming(product, here)
-            self.store(result, at.factors, loop.index)
+            self.store(result, at.factors, factor)
 
     def solve(self, u):
         """Write u of the stage."""
@@ -292,9 +296,10 @@ class TableWriter(Writer):
         """Write the tangent v of u of the stage."""
         at, states = self.at, range(self.at.n_states)
         tables = []
-        for entries in (self.model.slopes, self.model.tangents.curves):
+        curves = {index: c for c, index in enumerate(self.model.tangents.curves)}
+        for numbers in (self.model.slopes, curves):
             pairs: list[list] = [[] for _ in states]
-            for number, (i, k) in enumerate(entries):
+            for (i, k), number in numbers.items():
                 pairs[i].append((number, k))
             tables.append(self.sums(pairs))
         by_stage, by_start = tables

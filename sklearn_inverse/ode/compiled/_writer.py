@@ -197,7 +197,7 @@ class Writer:
 
     def slopes(self, y, slope):
         """Write the non-zero df/dy."""
-        nodes = list(self.model.slopes.values())
+        nodes = self.model.slope_nodes
 
         def write(part, y, slope):
             some = [nodes[s] for s in part]
@@ -209,9 +209,9 @@ class Writer:
         """Write W = 1 / (h gamma) - J = L U, row by row and without pivoting."""
         at, builder, number = self.at, self.builder, self.arithmetic.number
         shift = builder.fmul(self.load(at.inv_step), number(1 / RODAS5P.gamma))
-        place = {index: s for s, index in enumerate(self.model.slopes)}
-        factors: list[ir.Value] = []
-        for i, j in self.model.factors:
+        place = self.model.slopes
+        factors: dict[int, ir.Value] = {}
+        for i, j in sorted(self.model.factors):
             value = shift if i == j else number(0)
             if (i, j) in place:
                 value = builder.fsub(value, self.load(at.slope, place[i, j]))
@@ -221,8 +221,8 @@ class Writer:
                 value = builder.fmul(value, factors[self.model.factors[j, j]])
             elif j == i:
                 value = builder.fdiv(number(1), value)
-            factors.append(value)
-        self.store_all(factors, at.factors)
+            factors[self.model.factors[i, j]] = value
+        self.store_all(factors.values(), at.factors, factors)
 
     def solve(self, u):
         """Write u of the stage."""
@@ -272,7 +272,7 @@ class Writer:
             self.builder.fadd(self.load(at.coupled, i), self.load(at.forcing, i))
             for i in range(at.n_states)
         ]
-        for s, (i, k) in enumerate(self.model.slopes):
+        for (i, k), s in self.model.slopes.items():
             rhs[i] = self.add(rhs[i], self.load(slope, s), stage[k])
         for c, (i, k) in enumerate(self.model.tangents.curves):
             rhs[i] = self.add(rhs[i], self.load(curve, c), start[k])
