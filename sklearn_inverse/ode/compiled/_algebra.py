@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from sklearn_inverse.ode.compiled._graph import Graph
+from sklearn_inverse.ode.compiled._graph import Graph, Untraceable
 
 __all__ = ["MAX_NODES", "SAME", "Algebra", "Untraceable", "elementwise"]
 
@@ -16,10 +16,6 @@ SAME = {
     *("exp", "expm1", "log", "log1p", "erf", "sin", "cos", "tan", "asin", "acos"),
     *("atan", "atan2", "sinh", "cosh", "tanh", "lt", "le", "eq", "ne"),
 }
-
-
-class Untraceable(Exception):
-    """A function is not made of known operations; the message says why."""
 
 
 class Algebra:

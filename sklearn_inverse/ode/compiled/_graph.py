@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-__all__ = ["BOOLEAN", "OPERATIONS", "Graph"]
+__all__ = ["BOOLEAN", "OPERATIONS", "Graph", "Untraceable"]
 
 # How each operation is computed of NumPy arrays.
 OPERATIONS: dict[str, Callable[..., np.ndarray]] = {
@@ -53,6 +53,11 @@ COMMUTATIVE = {"add", "mul", "eq", "ne", "and", "or"}
 STEPS = {"sign", "floor", "ceil", "trunc", "round"}  # whose slope is zero
 LARGEST_POWER = 8  # that is multiplied out
 TINY = 2.0**-1024  # has an infinite inverse
+MAX_SLOPES = 5_000_000  # derivatives of all expressions, which take half a gigabyte
+
+
+class Untraceable(Exception):
+    """A function is not made of known operations, or of too many; it says why."""
 
 
 class Graph:
@@ -219,6 +224,7 @@ class Graph:
             Derivatives of each output by direction; those that are zero are left out.
         """
         slopes: dict[int, dict] = {}
+        n_slopes = 0
         for node in self.cone(outputs):
             if node in seeds:
                 slopes[node] = dict(seeds[node])
@@ -237,6 +243,12 @@ class Graph:
                     for d, x in found.items()
                     if x is not None and self.value(x) != 0
                 }
+                n_slopes += len(found)
+                if n_slopes > MAX_SLOPES:
+                    raise Untraceable(
+                        f"its derivatives are made of more than {MAX_SLOPES}, too many "
+                        "to be kept in memory: most states depend on most others"
+                    )
         return [slopes.get(x, {}) for x in outputs]
 
     def _rule(self, node: int) -> Callable[[list], int | None]:

@@ -7,13 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_inverse.ode.compiled._breaks import Break, find_breaks
-from sklearn_inverse.ode.compiled._graph import Graph
+from sklearn_inverse.ode.compiled._graph import Graph, Untraceable
 from sklearn_inverse.ode.compiled._vectors import LANES
 from sklearn_inverse.ode.compiled._workspace import N_STAGES, ORDER, Rows
 
 __all__ = ["Model", "Tangents"]
 
 LARGE = 4000  # operations: beyond, loops over tables pay
+MAX_UPDATES = 5_000_000  # products in an elimination, of which tables take seconds
 
 
 class Model:
@@ -210,6 +211,11 @@ def eliminate(pattern):
 
     filled : list of (int, int)
         Where the factors may differ from zero, in that order, row by row.
+
+    Raises
+    ------
+    Untraceable
+        If that would be too much to write down.
     """
     rows = [{i, *columns} for i, columns in enumerate(pattern)]
     columns: list[set[int]] = [set() for _ in rows]
@@ -222,7 +228,7 @@ def eliminate(pattern):
 
     heap = [cost(i) for i in range(len(rows))]
     heapq.heapify(heap)
-    order, filled, is_left = [], [], [True] * len(rows)
+    order, filled, is_left, n_updates = [], [], [True] * len(rows), 0
     while heap:
         pivot = heap[0][1]
         if heapq.heappop(heap) != cost(pivot) or not is_left[pivot]:
@@ -230,6 +236,12 @@ def eliminate(pattern):
         is_left[pivot] = False
         order.append(pivot)
         row, column = rows[pivot], columns[pivot]
+        n_updates += cost(pivot)[0]
+        if n_updates > MAX_UPDATES:
+            raise Untraceable(
+                f"the factors of its Jacobian take more than {MAX_UPDATES} products, "
+                "of which tables would take gigabytes: too many states are coupled"
+            )
         filled += [(pivot, j) for j in row] + [(i, pivot) for i in column - {pivot}]
         for i in column - {pivot}:
             rows[i] |= row

@@ -65,13 +65,15 @@ def find_shapes(
         the last. Those of a run do not need each other.
     """
     cone = graph.cone(outputs.values())
+    found: dict[tuple, list] = {}
     for size in SIZES:
         found = _sort(graph, _cut(graph, cone, size), outputs)
         kinds = {shape for _, shape in found}
         if sum(1 + len(steps) for steps, *_ in kinds) <= MAX_CODE:
             break
     order = sorted(found, key=lambda key: key[0])
-    tables: dict[tuple, list] = {shape: [] for _, shape in order}
+    tables: dict[tuple[tuple, tuple, bool], list]
+    tables = {shape: [] for _, shape in order}
     number = {shape: i for i, shape in enumerate(tables)}
     runs = []
     for level, shape in order:

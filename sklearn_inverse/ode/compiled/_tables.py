@@ -1,6 +1,6 @@
 """Code of large models: loops over tables, so that it does not grow with the model."""
 
-from itertools import accumulate
+from array import array
 
 import numpy as np
 from llvmlite import ir
@@ -58,10 +58,10 @@ class TableWriter(Writer):
             the results.
         """
         shapes, runs = find_shapes(self.model.graph, outputs)
-        name = self.module.get_unique_name(f"{self.builder.function.name}.shape")
+        name, unique = self.builder.function.name, self.module.get_unique_name
         functions = [
-            self.write(f"{name}.{i}", self.compute_alike, shape)
-            for i, shape in enumerate(shapes)
+            self.write(unique(f"{name}.shape"), self.compute_alike, shape)
+            for shape in shapes
         ]
         given = [x if isinstance(x, ir.Value) else INT(x) for x in (t, y, u, out)]
         builder, table = self.builder, self.table(runs)
@@ -84,7 +84,7 @@ class TableWriter(Writer):
         kept = at.scratch + at.n_sources
         starts = {"t": t, "y": y, "p": at.k, "u": u, "w": at.w, "kept": kept}
         *columns, result = shape.table.T
-        fixed, moving = {}, []
+        fixed, moving, constants = {}, [], {}
         for k, (kind, column) in enumerate(zip(shape.leaves, columns)):
             if kind == "y":
                 column = np.array(self.model.place)[column]
@@ -98,7 +98,7 @@ class TableWriter(Writer):
             if kind == "const":
                 numbers, where = np.unique(column, return_inverse=True)
                 values = [self.model.graph.value(x) for x in numbers.tolist()]
-                starts["const", k] = self.table(values, np.float64)
+                constants[k] = self.table(values, np.float64)
                 moving[i] = k, kind, where
         width = len(moving) + 1
         table = self.table(np.stack([*(x[2] for x in moving), result], axis=1))
@@ -108,15 +108,15 @@ class TableWriter(Writer):
             for i, (k, kind, _) in enumerate(moving):
                 place = self.look_up(table, row, i)
                 if kind == "const":
-                    numbers = starts["const", k]
-                    leaves[k] = self.spread(builder.load(builder.gep(numbers, [place])))
+                    number = builder.load(builder.gep(constants[k], [place]))
+                    leaves[k] = self.spread(number)
                 else:
                     leaves[k] = self.load(starts[kind], place)
-            values: list = []
+            found = [leaves[0]]
             for operation, *args in shape.steps:
-                given = [values[x] if x >= 0 else leaves[~x] for x in args]
-                values.append(self.arithmetic.apply(operation, *given))
-            value = self.arithmetic._as_number(values[-1]) if values else leaves[0]
+                given = [found[x + 1] if x >= 0 else leaves[~x] for x in args]
+                found.append(self.arithmetic.apply(operation, *given))
+            value = self.arithmetic.as_number(found[-1])
             place = self.look_up(table, row, width - 1)
             self.store(value, kept if shape.is_kept else out, place)
 
@@ -174,15 +174,19 @@ class TableWriter(Writer):
 
     def sums(self, pairs):
         """Return tables of the pairs of factors of each sum: where they end, and which."""
-        ends = [0, *accumulate(map(len, pairs))]
-        return self.table(ends), self.table([pair for row in pairs for pair in row])
+        ends, numbers = [0], array("i")
+        for row in pairs:
+            for pair in row:
+                numbers.extend(pair)
+            ends.append(len(numbers) // 2)
+        return self.table(ends), self.table(numbers)
 
     def solve_for(self, start, solution):
         """Solve W x = rhs, of which ``start(i)`` is row i."""
         at, builder, factors = self.at, self.builder, self.model.factors
         states = range(at.n_states)
         lower, upper = (
-            self.sums([[(factors[i, j], j) for j in side[i]] for i in states])
+            self.sums([(factors[i, j], j) for j in side[i]] for i in states)
             for side in (self.model.lower, self.model.upper)
         )
         pivots = self.table([factors[i, i] for i in states])
@@ -230,14 +234,16 @@ class TableWriter(Writer):
             pivot = at.factors + model.factors[j, j] if j < i else at.scratch + 1
             entries.append((slope, pivot, i == j, model.factors[i, j]))
         entries = self.table(entries)
-        updates = self.sums([model.updates(i, j) for i, j in sorted(model.factors)])
+        updates = self.sums(model.updates(i, j) for i, j in sorted(model.factors))
         with cgutils.for_range(builder, INT(len(model.factors))) as loop:
             entry = builder.shl(loop.index, INT(2))
             slope, pivot, is_pivot, factor = (
                 self.look_up(entries, entry, k) for k in range(4)
             )
             is_pivot = builder.trunc(is_pivot, ir.IntType(1))
-            value = builder.fsub(builder.select(is_pivot, shift, zero), self.load(slope))
+            value = builder.fsub(
+                builder.select(is_pivot, shift, zero), self.load(slope)
+            )
             value = self.sum_products(
                 value, updates, loop.index, at.factors, at.factors, minus=True
             )

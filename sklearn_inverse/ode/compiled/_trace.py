@@ -207,8 +207,9 @@ def _derivatives(function, points, directions) -> np.ndarray:
         result = _run(function, rows)
         weights = torch.zeros_like(result, requires_grad=True)
         chosen = (result * weights).sum()
-        options = {"create_graph": True, "materialize_grads": True}
-        gradients = torch.autograd.grad(chosen, rows, **options)
+        gradients = torch.autograd.grad(
+            chosen, rows, create_graph=True, materialize_grads=True
+        )
         flat = torch.cat([x.reshape(n, -1) for x in gradients], 1)
         along = (flat @ torch.as_tensor(directions[0]).to(flat)).sum()
         (slopes,) = torch.autograd.grad(along + 0 * weights.sum(), weights)

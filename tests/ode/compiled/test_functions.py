@@ -97,7 +97,7 @@ def test_functions_of_the_library_are_the_same_however_wide(lanes, monkeypatch):
                 lambda: lanes,
             )
             monkeypatch.setattr(
-                "sklearn_inverse.ode.compiled._writer.load_vector_functions",
+                "sklearn_inverse.ode.compiled._code.load_vector_functions",
                 lambda: lanes,
             )
         graph, nodes = trace(rhs, (tensor(0.0).repeat(3), y0, params))
