@@ -59,7 +59,7 @@ def compile_model(model, rows, with_tangents):
             writer.write(name, getattr(writer, name))
         # Much code takes LLVM many seconds.
         n = writer.n_operations
-        return writer.module, 2 if n < 4000 else 1 if n < 40_000 else 0
+        return writer.module, 2 if n < 4000 else 1
 
     key = model.key, model.is_large, with_tangents, load_vector_functions()
     engine = load_code(key, write_module)

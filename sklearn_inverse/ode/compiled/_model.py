@@ -13,7 +13,7 @@ from sklearn_inverse.ode.compiled._workspace import N_STAGES, ORDER, Rows
 
 __all__ = ["Model", "Tangents"]
 
-LARGE = 4000  # operations: beyond, loops over tables pay
+LARGE = 5000  # operations: beyond, loops over tables are as fast, and written sooner
 MAX_UPDATES = 5_000_000  # products in an elimination, of which tables take seconds
 
 
@@ -148,6 +148,13 @@ class Model:
             for j, node in row.items():
                 sources[j, i] = (node, sources.get((j, i), (None, None))[1])
         return Tangents(curves, dict(sorted(sources.items())))
+
+    @property
+    def source_nodes(self) -> tuple[list[int], list[int]]:
+        """What sources add, at the stage and at the start of the step."""
+        zero, pairs = self.graph.constant(0), self.tangents.sources.values()
+        now = [zero if x is None else x for x, _ in pairs]
+        return now, [zero if x is None else x for _, x in pairs]
 
     def lay_out(self, with_tangents: bool) -> Rows:
         """Return the :class:`Rows` of the workspace."""

@@ -283,16 +283,10 @@ class TableWriter(Writer):
 
     def sources(self, u, source):
         """Write what params change directly: f at the stage, J u + w f_t at the start."""
-        at, zero = self.at, self.model.graph.constant(0)
-        stage, start = (
-            {
-                s: zero if pair[k] is None else pair[k]
-                for s, pair in enumerate(self.model.tangents.sources.values())
-            }
-            for k in range(2)
-        )
-        self.compute_all(stage, at.t_stage, at.stage, u, source)
-        self.compute_all(start, at.t, at.y, u, at.scratch)
+        at = self.at
+        now, before = (dict(enumerate(nodes)) for nodes in self.model.source_nodes)
+        self.compute_all(now, at.t_stage, at.stage, u, source)
+        self.compute_all(before, at.t, at.y, u, at.scratch)
         with cgutils.for_range(self.builder, INT(at.n_sources)) as loop:
             more = self.arithmetic.finite(self.load(at.scratch, loop.index))
             value = self.builder.fadd(self.load(source, loop.index), more)

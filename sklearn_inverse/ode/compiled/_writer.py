@@ -1,8 +1,8 @@
 """Machine code of a model: right-hand side, Jacobian, sparse factors, solves, tangents.
 
-Straight-line code, one per model. Python writes it in LLVM's language, with every index a
-constant: a fraction of a second for tens of states. What it reads and writes are rows of a
-workspace, each a vector of one number per lane.
+Straight-line code, one per model, while that is short (``_tables``). Python writes it in
+LLVM's language, with every index a constant: a fraction of a second for tens of states.
+What it reads and writes are rows of a workspace, each a vector of one number per lane.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,6 @@ from sklearn_inverse.ode.compiled._arithmetic import Arithmetic
 from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, INT, VECTOR
 
 __all__ = ["Writer"]
-
-PART = 256  # values that one function computes
 
 
 class Writer:
@@ -63,22 +61,6 @@ class Writer:
         self.builder, self.arithmetic, self.base = outer
         return function
 
-    def in_parts(self, method, n_values, *offsets):
-        """Write ``method(part, *offsets)`` for all of ``n_values``.
-
-        Many of them are dealt out to functions of their own: the time that LLVM takes to
-        find registers grows with the square of what is alive at once.
-        """
-        if n_values <= PART:
-            method(range(n_values), *offsets)
-            return
-        name = self.builder.function.name
-        given = [x if isinstance(x, ir.Value) else INT(x) for x in offsets]
-        for start in range(0, n_values, PART):
-            part = range(start, min(start + PART, n_values))
-            function = self.write(f"{name}.{start}", method, part)
-            self.builder.call(function, [self.base, *given])
-
     # What code is made of.
 
     def pointer(self, row, i):
@@ -102,7 +84,7 @@ class Writer:
         """Store several rows from ``row`` on, one after the other unless otherwise told.
 
         After all loads: between loads and stores LLVM would have to ask of each whether
-        it meets another, which takes it minutes for large models.
+        it meets another, which takes it long.
         """
         for i, value in zip(count() if indices is None else indices, values):
             self.store(value, row, i)
@@ -182,12 +164,7 @@ class Writer:
 
     def rhs(self, t, y, f):
         """Write the right-hand side."""
-
-        def write(part, t, y, f):
-            nodes = [self.model.rhs[i] for i in part]
-            self.store_all(self.compute(nodes, t, y), f, part)
-
-        self.in_parts(write, self.at.n_states, t, y, f)
+        self.store_all(self.compute(self.model.rhs, t, y), f)
 
     def time_slopes(self):
         """Write df/dt at the start of the step."""
@@ -197,13 +174,8 @@ class Writer:
 
     def slopes(self, y, slope):
         """Write the non-zero df/dy."""
-        nodes = self.model.slope_nodes
-
-        def write(part, y, slope):
-            some = [nodes[s] for s in part]
-            self.store_all(self.compute(some, self.at.t_stage, y), slope, part)
-
-        self.in_parts(write, len(nodes), y, slope)
+        found = self.compute(self.model.slope_nodes, self.at.t_stage, y)
+        self.store_all(found, slope)
 
     def factorize(self):
         """Write W = 1 / (h gamma) - J = L U, row by row and without pivoting."""
@@ -240,28 +212,18 @@ class Writer:
         Where a function has no second derivative, as a root at zero, the step's is zero:
         that is so for an instant.
         """
-        nodes = list(self.model.tangents.curves.values())
-
-        def write(part, u, curve):
-            values = self.compute([nodes[c] for c in part], self.at.t, self.at.y, u)
-            self.store_all([self.arithmetic.finite(x) for x in values], curve, part)
-
-        self.in_parts(write, len(nodes), u, curve)
+        nodes = self.model.tangents.curves.values()
+        found = self.compute(nodes, self.at.t, self.at.y, u)
+        self.store_all(map(self.arithmetic.finite, found), curve)
 
     def sources(self, u, source):
         """Write what params change directly: f at the stage, J u + w f_t at the start."""
-        at, sources = self.at, list(self.model.tangents.sources.values())
-        zero = self.model.graph.constant(0)
-
-        def write(part, u, source):
-            nodes = [[zero if x is None else x for x in sources[s]] for s in part]
-            stage = self.compute([a for a, _ in nodes], at.t_stage, at.stage, u)
-            start = self.compute([b for _, b in nodes], at.t, at.y, u)
-            finite = self.arithmetic.finite
-            sums = [self.builder.fadd(a, finite(b)) for a, b in zip(stage, start)]
-            self.store_all(sums, source, part)
-
-        self.in_parts(write, len(sources), u, source)
+        at, finite = self.at, self.arithmetic.finite
+        now, before = self.model.source_nodes
+        stage = self.compute(now, at.t_stage, at.stage, u)
+        start = self.compute(before, at.t, at.y, u)
+        sums = [self.builder.fadd(a, finite(b)) for a, b in zip(stage, start)]
+        self.store_all(sums, source)
 
     def tangent_solve(self, slope, curve, tangent, v):
         """Write the tangent v of u of the stage."""

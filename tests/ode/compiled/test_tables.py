@@ -72,9 +72,10 @@ def solve(graph, nodes, y0, params, t):
 
 @pytest.mark.parametrize("size", _shapes.SIZES)
 @pytest.mark.parametrize("name", ["ring", "steady", "pollu"])
-def test_tables_agree_with_straight_line_code(name, size, monkeypatch):
+def test_tables_agree_with_straight_line_code(name, size, monkeypatch, tmp_path):
     graph, nodes, y0, params, t = problem(name)
     want = solve(graph, nodes, y0, params, t)
+    monkeypatch.setenv("SKLEARN_INVERSE_CACHE", str(tmp_path))
     monkeypatch.setattr(_model, "LARGE", 0)
     monkeypatch.setattr(_shapes, "SIZES", (size,))
     monkeypatch.setattr(_shapes, "SHARED", min(size, _shapes.SHARED))
