@@ -70,7 +70,7 @@ def solve(graph, nodes, y0, params, t):
     return kernel.solve(t, y0, params, y0_tangents=tangents, **options)
 
 
-@pytest.mark.parametrize("size", _shapes.SIZES)
+@pytest.mark.parametrize("size", [_shapes.SIZES[0], 1])
 @pytest.mark.parametrize("name", ["ring", "steady", "pollu"])
 def test_tables_agree_with_straight_line_code(name, size, monkeypatch, tmp_path):
     graph, nodes, y0, params, t = problem(name)
