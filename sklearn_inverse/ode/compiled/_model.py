@@ -13,7 +13,7 @@ from sklearn_inverse.ode.compiled._workspace import N_STAGES, ORDER, Rows
 
 __all__ = ["Model", "Tangents"]
 
-LARGE = 5000  # operations: beyond, loops over tables are as fast, and written sooner
+LARGE = 4000  # operations: beyond, loops over tables are as fast, and written sooner
 MAX_UPDATES = 5_000_000  # products in an elimination, of which tables take seconds
 
 
