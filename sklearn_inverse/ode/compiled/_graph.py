@@ -98,8 +98,8 @@ class Graph:
 
     def value(self, node: int) -> float | None:
         """Return what a constant is worth; None for any other expression."""
-        kind, *rest = self.nodes[node]
-        return rest[0] if kind == "const" else None
+        found = self.nodes[node]
+        return found[1] if found[0] == "const" else None
 
     def is_boolean(self, node: int) -> bool:
         """Whether an expression is true or false."""
@@ -198,8 +198,8 @@ class Graph:
 
     def arguments(self, node: int) -> tuple[int, ...]:
         """Return what an operation is applied to; nothing for variables and constants."""
-        operation, *args = self.nodes[node]
-        return () if operation in ("const", "var") else tuple(args)
+        found = self.nodes[node]
+        return () if found[0] in ("const", "var") else found[1:]
 
     def differentiate(
         self, outputs: Sequence[int], seeds: Mapping[int, Mapping]
@@ -229,15 +229,11 @@ class Graph:
             if node in seeds:
                 slopes[node] = dict(seeds[node])
                 continue
-            args = self.arguments(node)
-            moved = [slopes[x] for x in args if slopes.get(x)]
-            if moved and not self.is_boolean(node):
+            moved = [slopes.get(x, {}) for x in self.arguments(node)]
+            if any(moved) and not self.is_boolean(node):
                 rule = self._rule(node)
                 directions = dict.fromkeys(d for slope in moved for d in slope)
-                found = {
-                    d: rule([slopes.get(x, {}).get(d) for x in args])
-                    for d in directions
-                }
+                found = {d: rule([slope.get(d) for slope in moved]) for d in directions}
                 slopes[node] = {
                     d: x
                     for d, x in found.items()
