@@ -34,14 +34,11 @@ class TableWriter(Writer):
         table.linkage, table.global_constant, table.align = "internal", True, 8
         return table.bitcast(element.as_pointer())
 
-    def look_up(self, table, *index):
-        """Return an entry of a table of integers, at the sum of the indices."""
-        place = index[0]
-        for more in index[1:]:
-            place = self.builder.add(place, INT(more))
-        return self.builder.sext(
-            self.builder.load(self.builder.gep(table, [place])), INT
-        )
+    def look_up(self, table, place, k=0):
+        """Return the entry of a table of integers that is ``k`` after a place."""
+        place = self.builder.add(place, INT(k))
+        entry = self.builder.load(self.builder.gep(table, [place]))
+        return self.builder.sext(entry, INT)
 
     # Expressions.
 
