@@ -2,8 +2,11 @@
 
 The Brusselator in one dimension by the method of lines, 150 copies of Robertson's
 reactions, and a random network of 53 species and 650 reversible reactions, one thread.
-Tracing and compiling happen once and are kept on disk. Beside them SciPy: LSODA with the
-band given, BDF with the sparsity given, LSODA; tolerances are the same.
+Tracing and compiling happen once. Beside them SciPy: LSODA with the band given (odeint,
+right-hand side in NumPy), BDF with the sparsity given, LSODA; tolerances are the same.
+
+Then straight-line code against loops over tables, by the number of operations, with one
+sample and with 64: which is why models have the one or the other.
 
     python benchmarks/large_models.py
 """
@@ -20,6 +23,9 @@ from scipy.integrate import solve_ivp as solve_scipy
 from scipy.sparse import block_diag
 
 from sklearn_inverse.ode import MassAction, solve_ivp
+from sklearn_inverse.ode.compiled import _model
+from sklearn_inverse.ode.compiled._kernel import Kernel
+from sklearn_inverse.ode.compiled._trace import trace
 
 RTOL, ATOL = 1e-6, 1e-9
 
@@ -132,19 +138,61 @@ def measure(name, rhs, y0, k, t, solve_peer):
     }
 
 
+def compare_codes(name, rhs, y0, k, t, _):
+    """Return one row on straight-line code and loops over tables."""
+    params = np.zeros((1, 0)) if k is None else k[None]
+    point = [torch.as_tensor(x) for x in (np.zeros(1), y0[None], params)]
+    graph, nodes = trace(rhs, point)
+    given = _model.LARGE
+    kernels, builds = [], []
+    for limit in (np.inf, 0):
+        _model.LARGE = limit
+        kernels.append(Kernel(graph, nodes.tolist(), params.shape[1]))
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["SKLEARN_INVERSE_CACHE"] = folder
+            start = time.perf_counter()
+            kernels[-1]._build(with_tangents=False)
+            builds.append(time.perf_counter() - start)
+            del os.environ["SKLEARN_INVERSE_CACHE"]
+    _model.LARGE = given
+    row = {"model": name, "operations": kernels[0].model.n_operations}
+    row |= dict(zip(("straight_build_s", "tables_build_s"), map(short, builds)))
+    options = {"rtol": RTOL, "atol": ATOL, "max_steps": 10_000}
+    for n_samples in (1, 64):
+        starts = np.linspace(0.9, 1.1, n_samples)[:, None] * y0
+        times: list = [[], []]
+        for _ in range(10):
+            for kernel, own in zip(kernels, times):
+                start = time.perf_counter()
+                kernel.solve(t, starts, np.tile(params, (n_samples, 1)), **options)
+                own.append(time.perf_counter() - start)
+        row[f"tables / straight, {n_samples}"] = short(min(times[1]) / min(times[0]))
+    return row
+
+
 def main():
     """Run the benchmark."""
     torch.set_num_threads(1)
-    solve_ivp(lambda t, y, p: -y, [0.0, 1.0], [[1.0]])  # the loop over the steps
+    warm = brusselator(10)  # the loop over the steps, and what is imported once
+    solve_ivp(warm[0], warm[3], warm[1][None], backend="compiled")
     rows = []
-    for name, problem in {
-        "Brusselator, 100 points": brusselator(100),
-        "Brusselator, 500 points": brusselator(500),
-        "150 x Robertson": robertsons(150),
-        "53 species, 650 reversible reactions": network(53, 650),
-    }.items():
+    problems = {
+        f"Brusselator, {n:,} points": brusselator(n) for n in (50, 100, 500, 2000, 5000)
+    }
+    problems["150 x Robertson"] = robertsons(150)
+    problems["53 species, 650 reversible reactions"] = network(53, 650)
+    for name, problem in problems.items():
         rows.append(measure(name, *problem))
         write_report("large_models", rows, threads=1, rtol=RTOL, atol=ATOL)
+    rows = []
+    problems = {
+        f"Brusselator, {n} points": brusselator(n) for n in (10, 25, 50, 100, 200)
+    }
+    for size in ((20, 40), (20, 100), (53, 300)):
+        problems["{} species, {} reactions".format(*size)] = network(*size)
+    for name, problem in problems.items():
+        rows.append(compare_codes(name, *problem))
+        write_report("large_models_codes", rows, threads=1, rtol=RTOL, atol=ATOL)
 
 
 if __name__ == "__main__":

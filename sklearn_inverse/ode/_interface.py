@@ -147,8 +147,7 @@ def solve_ivp(
         "compiled" is a kernel in machine code for ``method="rodas5p"`` on the CPU, tens
         of times faster than torch, of a right-hand side that can be traced: made of
         torch's operations, without branches that depend on values. "auto" takes it where
-        it can, unless the model is so large that compiling takes long, and torch
-        elsewhere; the two agree within the tolerances, not bit by bit.
+        it can, and torch elsewhere; the two agree within the tolerances, not bit by bit.
 
     events : list of Event, default=()
         What happens at given times: the integration stops at each, and the state
@@ -308,7 +307,7 @@ def _kernel(backend, rhs, method, step_size, owned, point, f):
     reason = f"needs {needed}"
     if needed is None:
         try:
-            return kernel_of(rhs, t, y, params, f, backend == "auto")
+            return kernel_of(rhs, t, y, params, f)
         except Untraceable as error:
             reason = f"is not for this right-hand side: {error}"
     if backend == "compiled":

@@ -27,7 +27,6 @@ __all__ = [
 
 
 CHUNK = 64  # samples whose sensitivities are held together in a pull-back by them
-MAX_OPERATIONS = 100_000  # of straight-line code: beyond, compiling takes many seconds
 
 
 def why_not_compiled(method, step_size, device) -> str | None:
@@ -39,7 +38,7 @@ def why_not_compiled(method, step_size, device) -> str | None:
     return why_unavailable()
 
 
-def kernel_of(rhs, t, y, params, f=None, only_if_quick=True):
+def kernel_of(rhs, t, y, params, f=None):
     """Return the kernel of a right-hand side; raise Untraceable if there is none.
 
     Parameters
@@ -52,20 +51,13 @@ def kernel_of(rhs, t, y, params, f=None, only_if_quick=True):
 
     f : Tensor of shape (n_samples, n_states), default=None
         What it returns there, where that is known.
-
-    only_if_quick : bool, default=True
-        Whether that would take too long is a reason, too.
     """
     reason = why_unavailable()
     if reason is not None:
         raise Untraceable(reason)
     if type(rhs) is MassAction:
-        kernel = rhs.kernel()
-    else:
-        kernel = compile_function(rhs, t, y, params, f)
-    if only_if_quick and kernel.model.n_operations > MAX_OPERATIONS:
-        raise Untraceable("it is so large that compiling it would take long")
-    return kernel
+        return rhs.kernel()
+    return compile_function(rhs, t, y, params, f)
 
 
 class InTorch:

@@ -2,9 +2,10 @@
 
 A right-hand side is run once on tensors of expressions (``_trace``, ``_symbols``), which
 leaves a graph of scalar ones (``_graph``). What Rodas5P asks of it (``_model``) becomes
-straight-line code (``_writer``, ``_arithmetic``), kept on disk (``_objects``). The loop
-over the steps (``_loop``, ``_step``, ``_outputs``) depends on no model; numba compiles it
-once per machine.
+straight-line code (``_writer``, ``_arithmetic``), or for a large one loops over tables
+(``_tables``, ``_shapes``), kept on disk (``_code``, ``_objects``). The loop over the steps
+(``_loop``, ``_step``, ``_outputs``) depends on no model; numba compiles it once per
+machine.
 
 Both work on vectors (``_vectors``), one lane per sample. Each lane has its own time and
 step, and takes the next sample as soon as it is done with one, so that no lane waits.

@@ -114,7 +114,7 @@ class Arithmetic:
                 found[node] = variables[args[0]](args[1])
             else:
                 found[node] = self.apply(operation, *(found[x] for x in args))
-        return [self._as_number(found[x]) for x in nodes]
+        return [self.as_number(found[x]) for x in nodes]
 
     def apply(self, operation: str, *args):
         """Emit one operation."""
@@ -125,9 +125,9 @@ class Arithmetic:
         if operation in ("and", "or"):
             return getattr(builder, f"{operation}_")(*map(self._as_bits, args))
         if operation == "where":
-            condition, yes, no = self._as_bits(args[0]), *map(self._as_number, args[1:])
+            condition, yes, no = self._as_bits(args[0]), *map(self.as_number, args[1:])
             return builder.select(condition, yes, no)
-        args = tuple(map(self._as_number, args))
+        args = tuple(map(self.as_number, args))
         if operation in INSTRUCTIONS:
             flags = () if operation == "div" else FUSED
             return getattr(builder, INSTRUCTIONS[operation])(*args, flags=flags)
@@ -194,7 +194,7 @@ class Arithmetic:
             return value
         return self.builder.fcmp_unordered("!=", value, self.number(0))
 
-    def _as_number(self, value):
+    def as_number(self, value):
         """Return a number; true is one."""
         if value.type == VECTOR:
             return value

@@ -91,10 +91,10 @@ def compile_function(
     ):  # what it refers to has changed
         try:
             graph, nodes = trace(rhs, point)
+            found = known[key] = _kernel(graph, tuple(nodes.tolist()), key[1])
         except Untraceable as reason:
             known[key] = reason.with_traceback(None)
             raise
-        found = known[key] = _kernel(graph, tuple(nodes.tolist()), key[1])
     compared = COMPARED.get()
     if compared is not None:
         compared[rhs, *key] = found

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-__all__ = ["BOOLEAN", "OPERATIONS", "Graph"]
+__all__ = ["BOOLEAN", "OPERATIONS", "Graph", "Untraceable"]
 
 # How each operation is computed of NumPy arrays.
 OPERATIONS: dict[str, Callable[..., np.ndarray]] = {
@@ -53,6 +53,11 @@ COMMUTATIVE = {"add", "mul", "eq", "ne", "and", "or"}
 STEPS = {"sign", "floor", "ceil", "trunc", "round"}  # whose slope is zero
 LARGEST_POWER = 8  # that is multiplied out
 TINY = 2.0**-1024  # has an infinite inverse
+MAX_SLOPES = 5_000_000  # derivatives of all expressions, which take half a gigabyte
+
+
+class Untraceable(Exception):
+    """A function is not made of known operations, or of too many; it says why."""
 
 
 class Graph:
@@ -93,8 +98,8 @@ class Graph:
 
     def value(self, node: int) -> float | None:
         """Return what a constant is worth; None for any other expression."""
-        kind, *rest = self.nodes[node]
-        return rest[0] if kind == "const" else None
+        found = self.nodes[node]
+        return found[1] if found[0] == "const" else None
 
     def is_boolean(self, node: int) -> bool:
         """Whether an expression is true or false."""
@@ -193,8 +198,8 @@ class Graph:
 
     def arguments(self, node: int) -> tuple[int, ...]:
         """Return what an operation is applied to; nothing for variables and constants."""
-        operation, *args = self.nodes[node]
-        return () if operation in ("const", "var") else tuple(args)
+        found = self.nodes[node]
+        return () if found[0] in ("const", "var") else found[1:]
 
     def differentiate(
         self, outputs: Sequence[int], seeds: Mapping[int, Mapping]
@@ -219,24 +224,27 @@ class Graph:
             Derivatives of each output by direction; those that are zero are left out.
         """
         slopes: dict[int, dict] = {}
+        n_slopes = 0
         for node in self.cone(outputs):
             if node in seeds:
                 slopes[node] = dict(seeds[node])
                 continue
-            args = self.arguments(node)
-            moved = [slopes[x] for x in args if slopes.get(x)]
-            if moved and not self.is_boolean(node):
+            moved = [slopes.get(x, {}) for x in self.arguments(node)]
+            if any(moved) and not self.is_boolean(node):
                 rule = self._rule(node)
                 directions = dict.fromkeys(d for slope in moved for d in slope)
-                found = {
-                    d: rule([slopes.get(x, {}).get(d) for x in args])
-                    for d in directions
-                }
+                found = {d: rule([slope.get(d) for slope in moved]) for d in directions}
                 slopes[node] = {
                     d: x
                     for d, x in found.items()
                     if x is not None and self.value(x) != 0
                 }
+                n_slopes += len(found)
+                if n_slopes > MAX_SLOPES:
+                    raise Untraceable(
+                        f"its derivatives are made of more than {MAX_SLOPES}, too many "
+                        "to be kept in memory: most states depend on most others"
+                    )
         return [slopes.get(x, {}) for x in outputs]
 
     def _rule(self, node: int) -> Callable[[list], int | None]:

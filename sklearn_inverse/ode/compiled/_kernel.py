@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sklearn_inverse.ode._coefficients import RODAS5P
+from sklearn_inverse.ode.compiled._code import Code, compile_model
 from sklearn_inverse.ode.compiled._loop import integrate, run_cached
 from sklearn_inverse.ode.compiled._model import Model
 from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, LANES
@@ -18,7 +19,6 @@ from sklearn_inverse.ode.compiled._workspace import (
     Rows,
     Task,
 )
-from sklearn_inverse.ode.compiled._writer import Code, compile_model
 
 __all__ = ["Kernel"]
 

@@ -1,16 +1,20 @@
 """A right-hand side as the compiled code sees it: states in the order of elimination."""
 
+import heapq
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from sklearn_inverse.ode.compiled._breaks import Break, find_breaks
-from sklearn_inverse.ode.compiled._graph import Graph
+from sklearn_inverse.ode.compiled._graph import Graph, Untraceable
 from sklearn_inverse.ode.compiled._vectors import LANES
 from sklearn_inverse.ode.compiled._workspace import N_STAGES, ORDER, Rows
 
 __all__ = ["Model", "Tangents"]
+
+LARGE = 4000  # operations: beyond, loops over tables are as fast, and written sooner
+MAX_UPDATES = 5_000_000  # products in an elimination, of which tables take seconds
 
 
 class Model:
@@ -40,13 +44,19 @@ class Model:
         Rates of change.
 
     slopes : dict of (int, int) to int
-        Non-zero derivatives of rate i by state j.
+        Number of the non-zero derivative of rate i by state j.
+
+    slope_nodes : list of int
+        These derivatives, each once.
 
     by_time : dict of int to int
         Non-zero derivatives of rates by the time.
 
     factors : dict of (int, int) to int
-        Number of each non-zero of the factors of W, row by row.
+        Number of each non-zero of the factors L and U of W, first L, each row by row.
+
+    lower, upper : list of list of int
+        Columns of the non-zeros of each row, left and right of the diagonal.
     """
 
     def __init__(self, graph: Graph, rhs, n_params: int):
@@ -59,23 +69,28 @@ class Model:
         found = graph.differentiate(
             rhs, {x: {i: one} for i, x in enumerate(states)} | {time: {"t": one}}
         )
-        pattern = np.eye(len(rhs), dtype=bool)
-        for i, row in enumerate(found):
-            pattern[i, [j for j in row if j != "t"]] = True
-        self.order, filled = eliminate(pattern)
+        self.order, filled = eliminate([row.keys() - {"t"} for row in found])
         self.place = np.argsort(self.order).tolist()
         self.rhs = [rhs[i] for i in self.order]
         rows = [found[i] for i in self.order]
         self.by_time = {i: row["t"] for i, row in enumerate(rows) if "t" in row}
-        self.slopes = {
+        slopes = {
             (i, self.place[j]): node
             for i, row in enumerate(rows)
             for j, node in row.items()
             if j != "t"
         }
-        self.factors = {
-            (i, j): number for number, (i, j) in enumerate(np.argwhere(filled).tolist())
-        }
+        self.slope_nodes = list(dict.fromkeys(slopes.values()))
+        number = {node: s for s, node in enumerate(self.slope_nodes)}
+        self.slopes = {index: number[node] for index, node in slopes.items()}
+        # What lies left of the diagonal first, for that is read in another sweep.
+        apart = sorted(filled, key=lambda index: index[1] >= index[0])
+        self.factors = {index: number for number, index in enumerate(apart)}
+        self.lower: list[list[int]] = [[] for _ in rhs]
+        self.upper: list[list[int]] = [[] for _ in rhs]
+        for i, j in filled:
+            if i != j:
+                (self.lower if j < i else self.upper)[i].append(j)
 
     @cached_property
     def is_autonomous(self) -> bool:
@@ -92,9 +107,23 @@ class Model:
     @cached_property
     def n_operations(self) -> int:
         """About how many there are in a step with one stage."""
-        nodes = self.graph.cone([*self.rhs, *self.slopes.values()])
-        lower = np.bincount([i for i, j in self.factors if j < i], minlength=1)
-        return len(nodes) + int((lower**2).sum()) + 2 * len(self.factors)
+        nodes = self.graph.cone([*self.rhs, *self.slope_nodes])
+        n_updates = sum(len(row) ** 2 for row in self.lower)
+        return len(nodes) + n_updates + 2 * len(self.factors)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the code is to consist of loops over tables."""
+        return self.n_operations > LARGE
+
+    def updates(self, i: int, j: int) -> list[tuple[int, int]]:
+        """Return the factors whose products elimination takes off entry (i, j)."""
+        factors = self.factors
+        return [
+            (factors[i, p], factors[p, j])
+            for p in self.lower[i]
+            if p < j and (p, j) in factors
+        ]
 
     @cached_property
     def tangents(self) -> "Tangents":
@@ -125,9 +154,16 @@ class Model:
                 sources[j, i] = (node, sources.get((j, i), (None, None))[1])
         return Tangents(curves, dict(sorted(sources.items())))
 
+    @property
+    def source_nodes(self) -> tuple[list[int], list[int]]:
+        """What sources add, at the stage and at the start of the step."""
+        zero, pairs = self.graph.constant(0), self.tangents.sources.values()
+        now = [zero if x is None else x for x, _ in pairs]
+        return now, [zero if x is None else x for _, x in pairs]
+
     def lay_out(self, with_tangents: bool) -> Rows:
         """Return the :class:`Rows` of the workspace."""
-        n_states, n_slopes = self.n_states, len(self.slopes)
+        n_states, n_slopes = self.n_states, len(self.slope_nodes)
         n_curves = len(self.tangents.curves) if with_tangents else 0
         n_sources = len(self.tangents.sources) if with_tangents else 0
         n_tangents = self.n_params * n_states if with_tangents else 0
@@ -153,6 +189,8 @@ class Model:
             "forcing": n_states,
             "tangent": n_tangents,
             "v": N_STAGES * n_states,
+            # More than is ever touched, which costs nothing.
+            "scratch": n_sources + len(self.graph) + 2 if self.is_large else 0,
         }
         starts = np.cumsum([0, *counts.values()]).tolist()
         return Rows(n_states, self.n_params, n_slopes, n_curves, n_sources, *starts)
@@ -175,25 +213,56 @@ def eliminate(pattern):
 
     Parameters
     ----------
-    pattern : ndarray of bool of shape (n, n)
-        Where the matrix may differ from zero.
+    pattern : sequence of iterable of int
+        Columns, for each row, where the matrix may differ from zero.
 
     Returns
     -------
     order : ndarray of shape (n,)
         Pivots in their order.
 
-    filled : ndarray of bool of shape (n, n)
-        Where the factors may differ from zero, in that order.
+    filled : list of (int, int)
+        Where the factors may differ from zero, in that order, row by row.
+
+    Raises
+    ------
+    Untraceable
+        If that would be too much to write down.
     """
-    filled = pattern.copy()
-    order, left = [], list(range(len(pattern)))
-    while left:
-        rest = filled[np.ix_(left, left)]
-        cost = (rest.sum(0) - 1) * (rest.sum(1) - 1)
-        pivot = left.pop(int(np.argmin(cost)))
+    rows = [{i, *columns} for i, columns in enumerate(pattern)]
+    columns: list[set[int]] = [set() for _ in rows]
+    for i, row in enumerate(rows):
+        for j in row:
+            columns[j].add(i)
+
+    def cost(i):
+        return (len(rows[i]) - 1) * (len(columns[i]) - 1), i
+
+    heap = [cost(i) for i in range(len(rows))]
+    heapq.heapify(heap)
+    order, filled, is_left, n_updates = [], [], [True] * len(rows), 0
+    while heap:
+        pivot = heap[0][1]
+        if heapq.heappop(heap) != cost(pivot) or not is_left[pivot]:
+            continue  # it has changed since
+        is_left[pivot] = False
         order.append(pivot)
-        rows = [i for i in left if filled[i, pivot]]
-        columns = [j for j in left if filled[pivot, j]]
-        filled[np.ix_(rows, columns)] = True
-    return np.array(order, dtype=np.int64), filled[np.ix_(order, order)]
+        row, column = rows[pivot], columns[pivot]
+        n_updates += cost(pivot)[0]
+        if n_updates > MAX_UPDATES:
+            raise Untraceable(
+                f"the factors of its Jacobian take more than {MAX_UPDATES} products, "
+                "of which tables would take gigabytes: too many states are coupled"
+            )
+        filled += [(pivot, j) for j in row] + [(i, pivot) for i in column - {pivot}]
+        for i in column - {pivot}:
+            rows[i] |= row
+            rows[i].remove(pivot)
+        for j in row - {pivot}:
+            columns[j] |= column
+            columns[j].remove(pivot)
+        for i in (row | column) - {pivot}:
+            heapq.heappush(heap, cost(i))
+    place = np.argsort(np.array(order, dtype=np.int64)).tolist()
+    filled = sorted((place[i], place[j]) for i, j in filled)
+    return np.array(order, dtype=np.int64), filled

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from zlib import crc32
 
@@ -50,8 +51,8 @@ def load_code(key: object, write_module: Callable[[], tuple[ir.Module, int]]):
     """
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    cpu, features = binding.get_host_cpu_name(), binding.get_host_cpu_features()
-    about = [FINGERPRINT, llvmlite.__version__, cpu, features.flatten(), key]
+    cpu, features = host()
+    about = [FINGERPRINT, llvmlite.__version__, cpu, features, key]
     path = folder() / f"{hashlib.sha256(repr(about).encode()).hexdigest()}.o"
     code = read(path)
     opt = 2
@@ -64,9 +65,7 @@ def load_code(key: object, write_module: Callable[[], tuple[ir.Module, int]]):
     target = binding.Target.from_default_triple()
     engine = binding.create_mcjit_compiler(
         module,
-        target.create_target_machine(
-            cpu=cpu, features=features.flatten(), opt=opt, jit=True
-        ),
+        target.create_target_machine(cpu=cpu, features=features, opt=opt, jit=True),
     )
     if code is None:
         engine.set_object_cache(lambda _, code: write(path, code), lambda _: None)
@@ -74,6 +73,12 @@ def load_code(key: object, write_module: Callable[[], tuple[ir.Module, int]]):
         engine.add_object_file(binding.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return engine
+
+
+@cache
+def host() -> tuple[str, str]:
+    """Return this machine's processor and its features."""
+    return binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
 
 
 def read(path: Path) -> bytes | None:

@@ -96,6 +96,7 @@ class Rows(NamedTuple):
     forcing: int  # of one tangent, by state: zero but where its own param acts
     tangent: int  # dy/dk, param by param
     v: int  # tangents of u
+    scratch: int  # what the code of a large model keeps for itself
     n_rows: int
 
 

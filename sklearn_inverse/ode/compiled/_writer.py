@@ -1,87 +1,23 @@
 """Machine code of a model: right-hand side, Jacobian, sparse factors, solves, tangents.
 
-Straight-line code, one per model. Python writes it in LLVM's language, with every index a
-constant: a fraction of a second for tens of states. What it reads and writes are rows of a
-workspace, each a vector of one number per lane.
+Straight-line code, one per model, while that is short (``_tables``). Python writes it in
+LLVM's language, with every index a constant: a fraction of a second for tens of states.
+What it reads and writes are rows of a workspace, each a vector of one number per lane.
 """
 
 from collections.abc import Callable
 from inspect import signature
 from itertools import count
-from typing import NamedTuple
+from typing import Any
 
 from llvmlite import binding, ir
 from numba.core import cgutils
 
 from sklearn_inverse.ode._coefficients import RODAS5P
-from sklearn_inverse.ode.compiled._arithmetic import (
-    Arithmetic,
-    load_vector_functions,
-)
-from sklearn_inverse.ode.compiled._objects import load_code
+from sklearn_inverse.ode.compiled._arithmetic import Arithmetic
 from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, INT, VECTOR
-from sklearn_inverse.ode.compiled._workspace import N_STAGES
 
-__all__ = ["Code", "compile_model"]
-
-PART = 256  # values that one function computes
-TANGENT_CODE = ("curves", "sources", "tangent_solve")
-
-
-class Code(NamedTuple):
-    """Addresses of the functions that a :class:`Writer` writes."""
-
-    combine: tuple[int, ...]  # stage by stage
-    rhs: int
-    time_slopes: int
-    slopes: int
-    factorize: int
-    solve: int
-    curves: int
-    sources: int
-    tangent_solve: int
-
-
-def compile_model(model, rows, with_tangents):
-    """Compile the code of a model.
-
-    Parameters
-    ----------
-    model : Model
-        What is solved.
-
-    rows : Rows
-        Where everything lies.
-
-    with_tangents : bool
-        Whether derivatives by the params are needed too.
-
-    Returns
-    -------
-    engine : ExecutionEngine
-        Owner of the code.
-
-    code : Code
-        Its addresses, zero where there is none.
-    """
-    names = [x for x in Code._fields[1:] if with_tangents or x not in TANGENT_CODE]
-
-    def write_module():
-        writer = Writer(model, rows)
-        for i in range(N_STAGES):
-            writer.write(f"combine{i}", writer.combine, i)
-        for name in names:
-            writer.write(name, getattr(writer, name))
-        # Much code takes LLVM many seconds.
-        n = writer.n_operations
-        return writer.module, 2 if n < 4000 else 1 if n < 40_000 else 0
-
-    key = model.key, with_tangents, load_vector_functions()
-    engine = load_code(key, write_module)
-    address = engine.get_function_address
-    combine = tuple(address(f"combine{i}") for i in range(N_STAGES))
-    rest = {name: address(name) if name in names else 0 for name in Code._fields[1:]}
-    return engine, Code(combine, **rest)
+__all__ = ["Writer"]
 
 
 class Writer:
@@ -101,6 +37,9 @@ class Writer:
         self.module = ir.Module()
         self.module.triple = binding.get_process_triple()
         self.n_operations = 0
+        self.builder: Any = None
+        self.arithmetic: Any = None
+        self.base: Any = None  # the workspace
 
     def write(self, name, method, *args):
         """Add the function ``name``, whose body ``method(*args, ...)`` writes.
@@ -112,31 +51,15 @@ class Writer:
         types_of_args = [VECTOR.as_pointer()] + [INT] * n_offsets
         function_type = ir.FunctionType(ir.VoidType(), types_of_args)
         function = ir.Function(self.module, function_type, name)
+        outer = self.builder, self.arithmetic, self.base
         self.builder = ir.IRBuilder(function.append_basic_block())
         self.arithmetic = Arithmetic(self.builder)
         self.base, *offsets = function.args
         method(*args, *offsets)
         self.builder.ret_void()
         self.n_operations += self.arithmetic.n_operations
+        self.builder, self.arithmetic, self.base = outer
         return function
-
-    def in_parts(self, method, n_values, *offsets):
-        """Write ``method(part, *offsets)`` for all of ``n_values``.
-
-        Many of them are dealt out to functions of their own: the time that LLVM takes to
-        find registers grows with the square of what is alive at once.
-        """
-        if n_values <= PART:
-            method(range(n_values), *offsets)
-            return
-        outer = self.builder, self.arithmetic, self.base
-        name = self.builder.function.name
-        given = [x if isinstance(x, ir.Value) else INT(x) for x in offsets]
-        for start in range(0, n_values, PART):
-            part = range(start, min(start + PART, n_values))
-            function = self.write(f"{name}.{start}", method, part)
-            self.builder, self.arithmetic, self.base = outer
-            self.builder.call(function, [self.base, *given])
 
     # What code is made of.
 
@@ -161,7 +84,7 @@ class Writer:
         """Store several rows from ``row`` on, one after the other unless otherwise told.
 
         After all loads: between loads and stores LLVM would have to ask of each whether
-        it meets another, which takes it minutes for large models.
+        it meets another, which takes it long.
         """
         for i, value in zip(count() if indices is None else indices, values):
             self.store(value, row, i)
@@ -197,9 +120,7 @@ class Writer:
         return self.arithmetic.multiply_add(total, x, y)
 
     def subtract(self, total, factor, x):
-        """Return ``total - F_ij x`` for the factor (i, j), if it is not zero."""
-        if factor not in self.model.factors:
-            return total
+        """Return ``total - F_ij x`` for the factor (i, j)."""
         value = self.load(self.at.factors, self.model.factors[factor])
         return self.add(total, self.builder.fneg(value), x)
 
@@ -208,10 +129,10 @@ class Writer:
         states = range(self.at.n_states)
         x = list(rhs)
         for i in states:
-            for j in range(i):
+            for j in self.model.lower[i]:
                 x[i] = self.subtract(x[i], (i, j), x[j])
         for i in reversed(states):
-            for j in states[i + 1 :]:
+            for j in self.model.upper[i]:
                 x[i] = self.subtract(x[i], (i, j), x[j])
             inv_pivot = self.load(self.at.factors, self.model.factors[i, i])
             x[i] = self.builder.fmul(x[i], inv_pivot)
@@ -243,12 +164,7 @@ class Writer:
 
     def rhs(self, t, y, f):
         """Write the right-hand side."""
-
-        def write(part, t, y, f):
-            nodes = [self.model.rhs[i] for i in part]
-            self.store_all(self.compute(nodes, t, y), f, part)
-
-        self.in_parts(write, self.at.n_states, t, y, f)
+        self.store_all(self.compute(self.model.rhs, t, y), f)
 
     def time_slopes(self):
         """Write df/dt at the start of the step."""
@@ -258,33 +174,27 @@ class Writer:
 
     def slopes(self, y, slope):
         """Write the non-zero df/dy."""
-        nodes = list(self.model.slopes.values())
-
-        def write(part, y, slope):
-            some = [nodes[s] for s in part]
-            self.store_all(self.compute(some, self.at.t_stage, y), slope, part)
-
-        self.in_parts(write, len(nodes), y, slope)
+        found = self.compute(self.model.slope_nodes, self.at.t_stage, y)
+        self.store_all(found, slope)
 
     def factorize(self):
         """Write W = 1 / (h gamma) - J = L U, row by row and without pivoting."""
         at, builder, number = self.at, self.builder, self.arithmetic.number
         shift = builder.fmul(self.load(at.inv_step), number(1 / RODAS5P.gamma))
-        place = {index: s for s, index in enumerate(self.model.slopes)}
-        factors: dict[tuple[int, int], ir.Value] = {}
-        for i, j in self.model.factors:
+        place = self.model.slopes
+        factors: dict[int, ir.Value] = {}
+        for i, j in sorted(self.model.factors):
             value = shift if i == j else number(0)
             if (i, j) in place:
                 value = builder.fsub(value, self.load(at.slope, place[i, j]))
-            for p in range(min(i, j)):
-                if (i, p) in factors and (p, j) in factors:
-                    value = self.add(value, builder.fneg(factors[i, p]), factors[p, j])
+            for a, b in self.model.updates(i, j):
+                value = self.add(value, builder.fneg(factors[a]), factors[b])
             if j < i:
-                value = builder.fmul(value, factors[j, j])
+                value = builder.fmul(value, factors[self.model.factors[j, j]])
             elif j == i:
                 value = builder.fdiv(number(1), value)
-            factors[i, j] = value
-        self.store_all(factors.values(), at.factors)
+            factors[self.model.factors[i, j]] = value
+        self.store_all(factors.values(), at.factors, factors)
 
     def solve(self, u):
         """Write u of the stage."""
@@ -302,28 +212,18 @@ class Writer:
         Where a function has no second derivative, as a root at zero, the step's is zero:
         that is so for an instant.
         """
-        nodes = list(self.model.tangents.curves.values())
-
-        def write(part, u, curve):
-            values = self.compute([nodes[c] for c in part], self.at.t, self.at.y, u)
-            self.store_all([self.arithmetic.finite(x) for x in values], curve, part)
-
-        self.in_parts(write, len(nodes), u, curve)
+        nodes = self.model.tangents.curves.values()
+        found = self.compute(nodes, self.at.t, self.at.y, u)
+        self.store_all(map(self.arithmetic.finite, found), curve)
 
     def sources(self, u, source):
         """Write what params change directly: f at the stage, J u + w f_t at the start."""
-        at, sources = self.at, list(self.model.tangents.sources.values())
-        zero = self.model.graph.constant(0)
-
-        def write(part, u, source):
-            nodes = [[zero if x is None else x for x in sources[s]] for s in part]
-            stage = self.compute([a for a, _ in nodes], at.t_stage, at.stage, u)
-            start = self.compute([b for _, b in nodes], at.t, at.y, u)
-            finite = self.arithmetic.finite
-            sums = [self.builder.fadd(a, finite(b)) for a, b in zip(stage, start)]
-            self.store_all(sums, source, part)
-
-        self.in_parts(write, len(sources), u, source)
+        at, finite = self.at, self.arithmetic.finite
+        now, before = self.model.source_nodes
+        stage = self.compute(now, at.t_stage, at.stage, u)
+        start = self.compute(before, at.t, at.y, u)
+        sums = [self.builder.fadd(a, finite(b)) for a, b in zip(stage, start)]
+        self.store_all(sums, source)
 
     def tangent_solve(self, slope, curve, tangent, v):
         """Write the tangent v of u of the stage."""
@@ -334,7 +234,7 @@ class Writer:
             self.builder.fadd(self.load(at.coupled, i), self.load(at.forcing, i))
             for i in range(at.n_states)
         ]
-        for s, (i, k) in enumerate(self.model.slopes):
+        for (i, k), s in self.model.slopes.items():
             rhs[i] = self.add(rhs[i], self.load(slope, s), stage[k])
         for c, (i, k) in enumerate(self.model.tangents.curves):
             rhs[i] = self.add(rhs[i], self.load(curve, c), start[k])

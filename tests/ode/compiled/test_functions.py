@@ -97,7 +97,7 @@ def test_functions_of_the_library_are_the_same_however_wide(lanes, monkeypatch):
                 lambda: lanes,
             )
             monkeypatch.setattr(
-                "sklearn_inverse.ode.compiled._writer.load_vector_functions",
+                "sklearn_inverse.ode.compiled._code.load_vector_functions",
                 lambda: lanes,
             )
         graph, nodes = trace(rhs, (tensor(0.0).repeat(3), y0, params))
@@ -231,23 +231,3 @@ def test_tolerances_follow_each_sample():
     y0 = amounts * tensor(1.0, 0.0, 0.0)
     y = solve_ivp(rhs, [0.0, 5e-5, 1e-3], y0).y / amounts[:, None]
     np.testing.assert_allclose(y[1], y[0], rtol=1e-6)
-
-
-def test_a_large_sparse_model_is_written_in_parts():
-    n = 120
-    laplace = (np.eye(n, k=1) - 2 * np.eye(n) + np.eye(n, k=-1)) * (n + 1) ** 2
-
-    def rhs(t, y, p):
-        edge = torch.zeros_like(y[:, :1])
-        wide = torch.cat([edge, y, edge], 1)
-        return p * (n + 1) ** 2 * (wide[:, 2:] - 2 * y + wide[:, :-2])
-
-    x = np.linspace(0, 1, n + 2)[1:-1]
-    y0 = np.sin(np.pi * x) + np.sin(3 * np.pi * x)
-    solution = solve(rhs, [0.0, 0.1], [y0.tolist()], [[0.5]], sensitivities=True)
-    values, vectors = np.linalg.eigh(laplace)
-    modes = vectors.T @ y0
-    end = vectors @ (modes * np.exp(0.05 * values))
-    by_rate = vectors @ (0.1 * values * modes * np.exp(0.05 * values))
-    np.testing.assert_allclose(solution.y[0, -1], end, rtol=1e-5)
-    np.testing.assert_allclose(solution.sensitivities[0, -1, :, 0], by_rate, rtol=1e-4)

@@ -14,7 +14,9 @@ def test_factors_are_zero_where_they_are_said_to_be():
     rng = np.random.default_rng(0)
     for n in (1, 2, 7, 20):
         pattern = (rng.random((n, n)) < 0.2) | np.eye(n, dtype=bool)
-        order, filled = eliminate(pattern)
+        order, places = eliminate([np.flatnonzero(row).tolist() for row in pattern])
+        filled = np.zeros((n, n), dtype=bool)
+        filled[tuple(np.transpose(places))] = True
         assert sorted(order) == list(range(n))
         factors = (pattern * rng.uniform(0.1, 1, (n, n)) + n * np.eye(n))[order][
             :, order
@@ -28,10 +30,8 @@ def test_factors_are_zero_where_they_are_said_to_be():
 
 
 def test_an_arrow_does_not_fill_in():
-    arrow = np.eye(6, dtype=bool)
-    arrow[0] = arrow[:, 0] = True
-    order, filled = eliminate(arrow)
-    assert filled.sum() == arrow.sum()
+    order, filled = eliminate([range(6), *([0] for _ in range(5))])
+    assert len(filled) == 6 + 2 * 5
     assert order[-1] == 0 or order[-2] == 0
 
 

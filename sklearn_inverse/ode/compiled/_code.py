@@ -1,0 +1,69 @@
+"""The code of a model, compiled now or before."""
+
+from typing import NamedTuple
+
+from sklearn_inverse.ode.compiled._arithmetic import load_vector_functions
+from sklearn_inverse.ode.compiled._objects import load_code
+from sklearn_inverse.ode.compiled._tables import TableWriter
+from sklearn_inverse.ode.compiled._workspace import N_STAGES
+from sklearn_inverse.ode.compiled._writer import Writer
+
+__all__ = ["Code", "compile_model"]
+
+TANGENT_CODE = ("curves", "sources", "tangent_solve")
+
+
+class Code(NamedTuple):
+    """Addresses of the functions that a writer writes."""
+
+    combine: tuple[int, ...]  # stage by stage
+    rhs: int
+    time_slopes: int
+    slopes: int
+    factorize: int
+    solve: int
+    curves: int
+    sources: int
+    tangent_solve: int
+
+
+def compile_model(model, rows, with_tangents):
+    """Compile the code of a model.
+
+    Parameters
+    ----------
+    model : Model
+        What is solved.
+
+    rows : Rows
+        Where everything lies.
+
+    with_tangents : bool
+        Whether derivatives by the params are needed too.
+
+    Returns
+    -------
+    engine : ExecutionEngine
+        Owner of the code.
+
+    code : Code
+        Its addresses, zero where there is none.
+    """
+    names = [x for x in Code._fields[1:] if with_tangents or x not in TANGENT_CODE]
+
+    def write_module():
+        writer = (TableWriter if model.is_large else Writer)(model, rows)
+        for i in range(N_STAGES):
+            writer.write(f"combine{i}", writer.combine, i)
+        for name in names:
+            writer.write(name, getattr(writer, name))
+        # Much code takes LLVM many seconds.
+        n = writer.n_operations
+        return writer.module, 2 if n < 4000 else 1
+
+    key = model.key, model.is_large, with_tangents, load_vector_functions()
+    engine = load_code(key, write_module)
+    address = engine.get_function_address
+    combine = tuple(address(f"combine{i}") for i in range(N_STAGES))
+    rest = {name: address(name) if name in names else 0 for name in Code._fields[1:]}
+    return engine, Code(combine, **rest)
