@@ -65,6 +65,7 @@ def solve_ivp(
     jac=None,
     sensitivities=False,
     max_steps=10_000,
+    max_step=None,
     backend="auto",
     events=(),
 ) -> Solution:
@@ -143,6 +144,11 @@ def solve_ivp(
         Attempted steps after which a sample is given up; earlier where it is plain that
         they will not do, as where the right-hand side jumps with the state.
 
+    max_step : float, default=None
+        Largest step where steps follow the error. Needed where a short input could come
+        and go between two outputs, and no trace tells its times (see ``events``): the
+        shortest time for which it lasts. If None, there is no limit.
+
     backend : {"auto", "torch", "compiled"}, default="auto"
         "compiled" is a kernel in machine code for ``method="rodas5p"`` on the CPU, tens
         of times faster than torch, of a right-hand side that can be traced: made of
@@ -204,7 +210,14 @@ def solve_ivp(
     >>> round(k.grad.item(), 5)
     -0.36788
     """
-    check_options(METHODS, method, rtol, step_size, max_steps, backend)
+    check_options(METHODS, method, rtol, step_size, max_steps, max_step, backend)
+    if max_step is None:
+        max_step = float("inf")
+    elif step_size is not None or method not in ["auto", *ADAPTIVE]:
+        raise ValueError(
+            "`max_step` bounds steps that follow the error. With `step_size`, or by "
+            f"{method!r} without, steps are of given size: make `step_size` smaller."
+        )
     params, y0, y0_of = check_params_y0(params, y0)
     t_eval = check_t_eval(t_eval, y0)
     atol = check_atol(atol, y0)
@@ -225,13 +238,14 @@ def solve_ivp(
     run: Compiled | InTorch
     inputs = [params]
     if kernel is not None:
-        run = Compiled(kernel, rtol, atol, max_steps)
+        run = Compiled(kernel, rtol, atol, max_steps, max_step)
         problem = ForwardProblem(run, t_eval, y0_of, rhs, events)
     else:
         wants_derivatives = gradients and (y0.requires_grad or params.requires_grad)
         if (sensitivities or wants_derivatives) and not isinstance(rhs, MassAction):
             check_differentiable(rhs, *point)
-        run = _in_torch(rhs, jac, point, method, step_size, rtol, atol, max_steps)
+        limits = step_size, max_steps, max_step
+        run = _in_torch(rhs, jac, point, method, rtol, atol, limits)
         weights = rhs.parameters() if isinstance(rhs, nn.Module) else []
         weights = [weight for weight in weights if weight.requires_grad]
         if events:
@@ -274,8 +288,9 @@ class Differentiable(torch.autograd.Function):
         return None, None, *ctx.pull_back(grad, *ctx.saved_tensors)
 
 
-def _in_torch(rhs, jac, point, method, step_size, rtol, atol, max_steps) -> InTorch:
+def _in_torch(rhs, jac, point, method, rtol, atol, limits) -> InTorch:
     """Return what solves this in torch."""
+    step_size, max_steps, max_step = limits
     method = "radau5" if method == "auto" else method
     if step_size is None and method not in ADAPTIVE:
         step_size = float("inf")
@@ -284,7 +299,7 @@ def _in_torch(rhs, jac, point, method, step_size, rtol, atol, max_steps) -> InTo
 
     def run_by(name, fallback=None):
         make = partial(methods[name], derivatives, rtol)
-        return InTorch(make, atol, step_size, max_steps, fallback)
+        return InTorch(make, atol, step_size, max_steps, max_step, fallback)
 
     needs_fallback = step_size is None and method != "radau5"
     return run_by(method, run_by("radau5") if needs_fallback else None)

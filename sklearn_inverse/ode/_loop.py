@@ -89,6 +89,7 @@ def integrate(
     params: Tensor,
     step_size: float | None,
     max_steps: int,
+    max_step: float = float("inf"),
     tape: Tape | None = None,
 ) -> Solution:
     """Integrate every sample from its first to its last output time.
@@ -113,6 +114,9 @@ def integrate(
 
     max_steps : int
         Attempted steps after which a sample is given up.
+
+    max_step : float, default=inf
+        Largest step under error control.
 
     tape : Tape, default=None
         Records the accepted steps.
@@ -151,7 +155,7 @@ def integrate(
                 return Solution(outputs.y, status, stats)
         if step_size is None:
             t_new, attempt, accepted, step, given_up = _adaptive_attempt(
-                method, walkers, outputs
+                method, walkers, outputs, max_step
             )
         else:
             t_new, attempt, accepted, step, given_up = _fixed_attempt(
@@ -196,14 +200,16 @@ def _start(method: Stepper, outputs: Outputs, y0: Tensor, params: Tensor) -> Wal
     )
 
 
-def _adaptive_attempt(method: Stepper, walkers: Walkers, outputs: Outputs):
+def _adaptive_attempt(
+    method: Stepper, walkers: Walkers, outputs: Outputs, max_step: float
+):
     """Attempt a step of every sample, clipped to end where it must."""
     w = walkers
     least = _least_step(w.t)
     is_least = w.step <= least
     next_output = outputs.time(w.index, w.n_written)
     target = torch.where(w.stops, next_output, w.t_end)
-    w.step = torch.maximum(w.step, least)
+    w.step = torch.maximum(w.step.clamp(max=max_step), least)
     clipped = w.t + w.step * (1 + 1e-10) >= target
     w.step = torch.where(clipped, target - w.t, w.step)
     t_new = torch.where(clipped, target, w.t + w.step)

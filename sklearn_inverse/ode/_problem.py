@@ -82,23 +82,23 @@ class InTorch:
     step_size : float or None
         Largest step of given size; None for error control.
 
-    max_steps : int
-        Attempted steps after which a sample is given up.
+    max_steps, max_step : int, float
+        Attempted steps after which a sample is given up, and the largest of them.
 
     fallback : InTorch, default=None
         By a method whose derivatives need only first ones of the right-hand side, for
         samples where others do not exist.
     """
 
-    def __init__(self, make, atol, step_size, max_steps, fallback=None):
+    def __init__(self, make, atol, step_size, max_steps, max_step, fallback=None):
         self.make, self.atol, self.fallback = make, atol, fallback
-        self.step_size, self.max_steps = step_size, max_steps
+        self.step_size, self.max_steps, self.max_step = step_size, max_steps, max_step
 
     def __call__(self, t_eval, y0, params, tangents=None, tape=None) -> Solution:
         """Integrate; a tape keeps the steps."""
         if tangents is not None and tape is None:
             tape = Tape()
-        options = self.step_size, self.max_steps, tape
+        options = self.step_size, self.max_steps, self.max_step, tape
         method = self.stepper(y0)
         solution = integrate(method, t_eval, y0, params, *options)
         if tangents is not None:
@@ -133,13 +133,13 @@ class Compiled:
     rtol, atol : float, Tensor of shape (n_states,) or None
         Tolerances.
 
-    max_steps : int
+    max_steps, max_step : int, float
         As for :class:`InTorch`.
     """
 
-    def __init__(self, kernel, rtol, atol, max_steps):
+    def __init__(self, kernel, rtol, atol, max_steps, max_step):
         self.kernel, self.atol = kernel, atol
-        self.options = {"rtol": rtol, "max_steps": max_steps}
+        self.options = {"rtol": rtol, "max_steps": max_steps, "max_step": max_step}
 
     def __call__(self, t_eval, y0, params, tangents=None) -> Solution:
         """Integrate."""

@@ -81,7 +81,18 @@ class Kernel:
         # Code is of this process: whoever unpickles writes it anew, or finds it on disk.
         return type(self), self._arguments
 
-    def solve(self, t_eval, y0, params, *, rtol, atol, max_steps, y0_tangents=None):
+    def solve(
+        self,
+        t_eval,
+        y0,
+        params,
+        *,
+        rtol,
+        atol,
+        max_steps,
+        max_step=np.inf,
+        y0_tangents=None,
+    ):
         """Integrate from the first to the last output time of each sample.
 
         Parameters
@@ -103,6 +114,9 @@ class Kernel:
 
         max_steps : int
             Attempted steps after which a sample is given up.
+
+        max_step : float, default=inf
+            Largest step.
 
         y0_tangents : array-like of shape (n_samples, n_states, n_params), default=None
             Derivatives of ``y0`` by the params. If None, no sensitivities are computed.
@@ -155,7 +169,9 @@ class Kernel:
                 n_times,
                 int(max_steps),
                 with_tangents,
+                self.model.may_jump,
                 float(rtol),
+                float(max_step),
                 *[array.ctypes.data for array in arrays],
             )
             run_cached(integrate, code, rows, task)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_inverse.ode.compiled._breaks import Break, find_breaks
-from sklearn_inverse.ode.compiled._graph import Graph
+from sklearn_inverse.ode.compiled._graph import BOOLEAN, STEPS, Graph
 from sklearn_inverse.ode.compiled._vectors import LANES
 from sklearn_inverse.ode.compiled._workspace import N_STAGES, ORDER, Rows
 
@@ -83,6 +83,14 @@ class Model:
             found = find_breaks(self.graph, self.rhs, self.n_params, (first, last))
             self._breaks = {(first, last): found}
         return self._breaks[first, last]
+
+    @cached_property
+    def may_jump(self) -> bool:
+        """Whether rates follow the time, or choices: stages may miss what they do."""
+        nodes = [self.graph.nodes[x] for x in self.graph.cone(self.rhs)]
+        return any(
+            node[:2] == ("var", "t") or node[0] in BOOLEAN | STEPS for node in nodes
+        )
 
     @cached_property
     def n_operations(self) -> int:

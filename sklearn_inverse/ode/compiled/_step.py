@@ -85,7 +85,7 @@ def set_step(task, at, work, lanes, lane):
         step = 1e-2 / change if change > 0 else 1e-6 * (t_end - t)
         step = min(max(step, 1e-290, 1e3 * EPS * abs(t)), t_end - t)
         put(STRICT, lanes, PHASE, lane)
-    step = max(step, least_step(at, work, lane))
+    step = max(min(step, task.max_step), least_step(at, work, lane))
     last = t + step * (1 + 1e-10) >= t_end
     put(t_end - t if last else step, work, at.step, lane)
     put(t_end if last else t + step, work, at.t_new, lane)

@@ -62,6 +62,8 @@ class Rows(NamedTuple):
     step_old: int
     wanted: int  # step that was given up only to end on an output
     theta: int  # where in the step the dense output is tried
+    suspect: int  # where in it an input may have come and gone
+    largest: int  # by how much rates differ there
     growth_old: int  # norm_old ** 0.2
     norm: int  # sum of squares of error / tolerance
     invalid: int  # zero, or NaN where something is not finite
@@ -106,7 +108,9 @@ class Task(NamedTuple):
     n_times: int
     max_steps: int
     with_tangents: bool
+    may_jump: bool  # rates of change, seen by no stage of a step
     rtol: float
+    max_step: float
     work: int
     lanes: int  # integers of each lane
     order: int
