@@ -17,6 +17,7 @@ from sklearn_inverse.ode._checks import (
 )
 from sklearn_inverse.ode._events import Event, check_events
 from sklearn_inverse.ode._explicit import ExplicitRungeKutta
+from sklearn_inverse.ode._guards import Guards
 from sklearn_inverse.ode._implicit import ImplicitRungeKutta
 from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._problem import (
@@ -231,24 +232,26 @@ def solve_ivp(
     gradients = torch.is_grad_enabled()
     owned = gradients and y0_of(params.detach()).requires_grad
     point = start, y0.detach(), params.detach()
-    kernel = _kernel(backend, rhs, method, step_size, owned, point, f)
+    guards = Guards(events)
+    events = [event for event in events if event.when is None]
+    kernel = _kernel(backend, rhs, method, step_size, owned, point, f, guards)
     if not owned:  # gradients by initial states or weights are pulled back along a tape
         events += _own_breaks(kernel, rhs, t_eval, point, f)
     problem: ForwardProblem | TapedProblem
     run: Compiled | InTorch
     inputs = [params]
     if kernel is not None:
-        run = Compiled(kernel, rtol, atol, max_steps, max_step)
+        run = Compiled(kernel, rtol, atol, max_steps, max_step, guards)
         problem = ForwardProblem(run, t_eval, y0_of, rhs, events)
     else:
         wants_derivatives = gradients and (y0.requires_grad or params.requires_grad)
         if (sensitivities or wants_derivatives) and not isinstance(rhs, MassAction):
             check_differentiable(rhs, *point)
         limits = step_size, max_steps, max_step
-        run = _in_torch(rhs, jac, point, method, rtol, atol, limits)
+        run = _in_torch(rhs, jac, point, method, rtol, atol, limits, guards)
         weights = rhs.parameters() if isinstance(rhs, nn.Module) else []
         weights = [weight for weight in weights if weight.requires_grad]
-        if events:
+        if events or guards:
             if gradients and (owned or weights):
                 raise ValueError(
                     "With `events`, gradients are those by the params: neither initial "
@@ -288,7 +291,7 @@ class Differentiable(torch.autograd.Function):
         return None, None, *ctx.pull_back(grad, *ctx.saved_tensors)
 
 
-def _in_torch(rhs, jac, point, method, rtol, atol, limits) -> InTorch:
+def _in_torch(rhs, jac, point, method, rtol, atol, limits, guards) -> InTorch:
     """Return what solves this in torch."""
     step_size, max_steps, max_step = limits
     method = "radau5" if method == "auto" else method
@@ -299,13 +302,13 @@ def _in_torch(rhs, jac, point, method, rtol, atol, limits) -> InTorch:
 
     def run_by(name, fallback=None):
         make = partial(methods[name], derivatives, rtol)
-        return InTorch(make, atol, step_size, max_steps, max_step, fallback)
+        return InTorch(make, atol, step_size, max_steps, max_step, guards, fallback)
 
     needs_fallback = step_size is None and method != "radau5"
     return run_by(method, run_by("radau5") if needs_fallback else None)
 
 
-def _kernel(backend, rhs, method, step_size, owned, point, f):
+def _kernel(backend, rhs, method, step_size, owned, point, f, guards):
     """Return the kernel that solves this, None if torch does.
 
     Raise ValueError if there is none but must be.
@@ -319,7 +322,7 @@ def _kernel(backend, rhs, method, step_size, owned, point, f):
     reason = f"needs {needed}"
     if needed is None:
         try:
-            return kernel_of(rhs, t, y, params, f, backend == "auto")
+            return kernel_of(rhs, t, y, params, f, backend == "auto", guards)
         except Untraceable as error:
             reason = f"is not for this right-hand side: {error}"
     if backend == "compiled":

@@ -1,7 +1,7 @@
 """The door: whether anything can be compiled here, and what has been."""
 
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from types import MethodType
 from weakref import WeakKeyDictionary
 
@@ -39,6 +39,7 @@ def compile_function(
     y: Tensor,
     params: Tensor,
     f: Tensor | None = None,
+    guards: tuple[Callable[..., Tensor], ...] = (),
 ):
     """Compile a right-hand side, once for as long as it computes the same.
 
@@ -52,6 +53,9 @@ def compile_function(
 
     f : Tensor of shape (n_samples, n_states), default=None
         What it returns there, where that is known.
+
+    guards : tuple of callable, default=()
+        Functions of the same of shape (n_samples,), to be compiled beside it.
 
     Returns
     -------
@@ -67,21 +71,34 @@ def compile_function(
         raise Untraceable("it is a torch.nn.Module, whose weights may be trained")
     if len(y) == 0:  # which says nothing of the next call
         raise Untraceable("there are no samples to try it on")
-    known, key = _known(rhs), (y.shape[1], params.shape[1])
+    n_states, n_params = y.shape[1], params.shape[1]
+    known, key = _known(rhs), (n_states, n_params, *guards)
+    function = rhs
+    if guards:
+        for other in [k for k in known if k[2:] not in ((), guards)]:
+            del known[other]  # guards that are made anew for each call must not pile up
+        function, f = partial(_beside, rhs, guards), None
     point = [x[:N_POINTS].detach() for x in (t, y, params)]
     found = known.get(key)
     if isinstance(found, Untraceable):
         raise found
     if found is None or not _agree(
-        found, rhs, point, f
+        found, function, point, f
     ):  # what it refers to has changed
         try:
-            graph, nodes = trace(rhs, point)
+            graph, nodes = trace(function, point)
         except Untraceable as reason:
             known[key] = reason.with_traceback(None)
             raise
-        found = known[key] = _kernel(graph, tuple(nodes.tolist()), key[1])
+        rates, values = nodes[:n_states].tolist(), nodes[n_states:].tolist()
+        found = known[key] = _kernel(graph, tuple(rates), n_params, tuple(values))
     return found
+
+
+def _beside(rhs, guards, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
+    """Return rates of change, and the values of guards after them."""
+    values = [guard(t, y, params)[:, None] for guard in guards]
+    return torch.cat([rhs(t, y, params), *values], dim=1)
 
 
 def _known(rhs) -> dict:
@@ -96,7 +113,7 @@ def _known(rhs) -> dict:
 
 
 def _agree(kernel, rhs, point, f) -> bool:
-    """Whether a kernel has the rates of change of a right-hand side."""
+    """Whether a kernel has the rates of change of a right-hand side, and its guards."""
     if f is None:
         with torch.no_grad():
             f = rhs(*(x.clone() for x in point))
@@ -105,16 +122,19 @@ def _agree(kernel, rhs, point, f) -> bool:
     return np.allclose(found, rates, rtol=RTOL, atol=0.0, equal_nan=True)
 
 
-def _kernel(graph: Graph, rhs: tuple[int, ...], n_params: int):
+def _kernel(
+    graph: Graph, rhs: tuple[int, ...], n_params: int, guards: tuple[int, ...] = ()
+):
     """Return the kernel of expressions, the same for the same expressions."""
-    key = tuple(graph.nodes[i] for i in graph.cone(rhs)), rhs, n_params
+    cone = graph.cone([*rhs, *guards])
+    key = tuple(graph.nodes[i] for i in cone), rhs, n_params, guards
     if key not in KERNELS:
         # Not above: numba takes a second to import, where it is there at all.
         from sklearn_inverse.ode.compiled._kernel import Kernel
 
         while len(KERNELS) >= MAX_KERNELS:
             KERNELS.pop(next(iter(KERNELS)))
-        KERNELS[key] = Kernel(graph, rhs, n_params)
+        KERNELS[key] = Kernel(graph, rhs, n_params, guards)
     return KERNELS[key]
 
 

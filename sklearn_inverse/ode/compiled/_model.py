@@ -27,6 +27,9 @@ class Model:
     n_params : int
         Number of params.
 
+    guards : sequence of int, default=()
+        What events wait for: its zeros.
+
     Attributes
     ----------
     key : tuple
@@ -49,9 +52,11 @@ class Model:
         Number of each non-zero of the factors of W, row by row.
     """
 
-    def __init__(self, graph: Graph, rhs, n_params: int):
+    def __init__(self, graph: Graph, rhs, n_params: int, guards=()):
         self.graph, self.n_states, self.n_params = graph, len(rhs), n_params
-        self.key = tuple(graph.nodes[x] for x in graph.cone(rhs)), tuple(rhs), n_params
+        self.guards = list(guards)
+        cone = tuple(graph.nodes[x] for x in graph.cone([*rhs, *guards]))
+        self.key = cone, tuple(rhs), n_params, tuple(guards)
         self._breaks: dict[tuple[float, float], list[Break]] = {}  # of the last span
         one = graph.constant(1)
         states = [graph.variable("y", i) for i in range(len(rhs))]
@@ -135,13 +140,18 @@ class Model:
         n_sources = len(self.tangents.sources) if with_tangents else 0
         n_tangents = self.n_params * n_states if with_tangents else 0
         blocks = -(-n_states // LANES)
-        counts = dict.fromkeys(Rows._fields[5:-1], 1) | {
+        n_guards = len(self.guards)
+        counts = dict.fromkeys(Rows._fields[6:-1], 1) | {
             "k": self.n_params,
             **dict.fromkeys(
                 ("y", "f", "peak", "atol", "stage", "y_new", "coupled", "by_time"),
                 n_states,
             ),
             "defect": n_states,
+            "guard": n_guards,
+            "sign": n_guards,
+            "offset": n_guards,
+            "sign_new": n_guards,
             "tolerance": n_states,
             "trial": 2 * N_STAGES,
             "factors": len(self.factors),
@@ -158,7 +168,8 @@ class Model:
             "v": N_STAGES * n_states,
         }
         starts = np.cumsum([0, *counts.values()]).tolist()
-        return Rows(n_states, self.n_params, n_slopes, n_curves, n_sources, *starts)
+        sizes = n_states, self.n_params, n_slopes, n_curves, n_sources, n_guards
+        return Rows(*sizes, *starts)
 
 
 class Tangents(NamedTuple):

@@ -19,12 +19,19 @@ from sklearn_inverse.ode.compiled._workspace import (
     OUTPUT,
     OUTPUT_END,
     SAMPLE,
+    STOP,
     get,
     least_step,
     put,
 )
 
-__all__ = ["find_outputs", "try_outputs", "write_outputs"]
+__all__ = [
+    "check_outputs",
+    "find_outputs",
+    "interpolate",
+    "try_outputs",
+    "write_outputs",
+]
 
 DENSE = RODAS5P.dense
 EARLY, LATE = 0.3, 0.75  # trials: off the middle, where an error may change its sign
@@ -194,15 +201,17 @@ def write_outputs(task, at, lane, y, u, y_new, out, stride):
 
     first = get(lanes, SAMPLE, lane) * task.n_times
     t, t_new = get(work, at.t, lane), get(work, at.t_new, lane)
-    for output in range(
-        first + get(lanes, OUTPUT, lane), first + get(lanes, OUTPUT_END, lane)
-    ):
+    end = first + get(lanes, OUTPUT_END, lane)
+    for output in range(first + get(lanes, OUTPUT, lane), end):
         start = output * n_states
         if t_eval[output] == t_new:
             for i in range(n_states):
                 out[(start + order[i]) * stride] = get(work, y_new + i, lane)
             continue
-        theta = fill((t_eval[output] - t) / get(work, at.step, lane))
+        place = (t_eval[output] - t) / get(work, at.step, lane)
+        if output == end - 1 and get(lanes, STOP, lane) > 0:
+            place = get(work, at.theta, lane)  # of the event, to the last bit
+        theta = fill(place)
         weight = load(work, at.dense + ORDER - 1)
         for power in range(ORDER - 2, -1, -1):
             weight = multiply_add(weight, theta, load(work, at.dense + power))

@@ -37,6 +37,7 @@ class Code(NamedTuple):
     slopes: int
     factorize: int
     solve: int
+    guards: int
     curves: int
     sources: int
     tangent_solve: int
@@ -64,7 +65,9 @@ def compile_model(model, rows, with_tangents):
     code : Code
         Its addresses, zero where there is none.
     """
-    names = [x for x in Code._fields[1:] if with_tangents or x not in TANGENT_CODE]
+    unused = [] if with_tangents else list(TANGENT_CODE)
+    unused += [] if model.guards else ["guards"]
+    names = [x for x in Code._fields[1:] if x not in unused]
 
     def write_module():
         writer = Writer(model, rows)
@@ -249,6 +252,10 @@ class Writer:
             self.store_all(self.compute(nodes, t, y), f, part)
 
         self.in_parts(write, self.at.n_states, t, y, f)
+
+    def guards(self, t, y):
+        """Write what events wait for."""
+        self.store_all(self.compute(self.model.guards, t, y), self.at.guard)
 
     def time_slopes(self):
         """Write df/dt at the start of the step."""
