@@ -158,9 +158,10 @@ def solve_ivp(
         elsewhere; the two agree within the tolerances, not bit by bit.
 
     events : list of Event, default=()
-        What happens at given times: the integration stops at each, and the state
-        reported at its very time is that after it; ``max_steps`` counts from one to the
-        next. Those before the first and after the last output time do not happen. Where
+        What happens at given times, or as functions of the states cross zero: the
+        integration stops at each, and the state reported at its very time is that after
+        it; ``max_steps`` counts from one to the next, and the events that states trigger
+        too. Those before the first and after the last output time do not happen. Where
         the right-hand side can be traced, as for the compiled kernel, and jumps at a time
         by itself, as by ``t < 5``, ``t % 24 < 8`` or ``t < params[:, 0]``, that is found
         and need not be given.
@@ -212,9 +213,10 @@ def solve_ivp(
     -0.36788
     """
     check_options(METHODS, method, rtol, step_size, max_steps, max_step, backend)
+    is_adaptive = step_size is None and method in ["auto", *ADAPTIVE]
     if max_step is None:
         max_step = float("inf")
-    elif step_size is not None or method not in ["auto", *ADAPTIVE]:
+    elif not is_adaptive:
         raise ValueError(
             "`max_step` bounds steps that follow the error. With `step_size`, or by "
             f"{method!r} without, steps are of given size: make `step_size` smaller."
@@ -233,6 +235,11 @@ def solve_ivp(
     owned = gradients and y0_of(params.detach()).requires_grad
     point = start, y0.detach(), params.detach()
     guards = Guards(events)
+    if guards and not is_adaptive:
+        raise ValueError(
+            "An event with `when` needs steps that follow the error. Leave `step_size` "
+            f"out, and take one of {['auto', *ADAPTIVE]} as `method`. Got {method!r}."
+        )
     events = [event for event in events if event.when is None]
     kernel = _kernel(backend, rhs, method, step_size, owned, point, f, guards)
     if not owned:  # gradients by initial states or weights are pulled back along a tape

@@ -191,7 +191,7 @@ def integrate(
             )
         else:
             t_new, attempt, accepted, step, given_up = _fixed_attempt(
-                method, walkers, outputs, step_size, guards
+                method, walkers, outputs, step_size
             )
         if attempt.fired is not None:
             stats["fired"][walkers.index] = attempt.fired
@@ -307,7 +307,6 @@ def _find_events(
     attempt: Attempt,
     accepted: Tensor,
     t_new: Tensor,
-    controls_error: bool = True,
 ) -> Tensor:
     """Find the events in accepted steps; return those where the dense output is off."""
     w, sign = walkers, walkers.sign
@@ -318,7 +317,7 @@ def _find_events(
     assert attempt.fired is not None
     stops = torch.nonzero(attempt.fired.any(1) & (attempt.stop < 1))[:, 0]
     refused = torch.zeros_like(accepted)
-    if len(stops) and controls_error:
+    if len(stops):
         norm = method.dense_norm(w, attempt, stops, attempt.stop[stops])
         is_least = w.step <= 2 * _least_step(w.t)
         refused[stops] = (~is_least & (norm > MAX_DENSE_NORM))[stops]
@@ -360,11 +359,7 @@ def _judge_dense_output(
 
 
 def _fixed_attempt(
-    method: Stepper,
-    walkers: Walkers,
-    outputs: Outputs,
-    step_size: float,
-    guards: Guards | None,
+    method: Stepper, walkers: Walkers, outputs: Outputs, step_size: float
 ):
     """Step towards the next output time, which equal steps reach exactly."""
     w = walkers
@@ -378,8 +373,6 @@ def _fixed_attempt(
     unstable = accepted & _is_unstable(method, w, attempt, t_new)
     attempt.stable = ~unstable
     accepted = accepted & ~unstable
-    if guards is not None:
-        _find_events(method, guards, w, outputs, attempt, accepted, t_new, False)
     return t_new, attempt, accepted, w.step, ~accepted
 
 

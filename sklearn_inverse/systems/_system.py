@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_inverse.ode._guards import Guards
 from sklearn_inverse.ode._problem import kernel_of
 from sklearn_inverse.ode._rhs import push_tangents
 from sklearn_inverse.ode.compiled import Untraceable
@@ -117,10 +118,10 @@ class ODESystem:
         Each row ``c`` states that ``c @ y`` stays constant along every solution.
 
     events : list of Event or Dose, default=()
-        What happens at given times, or at times that are params: :class:`Event` changes
-        states, :class:`Dose` adds to one. What is reported at the very time of an event
-        is the state after it. Those before the first and after the last of ``times`` do
-        not happen.
+        What happens at given times, at times that are params, or as a function of the
+        states crosses zero: :class:`Event` changes states, :class:`Dose` adds to one.
+        What is reported at the very time of an event is the state after it. Those before
+        the first and after the last of ``times`` do not happen.
 
     breakpoints : list, default=()
         Times at which ``rhs`` may jump: numbers, names of params, or functions of p. The
@@ -305,7 +306,8 @@ class ODESystem:
     def _kernel(self) -> Any:
         params = torch.as_tensor(self.nominal)[None]
         t, y = torch.as_tensor(self.times[:1]), self.initial_state(params)
-        return kernel_of(self.solved, t, y, params)
+        guards = Guards(self.schedule.events)
+        return kernel_of(self.solved, t, y, params, guards=guards)
 
     def initial_state(self, params: Tensor) -> Tensor:
         """Return states (n_samples, n_states) at the first time."""
