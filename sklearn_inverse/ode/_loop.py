@@ -159,13 +159,14 @@ def integrate(
     status = torch.full_like(t_eval[:, 0], RUNNING, dtype=torch.int64)
     stats = {name: torch.zeros_like(status) for name in COUNTS}
     t_reached, fastest_state = t_eval[:, 0].clone(), torch.zeros_like(status)
-    if len(y0) == 0:
-        return Solution(y0.new_zeros(*t_eval.shape, y0.shape[1]), status, stats)
-
     if starts is None:
         guards, starts = None, y0.new_zeros(len(y0), 2, 0)
     else:
         t_eval, stats["fired"] = t_eval.clone(), torch.zeros_like(starts[:, 0])
+    stats |= {"t_reached": t_reached, "fastest_state": fastest_state}
+    if len(y0) == 0:
+        return Solution(y0.new_zeros(*t_eval.shape, y0.shape[1]), status, stats)
+
     outputs = Outputs(t_eval, y0)
     walkers = _start(method, outputs, y0, params, starts)
     finite = walkers.y.isfinite().all(1) & walkers.f.isfinite().all(1)
@@ -183,7 +184,6 @@ def integrate(
             fastest_state[left.index] = fastest
             walkers = take(walkers, ~ended)
             if len(walkers.index) == 0:
-                stats |= {"t_reached": t_reached, "fastest_state": fastest_state}
                 return Solution(outputs.y, status, stats)
         if step_size is None:
             t_new, attempt, accepted, step, given_up = _adaptive_attempt(

@@ -302,6 +302,12 @@ def test_more_events_than_steps_are_too_many():
     assert solution.stats["t_reached"].item() == pytest.approx(30 * np.pi / 20)
 
 
+def test_no_samples_are_let_pass():
+    y0, p = torch.ones(0, 2), torch.ones(0, 2)
+    solution = solve_ivp(fall, [0.0, 1.0], y0, p, events=[BOUNCE], sensitivities=True)
+    assert solution.sensitivities.shape == (0, 2, 2, 2)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_guard_that_is_undefined_costs_its_sample_alone(backend):
     event = Event(when=lambda t, y, p: torch.sqrt(p[:, 0] - t) + 1)

@@ -116,9 +116,9 @@ def test_events_set_states_to_numbers_params_and_functions():
     np.testing.assert_allclose(simulate(moment)[0, 1], after, rtol=1e-8)
 
 
-def thermostat(*events):
-    """A heated room: the relay is a state, and its thresholds are params."""
-    events = events or [
+def thermostat(**params):
+    """Heat a room by a relay, which is a state; its thresholds are params."""
+    events = [
         Event(
             when=lambda t, y, p: y.room - p.low, direction=-1, change={"heater": 1.0}
         ),
@@ -129,12 +129,7 @@ def thermostat(*events):
     return ODESystem(
         lambda t, y, p: [p.power * y.heater - p.loss * y.room, 0.0],
         states={"room": 20.0, "heater": 0.0},
-        params={
-            "loss": (0.5, 1.5),
-            "power": (25, 35),
-            "low": (17, 19),
-            "high": (21, 23),
-        },
+        params={"low": (17, 19), "high": (21, 23)} | params,
         times=np.linspace(0, 3, 10),
         observe=["room"],
         noise=0.1,
@@ -144,10 +139,11 @@ def thermostat(*events):
 
 @pytest.mark.parametrize("backend", ["compiled", "torch"])
 def test_events_that_states_trigger_by_name(backend):
-    system = thermostat()
+    system = thermostat(loss=(0.5, 1.5), power=(25, 35))
     assert system.backend_ == "compiled"
     simulator = ODESimulator(system, rtol=1e-9, method="rodas5p", backend=backend)
     y = simulator.simulate(system.nominal[None])[0, :, 0]
+    assert system.nominal.tolist() == [18, 22, 1, 30]
     off = np.log(20 / 18)  # then heated until 22, then cooling again, in closed form
     up, down = np.log((30 - 18) / (30 - 22)), np.log(22 / 18)
     since = (system.times - off) % (up + down)
@@ -165,8 +161,8 @@ def test_events_that_states_trigger_by_name(backend):
 
 
 def test_a_threshold_that_only_an_event_knows_is_fitted():
-    system = thermostat()
-    truth = np.array([[0.9, 29.0, 18.3, 21.6]])
+    system = thermostat(loss=1.0, power=30.0)
+    truth = np.array([[18.3, 21.6]])
     rng = np.random.default_rng(0)
     clean = simulate(system, truth)
     measured = clean + 0.1 * rng.standard_normal(clean.shape)
