@@ -175,6 +175,8 @@ class Compiled:
         )
         stats = {k: torch.as_tensor(v) for k, v in result.items() if v is not None}
         y, status = stats.pop("y"), stats.pop("status")
+        if starts is None:
+            del stats["fired"]
         solution = Solution(y, status, stats, stats.pop("sensitivities", None))
         for name in ("n_jac", "n_lu"):
             stats[name] = stats["n_steps"].clone()

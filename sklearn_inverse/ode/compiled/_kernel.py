@@ -139,7 +139,7 @@ class Kernel:
             ``status``, ``n_steps`` attempted, ``n_accepted``, ``t_reached`` and
             ``fastest_state`` there of shape (n_samples,);
             ``sensitivities`` dy/dk of shape (n_samples, n_times, n_states, n_params), or
-            None; with guards, ``fired`` of shape (n_samples, n_guards): the new signs of
+            None; ``fired`` of shape (n_samples, n_guards): the new signs of
             those that were crossed, at ``t_reached``. The state there is in place of the
             first output at or after it.
         """
@@ -204,7 +204,7 @@ class Kernel:
             "n_accepted": n_accepted,
             "t_reached": t_reached,
             "fastest_state": fastest_state,
-            "fired": fired if n_guards else None,
+            "fired": fired,
         }
 
     def rates(self, t, y, params):
