@@ -57,8 +57,8 @@ class Event(NamedTuple):
     >>> def fall(t, y, params):
     ...     return torch.stack([y[:, 1], torch.full_like(y[:, 1], -10.0)], dim=1)
     >>> y = solve_ivp(fall, [0.0, 1.0, 1.5], [[5.0, 0.0]], events=[bounce]).y
-    >>> y[0, 2].round(decimals=6)  # amid its second flight, 1.25 m high
-    tensor([1.2500, 0.0000], dtype=torch.float64)
+    >>> y[0, 2, 0].round(decimals=6)  # amid its second flight
+    tensor(1.2500, dtype=torch.float64)
     """
 
     time: float | Tensor | Callable[[Tensor], Tensor] | None = None
