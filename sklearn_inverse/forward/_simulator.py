@@ -57,6 +57,10 @@ class ODESimulator(ForwardModel):
     max_steps : int, default=10000
         Steps after which a sample is given up; its trajectory is NaN from there on.
 
+    max_step : float, default=None
+        Largest step where steps follow the error, for inputs that are shorter than steps
+        and that no trace tells; see :func:`~sklearn_inverse.ode.solve_ivp`.
+
     backend : {"auto", "torch", "compiled"}, default="auto"
         "compiled" is far faster; it needs a system whose ``backend_`` is "compiled", the
         CPU, and "rodas5p" without ``step_size``. "auto" takes it where it can be had.
@@ -98,6 +102,7 @@ class ODESimulator(ForwardModel):
         "rtol": [Interval(Real, 0, 1, closed="neither")],
         "atol": [Interval(Real, 0, None, closed="left"), "array-like", None],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
+        "max_step": [Interval(Real, 0, None, closed="neither"), None],
         "backend": [StrOptions({"auto", "torch", "compiled"})],
         "chunk_size": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
@@ -114,6 +119,7 @@ class ODESimulator(ForwardModel):
         rtol=1e-6,
         atol=None,
         max_steps=10_000,
+        max_step=None,
         backend="auto",
         chunk_size=256,
         n_jobs=None,
@@ -126,6 +132,7 @@ class ODESimulator(ForwardModel):
         self.rtol = rtol
         self.atol = atol
         self.max_steps = max_steps
+        self.max_step = max_step
         self.backend = backend
         self.chunk_size = chunk_size
         self.n_jobs = n_jobs
@@ -460,10 +467,16 @@ class ODESimulator(ForwardModel):
     def _solve(self, rows, sensitivities=False):
         """Return the Solution for rows of params, by rate constants if kinetics."""
         system, protocol = self.system, self.system.protocol
-        options = {
-            name: getattr(self, name)
-            for name in ("method", "step_size", "rtol", "atol", "max_steps", "backend")
-        }
+        names = (
+            "method",
+            "step_size",
+            "rtol",
+            "atol",
+            "max_steps",
+            "max_step",
+            "backend",
+        )
+        options = {name: getattr(self, name) for name in names}
         options |= {"sensitivities": sensitivities}
         times = protocol.times_of(rows)
         if system.kinetics is not None:

@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 
-def check_options(methods, method, rtol, step_size, max_steps, backend):
+def check_options(methods, method, rtol, step_size, max_steps, max_step, backend):
     """Raise ValueError unless the options are what they should be."""
     if method not in methods:
         raise ValueError(f"`method` must be one of {methods}. Got {method!r}.")
@@ -29,8 +29,9 @@ def check_options(methods, method, rtol, step_size, max_steps, backend):
         raise ValueError(f"`rtol` must be > 0. Got {rtol!r} instead.")
     if not (_is_number(max_steps, Integral) and max_steps >= 1):
         raise ValueError(f"`max_steps` must be an integer >= 1. Got {max_steps!r}.")
-    if step_size is not None and not (_is_number(step_size, Real) and step_size > 0):
-        raise ValueError(f"`step_size` must be > 0 or None. Got {step_size!r} instead.")
+    for name, size in (("step_size", step_size), ("max_step", max_step)):
+        if size is not None and not (_is_number(size, Real) and size > 0):
+            raise ValueError(f"`{name}` must be > 0 or None. Got {size!r} instead.")
 
 
 def _is_number(value, kind) -> bool:

@@ -1,4 +1,4 @@
-"""Events: what happens to a batch at given times, each sample at its own."""
+"""Events: what happens to a batch, each sample at its own times."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,11 +13,11 @@ __all__ = ["Event", "check_events", "event_times", "needed_events"]
 
 
 class Event(NamedTuple):
-    """Something that happens at a time: states change, or the right-hand side jumps.
+    """Something that happens: states change, or the right-hand side jumps.
 
     Parameters
     ----------
-    time : float, Tensor of shape (n_samples,) or callable
+    time : float, Tensor of shape (n_samples,) or callable, default=None
         When; ``time(params)`` of shape (n_samples,) where params decide that.
 
     change : callable, default=None
@@ -28,6 +28,17 @@ class Event(NamedTuple):
     switch : callable, default=None
         ``switch(t, params)`` returns the params from then on: those that stand for known
         inputs may be others. Derivatives by these are of no meaning.
+    when : callable, default=None
+        Instead of ``time``: ``when(t, y, params)`` of shape (n_samples,), which crosses
+        zero as it happens. That is looked for at all outputs and three times within each
+        step: what comes and goes between is not seen (see ``max_step``). Where another
+        event makes it jump over zero, nothing happens.
+
+    direction : {-1, 0, 1}, default=0
+        Whether ``when`` must fall (-1) or rise (1) through zero, or either (0).
+
+    terminal : bool, default=False
+        Whether the sample ends with it; its later outputs are NaN.
 
     Examples
     --------
@@ -38,11 +49,27 @@ class Event(NamedTuple):
     >>> exact = torch.tensor([1.0, 1 + 1 / torch.e, (1 + 1 / torch.e) / torch.e])
     >>> (y[0, :, 0] - exact).abs().max() < 1e-5
     tensor(True)
+
+    A ball that is dropped from 5 m, and leaves the floor with half of its speed:
+
+    >>> bounce = Event(
+    ...     when=lambda t, y, params: y[:, 0],
+    ...     change=lambda t, y, params: torch.stack([y[:, 0], -0.5 * y[:, 1]], dim=1),
+    ...     direction=-1,
+    ... )
+    >>> def fall(t, y, params):
+    ...     return torch.stack([y[:, 1], torch.full_like(y[:, 1], -10.0)], dim=1)
+    >>> y = solve_ivp(fall, [0.0, 1.0, 1.5], [[5.0, 0.0]], events=[bounce]).y
+    >>> y[0, 2, 0].round(decimals=6)  # amid its second flight
+    tensor(1.2500, dtype=torch.float64)
     """
 
-    time: float | Tensor | Callable[[Tensor], Tensor]
+    time: float | Tensor | Callable[[Tensor], Tensor] | None = None
     change: Rhs | None = None
     switch: Callable[[Tensor, Tensor], Tensor] | None = None
+    when: Rhs | None = None
+    direction: int = 0
+    terminal: bool = False
 
 
 def event_times(
@@ -100,28 +127,55 @@ def check_events(events, t_eval: Tensor, y0: Tensor, params: Tensor) -> list[Eve
             raise ValueError(
                 f"`events` must hold objects of class Event. Got {event!r}."
             )
-        time = event.time(params.detach()) if callable(event.time) else event.time
-        time = torch.as_tensor(time)
-        if time.shape not in ((), (len(y0),)):
+        if (event.time is None) == (event.when is None):
             raise ValueError(
-                "The time of an event must be a number or of shape (n_samples,) = "
-                f"({len(y0)},). Got {tuple(time.shape)} instead."
+                f"An event must have either `time` or `when`. Got {event!r}."
             )
-        results = [("time", time)]
-        if event.change is not None:
+        if event.direction not in (-1, 0, 1):
+            raise ValueError(
+                f"`direction` of an event must be -1, 0 or 1. Got {event.direction!r}."
+            )
+        if event.when is None and (event.direction or event.terminal):
+            raise ValueError(
+                "`direction` and `terminal` are those of an event with `when`; for one at "
+                f"a `time`, end `t_eval` there. Got {event!r}."
+            )
+        results = []
+        if event.time is not None:
+            time = event.time(params.detach()) if callable(event.time) else event.time
+            time = torch.as_tensor(time)
+            if time.shape not in ((), (len(y0),)):
+                raise ValueError(
+                    "The time of an event must be a number or of shape (n_samples,) = "
+                    f"({len(y0)},). Got {tuple(time.shape)} instead."
+                )
+            results.append(("time", time))
+        for name, function, shape in (
+            ("when", event.when, y0.shape[:1]),
+            ("change", event.change, y0.shape),
+        ):
+            if function is None:
+                continue
             t0, start = t_eval[:, 0].clone(), y0.detach().clone()
-            new = event.change(t0, start, params.detach())
-            results.append(("change", new))
-            if not isinstance(new, Tensor) or new.shape != y0.shape:
+            new = function(t0, start, params.detach())
+            results.append((name, new))
+            if not isinstance(new, Tensor) or new.shape != shape:
                 got = (
                     tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
                 )
+                what = (
+                    "of the shape of `y`"
+                    if name == "change"
+                    else "of shape (n_samples,)"
+                )
                 raise ValueError(
-                    "`change(t, y, params)` of an event must return a tensor of the shape "
-                    f"of `y`, {tuple(y0.shape)}. Got {got} instead."
+                    f"`{name}(t, y, params)` of an event must return a tensor {what}, "
+                    f"{tuple(shape)}. Got {got} instead."
                 )
             if start._version:
-                raise ValueError("`change(t, y, params)` must not change `y` in place.")
+                raise ValueError(
+                    f"`{name}(t, y, params)` must not change `y` in place."
+                )
         for name, value in results:
             if value.requires_grad:
                 raise ValueError(

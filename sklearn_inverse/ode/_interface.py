@@ -17,6 +17,7 @@ from sklearn_inverse.ode._checks import (
 )
 from sklearn_inverse.ode._events import Event, check_events
 from sklearn_inverse.ode._explicit import ExplicitRungeKutta
+from sklearn_inverse.ode._guards import Guards
 from sklearn_inverse.ode._implicit import ImplicitRungeKutta
 from sklearn_inverse.ode._mass_action import MassAction
 from sklearn_inverse.ode._problem import (
@@ -65,6 +66,7 @@ def solve_ivp(
     jac=None,
     sensitivities=False,
     max_steps=10_000,
+    max_step=None,
     backend="auto",
     events=(),
 ) -> Solution:
@@ -143,6 +145,11 @@ def solve_ivp(
         Attempted steps after which a sample is given up; earlier where it is plain that
         they will not do, as where the right-hand side jumps with the state.
 
+    max_step : float, default=None
+        Largest step where steps follow the error. Needed where a short input could come
+        and go between two outputs, and no trace tells its times (see ``events``): the
+        shortest time for which it lasts. If None, there is no limit.
+
     backend : {"auto", "torch", "compiled"}, default="auto"
         "compiled" is a kernel in machine code for ``method="rodas5p"`` on the CPU, tens
         of times faster than torch, of a right-hand side that can be traced: made of
@@ -150,9 +157,10 @@ def solve_ivp(
         it can, and torch elsewhere; the two agree within the tolerances, not bit by bit.
 
     events : list of Event, default=()
-        What happens at given times: the integration stops at each, and the state
-        reported at its very time is that after it; ``max_steps`` counts from one to the
-        next. Those before the first and after the last output time do not happen. Where
+        What happens at given times, or as functions of the states cross zero: the
+        integration stops at each, and the state reported at its very time is that after
+        it; ``max_steps`` counts from one to the next, and the events that states trigger
+        too. Those before the first and after the last output time do not happen. Where
         the right-hand side can be traced, as for the compiled kernel, and jumps at a time
         by itself, as by ``t < 5``, ``t % 24 < 8`` or ``t < params[:, 0]``, that is found
         and need not be given.
@@ -203,7 +211,15 @@ def solve_ivp(
     >>> round(k.grad.item(), 5)
     -0.36788
     """
-    check_options(METHODS, method, rtol, step_size, max_steps, backend)
+    check_options(METHODS, method, rtol, step_size, max_steps, max_step, backend)
+    is_adaptive = step_size is None and method in ["auto", *ADAPTIVE]
+    if max_step is None:
+        max_step = float("inf")
+    elif not is_adaptive:
+        raise ValueError(
+            "`max_step` bounds steps that follow the error. With `step_size`, or by "
+            f"{method!r} without, steps are of given size: make `step_size` smaller."
+        )
     params, y0, y0_of = check_params_y0(params, y0)
     t_eval = check_t_eval(t_eval, y0)
     atol = check_atol(atol, y0)
@@ -221,23 +237,31 @@ def solve_ivp(
     if owned and params.requires_grad:
         owned = y0_of(params.detach()).requires_grad
     point = start, y0.detach(), params.detach()
-    kernel = _kernel(backend, rhs, method, step_size, owned, point, f)
+    guards = Guards(events)
+    if guards and not is_adaptive:
+        raise ValueError(
+            "An event with `when` needs steps that follow the error. Leave `step_size` "
+            f"out, and take one of {['auto', *ADAPTIVE]} as `method`. Got {method!r}."
+        )
+    events = [event for event in events if event.when is None]
+    kernel = _kernel(backend, rhs, method, step_size, owned, point, f, guards)
     if not owned:  # gradients by initial states or weights are pulled back along a tape
         events += _own_breaks(kernel, rhs, t_eval, point, f)
     problem: ForwardProblem | TapedProblem
     run: Compiled | InTorch
     inputs = [params]
     if kernel is not None:
-        run = Compiled(kernel, rtol, atol, max_steps)
+        run = Compiled(kernel, rtol, atol, max_steps, max_step, guards)
         problem = ForwardProblem(run, t_eval, y0_of, rhs, events)
     else:
         wants_derivatives = gradients and (y0.requires_grad or params.requires_grad)
         if (sensitivities or wants_derivatives) and not isinstance(rhs, MassAction):
             check_differentiable(rhs, *point)
-        run = _in_torch(rhs, jac, point, method, step_size, rtol, atol, max_steps)
+        limits = step_size, max_steps, max_step
+        run = _in_torch(rhs, jac, point, method, rtol, atol, limits, guards)
         weights = rhs.parameters() if isinstance(rhs, nn.Module) else []
         weights = [weight for weight in weights if weight.requires_grad]
-        if events:
+        if events or guards:
             if gradients and (owned or weights):
                 raise ValueError(
                     "With `events`, gradients are those by the params: neither initial "
@@ -277,8 +301,9 @@ class Differentiable(torch.autograd.Function):
         return None, None, *ctx.pull_back(grad, *ctx.saved_tensors)
 
 
-def _in_torch(rhs, jac, point, method, step_size, rtol, atol, max_steps) -> InTorch:
+def _in_torch(rhs, jac, point, method, rtol, atol, limits, guards) -> InTorch:
     """Return what solves this in torch."""
+    step_size, max_steps, max_step = limits
     method = "radau5" if method == "auto" else method
     if step_size is None and method not in ADAPTIVE:
         step_size = float("inf")
@@ -287,13 +312,13 @@ def _in_torch(rhs, jac, point, method, step_size, rtol, atol, max_steps) -> InTo
 
     def run_by(name, fallback=None):
         make = partial(methods[name], derivatives, rtol)
-        return InTorch(make, atol, step_size, max_steps, fallback)
+        return InTorch(make, atol, step_size, max_steps, max_step, guards, fallback)
 
     needs_fallback = step_size is None and method != "radau5"
     return run_by(method, run_by("radau5") if needs_fallback else None)
 
 
-def _kernel(backend, rhs, method, step_size, owned, point, f):
+def _kernel(backend, rhs, method, step_size, owned, point, f, guards):
     """Return the kernel that solves this, None if torch does.
 
     Raise ValueError if there is none but must be.
@@ -307,7 +332,7 @@ def _kernel(backend, rhs, method, step_size, owned, point, f):
     reason = f"needs {needed}"
     if needed is None:
         try:
-            return kernel_of(rhs, t, y, params, f)
+            return kernel_of(rhs, t, y, params, f, guards)
         except Untraceable as error:
             reason = f"is not for this right-hand side: {error}"
     if backend == "compiled":

@@ -1,4 +1,4 @@
-r"""Events at given times: the integration stops there, and starts anew after them.
+r"""Events: the integration stops there, and starts anew after them.
 
 Between two of its events, each sample is an initial value problem of its own. An event at
 the time :math:`b(k)` takes the state :math:`y^-` to :math:`y^+ = g(b, y^-, k)`. With S the
@@ -12,25 +12,30 @@ where a later event stops what would have been lost and gained meanwhile
 Remote Control 28 (1967) 400-404).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._events import Event
+from sklearn_inverse.ode._guards import AHEAD, Guards, Moment
 from sklearn_inverse.ode._rhs import Rhs, push_tangents
-from sklearn_inverse.ode._solution import Solution, Status
+from sklearn_inverse.ode._solution import STOPPED, Solution, Status
 from sklearn_inverse.ode._step_size import EPS
 
 __all__ = ["solve_between"]
 
 APART = 1e-9  # of the time span: how far simultaneous events are moved from each other
+MAX_AT_ONCE = 3  # times in a row that an event may follow itself at once
 
 
 def solve_between(
-    run: Callable[..., Solution],
+    run: Any,
     rhs: Rhs,
     events: Sequence[Event],
+    guards: Guards,
     times: Tensor,
     slopes: Tensor | None,
     t_eval: Tensor,
@@ -42,14 +47,17 @@ def solve_between(
 
     Parameters
     ----------
-    run : callable
-        ``run(t_eval, y0, params, tangents)`` solves without events.
+    run : InTorch or Compiled
+        ``run(t_eval, y0, params, tangents, starts)`` solves until a guard is crossed.
 
     rhs : callable
         The right-hand side.
 
     events : sequence of Event
-        What changes; of those at one time, the first is first.
+        What changes at given times; of those at one time, the first is first.
+
+    guards : Guards
+        Those that states trigger.
 
     times : Tensor of shape (n_samples, n_events)
         When. Those before the first or after the last output time do not happen.
@@ -80,43 +88,150 @@ def solve_between(
     params = params.clone()  # legs see what is switched
     legs = Legs(times, slopes, t_eval, params)
     state = y0.clone()
+    triggered = Triggered(guards, rhs, t_eval, run.max_steps)
     for number in range(legs.n_events + 1):
-        solved = status == Status.SUCCESS
-        for e, rows in legs.events_before(number, solved):
+        going = status == Status.SUCCESS
+        now = legs.begin(number).clone()
+        for e, rows in legs.events_before(number, going):
+            before, after = legs.sides(number, rows)
             state[rows], pushed = _happen(
                 events[e].change,
-                rhs,
-                legs.begin(number)[rows],
+                partial(_rates, rhs, *before),
+                partial(_rates, rhs, *after),
+                now[rows],
                 state[rows],
                 params[rows],
                 None if tangents is None else tangents[rows],
                 None if slopes is None else slopes[rows, e],
-                legs.sides(number, rows),
             )
             if tangents is not None:
                 tangents[rows] = pushed
             switch = events[e].switch
             if switch is not None:
                 params[rows] = switch(legs.begin(number)[rows], params[rows])
-        rows, t_leg, output, place = legs.cut(number, solved)
-        if len(rows) == 0 and number < legs.n_events:
-            continue
-        part = run(
-            t_leg,
-            state[rows],
-            params[rows],
-            None if tangents is None else tangents[rows],
-        )
-        y[output], state[rows] = part.y[place], part.y[:, -1]
-        if sensitivities is not None and tangents is not None:
-            assert part.sensitivities is not None
-            sensitivities[output] = part.sensitivities[place]
-            tangents[rows] = part.sensitivities[:, -1]
-        status[rows] = part.status
-        for name, values in part.stats.items():
-            total = solution.stats.setdefault(name, values.new_zeros(len(y0)))
-            total[rows] = values + (total[rows] if name.startswith("n_") else 0)
+        while True:
+            rows, t_leg, output, place = legs.cut(number, going, now)
+            if len(rows) == 0 and (number < legs.n_events or solution.stats):
+                break
+            begin = now[rows], state[rows], params[rows]
+            part = run(
+                t_leg,
+                *begin[1:],
+                None if tangents is None else tangents[rows],
+                triggered.starts(rows, *begin),
+            )
+            now[rows] = reached = part.stats["t_reached"]
+            stopped = part.status == STOPPED
+            last = part.y[..., 0].isfinite().sum(1) - 1  # that is known
+            everyone = torch.arange(len(rows), device=rows.device)
+            state[rows] = part.y[everyone, last]
+            known = ~stopped[place[0]] | (t_leg[place] < reached[place[0]])
+            output, place = (tuple(i[known] for i in ij) for ij in (output, place))
+            y[output] = part.y[place]
+            if sensitivities is not None and tangents is not None:
+                assert part.sensitivities is not None
+                sensitivities[output] = part.sensitivities[place]
+                tangents[rows] = part.sensitivities[everyone, last]
+            status[rows] = torch.where(stopped, Status.SUCCESS, part.status)
+            fired = part.stats.pop("fired", None)
+            for name, values in part.stats.items():
+                total = solution.stats.setdefault(name, values.new_zeros(len(y0)))
+                total[rows] = values + (total[rows] if name.startswith("n_") else 0)
+            rows = rows[stopped]
+            if len(rows) == 0:
+                break
+            assert fired is not None
+            triggered.happen(rows, fired[stopped], now, state, params, tangents)
+            status[rows] = triggered.status(rows, now)
+            ended = rows[status[rows] == Status.TERMINATED]
+            at, column = torch.nonzero(t_eval[ended] == now[ended, None], as_tuple=True)
+            y[ended[at], column] = state[ended[at]]
+            if sensitivities is not None and tangents is not None:
+                sensitivities[ended[at], column] = tangents[ended[at]]
+            going = torch.zeros_like(going)
+            going[rows] = status[rows] == Status.SUCCESS
     return solution
+
+
+class Triggered:
+    """Events that states trigger, as they happen.
+
+    Parameters
+    ----------
+    guards : Guards
+        What they wait for.
+
+    rhs : callable
+        The right-hand side.
+
+    t_eval : Tensor of shape (n_samples, n_times)
+        Output times.
+
+    max_steps : int
+        Number of events after which a sample is given up.
+    """
+
+    def __init__(self, guards: Guards, rhs: Rhs, t_eval: Tensor, max_steps: int):
+        self.guards, self.rhs, self.max_steps = guards, rhs, max_steps
+        self.span = t_eval[:, -1] - t_eval[:, 0]
+        self.fired = t_eval.new_zeros(len(t_eval), len(guards))
+        self.offset = torch.zeros_like(self.fired)
+        self.last = torch.full_like(self.fired, -torch.inf)  # time of each
+        self.n_at_once = torch.zeros_like(self.fired)
+        self.count = torch.zeros_like(self.span, dtype=torch.int64)
+
+    def starts(
+        self, rows: Tensor, t: Tensor, y: Tensor, params: Tensor
+    ) -> Tensor | None:
+        """Return how a leg starts, as :meth:`Guards.starts`; None without guards."""
+        if not self.guards:
+            return None
+        known = self.fired[rows], self.offset[rows], self.span[rows]
+        starts = self.guards.starts(self.rhs, t, y, params, *known)
+        self.fired[rows], self.offset[rows] = 0, starts[:, 1]
+        return starts
+
+    def happen(
+        self,
+        rows: Tensor,
+        fired: Tensor,
+        now: Tensor,
+        state: Tensor,
+        params: Tensor,
+        tangents: Tensor | None,
+    ) -> None:
+        """Let the events happen that ``fired``: signs (n_rows, n_guards), or zero."""
+        self.fired[rows] = fired
+        self.count[rows] += 1
+        for g, event in enumerate(self.guards.events):
+            which = rows[fired[:, g] != 0]
+            if len(which) == 0:
+                continue
+            t, y, k = now[which], state[which], params[which]
+            moment = Moment(
+                event, self.rhs, t, y, k, self.fired[which, g], self.span[which]
+            )
+            s = None if tangents is None else tangents[which]
+            slopes = None if s is None else moment.slopes(y, s)
+            state[which], pushed = _happen(
+                event.change, moment.before, moment.after, t, y, k, s, slopes
+            )
+            if tangents is not None:
+                tangents[which] = pushed
+
+    def status(self, rows: Tensor, now: Tensor) -> Tensor:
+        """Status of samples in which events have happened."""
+        t, fired, last = now[rows, None], self.fired[rows] != 0, self.last[rows]
+        # Of bounces, infinitely many may happen before a time that none of them reaches.
+        at_once = fired & (t - last <= AHEAD * self.span[rows, None])
+        n_at_once = torch.where(fired, at_once * (self.n_at_once[rows] + 1), 0)
+        self.last[rows], self.n_at_once[rows] = torch.where(fired, t, last), n_at_once
+        status = torch.zeros_like(self.count[rows])
+        status[(n_at_once >= MAX_AT_ONCE).any(1)] = Status.NO_PROGRESS
+        status[self.count[rows] >= self.max_steps] = Status.MAX_STEPS
+        terminal = fired.new_tensor([event.terminal for event in self.guards.events])
+        status[(fired & terminal).any(1)] = Status.TERMINATED
+        return status
 
 
 class Legs:
@@ -199,13 +314,13 @@ class Legs:
             params[apart] = params[apart] + size * move[:, 1:, 0]
         return side, params
 
-    def cut(self, number: int, solved: Tensor):
-        """Return what is to be solved of a leg.
+    def cut(self, number: int, going: Tensor, now: Tensor):
+        """Return what is to be solved of a leg, by samples that are ``going``, from now.
 
         Returns
         -------
         rows : Tensor of shape (n_rows,)
-            The samples that get on; in the last leg, all that have not failed.
+            The samples that get on; in the last leg, all that are going.
 
         t_leg : Tensor of shape (n_rows, n_times + 2)
             Its start, output times within it and its end.
@@ -213,9 +328,9 @@ class Legs:
         output, place : tuple of Tensor
             Where, in all outputs and in those of the leg, output times are.
         """
-        begin, end = self.edges[:, number], self.edges[:, number + 1]
+        begin, end = now, self.edges[:, number + 1]
         is_last = number == self.n_events
-        rows = torch.nonzero(solved & ((end > begin) | is_last))[:, 0]
+        rows = torch.nonzero(going & ((end > begin) | is_last))[:, 0]
         t_eval, begin, end = self.t_eval[rows], begin[rows, None], end[rows, None]
         inside = t_eval >= begin
         if not is_last:
@@ -227,6 +342,7 @@ class Legs:
             end = torch.where(stops, _before(end, begin), end)
         if number > 0:
             starts = self.happens[rows, number - 1, None]
+            starts = starts & (begin == self.edges[rows, number, None])
             begin = torch.where(starts, _after(begin), begin)
         end = torch.maximum(begin, end)
         asked = t_eval[:, columns].maximum(begin).minimum(end)
@@ -235,16 +351,21 @@ class Legs:
         return rows, t_leg, (rows[row], columns[column]), (row, column + 1)
 
 
-def _happen(change, rhs, t, y, params, tangents, slopes, sides):
-    """Return states after an event, and their tangents at a fixed time."""
+def _rates(rhs: Rhs, t: Tensor, params: Tensor, y: Tensor) -> Tensor:
+    return rhs(t, y, params)
+
+
+def _happen(change, before, after, t, y, params, tangents, slopes):
+    """Return states after an event, and their tangents at a fixed time.
+
+    Rates of change are ``before(y)`` and ``after(y)`` it.
+    """
     new = y if change is None else change(t, y, params).to(y)
     if tangents is None:
         return new, None
     moves = bool((slopes != 0).any())
-    before, after = sides
     if moves:
-        f = rhs(before[0], y, before[1])
-        tangents = tangents + f[:, :, None] * slopes[:, None]
+        tangents = tangents + before(y)[:, :, None] * slopes[:, None]
     if change is not None:
         eye = torch.eye(params.shape[1], dtype=y.dtype, device=y.device)
         along = (
@@ -254,8 +375,7 @@ def _happen(change, rhs, t, y, params, tangents, slopes, sides):
         )
         tangents = push_tangents(change, (t, y, params), along).movedim(0, -1)
     if moves:
-        f = rhs(after[0], new, after[1])
-        tangents = tangents - f[:, :, None] * slopes[:, None]
+        tangents = tangents - after(new)[:, :, None] * slopes[:, None]
     return new, tangents
 
 

@@ -7,7 +7,9 @@ sample's result does not depend on its companions. Finished samples leave the ba
 import torch
 from torch import Tensor
 
-from sklearn_inverse.ode._solution import Solution, Status
+from sklearn_inverse.ode._crossings import find_events
+from sklearn_inverse.ode._guards import Guards
+from sklearn_inverse.ode._solution import STOPPED, Solution, Status
 from sklearn_inverse.ode._step_size import (
     EPS,
     MAX_FACTOR,
@@ -22,6 +24,7 @@ from sklearn_inverse.ode._tape import Tape
 __all__ = ["integrate"]
 
 RUNNING = -1
+COUNTS = "n_steps", "n_accepted", "n_jac", "n_lu"
 MAX_DENSE_NORM = 5.0  # error of an output in units of its tolerance
 MAX_LEAST = 4  # least steps in a row that may cross a jump
 UNSTABLE = 3.0  # of the state: by so much no explicit step may change it
@@ -58,6 +61,21 @@ class Outputs:
         """Output times of some samples."""
         return self.t_eval[index, column]
 
+    def stop(self, w: Walkers, attempt: Attempt, t_new: Tensor) -> Tensor:
+        """Return where steps end that events may stop, which become outputs there.
+
+        In place of the first ones that come not before them.
+        """
+        assert attempt.stop is not None
+        assert attempt.fired is not None
+        stops = attempt.fired.any(1)
+        t_stop = (w.t + attempt.stop * w.step).minimum(t_new)
+        t_new = torch.where(stops, t_stop, t_new)
+        i, t = w.index[stops], t_stop[stops, None]
+        column = torch.searchsorted(self.t_eval[i], t)[:, 0]
+        self.t_eval[i, column.maximum(w.n_written[stops])] = t[:, 0]
+        return t_new
+
     def write(
         self,
         method: Stepper,
@@ -72,6 +90,10 @@ class Outputs:
         w.n_written = w.n_written.index_add(0, row, torch.ones_like(row))
         theta = (t_out - w.t[row]) / w.step[row]
         at_end = t_out == t_new[row]
+        if attempt.stop is not None:  # by an event: that is where its leg ends
+            stops = at_end & (attempt.stop[row] < 1)
+            theta = torch.where(stops, attempt.stop[row], theta)
+            at_end = at_end & ~stops
         if len(row):
             value = attempt.y[row]
             if not at_end.all():
@@ -89,7 +111,10 @@ def integrate(
     params: Tensor,
     step_size: float | None,
     max_steps: int,
+    max_step: float = float("inf"),
     tape: Tape | None = None,
+    guards: Guards | None = None,
+    starts: Tensor | None = None,
 ) -> Solution:
     """Integrate every sample from its first to its last output time.
 
@@ -114,8 +139,17 @@ def integrate(
     max_steps : int
         Attempted steps after which a sample is given up.
 
+    max_step : float, default=inf
+        Largest step under error control.
+
     tape : Tape, default=None
         Records the accepted steps.
+
+    guards : Guards, default=None
+        Where to stop.
+
+    starts : Tensor of shape (n_samples, 2, n_guards), default=None
+        As those of the guards; None if there are none.
 
     Returns
     -------
@@ -123,47 +157,54 @@ def integrate(
         States, status and costs.
     """
     status = torch.full_like(t_eval[:, 0], RUNNING, dtype=torch.int64)
-    stats = {
-        name: torch.zeros_like(status)
-        for name in ("n_steps", "n_accepted", "n_jac", "n_lu")
-    }
+    stats = {name: torch.zeros_like(status) for name in COUNTS}
     t_reached, fastest_state = t_eval[:, 0].clone(), torch.zeros_like(status)
+    if starts is None:
+        guards, starts = None, y0.new_zeros(len(y0), 2, 0)
+    else:
+        t_eval, stats["fired"] = t_eval.clone(), torch.zeros_like(starts[:, 0])
+    stats |= {"t_reached": t_reached, "fastest_state": fastest_state}
     if len(y0) == 0:
         return Solution(y0.new_zeros(*t_eval.shape, y0.shape[1]), status, stats)
 
     outputs = Outputs(t_eval, y0)
-    walkers = _start(method, outputs, y0, params)
+    walkers = _start(method, outputs, y0, params, starts)
     finite = walkers.y.isfinite().all(1) & walkers.f.isfinite().all(1)
+    finite = finite & walkers.sign.isfinite().all(1)
     status[walkers.t == walkers.t_end] = Status.SUCCESS
     status[~finite] = Status.NON_FINITE
     while True:
         ended = status[walkers.index] != RUNNING
         if ended.any():
             left = take(walkers, ended)
-            for name, counts in stats.items():
-                counts[left.index] = getattr(left, name).long()
+            for name in COUNTS:
+                stats[name][left.index] = getattr(left, name).long()
             t_reached[left.index] = left.t
             fastest = (left.f.abs() / method.scale(left)).argmax(1)
             fastest_state[left.index] = fastest
             walkers = take(walkers, ~ended)
             if len(walkers.index) == 0:
-                stats |= {"t_reached": t_reached, "fastest_state": fastest_state}
                 return Solution(outputs.y, status, stats)
         if step_size is None:
             t_new, attempt, accepted, step, given_up = _adaptive_attempt(
-                method, walkers, outputs
+                method, walkers, outputs, max_step, guards
             )
         else:
             t_new, attempt, accepted, step, given_up = _fixed_attempt(
                 method, walkers, outputs, step_size
             )
+        if attempt.fired is not None:
+            stats["fired"][walkers.index] = attempt.fired
+            t_new = outputs.stop(walkers, attempt, t_new)
         outputs.write(method, walkers, accepted, t_new, attempt, tape)
         _advance(method, walkers, attempt, accepted, t_new)
         walkers.step = step
         status[walkers.index] = _status(walkers, attempt, accepted, given_up, max_steps)
 
 
-def _start(method: Stepper, outputs: Outputs, y0: Tensor, params: Tensor) -> Walkers:
+def _start(
+    method: Stepper, outputs: Outputs, y0: Tensor, params: Tensor, starts: Tensor
+) -> Walkers:
     """Put every sample at its start."""
     t, t_end = outputs.t_eval[:, 0].clone(), outputs.t_eval[:, -1].clone()
     index = torch.arange(len(t), device=t.device)
@@ -185,6 +226,8 @@ def _start(method: Stepper, outputs: Outputs, y0: Tensor, params: Tensor) -> Wal
         has_old=~yes,
         strict=yes,
         stops=~yes,
+        sign=starts[:, 0],
+        offset=starts[:, 1],
         n_least=torch.zeros_like(index),
         n_idle=torch.zeros_like(index),
         mark=torch.stack([t, torch.full_like(t, torch.inf), zero], dim=1),
@@ -196,14 +239,20 @@ def _start(method: Stepper, outputs: Outputs, y0: Tensor, params: Tensor) -> Wal
     )
 
 
-def _adaptive_attempt(method: Stepper, walkers: Walkers, outputs: Outputs):
+def _adaptive_attempt(
+    method: Stepper,
+    walkers: Walkers,
+    outputs: Outputs,
+    max_step: float,
+    guards: Guards | None,
+):
     """Attempt a step of every sample, clipped to end where it must."""
     w = walkers
     least = _least_step(w.t)
     is_least = w.step <= least
     next_output = outputs.time(w.index, w.n_written)
     target = torch.where(w.stops, next_output, w.t_end)
-    w.step = torch.maximum(w.step, least)
+    w.step = torch.maximum(w.step.clamp(max=max_step), least)
     clipped = w.t + w.step * (1 + 1e-10) >= target
     w.step = torch.where(clipped, target - w.t, w.step)
     t_new = torch.where(clipped, target, w.t + w.step)
@@ -232,6 +281,10 @@ def _adaptive_attempt(method: Stepper, walkers: Walkers, outputs: Outputs):
     w.n_least = torch.where(solved & within, 0, w.n_least + across)
     across = across & (w.n_least <= MAX_LEAST)
     accepted = solved & (within & ~(outside & (dense_norm > MAX_DENSE_NORM)) | across)
+    refused = torch.zeros_like(accepted)
+    if guards is not None:
+        refused = _find_events(method, guards, w, outputs, attempt, accepted, t_new)
+        accepted = accepted & ~refused
     step = w.step * method.settle(w, attempt, accepted, factor)
 
     # Only as far as the dense output is good for, but to the next output at least.
@@ -241,7 +294,36 @@ def _adaptive_attempt(method: Stepper, walkers: Walkers, outputs: Outputs):
     way = outputs.time(w.index, n_written.clamp(max=outputs.n_times - 1)) - t_next
     w.stops = (largest < step) & (largest < way)
     step = torch.minimum(step, torch.maximum(largest, way))
+    if attempt.stop is not None:  # where the dense output is off, on its way there
+        step = torch.where(refused, w.step * attempt.stop.clamp(max=0.5), step)
     return t_new, attempt, accepted, step, is_least & ~accepted
+
+
+def _find_events(
+    method: Stepper,
+    guards: Guards,
+    walkers: Walkers,
+    outputs: Outputs,
+    attempt: Attempt,
+    accepted: Tensor,
+    t_new: Tensor,
+) -> Tensor:
+    """Find the events in accepted steps; return those where the dense output is off."""
+    w, sign = walkers, walkers.sign
+    row, _, t_out = outputs.between(w, torch.where(accepted, t_new, w.t))
+    theta = ((t_out - w.t[row]) / w.step[row]).clamp(max=1.0)
+    find_events(method, guards, w, attempt, accepted, row, theta)
+    assert attempt.stop is not None
+    assert attempt.fired is not None
+    stops = torch.nonzero(attempt.fired.any(1) & (attempt.stop < 1))[:, 0]
+    refused = torch.zeros_like(accepted)
+    if len(stops):
+        norm = method.dense_norm(w, attempt, stops, attempt.stop[stops])
+        is_least = w.step <= 2 * _least_step(w.t)
+        refused[stops] = (~is_least & (norm > MAX_DENSE_NORM))[stops]
+        attempt.fired = torch.where(refused[:, None], 0.0, attempt.fired)
+        w.sign = torch.where(refused[:, None], sign, w.sign)
+    return refused
 
 
 def _judge_dense_output(
@@ -402,11 +484,14 @@ def _status(
     status[given_up] = Status.STEP_UNDERFLOW
     status[given_up & ~attempt.converged] = Status.NEWTON_FAILURE
     status[given_up & ~attempt.finite] = Status.NON_FINITE
-    status[accepted & ~w.f.isfinite().all(1)] = Status.NON_FINITE
+    known = w.f.isfinite().all(1) & w.sign.isfinite().all(1)
+    status[accepted & ~known] = Status.NON_FINITE
     if attempt.stable is not None:
         status[~attempt.stable] = Status.UNSTABLE
     if attempt.has_jacobian is not None:
         lost = ~accepted & w.f.isfinite().all(1) & ~attempt.has_jacobian
         status[lost] = Status.NON_FINITE_JACOBIAN
     status[w.t >= w.t_end] = Status.SUCCESS
+    if attempt.fired is not None:
+        status[attempt.fired.any(1)] = STOPPED
     return status

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sklearn_inverse.ode._derivatives import pull_back, push_forward
 from sklearn_inverse.ode._events import event_times, needed_events
+from sklearn_inverse.ode._guards import Guards
 from sklearn_inverse.ode._legs import solve_between
 from sklearn_inverse.ode._loop import integrate
 from sklearn_inverse.ode._mass_action import MassAction
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 
+NO_GUARDS = Guards()
 CHUNK = 64  # samples whose sensitivities are held together in a pull-back by them
 
 
@@ -38,7 +40,7 @@ def why_not_compiled(method, step_size, device) -> str | None:
     return why_unavailable()
 
 
-def kernel_of(rhs, t, y, params, f=None):
+def kernel_of(rhs, t, y, params, f=None, guards=NO_GUARDS):
     """Return the kernel of a right-hand side; raise Untraceable if there is none.
 
     Parameters
@@ -51,17 +53,22 @@ def kernel_of(rhs, t, y, params, f=None):
 
     f : Tensor of shape (n_samples, n_states), default=None
         What it returns there, where that is known.
+
+    guards : Guards, default=NO_GUARDS
+        What events wait for, to be compiled beside it.
     """
     reason = why_unavailable()
     if reason is not None:
         raise Untraceable(reason)
-    if type(rhs) is MassAction:
+    if type(rhs) is MassAction and not guards:
         return rhs.kernel()
-    return compile_function(rhs, t, y, params, f)
+    return compile_function(rhs, t, y, params, f, guards.functions)
 
 
 class InTorch:
     """Solve in torch: ``run(t_eval, y0, params, tangents)``, sensitivities where given.
+
+    With ``starts`` of guards, until one is crossed: ``stats["fired"]`` says which.
 
     Parameters
     ----------
@@ -74,29 +81,38 @@ class InTorch:
     step_size : float or None
         Largest step of given size; None for error control.
 
-    max_steps : int
-        Attempted steps after which a sample is given up.
+    max_steps, max_step : int, float
+        Attempted steps after which a sample is given up, and the largest of them.
+
+    guards : Guards
+        What events wait for.
 
     fallback : InTorch, default=None
         By a method whose derivatives need only first ones of the right-hand side, for
         samples where others do not exist.
     """
 
-    def __init__(self, make, atol, step_size, max_steps, fallback=None):
+    def __init__(
+        self, make, atol, step_size, max_steps, max_step, guards, fallback=None
+    ):
         self.make, self.atol, self.fallback = make, atol, fallback
-        self.step_size, self.max_steps = step_size, max_steps
+        self.step_size, self.max_steps, self.max_step = step_size, max_steps, max_step
+        self.guards = guards
 
-    def __call__(self, t_eval, y0, params, tangents=None, tape=None) -> Solution:
+    def __call__(
+        self, t_eval, y0, params, tangents=None, starts=None, tape=None
+    ) -> Solution:
         """Integrate; a tape keeps the steps."""
         if tangents is not None and tape is None:
             tape = Tape()
-        options = self.step_size, self.max_steps, tape
+        options = self.step_size, self.max_steps, self.max_step, tape
         method = self.stepper(y0)
-        solution = integrate(method, t_eval, y0, params, *options)
+        guards = self.guards, starts
+        solution = integrate(method, t_eval, y0, params, *options, *guards)
         if tangents is not None:
             pushed = push_forward(method, tape, t_eval, params, tangents)
             solution = solution._replace(sensitivities=pushed)
-            self._mend(solution, t_eval, y0, params, tangents)
+            self._mend(solution, t_eval, y0, params, tangents, starts)
         return solution
 
     def stepper(self, y0):
@@ -107,9 +123,11 @@ class InTorch:
         """Solve anew where sensitivities are not finite, and say so where that fails."""
         lost = _is_lost(solution)
         if lost.any() and self.fallback:
-            other = self.fallback(*(x[lost] for x in problem))
+            other = self.fallback(*(x if x is None else x[lost] for x in problem))
             solution.y[lost], solution.status[lost] = other.y, other.status
             solution.sensitivities[lost] = other.sensitivities
+            for name, values in other.stats.items():
+                solution.stats[name][lost] = values
         else:
             solution.status[lost] = Status.NON_FINITE_SENSITIVITY
 
@@ -125,24 +143,32 @@ class Compiled:
     rtol, atol : float, Tensor of shape (n_states,) or None
         Tolerances.
 
-    max_steps : int
+    max_steps, max_step : int, float
         As for :class:`InTorch`.
+
+    guards : Guards
+        What events wait for, compiled into the kernel.
     """
 
-    def __init__(self, kernel, rtol, atol, max_steps):
-        self.kernel, self.atol = kernel, atol
-        self.options = {"rtol": rtol, "max_steps": max_steps}
+    def __init__(self, kernel, rtol, atol, max_steps, max_step, guards):
+        self.kernel, self.atol, self.max_steps = kernel, atol, max_steps
+        self.guards = guards
+        self.options = {"rtol": rtol, "max_steps": max_steps, "max_step": max_step}
 
-    def __call__(self, t_eval, y0, params, tangents=None) -> Solution:
+    def __call__(self, t_eval, y0, params, tangents=None, starts=None) -> Solution:
         """Integrate."""
         result = self.kernel.solve(
             *map(_array, (t_eval, y0, params)),
             atol=floor(self.atol, y0).numpy(),
             y0_tangents=None if tangents is None else _array(tangents),
+            starts=None if starts is None else _array(starts),
+            directions=self.guards.directions,
             **self.options,
         )
         stats = {k: torch.as_tensor(v) for k, v in result.items() if v is not None}
         y, status = stats.pop("y"), stats.pop("status")
+        if starts is None:
+            del stats["fired"]
         solution = Solution(y, status, stats, stats.pop("sensitivities", None))
         for name in ("n_jac", "n_lu"):
             stats[name] = stats["n_steps"].clone()
@@ -194,7 +220,7 @@ class TapedProblem:
         self.tape = Tape()
         tangents = rowwise_jacobian(self.y0_of, params) if sensitivities else None
         tape = self.tape if sensitivities or tracked else None
-        return self.run(self.t_eval, y0, params, tangents, tape)
+        return self.run(self.t_eval, y0, params, tangents, tape=tape)
 
     def pull_back(self, grad, y0, params, *weights):
         """Gradients by initial states, params and weights."""
@@ -229,8 +255,8 @@ class ForwardProblem:
 
     Parameters
     ----------
-    run : callable
-        ``run(t_eval, y0, params, tangents)`` solves without events.
+    run : InTorch or Compiled
+        Solves without events.
 
     t_eval, y0_of
         As for :class:`TapedProblem`.
@@ -239,7 +265,7 @@ class ForwardProblem:
         The right-hand side.
 
     events : list of Event, default=()
-        Where to stop.
+        Where to stop at given times; guards are those of ``run``.
     """
 
     y0: Tensor  # of the last solve
@@ -254,6 +280,7 @@ class ForwardProblem:
     def solve(self, y0: Tensor, params: Tensor, sensitivities, tracked) -> Solution:
         """Integrate; keep the start if gradients will be pulled back (``tracked``)."""
         self.y0, self.y0_tangents, self.slopes = y0, None, None
+        self.times = params.new_zeros(len(params), 0)
         if sensitivities or tracked:
             self.y0_tangents = rowwise_jacobian(self.y0_of, params)
         if self.events:
@@ -271,9 +298,10 @@ class ForwardProblem:
             rows = slice(start, start + CHUNK)
             solution = self._run(rows, params, with_tangents=True)
             by_params = solution.sensitivities
-            # A failed sample is NaN from its failure on: no gradient comes from there.
+            # A sample that ends early is NaN from there on: no gradient comes from that.
             unknown = by_params.flatten(2).isnan().all(-1)
-            reached = ~(unknown & ~solution.success[:, None])[..., None]
+            complete = solution.status == Status.SUCCESS
+            reached = ~(unknown & ~complete[:, None])[..., None]
             params_bar[rows] = torch.einsum(
                 "bti,btik->bk",
                 torch.where(reached, grad[rows], 0.0),
@@ -288,11 +316,10 @@ class ForwardProblem:
             tangents = self.y0_tangents[rows]
             slopes = None if self.slopes is None else self.slopes[rows]
         problem = self.t_eval[rows], self.y0[rows], params[rows], tangents
-        if not self.events:
+        if not self.events and not self.run.guards:
             return self.run(*problem)
-        return solve_between(
-            self.run, self.rhs, self.events, self.times[rows], slopes, *problem
-        )
+        what = self.run, self.rhs, self.events, self.run.guards
+        return solve_between(*what, self.times[rows], slopes, *problem)
 
 
 def _array(tensor) -> np.ndarray:

@@ -6,7 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Solution", "Status"]
+__all__ = ["STOPPED", "Solution", "Status"]
+
+STOPPED = -2  # by an event, until it has happened
 
 
 class Status(IntEnum):
@@ -29,6 +31,7 @@ class Status(IntEnum):
     UNSTABLE = 7
     NO_PROGRESS = 8
     NO_STEADY_STATE = 9
+    TERMINATED = 10
 
     @property
     def sentence(self) -> str:
@@ -72,12 +75,14 @@ _SENTENCES = {
     Status.NO_PROGRESS: (
         "Steps stay so small, and so many of them fail, that the solver would not arrive "
         "within `max_steps`: the right-hand side probably jumps with the state, or is "
-        "random. Make it smooth, or loosen `rtol`."
+        "random. Make it smooth, or loosen `rtol`. Or events follow each other ever "
+        "faster: let a `terminal` one happen before."
     ),
     Status.NO_STEADY_STATE: (
         "The system does not come to rest before its experiment: it oscillates, grows, or "
         "moves on too slowly. Leave `preequilibrate` out, or give it a start nearby."
     ),
+    Status.TERMINATED: "A terminal event happened; outputs after it are NaN.",
 }
 
 
@@ -87,7 +92,8 @@ class Solution(NamedTuple):
     Parameters
     ----------
     y : Tensor of shape (n_samples, n_times, n_states)
-        States at the output times, NaN from the time of failure on.
+        States at the output times, NaN from the time of failure on, and after a terminal
+        event.
 
     status : Tensor of shape (n_samples,)
         :class:`Status` of each sample, as an integer.
@@ -120,8 +126,8 @@ class Solution(NamedTuple):
 
     @property
     def success(self) -> Tensor:
-        """Boolean tensor of shape (n_samples,): which samples reached the end."""
-        return self.status == Status.SUCCESS
+        """Boolean tensor of shape (n_samples,): which samples reached their end."""
+        return (self.status == Status.SUCCESS) | (self.status == Status.TERMINATED)
 
     def failure_summary(self) -> str:
         """Say how many samples failed, and why.
@@ -133,10 +139,10 @@ class Solution(NamedTuple):
         """
         if self.success.all():
             return ""
-        causes = [s for s in Status if s is not Status.SUCCESS]
+        causes = [s for s in Status if s not in (Status.SUCCESS, Status.TERMINATED)]
         counts = {s: int((self.status == s).sum()) for s in causes}
         n_failed = sum(counts.values())
-        first = int(torch.nonzero(self.status != Status.SUCCESS)[0])
+        first = int(torch.nonzero(~self.success)[0])
         where = ""
         if "t_reached" in self.stats:
             t, state = (

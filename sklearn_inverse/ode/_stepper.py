@@ -30,6 +30,8 @@ class Walkers:
     has_old: Tensor
     strict: Tensor  # first step, or just rejected
     stops: Tensor  # at output times, as its steps cannot be interpolated
+    sign: Tensor  # (n_samples, n_guards): of each guard
+    offset: Tensor  # what is taken off its values
     n_least: Tensor  # steps of least size in a row
     n_idle: Tensor  # windows of attempts in a row that led nowhere
     mark: Tensor  # (n_samples, 3): time, step and accepted steps as the window began
@@ -54,6 +56,10 @@ class Attempt:
     stable: Tensor | None = None  # False where steps of given size multiply the state
     has_jacobian: Tensor | None = None  # False where it is not finite
     factors: Any = None  # what :meth:`Stepper.filter` needs
+    stop: Tensor | None = None  # share of the step after which an event ends it
+    fired: Tensor | None = (
+        None  # (n_samples, n_guards): new signs of those crossed there
+    )
 
 
 class Stepper:

@@ -1,4 +1,4 @@
-"""Events, doses and breakpoints: what happens to a system at times that are declared."""
+"""Events, doses and breakpoints: what happens to a system, as it is declared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,17 +17,26 @@ __all__ = ["Dose", "Event", "Schedule"]
 
 @dataclass(frozen=True)
 class Event:
-    """States that change at a time: the solver stops there, and derivatives are exact.
+    """States that change at once: the solver stops there, and derivatives are exact.
 
     Parameters
     ----------
-    time : float, str or callable
+    time : float, str or callable, default=None
         A number, the name of a param, or a function of p.
 
     change : dict or callable, default=None
         New values of states by name: each a number, the name of a param, or a function
         of ``(t, y, p)``, of the state just before; or one such function that returns all
         states. If None, the solver only stops there, as at a breakpoint.
+
+    when : callable, default=None
+        Instead of ``time``: a function of ``(t, y, p)`` that crosses zero as it happens.
+        That is looked for at all outputs and three times within each step: what comes
+        and goes between is not seen. Where another event makes it jump over zero,
+        nothing happens.
+
+    direction : {-1, 0, 1}, default=0
+        Whether ``when`` must fall (-1) or rise (1) through zero, or either (0).
 
     See Also
     --------
@@ -38,10 +47,20 @@ class Event:
     >>> from sklearn_inverse.systems import Event
     >>> Event(24.0, {"medium": 1.0, "cells": lambda t, y, p: p.kept * y.cells}).time
     24.0
+
+    A ball that leaves the floor with a share of its speed:
+
+    >>> bounce = Event(
+    ...     when=lambda t, y, p: y.height,
+    ...     direction=-1,
+    ...     change={"speed": lambda t, y, p: -p.restitution * y.speed},
+    ... )
     """
 
-    time: Any
+    time: Any = None
     change: Any = None
+    when: Any = None
+    direction: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,12 +147,7 @@ class Schedule:
         stops = []
         for event in _as_list("events", events, (Event, Dose)):
             if isinstance(event, Event):
-                time, what = (
-                    self._quantity(event.time, "The time of an event"),
-                    event.change,
-                )
-                change = None if what is None else self._read_change(what)
-                self.events.append(BatchEvent(time, change))
+                self.events.append(self._read_event(event))
             else:
                 stops += self._read_dose(event)
         for time in _as_list("breakpoints", breakpoints, None):
@@ -156,6 +170,31 @@ class Schedule:
     def infuses(self) -> bool:
         """Whether something is added to the rates of change."""
         return bool(self._infusions)
+
+    def _read_event(self, event: Event) -> BatchEvent:
+        """Return an event as ``solve_ivp`` takes it."""
+        if (event.time is None) == (event.when is None):
+            raise ValueError(
+                "An event must have either `time` or `when`, a function of (t, y, p) that "
+                f"crosses zero as it happens. Got {event!r}."
+            )
+        if event.direction not in (-1, 0, 1) or (
+            event.direction and event.time is not None
+        ):
+            raise ValueError(
+                "`direction` of an event must be -1, 0 or 1, and goes with `when`. Got "
+                f"{event!r}."
+            )
+        change = self._read_change(event.change)
+        if event.when is None:
+            return BatchEvent(
+                self._quantity(event.time, "The time of an event"), change
+            )
+        when = OneSample(
+            event.when, "`when` of an event", self._states, self._params, ()
+        )
+        self.functions.append(when)
+        return BatchEvent(when=when, change=change, direction=event.direction)
 
     def _read_dose(self, dose: Dose) -> list["Quantity"]:
         """Take a dose down; return at which times its rate jumps."""

@@ -151,6 +151,14 @@ class Protocol:
 
     def __post_init__(self) -> None:
         self._set_times()
+        self.own_events = [list(schedule.events) for schedule in self.schedules]
+        if self.inputs.experiment is None:
+            return
+        for e, events in enumerate(self.own_events):
+            for i, event in enumerate(events):
+                if event.when is not None:
+                    guard = partial(_guard_in, self.inputs.experiment, e, event.when)
+                    events[i] = event._replace(when=guard)
 
     def _set_times(self) -> None:
         """Lay out what belongs to the output times."""
@@ -278,9 +286,11 @@ class Protocol:
         """Return the events of experiments, each at its time in rows of its own."""
         index = self.inputs.index(rows)
         return [
-            event._replace(time=self._only_in(e, event.time, index))
-            for e, schedule in enumerate(self.schedules)
-            for event in schedule.events
+            event
+            if event.time is None
+            else event._replace(time=self._only_in(e, event.time, index))
+            for e, events in enumerate(self.own_events)
+            for event in events
         ]
 
     def _only_in(self, e: int, time: Any, index: Tensor) -> Any:
@@ -504,6 +514,11 @@ def _renamed(experiment: Experiment, name: str) -> Experiment:
     other = copy.copy(experiment)
     object.__setattr__(other, "name", name)
     return other
+
+
+def _guard_in(column, e, when, t: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+    """Return what an event waits for in one experiment; in all others, nothing."""
+    return torch.where(rows[:, column] == e, when(t, y, rows), 1.0)
 
 
 def _as_column(function: Callable[[Tensor], Tensor], params: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.ode import solve_ivp
+from sklearn_inverse.ode._guards import Guards
 from sklearn_inverse.ode._problem import kernel_of
 from sklearn_inverse.ode._rhs import push_tangents
 from sklearn_inverse.ode._steady import conserved, steady_state
@@ -127,10 +128,10 @@ class ODESystem:
         Each row ``c`` states that ``c @ y`` stays constant along every solution.
 
     events : list of Event or Dose, default=()
-        What happens at given times, or at times that are params: :class:`Event` changes
-        states, :class:`Dose` adds to one. What is reported at the very time of an event
-        is the state after it. Those before the first and after the last of ``times`` do
-        not happen.
+        What happens at given times, at times that are params, or as a function of the
+        states crosses zero: :class:`Event` changes states, :class:`Dose` adds to one.
+        What is reported at the very time of an event is the state after it. Those before
+        the first and after the last of ``times`` do not happen.
 
     breakpoints : list, default=()
         Times at which ``rhs`` may jump: numbers, names of params, or functions of p. The
@@ -383,9 +384,9 @@ class ODESystem:
 
     def _kernel(self) -> Any:
         rows = self.nominal_rows()[:1]
-        return kernel_of(
-            self.solved, self.protocol.t_eval[0, :1], self.initial_state(rows), rows
-        )
+        t, y = self.protocol.t_eval[0, :1], self.initial_state(rows)
+        events = [*self.schedule.events, *self.protocol.declared_events(rows)]
+        return kernel_of(self.solved, t, y, rows, guards=Guards(events))
 
     def rows(self, params: Tensor, inputs: Tensor | None = None) -> Tensor:
         """Return params, and inputs behind them, of each experiment of each sample.
@@ -435,7 +436,7 @@ class ODESystem:
         rows = row[None]
         happens = [*self.schedule.events, *self.protocol.declared_events(rows)]
         times = [e.time(rows) if callable(e.time) else e.time for e in happens]
-        known = {float(time) for time in times}
+        known = {float(time) for time in times if time is not None}
         return sorted(time for time in known if np.isfinite(time))
 
     def initial_state(self, params: Tensor) -> Tensor:

@@ -237,6 +237,17 @@ def test_other_methods_and_steps_of_given_size(method, step_size, tol):
     np.testing.assert_allclose(trajectories, exact, rtol=tol)
 
 
+def test_short_steps_find_what_no_trace_tells():
+    system = ODESystem(
+        lambda t, y, p: [p.rate * ((t * t > 25) * (t * t < 36) - y[0])],
+        states={"x": 0.0},
+        params={"rate": (1, 3)},
+        times=[0.0, 10.0],
+    )
+    found = ODESimulator(system, max_step=0.9).simulate([[2.0]])[0, 1, 0]
+    assert found == pytest.approx(np.exp(-8) - np.exp(-10), rel=1e-4)
+
+
 def test_verbose_shows_a_progress_bar(capsys, explosive_system):
     ODESimulator(explosive_system, verbose=1).simulate([[0.1]])
     assert "Simulating explosive: 100%" in capsys.readouterr().err

@@ -83,18 +83,34 @@ def test_steps_that_end_on_outputs_are_differentiated_as_others(method):
     assert abs(expected) == pytest.approx(abs(forced), rel=1e-3)
 
 
+RUNS = [(method, "torch") for method in ADAPTIVE] + [("rodas5p", "compiled")]
+
+
 @pytest.mark.parametrize("is_found", [True, False])
-@pytest.mark.parametrize("method", ADAPTIVE)
-def test_a_pulse_that_outputs_see_is_not_stepped_over(method, is_found):
+@pytest.mark.parametrize(("method", "backend"), RUNS)
+def test_a_pulse_that_outputs_see_is_not_stepped_over(method, backend, is_found):
     def rhs(t, y, params):  # of the second, no trace tells the times
         pulse = (t > 5) & (t < 6) if is_found else (t * t > 25) & (t * t < 36)
         return pulse.to(y)[:, None] * (1 - y) - y
 
-    t, backend = np.linspace(0, 10, 1001), "auto" if is_found else "torch"
+    t = np.linspace(0, 10, 1001)
     y = solve_ivp(rhs, t, [[0.0]], method=method, backend=backend).y[0, :, 0]
     during = (1 - np.exp(-2 * (t - 5))) / 2
     expected = np.where(t > 5, np.minimum(during, 0.4323324 * np.exp(6 - t)), 0.0)
     np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("method", "backend"), RUNS)
+def test_a_pulse_that_nothing_tells_of_is_found_by_short_steps(method, backend):
+    def rhs(t, y, params):
+        return ((t * t > 25) & (t * t < 36)).to(y)[:, None] * (1 - y) - y
+
+    t, options = [0.0, 10.0], {"method": method, "backend": backend, "max_step": 0.9}
+    solution = solve_ivp(rhs, t, [[0.0]], **options)
+    expected = (1 - np.exp(-2)) / 2 * np.exp(-4)
+    assert solution.y[0, 1, 0].item() == pytest.approx(expected, rel=1e-4)
+    quiet = solve_ivp(lambda t, y, p: 0 * y, t, [[1.0]], **options)
+    assert quiet.stats["n_steps"].item() >= 12
 
 
 # --- small numbers

@@ -116,6 +116,63 @@ def test_events_set_states_to_numbers_params_and_functions():
     np.testing.assert_allclose(simulate(moment)[0, 1], after, rtol=1e-8)
 
 
+def thermostat(**params):
+    """Heat a room by a relay, which is a state; its thresholds are params."""
+    events = [
+        Event(
+            when=lambda t, y, p: y.room - p.low, direction=-1, change={"heater": 1.0}
+        ),
+        Event(
+            when=lambda t, y, p: y.room - p.high, direction=1, change={"heater": 0.0}
+        ),
+    ]
+    return ODESystem(
+        lambda t, y, p: [p.power * y.heater - p.loss * y.room, 0.0],
+        states={"room": 20.0, "heater": 0.0},
+        params={"low": (17, 19), "high": (21, 23)} | params,
+        times=np.linspace(0, 3, 10),
+        observe=["room"],
+        noise=0.1,
+        events=events,
+    )
+
+
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_events_that_states_trigger_by_name(backend):
+    system = thermostat(loss=(0.5, 1.5), power=(25, 35))
+    assert system.backend_ == "compiled"
+    simulator = ODESimulator(system, rtol=1e-9, method="rodas5p", backend=backend)
+    y = simulator.simulate(system.nominal[None])[0, :, 0]
+    assert system.nominal.tolist() == [18, 22, 1, 30]
+    off = np.log(20 / 18)  # then heated until 22, then cooling again, in closed form
+    up, down = np.log((30 - 18) / (30 - 22)), np.log(22 / 18)
+    since = (system.times - off) % (up + down)
+    heated = 30 - 12 * np.exp(-since)
+    cooled = 22 * np.exp(-(since - up))
+    expected = np.where(since < up, heated, cooled)
+    expected = np.where(system.times < off, 20 * np.exp(-system.times), expected)
+    np.testing.assert_allclose(y, expected, rtol=1e-7)
+    found = simulator.sensitivities(system.nominal[None])[0, :, 0]
+    for j, value in enumerate(system.nominal):
+        rows = system.nominal + np.outer([-1e-5, 1e-5], np.eye(4)[j] * value)
+        low, high = simulator.simulate(rows)[..., 0]
+        slope = (high - low) / (2e-5 * value)
+        np.testing.assert_allclose(found[:, j], slope, rtol=1e-4, atol=1e-4)
+
+
+def test_a_threshold_that_only_an_event_knows_is_fitted():
+    system = thermostat(loss=1.0, power=30.0)
+    truth = np.array([[18.3, 21.6]])
+    rng = np.random.default_rng(0)
+    clean = simulate(system, truth)
+    measured = clean + 0.1 * rng.standard_normal(clean.shape)
+    posterior = (
+        GradientInverter(system, random_state=0).fit(measured).posterior(measured)
+    )
+    assert posterior.explained[0]
+    assert (np.abs(posterior.mean[0] - truth[0]) < 4 * posterior.std[0]).all()
+
+
 def test_events_stay_with_the_system():
     system = make(Dose("gut", "dose", [0, "second"], duration=0.5))
     expected = simulate(system)
@@ -209,6 +266,19 @@ def test_a_param_of_a_short_pulse_is_not_said_to_be_idle():
         ({"events": [Dose("gut", [1, 2], [0, 1, 2])]}, ValueError, "for each of its 3"),
         ({"events": [Dose("gut", 1, 0, duration=-1)]}, ValueError, "must be > 0"),
         ({"events": [Event("secnd")]}, ValueError, "'secnd'.*mean 'second'"),
+        ({"events": [Event()]}, ValueError, "either `time` or `when`"),
+        ({"events": [Event(1.0, when=flow)]}, ValueError, "either `time` or `when`"),
+        ({"events": [Event(1.0, direction=1)]}, ValueError, "goes with `when`"),
+        (
+            {"events": [Event(when=lambda t, y, p: y.liver)]},
+            ValueError,
+            "`when` of an event cannot be run: there is no state 'liver'",
+        ),
+        (
+            {"events": [Event(when=flow)]},
+            ValueError,
+            "`when` of an event cannot be run",
+        ),
         ({"events": [Event(1.0, {"liver": 0})]}, ValueError, "has 'liver'"),
         ({"events": [Event(1.0, 5.0)]}, TypeError, "must be a dict of states"),
         (

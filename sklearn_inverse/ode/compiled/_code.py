@@ -22,6 +22,7 @@ class Code(NamedTuple):
     slopes: int
     factorize: int
     solve: int
+    guards: int
     curves: int
     sources: int
     tangent_solve: int
@@ -49,7 +50,9 @@ def compile_model(model, rows, with_tangents):
     code : Code
         Its addresses, zero where there is none.
     """
-    names = [x for x in Code._fields[1:] if with_tangents or x not in TANGENT_CODE]
+    unused = [] if with_tangents else list(TANGENT_CODE)
+    unused += [] if model.guards else ["guards"]
+    names = [x for x in Code._fields[1:] if x not in unused]
 
     def write_module():
         writer = (TableWriter if model.is_large else Writer)(model, rows)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from types import MethodType
 from weakref import WeakKeyDictionary
 
@@ -50,6 +50,7 @@ def compile_function(
     y: Tensor,
     params: Tensor,
     f: Tensor | None = None,
+    guards: tuple[Callable[..., Tensor], ...] = (),
 ):
     """Compile a right-hand side, once for as long as it computes the same.
 
@@ -64,6 +65,9 @@ def compile_function(
     f : Tensor of shape (n_samples, n_states), default=None
         What it returns there, where that is known.
 
+    guards : tuple of callable, default=()
+        Functions of the same of shape (n_samples,), to be compiled beside it.
+
     Returns
     -------
     kernel : Kernel
@@ -74,31 +78,44 @@ def compile_function(
     Untraceable
         If this cannot be compiled. It is not tried again.
     """
-    kernel = compared_kernel(rhs, y, params)
+    kernel = compared_kernel(rhs, y, params, guards)
     if kernel is not None:
         return kernel
     if isinstance(rhs, nn.Module):
         raise Untraceable("it is a torch.nn.Module, whose weights may be trained")
     if len(y) == 0:  # which says nothing of the next call
         raise Untraceable("there are no samples to try it on")
-    known, key = _known(rhs), (y.shape[1], params.shape[1])
+    n_states, n_params = y.shape[1], params.shape[1]
+    known, key = _known(rhs), (n_states, n_params, *guards)
+    function = rhs
+    if guards:
+        for other in [k for k in known if k[2:] not in ((), guards)]:
+            del known[other]  # guards that are made anew for each call must not pile up
+        function, f = partial(_beside, rhs, guards), None
     point = [x[:N_POINTS].detach() for x in (t, y, params)]
     found = known.get(key)
     if isinstance(found, Untraceable):
         raise found
     if found is None or not _agree(
-        found, rhs, point, f
+        found, function, point, f
     ):  # what it refers to has changed
         try:
-            graph, nodes = trace(rhs, point)
-            found = known[key] = _kernel(graph, tuple(nodes.tolist()), key[1])
+            graph, nodes = trace(function, point)
         except Untraceable as reason:
             known[key] = reason.with_traceback(None)
             raise
+        rates, values = nodes[:n_states].tolist(), nodes[n_states:].tolist()
+        found = known[key] = _kernel(graph, tuple(rates), n_params, tuple(values))
     compared = COMPARED.get()
     if compared is not None:
         compared[rhs, *key] = found
     return found
+
+
+def _beside(rhs, guards, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
+    """Return rates of change, and the values of guards after them."""
+    values = [guard(t, y, params)[:, None] for guard in guards]
+    return torch.cat([rhs(t, y, params), *values], dim=1)
 
 
 @contextmanager
@@ -114,10 +131,11 @@ def compared_once() -> Iterator[None]:
         COMPARED.reset(token)
 
 
-def compared_kernel(rhs: Callable, y: Tensor, params: Tensor):
+def compared_kernel(rhs: Callable, y: Tensor, params: Tensor, guards=()):
     """Return the kernel with which a right-hand side of these sizes was compared."""
     compared = COMPARED.get()
-    return compared.get((rhs, y.shape[1], params.shape[1])) if compared else None
+    sizes = y.shape[1], params.shape[1]
+    return compared.get((rhs, *sizes, *guards)) if compared else None
 
 
 def _known(rhs) -> dict:
@@ -132,7 +150,7 @@ def _known(rhs) -> dict:
 
 
 def _agree(kernel, rhs, point, f) -> bool:
-    """Whether a kernel has the rates of change of a right-hand side."""
+    """Whether a kernel has the rates of change of a right-hand side, and its guards."""
     if f is None:
         with torch.no_grad():
             f = rhs(*(x.clone() for x in point))
@@ -144,16 +162,19 @@ def _agree(kernel, rhs, point, f) -> bool:
     return bool((same | np.isnan(found) & np.isnan(rates)).all())
 
 
-def _kernel(graph: Graph, rhs: tuple[int, ...], n_params: int):
+def _kernel(
+    graph: Graph, rhs: tuple[int, ...], n_params: int, guards: tuple[int, ...] = ()
+):
     """Return the kernel of expressions, the same for the same expressions."""
-    key = tuple(graph.nodes[i] for i in graph.cone(rhs)), rhs, n_params
+    cone = graph.cone([*rhs, *guards])
+    key = tuple(graph.nodes[i] for i in cone), rhs, n_params, guards
     if key not in KERNELS:
         # Not above: numba takes a second to import, where it is there at all.
         from sklearn_inverse.ode.compiled._kernel import Kernel
 
         while len(KERNELS) >= MAX_KERNELS:
             KERNELS.pop(next(iter(KERNELS)))
-        KERNELS[key] = Kernel(graph, rhs, n_params)
+        KERNELS[key] = Kernel(graph, rhs, n_params, guards)
     return KERNELS[key]
 
 

@@ -46,6 +46,9 @@ class Kernel:
     n_params : int
         Number of params.
 
+    guards : sequence of int, default=()
+        Expressions at whose zeros to stop.
+
     References
     ----------
     .. [1] Steinebach, "Construction of Rosenbrock-Wanner method Rodas5P and numerical
@@ -72,8 +75,8 @@ class Kernel:
     array([1.      , 0.367879, 0.135335])
     """
 
-    def __init__(self, graph, rhs, n_params):
-        self._arguments = graph, list(rhs), n_params
+    def __init__(self, graph, rhs, n_params, guards=()):
+        self._arguments = graph, list(rhs), n_params, list(guards)
         self.model = Model(*self._arguments)
         self._built: dict[bool, Built] = {}
 
@@ -81,7 +84,20 @@ class Kernel:
         # Code is of this process: whoever unpickles writes it anew, or finds it on disk.
         return type(self), self._arguments
 
-    def solve(self, t_eval, y0, params, *, rtol, atol, max_steps, y0_tangents=None):
+    def solve(
+        self,
+        t_eval,
+        y0,
+        params,
+        *,
+        rtol,
+        atol,
+        max_steps,
+        max_step=np.inf,
+        y0_tangents=None,
+        starts=None,
+        directions=(),
+    ):
         """Integrate from the first to the last output time of each sample.
 
         Parameters
@@ -104,8 +120,17 @@ class Kernel:
         max_steps : int
             Attempted steps after which a sample is given up.
 
+        max_step : float, default=inf
+            Largest step.
+
         y0_tangents : array-like of shape (n_samples, n_states, n_params), default=None
             Derivatives of ``y0`` by the params. If None, no sensitivities are computed.
+
+        starts : array-like of shape (n_samples, 2, n_guards), default=None
+            Signs of the guards at the start, and what is taken off their values.
+
+        directions : sequence of float of length n_guards, default=()
+            In which guards have to cross zero: -1, 1, or 0 for either.
 
         Returns
         -------
@@ -114,7 +139,9 @@ class Kernel:
             ``status``, ``n_steps`` attempted, ``n_accepted``, ``t_reached`` and
             ``fastest_state`` there of shape (n_samples,);
             ``sensitivities`` dy/dk of shape (n_samples, n_times, n_states, n_params), or
-            None.
+            None; ``fired`` of shape (n_samples, n_guards): the new signs of
+            those that were crossed, at ``t_reached``. The state there is in place of the
+            first output at or after it.
         """
         n_samples, n_times = len(y0), np.shape(t_eval)[-1]
         n_states, n_params = self.model.n_states, self.model.n_params
@@ -127,12 +154,17 @@ class Kernel:
         t_reached = np.empty(n_samples)
         integers = np.empty((4, n_samples), dtype=np.int64)
         status, n_steps, n_accepted, fastest_state = integers
+        n_guards = rows.n_guards
+        fired = np.zeros((n_samples, n_guards))
+        times = plain(t_eval, (n_samples, n_times))
+        if n_guards:
+            times = times.copy()  # events write theirs there
         if n_samples:
             arrays = [
                 work,
                 lanes,
                 self.model.order,
-                plain(t_eval, (n_samples, n_times)),
+                times,
                 plain(y0, (n_samples, n_states)),
                 plain(params, (n_samples, n_params)),
                 plain(
@@ -140,6 +172,8 @@ class Kernel:
                     (n_samples, n_states, n_tangents),
                 ),
                 plain(atol, (n_samples, n_states)),
+                plain(starts if n_guards else 0.0, (n_samples, 2, n_guards)),
+                plain(directions, n_guards),
                 source_first,
                 source_state,
                 y,
@@ -149,13 +183,16 @@ class Kernel:
                 n_accepted,
                 t_reached,
                 fastest_state,
+                fired,
             ]
             task = Task(
                 n_samples,
                 n_times,
                 int(max_steps),
                 with_tangents,
+                self.model.may_jump,
                 float(rtol),
+                float(max_step),
                 *[array.__array_interface__["data"][0] for array in arrays],
             )
             run_cached(integrate, code, rows, task)
@@ -167,10 +204,11 @@ class Kernel:
             "n_accepted": n_accepted,
             "t_reached": t_reached,
             "fastest_state": fastest_state,
+            "fired": fired,
         }
 
     def rates(self, t, y, params):
-        """Return the rates of change.
+        """Return the rates of change, and the values of guards.
 
         Parameters
         ----------
@@ -182,12 +220,14 @@ class Kernel:
 
         Returns
         -------
-        f : ndarray of shape (n_samples, n_states)
-            Rates of change.
+        f : ndarray of shape (n_samples, n_states + n_guards)
+            Rates of change, and guards after them.
         """
         if False not in self._built:  # it may be that only the expressions are needed
-            graph, rhs, _ = self._arguments
-            columns = graph.evaluate(rhs, {"t": t[:, None], "y": y, "p": params})
+            graph, rhs, _, guards = self._arguments
+            columns = graph.evaluate(
+                [*rhs, *guards], {"t": t[:, None], "y": y, "p": params}
+            )
             return np.stack([np.broadcast_to(x, len(t)) for x in columns], axis=1)
         rows, code, *_ = self._build(with_tangents=False)
         work, _ = workspace(rows)
@@ -198,8 +238,14 @@ class Kernel:
         work[rows.k : rows.k + rows.n_params, lanes] = params.T
         call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(code.rhs)
         call(work.ctypes.data, rows.t, rows.y, rows.f)
-        f = np.empty((len(t), rows.n_states))
+        f = np.empty((len(t), rows.n_states + rows.n_guards))
         f[:, order] = work[rows.f : rows.f + rows.n_states, lanes].T
+        if rows.n_guards:
+            call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(code.guards)
+            call(work.ctypes.data, rows.t, rows.y)
+            f[:, rows.n_states :] = work[
+                rows.guard : rows.guard + rows.n_guards, lanes
+            ].T
         return f
 
     def _build(self, with_tangents: bool) -> "Built":

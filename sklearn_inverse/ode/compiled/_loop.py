@@ -4,7 +4,8 @@ import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
-from sklearn_inverse.ode._solution import Status
+from sklearn_inverse.ode._solution import STOPPED, Status
+from sklearn_inverse.ode.compiled._crossings import stop_at_events
 from sklearn_inverse.ode.compiled._objects import FINGERPRINT
 from sklearn_inverse.ode.compiled._outputs import (
     find_outputs,
@@ -31,6 +32,7 @@ from sklearn_inverse.ode.compiled._workspace import (
     PHASE,
     SAMPLE,
     STEPS,
+    STOP,
     get,
     put,
 )
@@ -85,6 +87,8 @@ def integrate(code, at, task):
             is_good &= get(lanes, SAMPLE, lane) != NO_SAMPLE
             put(1.0 if is_good else 0.0, work, at.accepted, lane)
         try_outputs(code, task, at)
+        if at.n_guards > 0:
+            stop_at_events(code, task, at)
         any_accepted = False
         for lane in range(LANES):
             if get(lanes, SAMPLE, lane) == NO_SAMPLE:
@@ -120,6 +124,10 @@ def enter(task, at, lane, sample):
     put(0.0, work, at.step_old, lane)
     put(0.0, work, at.wanted, lane)
     put(0, lanes, FORCED, lane)
+    put(0, lanes, STOP, lane)
+    for g in range(2 * at.n_guards):
+        start = doubles(task.starts)[2 * sample * at.n_guards + g]
+        put(start, work, at.sign + g, lane)
     for i in range(n_states):
         value = y0[sample * n_states + order[i]]
         put(value, work, at.y + i, lane)
@@ -157,7 +165,11 @@ def leave(task, at, lane, status):
     ints(task.status)[sample] = status
     ints(task.n_steps)[sample] = get(lanes, STEPS, lane)
     ints(task.n_accepted)[sample] = get(lanes, ACCEPTED, lane)
-    doubles(task.t_reached)[sample] = get(work, at.t, lane)
+    reached = get(work, at.t, lane)
+    if status == STOPPED:
+        last = sample * task.n_times + get(lanes, OUTPUT, lane) - 1
+        reached = doubles(task.t_eval)[last]
+    doubles(task.t_reached)[sample] = reached
     fastest = 0.0
     ints(task.fastest_state)[sample] = 0
     for i in range(at.n_states):
@@ -184,6 +196,8 @@ def find_status(task, at, lane):
     work, lanes = doubles(task.work), ints(task.lanes)
     t, t_end = get(work, at.t, lane), get(work, at.t_end, lane)
     finite = get(work, at.invalid, lane) == 0
+    if get(lanes, STOP, lane) > 0:
+        return STOPPED
     if get(lanes, PHASE, lane) == NEW and not finite:
         return NON_FINITE
     if t >= t_end:

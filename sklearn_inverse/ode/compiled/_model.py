@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_inverse.ode.compiled._breaks import Break, find_breaks
-from sklearn_inverse.ode.compiled._graph import Graph, Untraceable
+from sklearn_inverse.ode.compiled._graph import BOOLEAN, STEPS, Graph, Untraceable
 from sklearn_inverse.ode.compiled._vectors import LANES
 from sklearn_inverse.ode.compiled._workspace import N_STAGES, ORDER, Rows
 
@@ -30,6 +30,9 @@ class Model:
 
     n_params : int
         Number of params.
+
+    guards : sequence of int, default=()
+        What events wait for: its zeros.
 
     Attributes
     ----------
@@ -59,9 +62,11 @@ class Model:
         Columns of the non-zeros of each row, left and right of the diagonal.
     """
 
-    def __init__(self, graph: Graph, rhs, n_params: int):
+    def __init__(self, graph: Graph, rhs, n_params: int, guards=()):
         self.graph, self.n_states, self.n_params = graph, len(rhs), n_params
-        self.key = tuple(graph.nodes[x] for x in graph.cone(rhs)), tuple(rhs), n_params
+        self.guards = list(guards)
+        cone = tuple(graph.nodes[x] for x in graph.cone([*rhs, *guards]))
+        self.key = cone, tuple(rhs), n_params, tuple(guards)
         self._breaks: dict[tuple[float, float], list[Break]] = {}  # of the last span
         one = graph.constant(1)
         states = [graph.variable("y", i) for i in range(len(rhs))]
@@ -103,6 +108,14 @@ class Model:
             found = find_breaks(self.graph, self.rhs, self.n_params, (first, last))
             self._breaks = {(first, last): found}
         return self._breaks[first, last]
+
+    @cached_property
+    def may_jump(self) -> bool:
+        """Whether rates follow the time, or choices: stages may miss what they do."""
+        nodes = [self.graph.nodes[x] for x in self.graph.cone(self.rhs)]
+        return any(
+            node[:2] == ("var", "t") or node[0] in BOOLEAN | STEPS for node in nodes
+        )
 
     @cached_property
     def n_operations(self) -> int:
@@ -168,13 +181,18 @@ class Model:
         n_sources = len(self.tangents.sources) if with_tangents else 0
         n_tangents = self.n_params * n_states if with_tangents else 0
         blocks = -(-n_states // LANES)
-        counts = dict.fromkeys(Rows._fields[5:-1], 1) | {
+        n_guards = len(self.guards)
+        counts = dict.fromkeys(Rows._fields[6:-1], 1) | {
             "k": self.n_params,
             **dict.fromkeys(
                 ("y", "f", "peak", "atol", "stage", "y_new", "coupled", "by_time"),
                 n_states,
             ),
             "defect": n_states,
+            "guard": n_guards,
+            "sign": n_guards,
+            "offset": n_guards,
+            "sign_new": n_guards,
             "tolerance": n_states,
             "trial": 2 * N_STAGES,
             "factors": len(self.factors),
@@ -193,7 +211,8 @@ class Model:
             "scratch": n_sources + len(self.graph) + 2 if self.is_large else 0,
         }
         starts = np.cumsum([0, *counts.values()]).tolist()
-        return Rows(n_states, self.n_params, n_slopes, n_curves, n_sources, *starts)
+        sizes = n_states, self.n_params, n_slopes, n_curves, n_sources, n_guards
+        return Rows(*sizes, *starts)
 
 
 class Tangents(NamedTuple):

@@ -19,17 +19,25 @@ from sklearn_inverse.ode.compiled._workspace import (
     OUTPUT,
     OUTPUT_END,
     SAMPLE,
+    STOP,
     get,
     least_step,
     put,
 )
 
-__all__ = ["find_outputs", "try_outputs", "write_outputs"]
+__all__ = [
+    "check_outputs",
+    "find_outputs",
+    "interpolate",
+    "try_outputs",
+    "write_outputs",
+]
 
 DENSE = RODAS5P.dense
 EARLY, LATE = 0.3, 0.75  # trials: off the middle, where an error may change its sign
 GREW = 1.5  # factor by which a step is longer than the last if both are tried
 MAX_DEFECT = 2.0  # of the dense output, in tolerances
+UNSEEN = 10.0  # factor by which rates differ more than where outputs have been tried
 
 
 @register_jitable
@@ -57,10 +65,12 @@ def find_outputs(task, at, lane, trial):
 @register_jitable
 def try_outputs(code, task, at):
     """Find the outputs within the steps of all lanes; refuse steps that would miss one."""
-    work = doubles(task.work)
-    any_inside = False
+    work, lanes = doubles(task.work), ints(task.lanes)
+    any_inside, n_most = False, 0
     for lane in range(LANES):
         any_inside |= find_outputs(task, at, lane, EARLY)
+        n_found = get(lanes, OUTPUT_END, lane) - get(lanes, OUTPUT, lane)
+        n_most = max(n_most, n_found)
     if not any_inside:
         return
     check_outputs(code, task, at)
@@ -72,18 +82,59 @@ def try_outputs(code, task, at):
             put(1.0, work, at.theta, lane)
     if any_inside:
         check_outputs(code, task, at)
+    if task.may_jump and n_most > 1 and find_inputs(code, task, at, n_most):
+        check_outputs(code, task, at)
 
 
 @register_jitable
-def check_outputs(code, task, at):
-    """Try the dense output of all lanes; refuse steps within which it is off.
+def find_inputs(code, task, at, n_most):
+    """Find the output in each step where rates differ most from the dense output's.
 
-    A state that follows a fast equilibrium passes the error test at the end of a step of
-    any size, for errors die out at once; between, the dense output follows nothing. Its
-    defect, as the factors of W see it, is its error there. A lane whose step is refused
-    ends the next one on its next output.
+    Inputs may come and go within a step, seen by none of its stages: outputs are the eyes
+    for them. Return whether any differs far more than where it has been tried.
     """
     work, lanes, t_eval = doubles(task.work), ints(task.lanes), doubles(task.t_eval)
+    store(fill(0.0), work, at.largest)
+    for lane in range(LANES):
+        put(1.0, work, at.suspect, lane)
+        find_outputs(task, at, lane, EARLY)
+    differ(code, at, work)
+    store(fill(UNSEEN**2) * load(work, at.trial), work, at.largest)
+    any_inside = False
+    for place in range(n_most):
+        for lane in range(LANES):
+            theta, output = 1.0, get(lanes, OUTPUT, lane) + place
+            if output < get(lanes, OUTPUT_END, lane):
+                t_out = t_eval[get(lanes, SAMPLE, lane) * task.n_times + output]
+                theta = (t_out - get(work, at.t, lane)) / get(work, at.step, lane)
+            put(theta, work, at.theta, lane)
+        differ(code, at, work)
+        for lane in range(LANES):
+            theta, norm = get(work, at.theta, lane), get(work, at.trial, lane)
+            if theta < 1 and not norm <= get(work, at.largest, lane):
+                put(norm, work, at.largest, lane)
+                put(theta, work, at.suspect, lane)
+                any_inside = True
+    store(load(work, at.suspect), work, at.theta)
+    return any_inside
+
+
+@register_jitable
+def differ(code, at, work):
+    """Sum of squares of f(t, u) - u' of the dense output u, in tolerances."""
+    interpolate(at, work)
+    run(code.rhs, work, (at.t_stage, at.stage, at.defect))
+    norm = fill(0.0)
+    for i in range(at.n_states):
+        defect = load(work, at.defect + i) + load(work, at.coupled + i)
+        ratio = defect / load(work, at.tolerance + i)
+        norm = multiply_add(ratio, ratio, norm)
+    store(norm, work, at.trial)
+
+
+@register_jitable
+def interpolate(at, work):
+    """Dense output of all lanes at theta, and its slope times -1, as those of a stage."""
     n_states, theta, step = at.n_states, load(work, at.theta), load(work, at.step)
     for j in range(N_STAGES):
         weight = slope = fill(0.0)
@@ -102,6 +153,20 @@ def check_outputs(code, task, at):
         store(fill(-1.0) * slope * load(work, at.inv_step), work, at.coupled + i)
     store(multiply_add(theta, step, load(work, at.t)), work, at.t_stage)
     store(fill(0.0), work, at.w)
+
+
+@register_jitable
+def check_outputs(code, task, at):
+    """Try the dense output of all lanes; refuse steps within which it is off.
+
+    A state that follows a fast equilibrium passes the error test at the end of a step of
+    any size, for errors die out at once; between, the dense output follows nothing. Its
+    defect, as the factors of W see it, is its error there. A lane whose step is refused
+    ends the next one on its next output.
+    """
+    work, lanes, t_eval = doubles(task.work), ints(task.lanes), doubles(task.t_eval)
+    n_states = at.n_states
+    interpolate(at, work)
     run(code.solve, work, (at.defect,))
     norm = fill(0.0)
     for i in range(n_states):
@@ -136,15 +201,17 @@ def write_outputs(task, at, lane, y, u, y_new, out, stride):
 
     first = get(lanes, SAMPLE, lane) * task.n_times
     t, t_new = get(work, at.t, lane), get(work, at.t_new, lane)
-    for output in range(
-        first + get(lanes, OUTPUT, lane), first + get(lanes, OUTPUT_END, lane)
-    ):
+    end = first + get(lanes, OUTPUT_END, lane)
+    for output in range(first + get(lanes, OUTPUT, lane), end):
         start = output * n_states
         if t_eval[output] == t_new:
             for i in range(n_states):
                 out[(start + order[i]) * stride] = get(work, y_new + i, lane)
             continue
-        theta = fill((t_eval[output] - t) / get(work, at.step, lane))
+        place = (t_eval[output] - t) / get(work, at.step, lane)
+        if output == end - 1 and get(lanes, STOP, lane) > 0:
+            place = get(work, at.theta, lane)  # of the event, to the last bit
+        theta = fill(place)
         weight = load(work, at.dense + ORDER - 1)
         for power in range(ORDER - 2, -1, -1):
             weight = multiply_add(weight, theta, load(work, at.dense + power))

@@ -63,6 +63,10 @@ def evaluate(code, at, work):
     run(code.rhs, work, (at.t, at.y, at.f))
     zero = fill(0.0)
     invalid = zero
+    if at.n_guards > 0:
+        run(code.guards, work, (at.t, at.y))
+    for g in range(at.n_guards):
+        invalid = multiply_add(zero, load(work, at.guard + g), invalid)
     for i in range(at.n_states):
         invalid = multiply_add(zero, load(work, at.y + i), invalid)
         invalid = multiply_add(zero, load(work, at.f + i), invalid)
@@ -85,7 +89,7 @@ def set_step(task, at, work, lanes, lane):
         step = 1e-2 / change if change > 0 else 1e-6 * (t_end - t)
         step = min(max(step, 1e-290, 1e3 * EPS * abs(t)), t_end - t)
         put(STRICT, lanes, PHASE, lane)
-    step = max(step, least_step(at, work, lane))
+    step = max(min(step, task.max_step), least_step(at, work, lane))
     last = t + step * (1 + 1e-10) >= t_end
     put(t_end - t if last else step, work, at.step, lane)
     put(t_end if last else t + step, work, at.t_new, lane)
@@ -253,6 +257,9 @@ def advance(at, work):
         y = choose(accepted, load(work, at.y_new + i), load(work, at.y + i))
         store(y, work, at.y + i)
         store(larger_magnitude(load(work, at.peak + i), y), work, at.peak + i)
+    for g in range(at.n_guards):
+        sign, new = load(work, at.sign + g), load(work, at.sign_new + g)
+        store(choose(accepted, new, sign), work, at.sign + g)
     store(choose(accepted, load(work, at.t_new), load(work, at.t)), work, at.t)
     store(load(work, at.step_next), work, at.step)
 

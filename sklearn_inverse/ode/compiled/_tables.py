@@ -204,6 +204,11 @@ class TableWriter(Writer):
         """Write the right-hand side."""
         self.compute_all(dict(enumerate(self.model.rhs)), t, y, 0, f)
 
+    def guards(self, t, y):
+        """Write what events wait for."""
+        values = dict(enumerate(self.model.guards))
+        self.compute_all(values, t, y, 0, self.at.guard)
+
     def time_slopes(self):
         """Write df/dt at the start of the step."""
         at = self.at

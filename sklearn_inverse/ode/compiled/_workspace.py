@@ -25,8 +25,10 @@ __all__ = [
     "OUTPUT_END",
     "PHASE",
     "SAMPLE",
+    "SEEN",
     "STEADY",
     "STEPS",
+    "STOP",
     "STRICT",
     "Rows",
     "Task",
@@ -38,7 +40,8 @@ __all__ = [
 N_STAGES = len(RODAS5P.a)
 ORDER = len(RODAS5P.dense)  # degree of the dense output
 
-SAMPLE, PHASE, OUTPUT, OUTPUT_END, STEPS, ACCEPTED, FORCED, N_INT_ROWS = range(8)
+SAMPLE, PHASE, OUTPUT, OUTPUT_END, STEPS, ACCEPTED, FORCED, SEEN, STOP = range(9)
+N_INT_ROWS = 9
 NO_SAMPLE = -1
 N_FORCED = 4  # steps in a row that may be taken for want of smaller ones
 NEW, STRICT, STEADY = range(3)  # phases: before the first step, no growth yet, underway
@@ -52,6 +55,7 @@ class Rows(NamedTuple):
     n_slopes: int
     n_curves: int
     n_sources: int
+    n_guards: int
     # One row each.
     t: int
     t_end: int
@@ -62,6 +66,10 @@ class Rows(NamedTuple):
     step_old: int
     wanted: int  # step that was given up only to end on an output
     theta: int  # where in the step the dense output is tried
+    suspect: int  # where in it an input may have come and gone
+    largest: int  # by how much rates differ there
+    before: int  # up to where in it no event has happened
+    happened: int  # where one has, zero if none
     growth_old: int  # norm_old ** 0.2
     norm: int  # sum of squares of error / tolerance
     invalid: int  # zero, or NaN where something is not finite
@@ -79,6 +87,10 @@ class Rows(NamedTuple):
     coupled: int  # sum of C_ij u_j / step
     by_time: int  # df/dt
     defect: int  # error of the dense output
+    guard: int  # what events wait for
+    sign: int  # of each guard, at the start of the step
+    offset: int  # what is taken off its values
+    sign_new: int  # further on
     tolerance: int
     trial: int  # weights of the stages in the dense output and in its slope
     factors: int  # of W, its inverse pivots on the diagonal
@@ -107,7 +119,9 @@ class Task(NamedTuple):
     n_times: int
     max_steps: int
     with_tangents: bool
+    may_jump: bool  # rates of change, seen by no stage of a step
     rtol: float
+    max_step: float
     work: int
     lanes: int  # integers of each lane
     order: int
@@ -116,6 +130,8 @@ class Task(NamedTuple):
     params: int
     y0_tangents: int
     atol: int
+    starts: int  # signs and offsets of guards
+    directions: int  # in which events happen, as doubles
     source_first: int  # of each param, among the sources
     source_state: int  # on which each source acts
     y: int
@@ -125,6 +141,7 @@ class Task(NamedTuple):
     n_accepted: int
     t_reached: int
     fastest_state: int  # there, relative to its tolerance
+    fired: int  # signs of guards that were crossed there
 
 
 @register_jitable

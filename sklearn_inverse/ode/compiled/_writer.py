@@ -166,6 +166,10 @@ class Writer:
         """Write the right-hand side."""
         self.store_all(self.compute(self.model.rhs, t, y), f)
 
+    def guards(self, t, y):
+        """Write what events wait for."""
+        self.store_all(self.compute(self.model.guards, t, y), self.at.guard)
+
     def time_slopes(self):
         """Write df/dt at the start of the step."""
         found = self.compute(self.model.by_time.values(), self.at.t, self.at.y)

@@ -41,7 +41,7 @@ def test_rows_follow_each_other_without_overlap():
     effects, orders = np.array([[-2.0, 2], [1, -1]]), np.array([[2, 0], [0, 1]])
     model = Model(graph, mass_action(graph, effects, orders), n_params=2)
     rows = model.lay_out(with_tangents=True)
-    starts = rows[5:]
+    starts = rows[6:]
     assert list(starts) == sorted(starts)
     assert rows.n_states == rows.n_params == 2
     assert rows.f - rows.y == 2
