@@ -137,9 +137,12 @@ def solve_ivp(
         differentiable itself. The compiled kernel does not need it.
 
     sensitivities : bool, default=False
-        Whether to return the derivatives of all outputs by the params too. In torch,
-        "radau5" gives them at two to three times the cost of a plain solve; others
-        replay their steps, "rodas5p" at tens of times that cost.
+        Whether to return the derivatives of all outputs by the params too. Compiled, steps
+        follow their errors too, so that they are good to ``rtol`` as states are, but
+        behind jumps much faster than what follows, which take a smaller one. In torch,
+        steps follow the states alone: "radau5" gives derivatives at two to three times
+        the cost of a plain solve; others replay their steps, "rodas5p" at tens of times
+        that cost.
 
     max_steps : int, default=10000
         Attempted steps after which a sample is given up; earlier where it is plain that

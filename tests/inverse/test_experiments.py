@@ -195,7 +195,7 @@ def test_one_amortized_model_answers_for_every_dose():
     inverter = ADMInverter(
         system,
         design=Design(n_observed=5),
-        training=Training(max_epochs=15),
+        training=Training(max_epochs=25),
         width=64,
         n_blocks=2,
         random_state=0,

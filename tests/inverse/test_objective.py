@@ -104,7 +104,7 @@ def test_gauss_newton_agrees_with_the_gradient_of_a_solver(make):
     sample, x = torch.arange(3), points(model, 3)
     value, gradient, _ = objective.linearize(x, sample)
     by_gradient = objective.gradient(x, sample)
-    np.testing.assert_allclose(by_gradient[0], value, rtol=1e-6)
+    np.testing.assert_allclose(by_gradient[0], value, rtol=1e-5)
     size = gradient.abs().max()
     np.testing.assert_allclose(by_gradient[1], gradient, atol=1e-5 * size, rtol=1e-3)
 

@@ -26,7 +26,7 @@ def solve(params, **kwargs):
     return solve_ivp(system.kinetics, TIMES, system.initial_state, params, **kwargs)
 
 
-def test_compiled_and_torch_agree_and_take_about_as_many_steps(params):
+def test_compiled_and_torch_agree(params):
     compiled = solve(params, backend="compiled", sensitivities=True)
     in_torch = solve(params, backend="torch", sensitivities=True)
     torch.testing.assert_close(compiled.y, in_torch.y, rtol=1e-7, atol=1e-25)
@@ -34,7 +34,13 @@ def test_compiled_and_torch_agree_and_take_about_as_many_steps(params):
     error = (compiled.sensitivities - in_torch.sensitivities) * k
     size = (in_torch.sensitivities * k).abs().amax(-1, keepdim=True)
     assert (error.abs() <= 1e-7 * size).all()
-    steps = [x.stats["n_steps"].double() for x in (compiled, in_torch)]
+
+
+def test_compiled_and_torch_take_about_as_many_steps(params):
+    steps = [
+        solve(params, backend=backend).stats["n_steps"].double()
+        for backend in ("compiled", "torch")
+    ]
     assert (steps[0] / steps[1] - 1).abs().max() < 0.05
 
 
@@ -245,9 +251,10 @@ def test_wrong_reactions_are_refused(stoichiometry, orders, message):
         MassAction(stoichiometry, orders)
 
 
-def test_sensitivities_of_a_relaxation_oscillation_are_right_once_its_jumps_are():
-    # Van der Pol, mu = 1000: steps are held fixed, so that an error e of a state that
-    # jumps within dt is one of e / dt of the derivative by the time of the jump.
+def test_steps_follow_the_sensitivities_of_a_relaxation_oscillation():
+    # Van der Pol, mu = 1000: an error e of a state that jumps within dt is one of e / dt
+    # of the derivative by the time of the jump. Steps that follow the states alone give
+    # derivatives that are off by ten times their size at rtol 1e-6.
     times = np.linspace(0, 2000, 101)
 
     def rhs(t, y, k):
@@ -267,9 +274,7 @@ def test_sensitivities_of_a_relaxation_oscillation_are_right_once_its_jumps_are(
     ends = solve(torch.cat([params + step, params - step]), rtol=1e-13).y[:, 1:, 0]
     expected = ((ends[:2] - ends[2:]) / (2 * step.diag()[:, None])).T
     errors = []
-    for rtol in (1e-8, 1e-10, 1e-12):
+    for rtol in (1e-6, 1e-8, 1e-10):
         found = solve(params, rtol=rtol, sensitivities=True).sensitivities[0, 1:, 0]
         errors.append((found / expected - 1).abs().max().item())
-    assert errors[2] < 1e-5
-    assert errors[1] < errors[0] / 10
-    assert errors[2] < errors[1] / 10
+    assert (np.array(errors) < [0.5, 2e-3, 1.5e-5]).all()

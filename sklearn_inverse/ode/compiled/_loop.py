@@ -14,10 +14,11 @@ from sklearn_inverse.ode.compiled._outputs import (
 )
 from sklearn_inverse.ode.compiled._step import (
     advance,
-    advance_tangents,
     attempt,
+    differentiate,
     evaluate,
     judge,
+    refuse_by_tangents,
     set_step,
 )
 from sklearn_inverse.ode.compiled._vectors import LANES, doubles, ints
@@ -87,24 +88,29 @@ def integrate(code, at, task):
             is_good &= get(lanes, SAMPLE, lane) != NO_SAMPLE
             put(1.0 if is_good else 0.0, work, at.accepted, lane)
         try_outputs(code, task, at)
+        if task.with_tangents:
+            differentiate(code, task, at)
+            refuse_by_tangents(task, at)
         if at.n_guards > 0:
             stop_at_events(code, task, at)
-        any_accepted = False
+        any_more = False
         for lane in range(LANES):
             if get(lanes, SAMPLE, lane) == NO_SAMPLE:
                 continue
             judge(at, work, lanes, lane)
             if get(work, at.accepted, lane) > 0:
-                any_accepted = True
+                any_more |= get(lanes, STOP, lane) > 0
                 if get(lanes, FORCED, lane) > 0:
                     find_outputs(task, at, lane, 1.0)
+                    any_more = True
                 if get(lanes, OUTPUT_END, lane) > get(lanes, OUTPUT, lane):
                     write_outputs(task, at, lane, at.y, at.u, at.y_new, y, 1)
-        if any_accepted and task.with_tangents:
-            advance_tangents(code, task, at)
+        if any_more and task.with_tangents:  # outputs that were not known before
+            differentiate(code, task, at)
         for lane in range(LANES):
             put(get(lanes, OUTPUT_END, lane), lanes, OUTPUT, lane)
-        advance(at, work)
+        n_tangents = at.n_states * at.n_params if task.with_tangents else 0
+        advance(at, work, n_tangents)
 
 
 @register_jitable

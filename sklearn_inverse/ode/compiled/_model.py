@@ -206,6 +206,7 @@ class Model:
             "source": N_STAGES * n_sources,
             "forcing": n_states,
             "tangent": n_tangents,
+            "tangent_new": n_tangents,
             "v": N_STAGES * n_states,
             # More than is ever touched, which costs nothing.
             "scratch": n_sources + len(self.graph) + 2 if self.is_large else 0,

@@ -45,10 +45,11 @@ from sklearn_inverse.ode.compiled._workspace import (
 
 __all__ = [
     "advance",
-    "advance_tangents",
     "attempt",
+    "differentiate",
     "evaluate",
     "judge",
+    "refuse_by_tangents",
     "set_step",
 ]
 
@@ -250,7 +251,7 @@ def judge(at, work, lanes, lane):
 
 
 @register_jitable
-def advance(at, work):
+def advance(at, work, n_tangents):
     """Move the lanes whose step was accepted."""
     accepted = load(work, at.accepted)
     for i in range(at.n_states):
@@ -260,16 +261,19 @@ def advance(at, work):
     for g in range(at.n_guards):
         sign, new = load(work, at.sign + g), load(work, at.sign_new + g)
         store(choose(accepted, new, sign), work, at.sign + g)
+    for i in range(n_tangents):
+        new, old = load(work, at.tangent_new + i), load(work, at.tangent + i)
+        store(choose(accepted, new, old), work, at.tangent + i)
     store(choose(accepted, load(work, at.t_new), load(work, at.t)), work, at.t)
     store(load(work, at.step_next), work, at.step)
 
 
 @register_jitable
-def advance_tangents(code, task, at):
+def differentiate(code, task, at):
     """Differentiate the step of all lanes by each param, its size held fixed.
 
     The factors of W serve again. What the stages of y contribute is the same for all
-    tangents and tabulated first.
+    tangents and tabulated first. Outputs are written, once more if the step is refused.
     """
     work, lanes = doubles(task.work), ints(task.lanes)
     first, state = ints(task.source_first), ints(task.source_state)
@@ -284,9 +288,9 @@ def advance_tangents(code, task, at):
         run(code.curves, work, (u, at.curve + i * at.n_curves))
         run(code.sources, work, (u, at.source + i * at.n_sources))
 
-    accepted = load(work, at.accepted)
+    store(zero, work, at.tangent_norm)
     for j in range(n_params):
-        tangent = at.tangent + j * n_states
+        tangent, new = at.tangent + j * n_states, at.tangent_new + j * n_states
         for i in range(N_STAGES):
             slope, curve = at.slope + i * at.n_slopes, at.curve + i * at.n_curves
             source, v = at.source + i * at.n_sources, at.v + i * n_states
@@ -298,11 +302,52 @@ def advance_tangents(code, task, at):
             store(zero, work, at.forcing + state[s])
         last = at.v + (N_STAGES - 1) * n_states
         for i in range(n_states):
-            store(load(work, at.stage + i) + load(work, last + i), work, at.stage + i)
+            store(load(work, at.stage + i) + load(work, last + i), work, new + i)
         out = doubles(task.sensitivities + 8 * j)
         for lane in range(LANES):
             if get(lanes, OUTPUT_END, lane) > get(lanes, OUTPUT, lane):
-                write_outputs(task, at, lane, tangent, at.v, at.stage, out, n_params)
-        for i in range(n_states):
-            old = load(work, tangent + i)
-            store(choose(accepted, load(work, at.stage + i), old), work, tangent + i)
+                write_outputs(task, at, lane, tangent, at.v, new, out, n_params)
+        measure_tangent(task, at, j, last, new)
+
+
+@register_jitable
+def measure_tangent(task, at, j, error, new):
+    """Measure a tangent by its error, and keep the worst of all params.
+
+    Beside its own size counts that of the state over the param: less is a small relative
+    change for a small relative change. What has no derivative has no error either.
+    """
+    work = doubles(task.work)
+    rtol, norm = fill(task.rtol), fill(0.0)
+    for lane in range(LANES):
+        size = abs(get(work, at.k + j, lane))
+        put(1 / size if size > 0 else 1.0, work, at.trial, lane)
+    by_size = load(work, at.trial)
+    for i in range(at.n_states):
+        # Its new size: through a jump, it shrinks with the speed of the states.
+        size = larger_magnitude(fill(0.0), load(work, new + i))
+        tolerance = multiply_add(rtol, size, by_size * load(work, at.tolerance + i))
+        ratio = load(work, error + i) / tolerance
+        norm = multiply_add(ratio, ratio, norm)
+    store(norm, work, at.trial)
+    for lane in range(LANES):
+        norm_j = get(work, at.trial, lane)
+        if get(work, at.tangent_norm, lane) < norm_j < np.inf:
+            put(norm_j, work, at.tangent_norm, lane)
+
+
+@register_jitable
+def refuse_by_tangents(task, at):
+    """Refuse steps whose tangents are off though their states are not.
+
+    Where a state jumps within dt, an error e of it is one of e / dt of its derivative by
+    the time of the jump: derivatives of a relaxation oscillation need shorter steps.
+    """
+    work, lanes = doubles(task.work), ints(task.lanes)
+    for lane in range(LANES):
+        norm = get(work, at.tangent_norm, lane)
+        if get(work, at.accepted, lane) > 0 and norm > get(work, at.norm, lane):
+            put(norm, work, at.norm, lane)
+            if norm > at.n_states:
+                put(0.0, work, at.accepted, lane)
+                put(get(lanes, OUTPUT, lane), lanes, OUTPUT_END, lane)

@@ -72,6 +72,7 @@ class Rows(NamedTuple):
     happened: int  # where one has, zero if none
     growth_old: int  # norm_old ** 0.2
     norm: int  # sum of squares of error / tolerance
+    tangent_norm: int  # the largest of those of tangents
     invalid: int  # zero, or NaN where something is not finite
     accepted: int  # one or zero
     inv_step: int
@@ -107,6 +108,7 @@ class Rows(NamedTuple):
     source: int  # what depends on params directly, stage by stage
     forcing: int  # of one tangent, by state: zero but where its own param acts
     tangent: int  # dy/dk, param by param
+    tangent_new: int
     v: int  # tangents of u
     scratch: int  # what the code of a large model keeps for itself
     n_rows: int
