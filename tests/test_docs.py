@@ -91,10 +91,11 @@ def test_every_public_object_is_looked_at():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.MisfitWarning")
-def test_readme_code_runs():
-    readme = ROOT / "README.md"
-    blocks = re.findall(r"^```python\n(.*?)^```", readme.read_text(), re.DOTALL | re.M)
+@pytest.mark.parametrize("page", ["README.md", "docs/how_your_model_runs.md"])
+def test_code_in_pages_runs(page):
+    text = (ROOT / page).read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.M)
     assert blocks
-    namespace = {"__name__": "readme"}
+    namespace = {"__name__": "page"}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)
+        exec(compile(block, page, "exec"), namespace)
