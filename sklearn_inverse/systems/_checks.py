@@ -75,6 +75,7 @@ def check_system(system: "ODESystem") -> None:
     ]
     if protocol.equilibrates and is_known:
         _check_rest(system)
+    _check_event_times(system)
     names = _idle(system, used, params) if is_known else []
     if names:  # unless they decide when something jumps, or act between two jumps only
         breaks = system.breaks()
@@ -93,6 +94,27 @@ def check_system(system: "ODESystem") -> None:
             "name misspelled?",
             UserWarning,
         )
+
+
+def _check_event_times(system: "ODESystem") -> None:
+    """Warn of changes at known times before an experiment has begun."""
+    starts = system.protocol.t_eval[:, 0].tolist()
+    groups = [(min(starts), "every experiment", system.schedule)]
+    for e, start, own in zip(system.experiments, starts, system.protocol.schedules):
+        groups.append((start, f"experiment {e.name!r}", own))
+    for start, where, schedule in groups:
+        early = [
+            event.time
+            for event in schedule.events
+            if isinstance(event.time, float) and event.change and event.time < start
+        ]
+        if early:
+            warn_user(
+                f"What happens at t = {early[0]:g} comes before the start of {where}, "
+                f"{start:g}: it will not happen. Let it begin earlier (`start`, or the "
+                "first of `times`).",
+                UserWarning,
+            )
 
 
 def _check_rest(system: "ODESystem") -> None:

@@ -315,15 +315,16 @@ def test_inputs_are_routed_and_survive_joblib():
 
 
 def test_events_outside_the_times_do_not_happen():
-    system = michaelis_menten(
-        noise=0.05,
-        inputs={"s0": 4.0},
-        experiments=[Experiment([1, 2], start=0, events=[Dose("s", 1.0, [-1, 3])])],
-    )
-    plain = michaelis_menten(
-        noise=0.05, inputs={"s0": 4.0}, experiments=[Experiment([1, 2], start=0)]
-    )
+    begin = Experiment([1, 2], start=0)
+    plain = michaelis_menten(inputs={"s0": 4.0}, experiments=[begin])
     theta = np.array([[1.0, 2.0]])
-    np.testing.assert_array_equal(
-        ODESimulator(system).simulate(theta), ODESimulator(plain).simulate(theta)
+    wanted = ODESimulator(plain).simulate(theta)
+    late = plain.with_experiments(
+        [Experiment([1, 2], start=0, events=[Dose("s", 1.0, [3])])]
     )
+    np.testing.assert_array_equal(ODESimulator(late).simulate(theta), wanted)
+    with pytest.warns(UserWarning, match="at t = -1 comes before the start of exp"):
+        early = plain.with_experiments(
+            [Experiment([1, 2], start=0, events=[Dose("s", 1.0, [-1])])]
+        )
+    np.testing.assert_array_equal(ODESimulator(early).simulate(theta), wanted)
