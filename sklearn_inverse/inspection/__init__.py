@@ -1,5 +1,9 @@
 """Is it right? Show it. Importing this does not import matplotlib; plotting does."""
 
+from sklearn_inverse.inspection._identifiability import (
+    Identifiability,
+    identifiability,
+)
 from sklearn_inverse.inspection._profile import (
     ProfileDisplay,
     ProfileLikelihood,
@@ -9,9 +13,11 @@ from sklearn_inverse.inspection._recovery import RecoveryDisplay
 from sklearn_inverse.inspection._trajectory import TrajectoryDisplay
 
 __all__ = [
+    "Identifiability",
     "ProfileDisplay",
     "ProfileLikelihood",
     "RecoveryDisplay",
     "TrajectoryDisplay",
+    "identifiability",
     "profile_likelihood",
 ]

@@ -174,7 +174,8 @@ class Fitted(NamedTuple):
         params = self.answer.params
         if hasattr(self.answer, "modes"):
             modes = self.answer.modes[0][self.answer.weights[0] > 0]
-            params = np.concatenate([params, modes[1:]])
+            is_other = ~np.isclose(modes, params, rtol=1e-5).all(axis=1)
+            params = np.concatenate([params, modes[is_other]])
         scaled = self.inverter._scaled(params)
         scaled = scaled.maximum(objective.low[: scaled.shape[1]])
         scaled = scaled.minimum(objective.high[: scaled.shape[1]])
@@ -210,13 +211,16 @@ def optimum_of(inverter, observations, sample_index, noise_std, inputs) -> Fitte
     return Fitted(inverter, answer, arrays)
 
 
-def profiles_of(fitted, objective, chosen, n_points, level) -> ProfileLikelihood:
+def profiles_of(
+    fitted, objective, chosen, n_points, level, optima=None
+) -> ProfileLikelihood:
     """Return the profiles of chosen params under an objective of one sample."""
     if not 0 < level < 1:
         raise ValueError(f"`level` must lie between 0 and 1. Got {level!r} instead.")
     if n_points < 4:
         raise ValueError(f"`n_points` must be at least 4. Got {n_points!r} instead.")
-    optima, threshold = fitted.optima(objective), float(chi2.ppf(level, 1))
+    optima = fitted.optima(objective) if optima is None else optima
+    threshold = float(chi2.ppf(level, 1))
     found = profile(
         objective,
         optima[0],

@@ -78,7 +78,7 @@ def profile(
     n_steps: int,
     others: Tensor | None = None,
     max_iter: int = 50,
-    tol: float = 1e-7,
+    tol: float = 1e-5,
 ) -> Profiles:
     """Walk from an optimum along coordinates, both ways, all of them in step.
 
@@ -106,8 +106,11 @@ def profile(
     others : Tensor of shape (n_others, n_free), default=None
         Other optima: walks go beyond them, and every step starts from them as well.
 
-    max_iter, tol : int, float
-        As for :func:`levenberg_marquardt`.
+    max_iter : int, default=50
+        Most iterations at each point.
+
+    tol : float, default=1e-5
+        How near to its optimum the objective must come.
 
     Returns
     -------
@@ -116,16 +119,21 @@ def profile(
         from there.
     """
     others = start[:0].reshape(0, len(start)) if others is None else others
-    options = {"max_iter": max_iter, "tol": tol}
-    for _ in range(4):
+    # Deviances are relative to the optimum: that must be exact.
+    exact = 1e-4 * tol / (1 + float(objective.n_readings[0]))
+    options = {"max_iter": max_iter, "tol": 1e4 * exact}
+    n_restarts = 3
+    while True:
+        one = torch.zeros_like(coordinates[:1])
         end = levenberg_marquardt(
-            objective, start[None], torch.zeros_like(coordinates[:1]), **options
+            objective, start[None], one, max_iter=2 * max_iter, tol=exact
         )
         walk = _Walk(objective, end, coordinates, others, threshold, options)
         walk.advance(n_steps)
         lowest, start = walk.lowest
-        if lowest > -BETTER:
+        if lowest > -BETTER or n_restarts == 0:
             break
+        n_restarts -= 1
     walk.polish()
     return Profiles(end.x[0], float(end.value[0]), walk.points, walk.limits)
 
@@ -293,18 +301,25 @@ class _Walk:
             self.limits.view(-1)[open_rows] = self.side[open_rows] * torch.inf
 
     def _is_held(self, i: Tensor, x: Tensor) -> Tensor:
-        """Whether, but for closed bounds, a step would halve the deviances at limits.
+        """Whether rows would have no limit but for the bounds of other coordinates.
 
-        Steps beyond bounds are damped to about one scaled unit.
+        One step beyond these, damped to about one scaled unit, tells how much lower
+        deviances would be, and so, by their parabola, how much wider the limits.
         """
+        low, high = self.objective.low, self.objective.high
         held = Held(self.objective, self.coordinate[i])
         _, gradient, hessian = held.linearize(x, torch.arange(len(i), device=x.device))
-        bounds = (x <= held.low) | (x >= held.high)
-        hessian = hessian + self.threshold * torch.diag_embed(bounds.to(x))
-        free, undamped = torch.zeros_like(bounds), torch.zeros_like(x[:, 0])
+        new = ((x <= low) & (self.origin > low)) | ((x >= high) & (self.origin < high))
+        hessian = hessian + self.threshold * torch.diag_embed(new.to(x))
+        free, undamped = torch.zeros_like(new), torch.zeros_like(x[:, 0])
         step = damped_step(gradient, hessian, free, undamped)
-        gain = -(gradient * step).sum(dim=1)  # of deviance, twice the objective
-        return bounds.any(dim=1) & (gain > 0.5 * self.threshold)
+        left = self.threshold + (gradient * step).sum(dim=1)
+        wider = (self.threshold / left.clamp(min=1e-12)).sqrt()
+        j = self.coordinate[i]
+        end = torch.where(self.side[i] < 0, low[j], high[j])
+        room = (end - self.origin[j]).abs().clamp(max=FAR)
+        reach = wider * (x.gather(1, j[:, None])[:, 0] - self.origin[j]).abs()
+        return new.any(dim=1) & (reach >= room)
 
     def _distance(self, row, x):
         return (x - self.origin)[self.coordinate[row]].abs()
