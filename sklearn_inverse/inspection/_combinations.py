@@ -1,4 +1,4 @@
-"""Directions without effect, put into words: which combinations of params are determined."""
+"""Directions without effect in words: which combinations of params are determined."""
 
 import numpy as np
 

@@ -142,8 +142,8 @@ def test_a_param_on_its_bound_has_one_limit():
         noise=0.02,
     )
     readings = np.exp(-np.linspace(0, 2, 9))[None] + 0.01
+    inverter = GradientInverter(system, prior=None, random_state=0).fit(readings)
     with pytest.warns(BoundsWarning, match="loss"):
-        inverter = GradientInverter(system, prior=None, random_state=0).fit(readings)
         verdict = identifiability(inverter, readings)
     assert verdict.verdicts == ["identified", "practically not"]
     assert verdict.reasons[1] == "no lower limit but its bounds"

@@ -14,12 +14,16 @@ from sklearn_inverse.probability import LogUniform, Normal
 
 THRESHOLD = chi2.ppf(0.95, 1)
 MISRA_X = np.array(
-    [77.6, 114.9, 141.1, 190.8, 239.9, 289.0, 332.8, 378.4, 434.8, 477.3]
-    + [536.8, 593.1, 689.1, 760.0]
+    [
+        *(77.6, 114.9, 141.1, 190.8, 239.9, 289.0, 332.8, 378.4, 434.8, 477.3),
+        *(536.8, 593.1, 689.1, 760.0),
+    ]
 )
 MISRA_Y = np.array(
-    [10.07, 14.73, 17.94, 23.93, 29.61, 35.18, 40.02, 44.82, 50.76, 55.05]
-    + [61.01, 66.40, 75.47, 81.78]
+    [
+        *(10.07, 14.73, 17.94, 23.93, 29.61, 35.18, 40.02, 44.82, 50.76, 55.05),
+        *(61.01, 66.40, 75.47, 81.78),
+    ]
 )
 
 
@@ -171,13 +175,16 @@ def test_ten_profiles_cost_few_more_calls_than_one(monkeypatch):
     readings = measure(system, np.linspace(0.5, 2, n), 0.05)
     inverter = GradientInverter(system, prior=None, random_state=0).fit(readings)
     calls = []
-    for name in ("value", "linearize"):
 
-        def counted(self, x, sample, function=getattr(Objective, name)):
+    def counted(function):
+        def call(self, x, sample):
             calls.append(len(x))
             return function(self, x, sample)
 
-        monkeypatch.setattr(Objective, name, counted)
+        return call
+
+    for name in ("value", "linearize"):
+        monkeypatch.setattr(Objective, name, counted(getattr(Objective, name)))
 
     def count(run):
         calls.clear()
@@ -222,7 +229,7 @@ def test_a_param_on_its_bound_is_open_there():
 
 
 def test_noise_of_the_readings_counts():
-    model, matrix, readings = linear()
+    model, _, readings = linear()
     inverter = GradientInverter(model, prior=None).fit(readings[None])
     wide = profile_likelihood(inverter, readings[None], params="a", noise_std=0.2)
     narrow = profile_likelihood(inverter, readings[None], params="a")
