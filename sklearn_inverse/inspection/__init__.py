@@ -1,5 +1,6 @@
 """Is it right? Show it. Importing this does not import matplotlib; plotting does."""
 
+from sklearn_inverse.inspection._calibration import CalibrationDisplay
 from sklearn_inverse.inspection._identifiability import (
     Identifiability,
     identifiability,
@@ -13,6 +14,7 @@ from sklearn_inverse.inspection._recovery import RecoveryDisplay
 from sklearn_inverse.inspection._trajectory import TrajectoryDisplay
 
 __all__ = [
+    "CalibrationDisplay",
     "Identifiability",
     "ProfileDisplay",
     "ProfileLikelihood",
