@@ -327,7 +327,7 @@ def _verdict(ends, is_lost):
     if is_lost:
         return STRUCTURAL, ""
     if np.isnan(ends).any():
-        return PRACTICAL, "the model fails before a limit is reached"
+        return PRACTICAL, "no limit could be found"
     if np.isfinite(ends).all():
         return "identified", ""
     if np.isinf(ends).all():

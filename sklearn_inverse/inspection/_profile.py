@@ -41,7 +41,8 @@ class ProfileLikelihood(NamedTuple):
 
     interval : ndarray of shape (n_names, 2)
         Confidence limits: infinite where the deviance stays below the threshold up to
-        the bound, NaN where the model could not be run before.
+        the bound, or only bounds of other params set one; NaN where none could be
+        found, as the model failed or the other params did not converge.
 
     optimum : ndarray of shape (n_names,)
         The profiled params at the optimum.
@@ -237,7 +238,8 @@ def profiles_of(
         path = [*down[::-1], (found.x, 0.0), *up]
         deviances.append(np.array([deviance for _, deviance in path]))
         params.append(from_scaled(torch.stack([x[:p] for x, _ in path]).cpu().numpy()))
-        ends = found.limits[k].cpu().numpy()
+        is_found = found.is_sure[k] | ~found.limits[k].isfinite()
+        ends = found.limits[k].where(is_found, torch.nan).cpu().numpy()
         place = np.tile(found.x[:p].cpu().numpy(), (2, 1))
         place[:, j] = np.where(np.isfinite(ends), ends, place[:, j])
         interval.append(np.where(np.isfinite(ends), from_scaled(place)[:, j], ends))

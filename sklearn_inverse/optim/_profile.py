@@ -11,6 +11,7 @@ from sklearn_inverse.optim._levenberg_marquardt import (
     levenberg_marquardt,
 )
 from sklearn_inverse.probability._laplace import inverse
+from sklearn_inverse.probability._status import InversionStatus
 
 __all__ = ["Profiles", "profile"]
 
@@ -61,12 +62,16 @@ class Profiles(NamedTuple):
     limits : Tensor of shape (n_coordinates, 2)
         Where deviances reach the threshold: infinite where they never do, NaN beyond
         what can be run.
+
+    is_sure : Tensor of bool of shape (n_coordinates, 2)
+        Whether the others had converged there; if not, limits are too near.
     """
 
     x: Tensor
     value: float
     points: list
     limits: Tensor
+    is_sure: Tensor
 
 
 def profile(
@@ -134,8 +139,11 @@ def profile(
         if lowest > -BETTER or n_restarts == 0:
             break
         n_restarts -= 1
+    options["max_iter"] = 4 * max_iter
     walk.polish()
-    return Profiles(end.x[0], float(end.value[0]), walk.points, walk.limits)
+    return Profiles(
+        end.x[0], float(end.value[0]), walk.points, walk.limits, walk.is_sure
+    )
 
 
 class _Walk:
@@ -150,6 +158,7 @@ class _Walk:
         self.side = end.x.new_tensor([-1.0, 1.0]).repeat(len(coordinates))
         self.points: list[list] = [[] for _ in range(n_rows)]
         self.limits = end.x.new_full((n_rows,), torch.nan).reshape(-1, 2)
+        self.is_sure = torch.ones_like(self.limits, dtype=torch.bool)
         spread = inverse(end.hessian)[0]
         self.variance = spread.diagonal()[self.coordinate]
         # How the others follow: the slope of the ridge at the optimum.
@@ -162,7 +171,10 @@ class _Walk:
         return min(points, key=lambda p: p[0], default=(0.0, self.origin))
 
     def solve(self, i: Tensor, start: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-        """Return optima of rows with their coordinate held, and their deviances."""
+        """Return optima of rows with their coordinate held, and their deviances.
+
+        Whether they converged is kept.
+        """
         n_ways = 1 + len(self.others)
         starts = torch.cat(
             [start[:, None], self.others.expand(len(i), -1, -1)], dim=1
@@ -177,6 +189,8 @@ class _Walk:
         end = levenberg_marquardt(held, starts.flatten(0, 1), rows, **self.options)
         value, best = end.value.reshape(-1, n_ways).min(dim=1)
         x = end.x.reshape(len(i), n_ways, -1)[every, best]
+        status = end.status.reshape(-1, n_ways)[every, best]
+        self.is_sure.view(-1)[i] = status != InversionStatus.MAX_ITER
         return x, 2 * (value - self.value)
 
     def advance(self, n_steps: int) -> None:

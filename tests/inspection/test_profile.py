@@ -1,5 +1,7 @@
 """Profile likelihoods equal closed forms and SciPy's, and are open where they must be."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from scipy.stats import chi2
 
 from sklearn_inverse import ForwardFunction, GradientInverter, ODESimulator, ODESystem
 from sklearn_inverse.exceptions import BoundsWarning
-from sklearn_inverse.inspection import ProfileDisplay, profile_likelihood
+from sklearn_inverse.inspection import ProfileDisplay, _profile, profile_likelihood
 from sklearn_inverse.inverse._objective import Objective
 from sklearn_inverse.probability import LogUniform, Normal
 
@@ -226,6 +228,48 @@ def test_a_param_on_its_bound_is_open_there():
         profiles = profiles_of(system, readings)
     assert profiles.interval[1, 0] == -np.inf
     assert np.isfinite(profiles.interval[1, 1])
+
+
+def valley():
+    """Return Rosenbrock's valley as a forward model."""
+    return ForwardFunction(
+        lambda k: torch.stack([10 * (k[:, 1] - k[:, 0] ** 2), k[:, 0]], dim=1),
+        params={"a": (-3, 3), "b": (-1, 9)},
+        noise=0.5,
+    )
+
+
+def test_a_curved_valley_is_followed():
+    """Of b = a², known to ±.05, and a = 1 ± .5: limits of b are those of a² nearly."""
+    profiles = profiles_of(valley(), [[0.0, 1.0]])
+    half = 0.5 * THRESHOLD**0.5
+    np.testing.assert_allclose(profiles.interval[0], [1 - half, 1 + half], rtol=1e-3)
+    a = np.linspace(-3, 3, 200001)
+    for b, deviance in zip(profiles.values[1], profiles.deviances[1]):
+        known = ((20 * (b - a**2)) ** 2 + 4 * (a - 1) ** 2).min()
+        assert deviance == pytest.approx(known, abs=1e-3)
+
+
+def test_limits_that_did_not_converge_are_not_told(monkeypatch):
+    inverter = GradientInverter(valley(), prior=None, random_state=0).fit([[0.0, 1.0]])
+    hasty = partial(_profile.profile, max_iter=1)
+    monkeypatch.setattr(_profile, "profile", hasty)
+    interval = profile_likelihood(inverter, [[0.0, 1.0]]).interval
+    assert np.isnan(interval[1]).any()
+
+
+def test_a_limit_beyond_what_can_be_run_is_not_told():
+    model = ForwardFunction(
+        lambda k: torch.where(k > 1.2, torch.nan, 1 / k) * torch.ones(3),
+        params={"k": (0.1, 3.0)},
+        noise=0.5,
+    )
+    inverter = GradientInverter(model, prior=None, n_starts=1, start=[1.0])
+    readings = [[1.0, 1.0, 1.1]]
+    ((low, high),) = profile_likelihood(inverter.fit(readings), readings).interval
+    half = 0.5 * (THRESHOLD / 3) ** 0.5
+    assert 1 / low == pytest.approx(np.mean(readings) + half, rel=1e-3)
+    assert np.isnan(high)
 
 
 def test_noise_of_the_readings_counts():
