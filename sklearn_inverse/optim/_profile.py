@@ -1,5 +1,6 @@
 """Profiles of an objective: one coordinate held, the others optimized, step by step."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -295,24 +296,25 @@ class _Walk:
             start = torch.stack(starts)
             at = start.gather(1, self.coordinate[i, None])[:, 0]
             found, deviance = self.solve(i, start, at)
-            for row, x, d in zip(pending, found, deviance.tolist()):
+            for row, end in zip(pending, zip(found, deviance.tolist())):
                 inner, outer = brackets[row]
-                self.points[row].append((x, d))
-                brackets[row] = (
-                    ((x, d), outer) if d <= self.threshold else (inner, (x, d))
-                )
-        for row, ends in brackets.items():
-            x, _ = min(ends, key=lambda end: abs(end[1] - self.threshold))
-            self.limits.view(-1)[row] = x[self.coordinate[row]]
-            self.points[row].sort(key=lambda p: float(self._distance(row, p[0])))
-        if brackets:
-            rows = torch.tensor(list(brackets), device=self.coordinate.device)
-            nearest = [
+                self.points[row].append(end)
+                is_inner = end[1] <= self.threshold
+                brackets[row] = (end, outer) if is_inner else (inner, end)
+        if not brackets:
+            return
+        i = torch.tensor(list(brackets), device=self.coordinate.device)
+        x = torch.stack(
+            [
                 min(ends, key=lambda end: abs(end[1] - self.threshold))[0]
                 for ends in brackets.values()
             ]
-            open_rows = rows[self._is_held(rows, torch.stack(nearest))]
-            self.limits.view(-1)[open_rows] = self.side[open_rows] * torch.inf
+        )
+        at = x.gather(1, self.coordinate[i, None])[:, 0]
+        is_none = self._is_held(i, x)
+        self.limits.view(-1)[i] = torch.where(is_none, self.side[i] * torch.inf, at)
+        for row in brackets:
+            self.points[row].sort(key=partial(self._distance, self.coordinate[row]))
 
     def _is_held(self, i: Tensor, x: Tensor) -> Tensor:
         """Whether rows would have no limit but for the bounds of other coordinates.
@@ -335,5 +337,5 @@ class _Walk:
         reach = wider * (x.gather(1, j[:, None])[:, 0] - self.origin[j]).abs()
         return new.any(dim=1) & (reach >= room)
 
-    def _distance(self, row, x):
-        return (x - self.origin)[self.coordinate[row]].abs()
+    def _distance(self, j, point):
+        return float((point[0] - self.origin)[j].abs())
