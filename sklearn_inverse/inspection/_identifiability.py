@@ -178,7 +178,7 @@ def identifiability(
     names, optimum = fitted.answer.names, _own(fitted, ends.x[:1])[0]
     interval = np.tile([-np.inf, np.inf], (len(names), 1))
     if profiles is not None:
-        interval[told] = profiles.interval
+        optimum[told], interval[told] = profiles.optimum, profiles.interval
     verdicts, reasons = zip(*map(_verdict, interval, is_lost))
     verdicts, notes = list(verdicts), _structural_notes(nulls, places, names)
     for pair, other in [*swaps, *((None, other) for other in others)]:
