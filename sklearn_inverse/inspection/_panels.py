@@ -127,12 +127,12 @@ def time_grid(n_panels):
     return {"n_columns": n_columns, "panel_size": size, "sharex": True}
 
 
-def set_log(ax, n_decades):
-    """Give an axes logarithmic scales, with labels between the decades if there are few."""
+def set_log(ax, n_decades, axes="xy"):
+    """Give axes logarithmic scales, with labels between the decades if there are few."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    ax.set(xscale="log", yscale="log")
-    for axis in (ax.xaxis, ax.yaxis):
+    ax.set(**{f"{name}scale": "log" for name in axes})
+    for axis in (getattr(ax, f"{name}axis") for name in axes):
         axis.set_minor_formatter(NullFormatter())
         if n_decades < 1.9:
             subs = (1, 2, 5) if n_decades < 1 else (1, 3)

@@ -222,6 +222,15 @@ class Objective:
         information, leverage, mean = (torch.cat(part) for part in zip(*parts))
         return information, leverage, mean
 
+    def sensitivity(self, x: Tensor, sample: Tensor) -> Tensor:
+        """Return roots S of the information SᵀS, of shape (n_rows, n, n_free).
+
+        Unlike the information, they tell directions without effect from weak ones; NaN
+        where the simulation failed.
+        """
+        parts = [self._root(*rows) for rows in zip(x.split(ROWS), sample.split(ROWS))]
+        return torch.cat(parts)
+
     def misfit(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
         """Judge each row by its readings alone.
 
@@ -331,7 +340,29 @@ class Objective:
         return value, gradient, torch.where(failed[:, None, None], 0.0, hessian)
 
     def _inform(self, x, sample):
-        mean, jacobian, _ = self._run(x, sample)
+        mean, jacobian, weight, own, _ = self._run_with_noise(x, sample)
+        information = self._fisher(jacobian, weight, own)
+        p, hessian = self.n_params, information.clone()
+        if self.weighs_prior:
+            hessian[:, :p, :p] += self._penalty(x)[2]
+        hessian = self.lifted(hessian)
+        solved = torch.linalg.solve_ex(hessian[:, :p, :p], jacobian.mT)[0]
+        leverage = weight.flatten(1) * (jacobian * solved.mT).sum(dim=2)
+        leverage = leverage.nan_to_num().clamp(0, 1).reshape(mean.shape)
+        return information, leverage, mean
+
+    def _root(self, x, sample):
+        _, jacobian, weight, own, failed = self._run_with_noise(x, sample)
+        values, vectors = torch.linalg.eigh(own)
+        noise = values.clamp(min=0).sqrt()[..., None] * vectors.mT
+        model = x.new_zeros(*jacobian.shape[:2], x.shape[1])
+        model[..., : self.n_params] = weight.flatten(1).sqrt()[..., None] * jacobian
+        root = torch.cat([model, noise], dim=1)
+        return torch.where(failed[:, None, None], torch.nan, root)
+
+    def _run_with_noise(self, x, sample):
+        """Return means, Jacobians, weights, the noise's own curvature; what failed."""
+        mean, jacobian, failed = self._run(x, sample)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             noise, args = self._noise_at(x, sample)
@@ -342,17 +373,7 @@ class Objective:
                     value.sum(), x, allow_unused=True, create_graph=True
                 )
             own = self._own_curvature(by_x, x)
-        x = x.detach()
-        weight = self._weight(mean, sample, noise, args)
-        information = self._fisher(jacobian, weight, own)
-        p, hessian = self.n_params, information.clone()
-        if self.weighs_prior:
-            hessian[:, :p, :p] += self._penalty(x)[2]
-        hessian = self.lifted(hessian)
-        solved = torch.linalg.solve_ex(hessian[:, :p, :p], jacobian.mT)[0]
-        leverage = weight.flatten(1) * (jacobian * solved.mT).sum(dim=2)
-        leverage = leverage.nan_to_num().clamp(0, 1).reshape(mean.shape)
-        return information, leverage, mean
+        return mean, jacobian, self._weight(mean, sample, noise, args), own, failed
 
     def _run(self, x, sample):
         """Return means and Jacobians at readings, zero elsewhere; which rows failed."""

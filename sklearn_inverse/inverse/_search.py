@@ -121,23 +121,28 @@ class SearchInverter(BaseInverter):
 
     def _search_chunk(self, readings, inputs, *arrays, has_noise=False):
         """Invert some samples together."""
-        device = self._device
         noise_std, *per_sample = arrays if has_noise else (None, *arrays)
-        tensors = (
-            None if a is None else torch.tensor(a, dtype=torch.float64, device=device)
+        objective = self._objective(readings, noise_std, inputs)
+        with self.model_.unchanging():
+            return self._search(objective, *per_sample)
+
+    def _objective(self, readings, noise_std, inputs, **options) -> Objective:
+        """Return what is minimized for some samples."""
+        readings, noise_std, inputs = (
+            None
+            if a is None
+            else torch.tensor(a, dtype=torch.float64, device=self._device)
             for a in (readings, noise_std, inputs)
         )
-        readings, noise_std, inputs = tensors
-        objective = Objective(
+        options = {"weighs_prior": self.prior is not None} | options
+        return Objective(
             self.model_,
             self.model_.noise_,
             readings,
-            weighs_prior=self.prior is not None,
             noise_std=noise_std,
             inputs=inputs,
+            **options,
         )
-        with self.model_.unchanging():
-            return self._search(objective, *per_sample)
 
     def _search(self, objective: Objective, *per_sample) -> Estimate:
         """Invert the samples of an objective.

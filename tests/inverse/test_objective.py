@@ -68,6 +68,18 @@ NOISES = {
 }
 
 
+@pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES)
+def test_sensitivity_is_a_root_of_the_information(decay, noise):
+    params = {"a": (5.0, 9.0), "k": (0.1, 0.3), "s": LogNormal(0.3, 0.5)}
+    model = decay(params, noise)
+    objective = Objective(model, model.noise_, observed(model).round())
+    sample = torch.arange(3)
+    x = objective.with_scales(points(model, 3), sample)
+    root = objective.sensitivity(x, sample)
+    information, *_ = objective.information(x, sample)
+    np.testing.assert_allclose(root.mT @ root, information, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("weighs_prior", [True, False])
 @pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES)
 def test_derivatives_equal_finite_differences(decay, noise, weighs_prior):
