@@ -113,7 +113,7 @@ class MCMCInverter(LaplaceInverter):
         "n_walkers": [Interval(Integral, 4, None, closed="left")],
         "n_effective": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 10, None, closed="left")],
     }
 
     def __init__(

@@ -68,6 +68,7 @@ def weigh(
     weight /= weight.sum(axis=1, keepdims=True)
     mean = np.einsum("sd,sdp->sp", weight, draws)
     variance = np.einsum("sd,sdp->sp", weight, (draws - mean[:, None]) ** 2)
-    tails = [array_stats.psislw(one.clip(-500))[1] for one in log_weight]
+    # It wants them as those of leave-one-out: minus the log likelihoods.
+    tails = [array_stats.psislw(-one.clip(-500))[1] for one in log_weight]
     share = 1 / (weight**2).sum(axis=1) / n_draws
     return Weighed(share, np.array(tails), mean, np.sqrt(variance))

@@ -85,7 +85,7 @@ def test_draws_of_our_own_inverters_come_from_one_answer(decay, make_pairs, pres
     refined = RefinedInverter(inner, decay(noise=NOISE), n_draws=3, random_state=0)
     refined.fit(readings)
     calls = press_at(GradientInverter, "_answer", 10**9)
-    (starts,) = refined._per_sample(readings, None)
+    (starts,) = refined._per_sample(readings, None, np.empty((2, 0)))
     assert starts.shape == (2, 4, 2)
     assert len(calls) == 1
 
