@@ -190,10 +190,9 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         """Return the log posterior of standard coordinates, rows of the samples."""
 
         def log_density(rows: np.ndarray, sample: np.ndarray) -> np.ndarray:
-            z = torch.as_tensor(rows, device=self._device)
-            sample = torch.as_tensor(sample, device=self._device)
-            free = InStandard(objective, sample)
-            return -free.value(z, torch.arange(len(z), device=z.device)).cpu().numpy()
+            z, of = (torch.as_tensor(a, device=self._device) for a in (rows, sample))
+            everyone = torch.arange(len(z), device=z.device)
+            return -InStandard(objective, of).value(z, everyone).cpu().numpy()
 
         return log_density
 
