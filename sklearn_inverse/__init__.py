@@ -6,6 +6,7 @@ from sklearn_inverse.inverse import (
     BiLOInverter,
     CMAESInverter,
     GradientInverter,
+    MCMCInverter,
     RefinedInverter,
     ReparamJointInverter,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "ForwardFunction",
     "GradientInverter",
     "Increment",
+    "MCMCInverter",
     "ODESimulator",
     "ODESurrogate",
     "ODESystem",

@@ -9,6 +9,7 @@ __all__ = [
     "IntegrationError",
     "IntegrationWarning",
     "MisfitWarning",
+    "NormalityWarning",
 ]
 
 
@@ -33,3 +34,7 @@ class BoundsWarning(UserWarning):
 
 class MisfitWarning(UserWarning):
     """Issued when no params that were found explain the readings to within their noise."""
+
+
+class NormalityWarning(UserWarning):
+    """Issued when posteriors are not as normal as the method takes them to be."""

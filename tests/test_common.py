@@ -17,6 +17,7 @@ from sklearn_inverse import (
     BiLOInverter,
     CMAESInverter,
     GradientInverter,
+    MCMCInverter,
     ODESurrogate,
     ODESystem,
     Operator,
@@ -105,6 +106,9 @@ ESTIMATORS = {
         random_state=0,
     ),
     "gradient": GRADIENT,
+    "mcmc": MCMCInverter(
+        ROUGH, n_starts=1, n_walkers=24, n_effective=8, max_iter=10, random_state=0
+    ),
     "cmaes": CMAESInverter(ROUGH, popsize=4, max_iter=2, random_state=0),
     "refined": RefinedInverter(GRADIENT, ROUGH, max_iter=2, random_state=0),
     # Joint mode gives a sample another answer in other company, which no check allows.

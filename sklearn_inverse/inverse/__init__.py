@@ -4,6 +4,7 @@ from sklearn_inverse.inverse._adm import ADMInverter
 from sklearn_inverse.inverse._bilo import BiLOInverter
 from sklearn_inverse.inverse._cmaes import CMAESInverter
 from sklearn_inverse.inverse._gradient import GradientInverter
+from sklearn_inverse.inverse._mcmc import MCMCInverter
 from sklearn_inverse.inverse._refined import RefinedInverter
 from sklearn_inverse.inverse._reparam import ReparamJointInverter
 
@@ -12,6 +13,7 @@ __all__ = [
     "BiLOInverter",
     "CMAESInverter",
     "GradientInverter",
+    "MCMCInverter",
     "RefinedInverter",
     "ReparamJointInverter",
 ]

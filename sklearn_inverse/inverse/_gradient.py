@@ -3,16 +3,13 @@
 from numbers import Integral, Real
 
 import torch
-from torch import Tensor
 
 from sklearn_inverse.inverse._laplace_search import LaplaceInverter
-from sklearn_inverse.optim._continuation import continuation
 from sklearn_inverse.optim._lbfgs import lbfgs
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
-from sklearn_inverse.optim._multistart import ALL, multistart
 from sklearn_inverse.optim._standard import InStandard
 from sklearn_inverse.utils._docs import SEARCHING, shared_docs
-from sklearn_inverse.utils._sklearn import Interval, StrOptions
+from sklearn_inverse.utils._sklearn import Interval, Options, StrOptions
 
 __all__ = ["GradientInverter"]
 
@@ -53,6 +50,11 @@ class GradientInverter(LaplaceInverter):
         A start has converged when no step promises to gain more than this, times the
         number of readings, of the log posterior; 1000 times this in earlier stages.
 
+    n_checks : int, default=0
+        Draws per sample at which the model is run once more, to see whether the
+        posterior is as normal as it is told: 200 will do. The report says so, and a
+        warning where it is not.
+
     %(prior)s
 
     %(chunk_size)s
@@ -77,6 +79,7 @@ class GradientInverter(LaplaceInverter):
     --------
     ADMInverter : Milliseconds per sample, after training.
     CMAESInverter : Needs no derivatives.
+    MCMCInverter : For posteriors that are not normal.
 
     Notes
     -----
@@ -115,6 +118,10 @@ class GradientInverter(LaplaceInverter):
         "continuation": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "n_checks": [
+            Options(Integral, {0}),
+            Interval(Integral, 50, None, closed="left"),
+        ],
     }
 
     def __init__(
@@ -127,6 +134,7 @@ class GradientInverter(LaplaceInverter):
         continuation=True,
         max_iter=None,
         tol=1e-6,
+        n_checks=0,
         prior="model",
         chunk_size=64,
         n_jobs=None,
@@ -141,6 +149,7 @@ class GradientInverter(LaplaceInverter):
         self.continuation = continuation
         self.max_iter = max_iter
         self.tol = tol
+        self.n_checks = n_checks
         self.prior = prior
         self.chunk_size = chunk_size
         self.n_jobs = n_jobs
@@ -149,24 +158,19 @@ class GradientInverter(LaplaceInverter):
         self.verbose = verbose
 
     def _search(self, objective):
-        adaptive = self.n_starts == "adaptive"
-        starts = self._starts(ALL if adaptive else self.n_starts, self.start)
-        n_samples = len(objective.readings)
-        sample = torch.arange(n_samples, device=starts.device)
-        rows = sample.repeat_interleave(len(starts))
-        x = objective.with_scales(starts.repeat(n_samples, 1), rows)
-        x = x.reshape(n_samples, len(starts), -1)
-        by_stages = self.continuation and not self._is_trial
-        climb = self._continue if by_stages else self._optimize
-
-        def climb_all(start: Tensor, sample: Tensor):
-            return climb(objective, start, sample)
-
-        ends = multistart(objective, x, climb_all, adaptive=adaptive)
-        return self._conclude(objective, ends, x[:, 0])
-
-    def _continue(self, objective, start, sample):
-        return continuation(objective, self._optimize, start, sample)
+        if self.n_checks and self.prior is None:
+            raise ValueError(
+                "`n_checks` weighs draws by the posterior, which needs a prior. Got "
+                "prior=None: leave n_checks at 0."
+            )
+        ends, start = self._find(
+            objective,
+            self._optimize,
+            n_starts=self.n_starts,
+            first=self.start,
+            by_stages=self.continuation,
+        )
+        return self._conclude(objective, ends, start)
 
     def _optimize(self, objective, start, sample):
         if self.optimizer == "gauss_newton":

@@ -4,17 +4,26 @@ import numpy as np
 import torch
 
 from sklearn_inverse.base import PosteriorInverter
+from sklearn_inverse.exceptions import NormalityWarning
 from sklearn_inverse.inverse._search import SearchInverter
+from sklearn_inverse.optim._continuation import continuation
+from sklearn_inverse.optim._importance import weigh
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
+from sklearn_inverse.optim._multistart import ALL, multistart
+from sklearn_inverse.optim._standard import InStandard
 from sklearn_inverse.probability import InversionStatus, Posterior
 from sklearn_inverse.probability._laplace import distinct_optima, inverse, log_weight
+from sklearn_inverse.probability._mixture import StudentMixture
 from sklearn_inverse.probability._posterior import FlatCoordinate
+from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["LaplaceInverter"]
 
 MAX_MODES = 4  # optima that are kept per sample
 LIGHT = 1e-3  # modes that weigh less are dropped
 N_SETTLE = 6  # rounds in which params and noise settle on each other
+GOOD_SHARE, GOOD_K = 0.6, 0.7  # least effective share, and largest Pareto k
+CLOSE = 0.35  # means differ by less, in standard deviations, and log ratios of these
 
 
 class LaplaceInverter(SearchInverter, PosteriorInverter):
@@ -25,6 +34,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
     """
 
     _answer_type = Posterior
+    n_checks = 0
 
     def _blank_modes(self, n_samples, n_params):
         prior = self.model_.prior_
@@ -41,7 +51,45 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             "weights": weights,
             "centers": np.full(shape, np.nan),
             "covariances": np.full((*shape, n_params), np.nan),
+            "effective_share": np.full(n_samples, np.nan),
+            "pareto_k": np.full(n_samples, np.nan),
+            "is_confirmed": np.zeros(n_samples, dtype=bool),
         }
+
+    def _find(self, objective, optimize, *, n_starts, first="center", by_stages=True):
+        """Climb from draws of the prior; return where all ended, and the first starts.
+
+        Parameters
+        ----------
+        objective : Objective
+            What is minimized.
+
+        optimize : callable
+            ``optimize(objective, start, sample) -> Optimum``.
+
+        n_starts : int or "adaptive"
+            Starts per sample.
+
+        first : {"center", "random"} or array-like of shape (n_params,), default="center"
+            Where the first start lies.
+
+        by_stages : bool, default=True
+            Whether the horizon grows.
+        """
+        adaptive = n_starts == "adaptive"
+        starts = self._starts(ALL if adaptive else n_starts, first)
+        n_samples = len(objective.readings)
+        sample = torch.arange(n_samples, device=starts.device)
+        rows = sample.repeat_interleave(len(starts))
+        x = objective.with_scales(starts.repeat(n_samples, 1), rows)
+        x = x.reshape(n_samples, len(starts), -1)
+
+        def climb(start: torch.Tensor, sample: torch.Tensor):
+            if by_stages and not self._is_trial:
+                return continuation(objective, optimize, start, sample)
+            return optimize(objective, start, sample)
+
+        return multistart(objective, x, climb, adaptive=adaptive), x[:, 0]
 
     def _conclude(self, objective, ends, start) -> Posterior:
         """Return the posterior from where all starts of all samples ended.
@@ -70,6 +118,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         start_misfit, _ = objective.misfit(start, everyone)
         near = torch.zeros_like(best[:, : self.n_params_])
 
+        mixture = None
         sample, place = exists.nonzero().T
         n_iter, n_optima = ends.n_iter, np.zeros(n_samples, dtype=int)
         if len(sample):
@@ -82,7 +131,13 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             value = modes.value(x, rows)
             center, covariance, spread = self._locate(modes, x, rows)
             weight = log_weight(value, spread)
-            n_optima = self._fill_modes(answer, sample, weight, center, covariance)
+            n_optima, mode = self._fill_modes(
+                answer, sample, weight, center, covariance
+            )
+            if modes.weighs_prior:
+                z = InStandard(modes, rows).from_scaled(x).cpu().numpy()
+                spread_of = spread.cpu().numpy()[mode]
+                mixture = StudentMixture(answer.weights, z[mode], spread_of)
             lowest = value.new_full((n_samples,), torch.inf)
             lowest = lowest.scatter_reduce(0, sample, value, "amin")
             at_best = value <= lowest[sample]
@@ -104,7 +159,60 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             n_optima=n_optima,
             n_confirmed=n_confirmed,
         )
+        found = np.flatnonzero(~lost)
+        if mixture is not None and len(found) and not (stopped.any() or self._is_trial):
+            self._look_closer(answer, objective, mixture[found], found)
+            self._set(answer, n_forward=objective.n_forward)
         return answer
+
+    def _look_closer(self, answer, objective, mixture, samples):
+        """Weigh draws around the modes of samples by how likely each is in truth."""
+        if not self.n_checks:
+            return
+        p, log_density = self.n_params_, self._log_density(objective)
+        seen = weigh(
+            lambda rows, sample: log_density(rows, samples[sample]),
+            mixture,
+            self.n_checks,
+            self._sample_seed,
+        )
+        mean, std = mixture.moments()
+        off = np.abs(seen.mean - mean) / std
+        ratio = np.abs(np.log(seen.std / std))
+        agrees = (np.maximum(off, ratio)[:, :p] < CLOSE).all(axis=1)
+        answer.effective_share[samples] = seen.share
+        answer.pareto_k[samples] = seen.pareto_k
+        answer.is_confirmed[samples] = (
+            agrees & (seen.share >= GOOD_SHARE) & (seen.pareto_k <= GOOD_K)
+        )
+
+    def _log_density(self, objective):
+        """Return the log posterior of standard coordinates, rows of the samples."""
+
+        def log_density(rows: np.ndarray, sample: np.ndarray) -> np.ndarray:
+            z, of = (torch.as_tensor(a, device=self._device) for a in (rows, sample))
+            everyone = torch.arange(len(z), device=z.device)
+            return -InStandard(objective, of).value(z, everyone).cpu().numpy()
+
+        return log_density
+
+    def _warn_of(self, answer):
+        super()._warn_of(answer)
+        checked = np.isfinite(answer.effective_share)
+        strange = np.flatnonzero(checked & ~answer.is_confirmed)
+        if len(strange):
+            first = strange[0]
+            warn_user(
+                f"The posteriors of {len(strange)} of {checked.sum()} samples are not "
+                f"normal; the first is row {first}, where runs of the model at draws "
+                f"have an effective share of {answer.effective_share[first]:.0%} (Pareto "
+                f"k {answer.pareto_k[first]:.2f}). Their errors may be wrong: use "
+                "MCMCInverter.",
+                NormalityWarning,
+            )
+
+    def _about(self, **options):
+        return super()._about(**options) | {"n_checks": self.n_checks}
 
     def _settle_noise(self, modes, x, rows):
         """Let the noise know how closely the params follow the readings.
@@ -180,9 +288,14 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
 
     @staticmethod
     def _fill_modes(answer, sample, weight, center, covariance):
-        """Lay modes out by sample, the likeliest first; return how many there are."""
+        """Lay modes out by sample, the likeliest first.
+
+        Return how many there are, and which is in each place (n_samples, MAX_MODES);
+        empty places repeat the first mode: finite, and of no weight.
+        """
         sample, weight = sample.cpu().numpy(), weight.cpu().numpy()
         n_optima = np.zeros(len(answer), dtype=int)
+        mode = np.zeros(answer.weights.shape, dtype=int)
         for i in np.unique(sample):
             rows = np.flatnonzero(sample == i)
             rows = _apart(
@@ -192,14 +305,9 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             share = np.exp(weight[rows] - weight[rows[0]])
             share = np.where(share >= LIGHT, share, 0.0)
             answer.weights[i], answer.weights[i, :n] = 0.0, share / share.sum()
-            # Empty places repeat the first mode: finite, and of no weight.
-            answer.centers[i], answer.covariances[i] = (
-                center[rows[0]],
-                covariance[rows[0]],
-            )
-            answer.centers[i, :n] = center[rows]
-            answer.covariances[i, :n] = covariance[rows]
-        return n_optima
+            mode[i], mode[i, :n] = rows[0], rows
+        answer.centers[:], answer.covariances[:] = center[mode], covariance[mode]
+        return n_optima, mode
 
 
 def _apart(rows, center, covariance):

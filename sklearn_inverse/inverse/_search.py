@@ -280,10 +280,9 @@ class SearchInverter(BaseInverter):
             codes.append(InversionStatus.MAX_ITER)
         if n_open := count(*codes):
             first = int(np.argmax(np.isin(answer.status, codes)))
-            sentence = InversionStatus(answer.status[first]).sentence
             warn_user(
                 f"{n_open} of {n_samples} samples did not converge, the first at row "
-                f"{first}: {sentence}",
+                f"{first}: {self._why_open(answer[first])}",
                 ConvergenceWarning,
             )
         if answer.n_failed.any():
@@ -317,6 +316,10 @@ class SearchInverter(BaseInverter):
                 "Widen the prior if values beyond it are possible.",
                 BoundsWarning,
             )
+
+    def _why_open(self, answer):
+        """Return why the search of one sample did not converge, in words."""
+        return InversionStatus(answer.status[0]).sentence
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

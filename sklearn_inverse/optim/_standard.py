@@ -36,6 +36,20 @@ class InStandard:
         own = torch.linalg.solve_ex(slope.mT, gradient[:, :p, None])[0][..., 0]
         return value, torch.cat([own, gradient[:, p:]], dim=1)
 
+    def value(self, z: Tensor, rows: Tensor) -> Tensor:
+        """Return values alone, NaN where the simulation failed.
+
+        Beyond the bounds of noise scales they are infinite.
+        """
+        p, objective = self.n_params, self.objective
+        value = objective.value(self.to_scaled(z), self.sample[rows])
+        squares = z[:, :p].square() - z[:, :p].clamp(-FARTHEST, FARTHEST).square()
+        value = torch.where(value.isfinite(), value, torch.nan)
+        value = value + 0.5 * squares.sum(dim=1)
+        scales, low, high = z[:, p:], objective.low[p:], objective.high[p:]
+        outside = ((scales < low) | (scales > high)).any(dim=1)
+        return torch.where(outside, torch.inf, value)
+
     def to_scaled(self, z: Tensor) -> Tensor:
         """Return scaled coordinates."""
         standard = z[:, : self.n_params].clamp(-FARTHEST, FARTHEST).cpu().numpy()

@@ -155,8 +155,20 @@ class Posterior(Estimate):
     covariances : ndarray of shape (n_samples, n_modes, n_params, n_params)
         Their covariances in the coordinate.
 
-    kind : {"laplace", "amortized"}
+    kind : {"laplace", "amortized", "mcmc"}
         Where it comes from.
+
+    effective_share : ndarray of shape (n_samples,)
+        Of runs of the model at draws, those that count when each is weighed by how
+        likely it is (importance sampling): one if the posterior is normal. NaN where
+        this was not checked.
+
+    pareto_k : ndarray of shape (n_samples,)
+        How heavy the tail of these weights is; above 0.7 they cannot be trusted.
+
+    is_confirmed : ndarray of bool of shape (n_samples,)
+        Whether share, tail, and the means and spreads so weighed agree with the normal
+        distributions.
 
     Examples
     --------
@@ -179,6 +191,9 @@ class Posterior(Estimate):
     centers: np.ndarray = field(default_factory=lambda: np.empty(0))
     covariances: np.ndarray = field(default_factory=lambda: np.empty(0))
     kind: str = "laplace"
+    effective_share: np.ndarray = field(default_factory=lambda: np.empty(0))
+    pareto_k: np.ndarray = field(default_factory=lambda: np.empty(0))
+    is_confirmed: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
 
     @property
     def mean(self) -> np.ndarray:
@@ -198,13 +213,7 @@ class Posterior(Estimate):
     @property
     def correlation(self) -> np.ndarray:
         """Correlations of the params, (n_samples, n_params, n_params)."""
-        draws = self.sample(N_DRAWS)
-        away = draws - draws.mean(axis=1, keepdims=True)
-        size = np.sqrt((away**2).mean(axis=1, keepdims=True))
-        away = away / np.where(size > 0, size, 1.0)
-        correlation = np.einsum("sdp,sdq->spq", away, away) / N_DRAWS
-        eye = np.eye(correlation.shape[1], dtype=bool)
-        return np.where(eye & ~np.isnan(correlation), 1.0, correlation)
+        return self._correlation_of(self.sample(N_DRAWS))
 
     @property
     def covariance(self) -> np.ndarray:
@@ -224,9 +233,7 @@ class Posterior(Estimate):
 
     def quantile(self, level) -> np.ndarray:
         """Return quantiles, (n_samples, n_params), or with the levels' axis first."""
-        level = np.asarray(level, dtype=float)
-        if not ((level > 0) & (level < 1)).all():
-            raise ValueError(f"`level` must lie between 0 and 1. Got {level} instead.")
+        level = self._check_level(level)
         sd = np.sqrt(np.einsum("smpp->smp", self.covariances))
         low = (self.centers - 9 * sd - 1e-12).min(axis=1)
         high = (self.centers + 9 * sd + 1e-12).max(axis=1)
@@ -251,8 +258,7 @@ class Posterior(Estimate):
         All samples share their random numbers, so that the draws of one do not depend
         on its companions.
         """
-        if not isinstance(n_draws, (int, np.integer)) or n_draws < 1:
-            raise ValueError(f"`n_draws` must be an int >= 1. Got {n_draws!r} instead.")
+        self._check_n_draws(n_draws)
         rng = np.random.default_rng(random_state)
         noise = rng.standard_normal((n_draws, len(self.names)))
         share = (rng.permutation(n_draws) + rng.random(n_draws)) / n_draws
@@ -265,6 +271,27 @@ class Posterior(Estimate):
         moved = np.einsum("sdpq,dq->sdp", factor[row, mode], noise)
         draws[known] = self.centers[known][row, mode] + moved
         return self.coordinate.from_coordinate(draws)
+
+    @staticmethod
+    def _check_level(level):
+        level = np.asarray(level, dtype=float)
+        if not ((level > 0) & (level < 1)).all():
+            raise ValueError(f"`level` must lie between 0 and 1. Got {level} instead.")
+        return level
+
+    @staticmethod
+    def _check_n_draws(n_draws):
+        if not isinstance(n_draws, (int, np.integer)) or n_draws < 1:
+            raise ValueError(f"`n_draws` must be an int >= 1. Got {n_draws!r} instead.")
+
+    @staticmethod
+    def _correlation_of(draws):
+        away = draws - draws.mean(axis=1, keepdims=True)
+        size = np.sqrt((away**2).mean(axis=1, keepdims=True))
+        away = away / np.where(size > 0, size, 1.0)
+        correlation = np.einsum("sdp,sdq->spq", away, away) / draws.shape[1]
+        eye = np.eye(correlation.shape[1], dtype=bool)
+        return np.where(eye & ~np.isnan(correlation), 1.0, correlation)
 
     @property
     def _is_flat(self):
@@ -285,6 +312,17 @@ class Posterior(Estimate):
         mean = np.einsum("sm,q,smqp->sp", self.weights, weights, values)
         away = (values - mean[:, None, None]) ** 2
         return mean, np.sqrt(np.einsum("sm,q,smqp->sp", self.weights, weights, away))
+
+    def _method(self):
+        """Return how it was found, in words."""
+        if not np.isfinite(self.effective_share).any():
+            return self.kind
+        runs = f"{self.about['n_checks']} runs of the model"
+        share = f"effective share {100 * self.effective_share[0]:.0f} %"
+        if self.is_confirmed[0]:
+            return f"{self.kind}, checked on {runs}: {share}"
+        tail = f"Pareto k {self.pareto_k[0]:.2f}"
+        return f"{self.kind}, not normal ({share}, {tail} on {runs}): use MCMCInverter"
 
     def _columns(self):
         lower, upper = self.interval(0.9)

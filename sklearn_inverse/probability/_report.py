@@ -83,7 +83,10 @@ def _facts(result):
     if hasattr(result, "interval"):
         yield "tied", _tied(result)
         yield "optima", _optima(result)
-        yield "method", f"{result.kind}; prior: {result.about.get('prior', 'stated')}"
+        yield (
+            "method",
+            f"{result._method()}; prior: {result.about.get('prior', 'stated')}",
+        )
     if result.status[0] != InversionStatus.CONVERGED:
         yield "search", InversionStatus(result.status[0]).sentence
 
