@@ -146,6 +146,14 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         readings = check_observations(self, observations, n_channels=self.n_channels_)
         self.model_.noise_.check_observations(readings)
+        measured = self.model_.measured_
+        if measured is not None and (~np.isnan(readings) & ~measured).any():
+            i, t, c = np.argwhere(~np.isnan(readings) & ~measured)[0]
+            raise ValueError(
+                "Experiments must be read as their `observables` say. Got a reading of "
+                f"{self.model_.observable_names_[c]!r} at time number {t + 1} of row {i}, "
+                "where it is not measured."
+            )
         unseen = np.isnan(self.model_.error_) & ~np.isnan(readings).all(axis=(0, 1))
         if unseen.any():
             raise ValueError(

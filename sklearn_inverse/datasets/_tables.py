@@ -144,12 +144,7 @@ def observations_from_table(system, table, *, columns=None, start=0.0):
     rows = _Rows(system, _columns_of(table), columns or {})
     experiments = _experiments(system, rows, start)
     inputs, by_experiment = _inputs(system, rows)
-    experiments = [
-        dataclasses.replace(e, inputs={**(e.inputs or {}), **by_experiment[e.name]})
-        if e.name in by_experiment
-        else e
-        for e in experiments
-    ]
+    experiments = [_told(e, by_experiment.get(e.name, {})) for e in experiments]
     system = system.with_experiments(experiments)
     index = rows.places(experiments)
     shape = len(rows.samples), system.n_times, system.n_channels
@@ -240,6 +235,13 @@ class _Rows:
                 raise ValueError(_missing(name, table, ""))
         known = [*KNOWN, *system.protocol.inputs.names]
         self.unused = [name for name in table if name not in known]
+        for name in self.unused:
+            close = meant(str(name).lower(), [n for n in known if n not in table])
+            if close:
+                raise ValueError(
+                    f"The table has a column {name!r}; {close} Rename it by `columns`, or "
+                    "leave it away."
+                )
         value = _numbers("value", table["value"], empty_is_nan=True)
         kept = np.flatnonzero(~np.isnan(value))
         if not len(kept):
@@ -252,6 +254,11 @@ class _Rows:
 
         self.time = _numbers("time", column("time"))
         names = system.observable_names
+        several = [e.name for e in system.experiments]
+        if "experiment" not in table and len(several) > 1:
+            raise ValueError(
+                _missing("experiment", table, f"one of {brief(several)}, ")
+            )
         if "observable" not in table and len(names) > 1:
             raise ValueError(_missing("observable", table, f"one of {brief(names)}, "))
         observable = column("observable", names[0])
@@ -261,6 +268,7 @@ class _Rows:
         self.samples = list(dict.fromkeys(sample))
         self.sample = np.array([self.samples.index(name) for name in sample])
         self.channel = np.array([_place(name, names) for name in observable])
+        self._check_measured()
         self.noise = None
         if "noise" in table:
             self.noise = _numbers("noise", column("noise"))
@@ -274,6 +282,17 @@ class _Rows:
             for name in system.protocol.inputs.names
             if name in table
         }
+
+    def _check_measured(self):
+        """Refuse readings of what an experiment does not measure."""
+        measured = {e.name: e.observables for e in self.system.experiments}
+        for experiment, channel in zip(self.experiment, self.channel):
+            name, own = self.system.observable_names[channel], measured.get(experiment)
+            if own is not None and name not in own:
+                raise ValueError(
+                    f"Experiment {experiment!r} measures {list(own)}. Got a reading of "
+                    f"{name!r}."
+                )
 
     def _check_units(self, units):
         """Refuse readings in other units than those of the system."""
@@ -309,7 +328,7 @@ def _experiments(system, rows, start):
     """Return the experiments of a system, with all times of the table."""
     read = list(dict.fromkeys(rows.experiment))
     known = {e.name: e for e in system.experiments}
-    if (system.is_timed and len(known) > 1) or not set(read).isdisjoint(known):
+    if system.has_experiments:
         for name in read:
             if name not in known:
                 ask = meant(name, known) or f"it has {brief(known)}"
@@ -334,6 +353,20 @@ def _experiments(system, rows, start):
             )
         extended.append(dataclasses.replace(e, times=times, start=begin))
     return extended
+
+
+def _told(experiment, inputs):
+    """Return an experiment with the inputs of the table; refuse others than its own."""
+    own = dict(experiment.inputs or {})
+    for name, value in inputs.items():
+        if name in own and own[name] != value:
+            raise ValueError(
+                f"The table and the system must agree on the input {name!r} of experiment "
+                f"{experiment.name!r}. Got {value:g} and {own[name]!r}."
+            )
+    return (
+        dataclasses.replace(experiment, inputs=own | inputs) if inputs else experiment
+    )
 
 
 def _repeats(rows, own):
@@ -382,13 +415,26 @@ def _columns_of(table):
         with open(table, newline="", encoding="utf-8-sig") as file:
             head = file.read(4096)
             file.seek(0)
+            if not head.strip():
+                raise ValueError(f"{os.fspath(table)!r} must not be empty.")
             marks = [mark for mark in ",;\t" if mark in head.split("\n")[0]] or [","]
-            rows = list(
-                csv.DictReader(file, delimiter=marks[-1], skipinitialspace=True)
-            )
+            header, *rows = csv.reader(file, delimiter=marks[-1], skipinitialspace=True)
+        rows = [row for row in rows if any(row)]
+        header = [name.strip() for name in header]
         if not rows:
             raise ValueError(f"{os.fspath(table)!r} must hold rows below its header.")
-        return {name.strip(): [row[name] for row in rows] for name in rows[0] if name}
+        for i, row in enumerate(rows, 1):
+            if len(row) != len(header):
+                raise ValueError(
+                    f"Every row of {os.fspath(table)!r} must have the {len(header)} fields "
+                    f"of its header. Got {len(row)} in row {i}: is a decimal comma in it?"
+                )
+        twice = [name for name in header if header.count(name) > 1]
+        if twice:
+            raise ValueError(
+                f"Columns must have different names. Got {twice[0]!r} twice."
+            )
+        return dict(zip(header, map(list, zip(*rows))))
     if isinstance(table, dict):
         columns = {name: list(values) for name, values in table.items()}
     else:

@@ -184,6 +184,11 @@ class ForwardModel(BaseEstimator):
         return ParamScaler.from_data(inputs) if prior is None else prior.scaler
 
     @property
+    def measured_(self):
+        """Which observables are measured when, (n_times, n_channels); None if all are."""
+        return None
+
+    @property
     def elapsed_(self) -> np.ndarray:
         """What comes first of ever later readings."""
         return self.times_

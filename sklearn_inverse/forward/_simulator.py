@@ -163,6 +163,11 @@ class ODESimulator(ForwardModel):
         return self.system.times
 
     @property
+    def measured_(self):
+        """Which observables the experiments measure, (n_times, n_channels)."""
+        return self.system.protocol.measured(self.system.observable_names)
+
+    @property
     def elapsed_(self):
         """Output times, shares of the experiments if there are several."""
         return self.system.protocol.elapsed()
@@ -356,6 +361,7 @@ class ODESimulator(ForwardModel):
         observed = self.system.observables(solution.y, rows, protocol.times_of(rows))
         return protocol.outputs(observed)
 
+    @torch.no_grad()
     def _differentiate(self, params, inputs):
         """Return observables, their derivatives by params in own units, the solution."""
         system, protocol = self.system, self.system.protocol
@@ -498,16 +504,15 @@ class ODESimulator(ForwardModel):
         known = rows.detach()
         which, resting, own = protocol.resting_rows(known)
         t, start = protocol.times_of(known)[which, 0], system.common_start(known)
-        quiet = options | {"sensitivities": False}
-        rest, settled = system.at_rest(t, start[which], resting, **quiet)
+        quiet = options | {"sensitivities": False, "jac": None}
+        rest, settled, kept = system.at_rest(t, start[which], resting, **quiet)
         start[which] = rest
         if not (options["sensitivities"] or rows.requires_grad):
             return lambda rows: protocol.starts(start, rows), which[~settled]
-        slopes = rowwise_jacobian(system.common_start, known)
-        constant = system.conserved.to(known)
-        slopes[which] = rest_slopes(
-            system.rhs, t, rest.nan_to_num(), resting, slopes[which], constant, own
-        )
+        with torch.no_grad():
+            slopes = rowwise_jacobian(system.common_start, known)
+            at = t, rest.nan_to_num(), resting, slopes[which]
+            slopes[which] = rest_slopes(system.resting, *at, kept, own)
 
         def begin(rows):
             moved = torch.einsum("nsc,nc->ns", slopes, rows - known)

@@ -11,6 +11,7 @@ integration from :math:`y_0`; Newton's method does the last digits.
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,22 +28,29 @@ SETTLED = 1e-9  # last step of Newton's method, relative to the states
 NEAR = 0.05  # all its steps
 
 
-def conserved(rhs: Rhs, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
-    """Return C (n_conserved, n_states), orthonormal: what no state and no param changes.
+def conserved(rhs: Rhs, t: Tensor, y0: Tensor, params: Tensor) -> Tensor:
+    """Return projectors (n_samples, n_states, n_states) on what no state changes.
 
-    Rows of the arguments are points at which the right-hand side is looked at; there
-    must be more of them than states.
+    The right-hand side is looked at in many random states of each sample: rates of change
+    are orthogonal to what is conserved.
     """
-    f = rhs(t, y, params).T
-    f = f[:, f.isfinite().all(0)]
-    size = f.new_ones(len(f), 1)
+    n, n_states = y0.shape
+    n_points = 3 * n_states + 20
+    random = np.random.RandomState(0).lognormal(size=(n_points, n_states))
+    y = torch.as_tensor(random).to(y0) * _or_one(y0.abs().amax(1))[:, None, None]
+    every = [x.repeat_interleave(n_points, dim=0) for x in (t, params)]
+    f = rhs(every[0], y.flatten(0, 1), every[1]).view(y.shape).mT
+    f = torch.where(f.isfinite().all(1, keepdim=True), f, 0.0)
+    size = f.new_ones(n, n_states, 1)
     for _ in range(3):  # rates of change differ by many decades
-        f = f / _or_one(f.abs().amax(0, keepdim=True))
-        by_state = _or_one(f.abs().amax(1, keepdim=True))
+        f = f / _or_one(f.abs().amax(1, keepdim=True))
+        by_state = _or_one(f.abs().amax(2, keepdim=True))
         f, size = f / by_state, size * by_state
     left, values, _ = torch.linalg.svd(f)
-    n_moving = int((values > NULL * values[:1]).sum())
-    return torch.linalg.qr(left[:, n_moving:] / size)[0].T
+    is_kept = values <= NULL * values[:, :1]
+    kept = torch.where(is_kept[:, None], left, 0.0) / size
+    kept = kept / _or_one(kept.norm(dim=1, keepdim=True))
+    return kept @ torch.linalg.pinv(kept)
 
 
 def steady_state(
@@ -74,8 +82,8 @@ def steady_state(
     y0, params : Tensor of shape (n_samples, n_states), (n_samples, n_params)
         Where it sets out, and the params.
 
-    constant : Tensor of shape (n_conserved, n_states)
-        What is conserved.
+    constant : Tensor of shape (n_samples, n_states, n_states)
+        Projectors on what is conserved.
 
     Returns
     -------
@@ -102,7 +110,7 @@ def steady_state(
         going, waited = going[~slow & solution.success], until
     rows = torch.nonzero(settled)[:, 0]
     y[rows], settled[rows] = _polish(
-        rhs, t[rows], y[rows], params[rows], constant, _size(y[rows], y0[rows])
+        rhs, t[rows], y[rows], params[rows], constant[rows], _size(y[rows], y0[rows])
     )
     y[~settled] = torch.nan
     return y, settled
@@ -144,7 +152,7 @@ def _polish(rhs, t, y, params, constant, size):
 
 def _matrix(rhs, t, y, params, constant):
     jacobian = rowwise_jacobian(lambda y: rhs(t, y, params), y)
-    return torch.cat([jacobian, constant.expand(len(y), -1, -1)], dim=1)
+    return torch.cat([jacobian, constant], dim=1)
 
 
 def _solve(matrix, target, size):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.ode._rhs import push_tangents, rowwise_jacobian
+from sklearn_inverse.ode._steady import conserved
 from sklearn_inverse.systems._functions import OneSample
 from sklearn_inverse.utils._warnings import warn_user
 
@@ -124,8 +125,11 @@ def _check_rest(system: "ODESystem") -> None:
     t, y0 = system.protocol.times_of(rows)[which, 0], system.common_start(rows)[which]
     for one in range(len(which)):
         repeated = resting[[one]].expand(N_STARTS + 1, -1)
-        starts = torch.cat([y0[[one]], _other_starts(y0[one], system.conserved)])
-        rest, settled = system.at_rest(t[[one]].expand(len(starts)), starts, repeated)
+        kept = conserved(system.resting, t[[one]], y0[[one]], resting[[one]])[0]
+        starts = torch.cat([y0[[one]], _other_starts(y0[one], kept)])
+        rest, settled, _ = system.at_rest(
+            t[[one]].expand(len(starts)), starts, repeated
+        )
         name = system.experiments[int(which[one])].name
         if not settled[0]:
             text = "does not come to rest at nominal params"
@@ -143,13 +147,13 @@ def _check_rest(system: "ODESystem") -> None:
         warn_user(f"Before experiment {name!r} {system.name!r} {text}.", UserWarning)
 
 
-def _other_starts(y0: Tensor, conserved: Tensor) -> Tensor:
-    """Return initial states with the same sums; none negative that was not."""
+def _other_starts(y0: Tensor, kept: Tensor) -> Tensor:
+    """Return initial states that keep what is conserved; none negative that was not."""
     rng = np.random.RandomState(0)
     size = torch.where(y0 == 0, y0.abs().amax().clamp(min=1.0), y0.abs())
     way = torch.as_tensor(rng.standard_normal((N_STARTS, len(y0)))) * size
-    way = way - way @ conserved.T @ conserved  # keeps what is conserved
-    rises = (y0 == 0) & (conserved == 0).all(0)  # free, and with no other way to go
+    way = way - way @ kept
+    rises = (y0 == 0) & (kept.abs() < 1e-9).all(0)  # free, and with no other way to go
     way = torch.where(rises, way.abs(), way)
     room = torch.where((way < 0) & (y0 >= 0), -y0 / way, torch.inf).amin(1)
     share = torch.as_tensor(rng.uniform(0.2, 0.95, N_STARTS))

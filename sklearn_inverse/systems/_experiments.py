@@ -1,6 +1,7 @@
 """Experiments: what is done to a system, and when it is looked at."""
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from sklearn_inverse.systems._declared import (
     value_of,
 )
 from sklearn_inverse.systems._events import Schedule
-from sklearn_inverse.systems._functions import Names, OneSample
+from sklearn_inverse.systems._functions import TIMES, Names, OneSample
 from sklearn_inverse.systems._inputs import Inputs, Table
 
 __all__ = [
@@ -95,6 +96,15 @@ class Experiment:
     name: str | None = None
 
     def __post_init__(self) -> None:
+        if np.asarray(self.times).dtype.kind not in "iuf":
+            raise ValueError(
+                "`times` of an experiment must be numbers, in the unit of time of the "
+                f"rates. Got {self.times!r}."
+            )
+        if self.name is not None and not (isinstance(self.name, str) and self.name):
+            raise TypeError(
+                f"The name of an experiment must be text. Got {self.name!r}."
+            )
         times = np.array(self.times, dtype=float, ndmin=1)
         start = times[:1].sum() if self.start is None else float(self.start)
         if times.ndim != 1 or not len(times) or not np.isfinite([start, *times]).all():
@@ -183,7 +193,7 @@ class Protocol:
         for e, sources in zip(self.experiments, self.sources):
             tables = [x.times for x in sources if isinstance(x, Table)]
             knots = np.unique(np.concatenate([[], *tables]))
-            cuts.append(knots[(knots > e.start) & (knots < e.times[-1])])
+            cuts.append(knots[(knots > e.start) & (knots <= e.times[-1])])
         n_knots = max(map(len, cuts))
         knots = np.full((n, n_knots), np.inf)
         pieces = np.zeros((n, n_knots + 1, inputs.n_columns))
@@ -363,8 +373,10 @@ class Protocol:
             return y0
         columns, index = list(y0.unbind(1)), self.inputs.index(rows)
         for e, own in enumerate(self.initial):
+            here = torch.nonzero(index == e)[:, 0]  # elsewhere it may not be finite
             for i, source in own.items():
-                columns[i] = torch.where(index == e, value_of(source, rows), columns[i])
+                value = value_of(source, rows[here])
+                columns[i] = columns[i].index_put((here,), value)
         return torch.stack(columns, dim=1)
 
     def outputs(self, of_rows: Tensor) -> Tensor:
@@ -435,6 +447,8 @@ def read_inputs(
 
 def read_experiments(times: Any, experiments: Sequence[Any]) -> list[Experiment]:
     """Return the experiments, all with names; one where only times are given."""
+    if isinstance(experiments, Experiment):
+        raise TypeError("`experiments` must be a list. Put the experiment in brackets.")
     experiments = list(experiments)
     if experiments and times is not None:
         raise ValueError(
@@ -475,11 +489,17 @@ def read_protocol(
             find(name, list(known), f"`inputs` of experiment {e.name!r} has")
         for name, value in (e.preequilibrate or {}).items():
             find(name, list(known), f"`preequilibrate` of experiment {e.name!r} has")
-            if not isinstance(value, Real):
+            if not isinstance(value, Real) or not np.isfinite(float(value)):
                 raise TypeError(
                     f"`preequilibrate` must hold numbers. Got {value!r} for {name!r}."
                 )
         declared.append([(e.inputs or {}).get(name, known[name]) for name in known])
+        for name, value in zip(known, declared[-1]):
+            if callable(value) and _first_argument(value) in TIMES:
+                raise TypeError(
+                    f"Input {name!r} of experiment {e.name!r} is a function of time. Give "
+                    "its values in a Table(times, values), or compute it in `rhs`."
+                )
     sources = [
         [
             value
@@ -508,6 +528,13 @@ def read_protocol(
         initial.append(dict(zip(places, read_initial(own, params))))
         schedules.append(Schedule(e.events, (), states, params))
     return Protocol(experiments, schedules, inputs, sources, initial)
+
+
+def _first_argument(function: Any) -> str:
+    try:
+        return next(iter(inspect.signature(function).parameters), "")
+    except (TypeError, ValueError):
+        return ""
 
 
 def _renamed(experiment: Experiment, name: str) -> Experiment:

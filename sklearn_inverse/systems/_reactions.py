@@ -219,9 +219,13 @@ class ReactionSystem(ODESystem):
         """Return dy/dt (n_samples, n_states) at times (n_samples,), states and params."""
         if self.kinetics is not None:
             return self.kinetics(t, y, self.rates(params))
+        return self._infused(self.undisturbed(t, y, params), t, params)
+
+    def undisturbed(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
+        """Return dy/dt without what is infused."""
         inputs = self.protocol.inputs
         rates = self._rates(y, params[:, : self.n_params], inputs.at(t, params))
-        return self._infused(rates @ y.new_tensor(self.stoichiometry).T, t, params)
+        return rates @ y.new_tensor(self.stoichiometry).T
 
     def jac(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
         """Return derivatives of :meth:`rhs` by states, (n_samples, n_states, n_states)."""

@@ -258,7 +258,8 @@ class ODESystem:
 
         taken = [*self.state_names, *self.param_names, *more]
         known, ranges = read_inputs(inputs, taken)
-        self.is_timed = times is not None or len(experiments) > 0
+        self.has_experiments = bool(experiments)
+        self.is_timed = times is not None or self.has_experiments
         experiments = read_experiments(times, experiments)
         self.protocol = read_protocol(experiments, known, y_names, p_names)
         drawn = {name: ranges.get(name) for name in self.input_names}
@@ -350,7 +351,13 @@ class ODESystem:
 
         Here and below, inputs stand behind the params: see :meth:`rows`.
         """
-        return self._infused(self._rhs(t, y, params), t, params)
+        return self._infused(self.undisturbed(t, y, params), t, params)
+
+    def undisturbed(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
+        """Return dy/dt without what is infused."""
+        if type(self).rhs is not ODESystem.rhs:
+            return self.rhs(t, y, params)
+        return self._rhs(t, y, params)
 
     def _infused(self, f: Tensor, t: Tensor, params: Tensor) -> Tensor:
         return self.protocol.infused(self.schedule.infused(f, t, params), t, params)
@@ -451,32 +458,33 @@ class ODESystem:
         columns = [value_of(source, params) for source in self._initial_sources]
         return torch.stack(columns, dim=1)
 
+    def resting(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
+        """Return dy/dt as it is before an experiment: time stands still at its start."""
+        starts = self.protocol.t_eval[:, 0].tolist()
+        at = torch.full_like(t, starts[0])
+        for e, start in enumerate(starts):
+            if start != starts[0]:
+                own = params[:, self.protocol.inputs.experiment] == e
+                at = torch.where(own, start, at)
+        return self.undisturbed(at, y, params)
+
     def at_rest(
         self, t: Tensor, y0: Tensor, rows: Tensor, **options: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Return where states come to rest, and which do; ``options`` of ``solve_ivp``."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return where states come to rest, which do, and projectors on what is conserved.
+
+        ``options`` are those of ``solve_ivp``.
+        """
 
         def run(t_eval: Tensor, y0: Tensor, params: Tensor) -> Any:
-            return solve_ivp(self.solved, t_eval, y0, params, **options)
+            return solve_ivp(self.resting, t_eval, y0, params, **options)
 
         span = self.protocol.t_eval
         longest = float((span[:, -1] - span[:, 0]).max())
         with torch.no_grad():
-            return steady_state(
-                run, self.rhs, longest, t, y0, rows, self.conserved.to(rows)
-            )
-
-    @cached_property
-    def conserved(self) -> Tensor:
-        """What no state and no param changes, (n_conserved, n_states), orthonormal."""
-        rng = np.random.RandomState(0)
-        n = 3 * self.n_states + 20
-        params = torch.as_tensor(self.prior.draw(n, rng))
-        inputs = self.typical_inputs * rng.uniform(0.5, 1.5, (n, self.n_inputs))
-        rows = self.rows(params, torch.as_tensor(inputs))[:: len(self.experiments)]
-        t = torch.full((n,), self.times[0], dtype=rows.dtype)
-        y = rng.lognormal(size=(n, self.n_states))
-        return conserved(self.rhs, t, torch.as_tensor(y), rows)
+            kept = conserved(self.resting, t, y0, rows)
+            rest = steady_state(run, self.resting, longest, t, y0, rows, kept)
+        return *rest, kept
 
     def observables(self, y: Tensor, params: Tensor, t: Tensor | None = None) -> Tensor:
         """Turn states (n_samples, n_times, n_states) into what is reported of them.
@@ -551,9 +559,7 @@ class ODESystem:
         >>> both.times
         array([0., 1., 2., 0., 5.])
         """
-        return type(self)(
-            **self._given | {"times": None, "experiments": list(experiments)}
-        )
+        return type(self)(**self._given | {"times": None, "experiments": experiments})
 
     def with_noise(self: Self, noise: Any) -> Self:
         """Return the same system measured with other noise, as for the constructor."""

@@ -37,6 +37,12 @@ ROWS = {
     "value": [0.5, 0.27, 0.7, 0.9, 0.88, 0.01],
 }
 NAN = np.nan
+
+
+def wrong(**columns):
+    return {k: v for k, v in (ROWS | columns).items() if v is not None}
+
+
 OBSERVED = [[0.5, NAN, 0.27, 0.7, NAN, 0.9, NAN, 0.88, 0.01, NAN]]
 
 
@@ -85,6 +91,48 @@ def test_there_and_back_again():
     assert len(table["value"]) == np.isfinite(data.observations).sum() < 27
 
 
+def test_experiments_may_be_numbered():
+    table = wrong(experiment=[1, 1, 1, 2, 2, 2])
+    found, observed = read_table(system(), table)
+    assert [e.name for e in found.experiments] == ["1", "2"]
+    np.testing.assert_array_equal(observed, OBSERVED)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (wrong(experiment=None), r"column 'experiment'; one of \['dim', 'bright'\]"),
+        (wrong(observable=["b"] * 6), "input 'light' of experiment 'dim'. Got 1 and 2"),
+        (wrong(light=None), r"Experiment 'dim' measures \['b'\]. Got a reading of 'a'"),
+    ],
+)
+def test_what_contradicts_the_experiments_is_refused(table, message):
+    known = system().with_experiments(
+        [
+            Experiment([0, 1], inputs={"light": 2.0}, observables=["b"], name="dim"),
+            Experiment([0, 1], inputs={"light": 3}, name="bright"),
+        ]
+    )
+    with pytest.raises(ValueError, match=message):
+        read_table(known, table)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must not be empty"),
+        ("time,value\n", "must hold rows below its header"),
+        ("time,value\n1,0,5\n", "the 2 fields of its header. Got 3 in row 1"),
+        ("time,value,value\n1,2,3\n", "different names. Got 'value' twice"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(text, message, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_table(system(), path)
+
+
 def test_times_off_the_grid_extend_it():
     known = system(times=[0, 1, 2])
     table = {"time": [1.5, 2.0, 2.0], "observable": ["a"] * 3, "value": [1.0, 2.0, 3.0]}
@@ -121,17 +169,13 @@ def test_noise_that_is_the_same_in_all_samples_is_the_systems():
     assert scale[1][1:4] == (0.3, 0.4, 0.5)
 
 
-def wrong(**columns):
-    return {k: v for k, v in (ROWS | columns).items() if v is not None}
-
-
 @pytest.mark.parametrize(
     ("table", "message"),
     [
         (wrong(time=None), "must have a column 'time'; it has"),
         (wrong(value=None, vale=[1] * 6), "'value'; did you mean 'vale'"),
         (wrong(observable=None), r"column 'observable'; one of \['a', 'b'\]"),
-        (wrong(light=None, ligth=[1] * 6), r"\['light'\] .*Did you mean 'ligth'"),
+        (wrong(light=None, ligth=[1] * 6), "column 'ligth'; did you mean 'light'"),
         (wrong(observable=["a"] * 5 + ["c"]), "reads 'c', which the system does not"),
         (
             wrong(time=ROWS["observable"], observable=ROWS["time"]),
@@ -142,6 +186,7 @@ def wrong(**columns):
         (wrong(value=[None] * 6), "must hold at least one value"),
         (wrong(time=[-1, 2, 2, 1, 1, 4]), "'dim' must not lie before its start, 0"),
         (wrong(light=[1, 2, 1, 3, 3, 3]), "'light' must be one number in each exp"),
+        (wrong(experiment=None, experimnt=["dim"] * 6), "mean 'experiment'"),
         (wrong(noise=[0.0] * 6), "`noise` in the table must be > 0. Got 0"),
         (wrong(unit=["mM"] * 5 + ["M"]), "'a' must be in 'mM', .*Got 'M'"),
         (wrong(light=[1, 2]), "must have the same length"),

