@@ -24,6 +24,11 @@ from sklearn_inverse.probability import LogNormal, Poisson, as_noise
 # --- slots
 
 
+def slots_of(readings, mask, n_slots):
+    """Return the slots of samples without inputs."""
+    return pick_slots(readings, mask, readings[:, 0, :0], n_slots)
+
+
 def slots_by_loop(seen, n_slots):
     """Which observed times each sample keeps, spelled out."""
     kept = []
@@ -42,7 +47,7 @@ def test_any_pattern_fills_slots_in_order_of_time(n_slots, share):
     generator = torch.Generator().manual_seed(0)
     readings = torch.randn(40, 7, 2, generator=generator)
     mask = (torch.rand(40, 7, 2, generator=generator) < share).float()
-    slots = pick_slots(readings, mask, n_slots)
+    slots = slots_of(readings, mask, n_slots)
     assert slots.readings.shape == slots.mask.shape == (40, n_slots, 2)
     for i, times in enumerate(slots_by_loop(mask.amax(dim=2) > 0, n_slots)):
         filled = slots.mask[i].amax(dim=1) > 0
@@ -56,13 +61,13 @@ def test_any_pattern_fills_slots_in_order_of_time(n_slots, share):
 
 def test_more_observed_times_than_slots_are_thinned_evenly():
     readings = torch.arange(11.0)[None, :, None]
-    slots = pick_slots(readings, torch.ones(1, 11, 1), 3)
+    slots = slots_of(readings, torch.ones(1, 11, 1), 3)
     assert slots.readings.flatten().tolist() == [0.0, 5.0, 10.0]
 
 
 def test_empty_slots_have_no_time():
     mask = torch.tensor([[0.0, 1.0, 0.0]])[..., None]
-    slots = pick_slots(torch.ones(1, 3, 1), mask, 2)
+    slots = slots_of(torch.ones(1, 3, 1), mask, 2)
     harmonics = slots.times(torch.tensor([0.0, 0.5, 1.0]))
     assert torch.allclose(
         harmonics[0, 0, :3], torch.tensor([1.0, 0.0, -1.0]), atol=1e-6
@@ -71,14 +76,14 @@ def test_empty_slots_have_no_time():
 
 
 def test_residual_of_a_failed_simulation_is_none():
-    slots = pick_slots(torch.ones(2, 3, 1), torch.ones(2, 3, 1), 3)
+    slots = slots_of(torch.ones(2, 3, 1), torch.ones(2, 3, 1), 3)
     simulated = torch.zeros(2, 3, 1)
     simulated[1, 1:] = torch.nan
     assert slots.residuals(simulated).flatten().tolist() == [1, 1, 1, 1, 0, 0]
 
 
 def test_slots_are_taken_and_put_by_sample():
-    slots = pick_slots(torch.arange(6.0).reshape(3, 2, 1), torch.ones(3, 2, 1), 2)
+    slots = slots_of(torch.arange(6.0).reshape(3, 2, 1), torch.ones(3, 2, 1), 2)
     taken = slots.take(torch.tensor([2, 0]))
     assert taken.readings.flatten().tolist() == [4, 5, 0, 1]
     slots.put(torch.tensor([1]), Slots(*(part[:1] for part in taken)))
@@ -208,8 +213,8 @@ def test_estimate_and_spread_are_means_over_all_starts():
     def stay(particles, *_):
         return torch.zeros_like(particles), particles.repeat(1, 5)[:, :5]
 
-    slots = pick_slots(torch.ones(2, 4, 1), torch.ones(2, 4, 1), 4)
-    drift = Drift(lambda particles: torch.ones(len(particles), 4, 1), 3, 7.0)
+    slots = slots_of(torch.ones(2, 4, 1), torch.ones(2, 4, 1), 4)
+    drift = Drift(lambda particles, inputs: torch.ones(len(particles), 4, 1), 3, 7.0)
     starts = np.array([[0.0, 0.2], [0.3, 0.4], [0.9, 1.0]], dtype=np.float32)
     estimate, factor = drift.arrive(stay, slots, starts)
     mean = starts.mean(axis=0)
@@ -250,16 +255,16 @@ def test_calibrated_intervals_cover_nine_in_ten():
 TIMES = torch.linspace(0, 1, 5)
 
 
-def simulate(quantiles):
+def simulate(quantiles, inputs=None):
     return torch.exp(-quantiles[:, None, :1] * TIMES[:, None])
 
 
-def read(quantiles, trajectories, rng):
+def read(quantiles, trajectories, inputs, rng):
     """Read the first three times, with noise."""
     mask = torch.zeros_like(trajectories)
     mask[:, :3] = 1
     noise = torch.randn(trajectories.shape, generator=rng)
-    return pick_slots((trajectories + 0.1 * noise) * mask, mask, 3)
+    return pick_slots((trajectories + 0.1 * noise) * mask, mask, inputs, 3)
 
 
 def make_pool(**kwargs):
@@ -275,7 +280,9 @@ def make_pool(**kwargs):
         "rollout": True,
         "seed": 0,
     }
-    return DriftBatches(TensorDataset(truths, simulate(truths)), **options | kwargs)
+    return DriftBatches(
+        TensorDataset(truths, simulate(truths), truths[:, :0]), **options | kwargs
+    )
 
 
 def test_a_batch_holds_what_the_network_is_to_see():
