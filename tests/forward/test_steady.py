@@ -201,3 +201,19 @@ def test_what_is_conserved_is_that_of_the_rest(before, now, wanted):
     )
     slopes = ODESimulator(system, rtol=1e-9).sensitivities([[0.5, 1.3]])
     np.testing.assert_allclose(slopes[0, 0, 0], wanted, atol=1e-7)
+
+
+def test_rest_does_not_depend_on_a_param_that_acts_only_later():
+    system = ODESystem(
+        lambda t, y, p, u: [1 + u.s - p.k * y.a],
+        states={"a": 1.0},
+        params={"k": (0.1, 2), "later": (0.5, 2)},
+        inputs=["s"],
+        noise=0.01,
+        experiments=[
+            Experiment([0, 1], inputs={"s": "later"}, preequilibrate={"s": 0.0})
+        ],
+    )
+    slopes = ODESimulator(system, rtol=1e-9).sensitivities([[0.5, 1.0]])[0, :, 0]
+    np.testing.assert_allclose(slopes[0], [-4, 0], atol=1e-9)
+    assert slopes[1, 1] == pytest.approx((1 - np.exp(-0.5)) / 0.5, rel=1e-7)
