@@ -7,13 +7,18 @@ import numpy as np
 import torch
 from scipy.stats import chi2
 
-from sklearn_inverse.inspection._combinations import blocks, combinations, null_space
 from sklearn_inverse.inspection._profile import (
     ProfileLikelihood,
     optimum_of,
     profiles_of,
 )
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
+from sklearn_inverse.probability._combinations import (
+    blocks,
+    combinations,
+    listed,
+    null_space,
+)
 
 __all__ = ["Identifiability", "identifiability"]
 
@@ -245,13 +250,13 @@ def _structural_notes(nulls, places, names):
         exact, rough = (_agreed(nulls, places, block, own, tol) for tol in (1e-4, 0.1))
         if exact:
             verb = "is" if n_told == 1 else "are"
-            notes.append(f"only {_listed(exact)} {verb} determined")
+            notes.append(f"only {listed(exact)} {verb} determined")
         elif n_told == 0:
             notes.append(f"{own[0]} has no effect on what is read")
         else:
-            nearly = f", nearly {_listed(rough)}" if rough else ""
+            nearly = f", nearly {listed(rough)}" if rough else ""
             what = "1 combination" if n_told == 1 else f"{n_told} combinations"
-            notes.append(f"of {_listed(own)} only {what} can be told{nearly}")
+            notes.append(f"of {listed(own)} only {what} can be told{nearly}")
     return notes
 
 
@@ -279,8 +284,8 @@ def _weak_notes(weak, params, slope, is_weak, names):
         if len(block) > 1 and is_weak[block].all():
             null = _within(weak, block)
             formulas = combinations(null, params[block], slope[block], own, tol=0.1)
-            told = f": hardly more than {_listed(formulas)} is told" if formulas else ""
-            notes.append(f"{_listed(own)} are hardly told apart{told}")
+            told = f": hardly more than {listed(formulas)} is told" if formulas else ""
+            notes.append(f"{listed(own)} are hardly told apart{told}")
     return notes
 
 
@@ -334,8 +339,3 @@ def _verdict(ends, is_lost):
         return PRACTICAL, "only its prior holds it"
     side = "upper" if np.isinf(ends[1]) else "lower"
     return PRACTICAL, f"no {side} limit but its bounds"
-
-
-def _listed(names):
-    """Return "a, b and c"."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)

@@ -12,7 +12,7 @@ from sklearn_inverse.exceptions import IntegrationError, IntegrationWarning
 from sklearn_inverse.forward import ODESimulator
 from sklearn_inverse.inspection._sample import check_shape
 from sklearn_inverse.probability import Posterior
-from sklearn_inverse.utils._torch import generator
+from sklearn_inverse.probability._arviz import scatter
 from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["Prediction", "predict", "quantile_band"]
@@ -66,14 +66,8 @@ def predict(model, answer, *, n_draws, noise_std=None, inputs=None):
         return Prediction(model.times_, trajectory, draws, **about)
     # Quantiles need more readings than there are trajectories.
     n_each = max(1, min(math.ceil(N_READINGS / n_draws), N_VALUES // draws.size))
-    log_scale = torch.as_tensor(answer.noise_scale).clamp(min=1e-300).log()
-    args = noise.arguments(
-        torch.as_tensor(params).repeat(n_each, 1),
-        model.param_names_,
-        log_scale=log_scale.expand(n_each * n_draws, -1),
-    )
-    mean = torch.as_tensor(draws).repeat(n_each, 1, 1)
-    readings = noise.sample(mean, args, generator(0)).numpy()
+    about_draws = noise, params, model.param_names_, draws, answer.noise_scale
+    readings = scatter(*about_draws, n_each)
     return Prediction(model.times_, trajectory, draws, readings, **about)
 
 

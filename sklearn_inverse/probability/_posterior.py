@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
+from sklearn_inverse.probability._arviz import N_CHAINS, to_arviz
 from sklearn_inverse.probability._laplace import factorize
 from sklearn_inverse.probability._report import report
 from sklearn_inverse.probability._status import InversionStatus
@@ -271,6 +272,62 @@ class Posterior(Estimate):
         moved = np.einsum("sdpq,dq->sdp", factor[row, mode], noise)
         draws[known] = self.centers[known][row, mode] + moved
         return self.coordinate.from_coordinate(draws)
+
+    def to_arviz(
+        self,
+        *,
+        model=None,
+        observations=None,
+        noise_std=None,
+        inputs=None,
+        n_draws=1000,
+    ):
+        """Return one sample as ArviZ takes it, for its plots and criteria.
+
+        Parameters
+        ----------
+        model : fitted ForwardModel, default=None
+            ``inverter.model_``, which is run at all draws to foretell readings. If None,
+            there are none.
+
+        observations : array-like of shape (n_times, n_channels), default=None
+            What was measured, in this or any shape of as many entries, NaN where
+            nothing was. Needs the model.
+
+        noise_std : array-like of shape (1, n_times, n_channels), default=None
+            Noise of the observations in place of the model's; broadcast.
+
+        inputs : array-like of shape (1, n_inputs), default=None
+            Inputs of the sample, if the model has any.
+
+        n_draws : int, default=1000
+            Draws, in four chains. Those of Markov chains are handed over as they are.
+
+        Returns
+        -------
+        tree : xarray.DataTree
+            Groups "posterior", and with a model "posterior_predictive", with
+            observations too "log_likelihood" and "observed_data".
+
+        Raises
+        ------
+        ImportError
+            If arviz-base is not installed.
+
+        ValueError
+            If there are several samples, or nothing was found for this one.
+        """
+        if len(self) != 1 or not np.isfinite(self.params).all():
+            raise ValueError(
+                "`to_arviz` takes one sample with an answer: pick one, posterior[0]. "
+                f"Got {self!r}."
+            )
+        draws = self._in_order(n_draws)
+        return to_arviz(draws, self, model, observations, noise_std, inputs)
+
+    def _in_order(self, n_draws):
+        """Return draws of the first sample as they were made."""
+        return self.sample(N_CHAINS * -(-n_draws // N_CHAINS))[0]
 
     @staticmethod
     def _check_level(level):

@@ -1,14 +1,18 @@
 """The report of one sample, as users of lmfit know it."""
 
 import numpy as np
+import torch
 from scipy.stats import chi2
 
+from sklearn_inverse.probability._combinations import blocks, combinations, listed
 from sklearn_inverse.probability._status import InversionStatus
 
 __all__ = ["report"]
 
 TIED = 0.7  # correlations worth a word
 KNOWN, WEAK = 0.5, 0.9  # posterior over prior spread
+LOST = 1 - 1e-5  # the same, of what the readings do not depend on
+INVOLVED = 0.15  # share of a param in directions that are not known
 
 
 def report(result) -> str:
@@ -82,6 +86,7 @@ def _facts(result):
     yield "noise", result.about.get("noise", "") + _scales(result)
     if hasattr(result, "interval"):
         yield "tied", _tied(result)
+        yield "known", f"\n{'':9}".join(_undetermined(result))
         yield "optima", _optima(result)
         yield (
             "method",
@@ -126,6 +131,44 @@ def _tied(result):
         f"{result.names[i]} ~ {result.names[j]} ({correlation[i, j]:+.2f})"
         for i, j in pairs
     )
+
+
+def _undetermined(result):
+    """Return which params cannot be told apart, and what is known instead.
+
+    In the prior's standard coordinate, at the best mode: along directions in which the
+    posterior is as wide as the prior, the readings tell nothing.
+    """
+    params = result.modes[0, 0]
+    if np.isnan(result.contraction).any() or not np.isfinite(params).all():
+        return []
+    prior = result.coordinate
+    mixing = np.linalg.inv(prior.mixing)
+    spread, directions = np.linalg.eigh(mixing @ result.covariances[0, 0] @ mixing.T)
+    slope = prior.standard_slope(prior.scaler.to_scaled(params))
+    if not np.isfinite(slope).all():
+        return []
+    by_scaled = prior.scaler.slope_tensor(torch.as_tensor(params)).numpy()
+    said: list[tuple[set, str]] = []
+    for least, tol, adverb, words in (
+        (LOST, 1e-3, "cannot be", "only"),
+        (WEAK, 0.1, "are hardly", "hardly more than"),
+    ):
+        free = directions[:, spread > least**2]
+        for block in blocks(free, smallest=INVOLVED):
+            if len(block) < 2 or any(set(block) <= known for known, _ in said):
+                continue
+            vectors, values, _ = np.linalg.svd(free[block], full_matrices=False)
+            null = np.linalg.solve(
+                slope[np.ix_(block, block)], vectors[:, values > 0.5]
+            )
+            own = [result.names[j] for j in block]
+            at = params[block], by_scaled[block]
+            formulas = combinations(np.linalg.qr(null)[0], *at, own, tol=tol)
+            verb = "is" if len(formulas or "") == 1 else "are"
+            instead = f": {words} {listed(formulas)} {verb} known" if formulas else ""
+            said.append((set(block), f"{listed(own)} {adverb} told apart{instead}"))
+    return [text for _, text in said]
 
 
 def _optima(result):

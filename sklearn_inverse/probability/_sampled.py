@@ -71,6 +71,9 @@ class SampledPosterior(Posterior):
         order = rng.permutation(self.draws.shape[1])
         return self.draws[:, np.resize(order, n_draws)]
 
+    def _in_order(self, n_draws):
+        return self.draws[0]
+
     def _moments(self):
         return self.draws.mean(axis=1), self.draws.std(axis=1)
 

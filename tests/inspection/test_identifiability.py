@@ -17,8 +17,8 @@ from sklearn_inverse import (
 from sklearn_inverse.datasets import load_alpha_pinene, read_table
 from sklearn_inverse.exceptions import BoundsWarning
 from sklearn_inverse.inspection import identifiability
-from sklearn_inverse.inspection._combinations import blocks, combinations, null_space
 from sklearn_inverse.probability import LogUniform, Normal
+from sklearn_inverse.probability._combinations import blocks, combinations, null_space
 from sklearn_inverse.problems import pollu
 
 RATE = LogUniform(0.1, 3)

@@ -4,8 +4,10 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
+from sklearn_inverse import ForwardFunction, GradientInverter
 from sklearn_inverse.probability import (
     Estimate,
     InversionStatus,
@@ -138,3 +140,30 @@ def test_estimates_report_without_errors():
     text = str(Estimate(**fields)[0])
     assert "k0" in text
     assert "±" not in text
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (lambda a, b, c: [a * b, c], "a and b cannot be told apart: only a*b is known"),
+        (
+            lambda a, b, c: [a / b, c / b],
+            "a, b and c cannot be told apart: only a/c and b/c are known",
+        ),
+        (
+            lambda a, b, c: [a * b, 5e-3 * a, c],
+            "a and b are hardly told apart: hardly more than a*b is known",
+        ),
+        (lambda a, b, c: [a, c], None),
+    ],
+)
+def test_a_report_tells_what_cannot_be_told_apart(function, told):
+    system = ForwardFunction(
+        lambda k: torch.stack(function(*k.T), dim=1),
+        dict.fromkeys("abc", (0.5, 2.0)),
+        noise=0.01,
+    )
+    readings = system.fit(None).simulate([[0.9, 1.2, 1.1]])
+    inverter = GradientInverter(system, random_state=0).fit(readings)
+    report = str(inverter.posterior(readings)[0])
+    assert "told apart" not in report if told is None else told in report

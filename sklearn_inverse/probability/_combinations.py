@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["blocks", "combinations", "null_space"]
+__all__ = ["blocks", "combinations", "listed", "null_space"]
 
 ROUND_OFF = 1e-11  # relative singular values that are zero
 LARGEST = 3  # exponent or coefficient that is still readable
@@ -79,7 +79,8 @@ def combinations(null, values, slope, names, *, tol=1e-4):
 def _simple(rest, tol):
     """Return a sparse basis of rows, None if its numbers are not simple."""
     matrix = _echelon(rest)
-    rounded = np.round(2 * matrix) / 2
+    fraction = 0.5 if tol < 0.01 else 1.0  # one half is near to anything by chance
+    rounded = np.round(matrix / fraction) * fraction
     off = np.abs(matrix - rounded).max(initial=0)
     named = (rounded != 0).any(axis=0).all() or len(rest) == 0
     is_simple = off < tol and named and np.abs(rounded).max(initial=0) <= LARGEST
@@ -121,3 +122,8 @@ def _sum(weights, names):
             sign = (" - " if weight < 0 else " + ") if text else ""
             text += f"{sign}{size}{name}"
     return text
+
+
+def listed(names):
+    """Return "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
