@@ -14,11 +14,19 @@ The exact fit takes seconds; the trained inverter beside it about two minutes.
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from sklearn_inverse import ADMInverter, GradientInverter, ODESurrogate, ReactionSystem
 from sklearn_inverse.datasets import load_lynx_hare, make_inverse_problem
-from sklearn_inverse.inspection import TrajectoryDisplay
+from sklearn_inverse.inspection import (
+    PairDisplay,
+    ProfileDisplay,
+    ResidualDisplay,
+    StartsDisplay,
+    TrajectoryDisplay,
+    identifiability,
+)
 from sklearn_inverse.probability import LogNormal, Normal
 
 # %%
@@ -75,12 +83,27 @@ compare("exact", posterior)
 print("z: distance from the published posterior mean, in published standard deviations")
 
 # %%
-# What the model makes of it: the dark band holds the populations, the light one the
-# counts, which scatter around them.
-display = TrajectoryDisplay.from_estimator(inverter, data.observations)
-display.axes_[-1].set_xticks(range(0, 21, 4))
+# What can be known: limits of each param by the readings alone, the prior left out.
+print(f"\n{identifiability(inverter, data.observations)}")
+
+# %%
+# All pictures on one page. Trajectories: the dark band holds the populations, the light
+# one the counts, which scatter around them. Residuals should have no pattern in time,
+# and follow the diagonal. Starts that end on one step found one optimum. A profile that
+# crosses the dashed line on both sides has two limits. Pairs show which params are tied.
+page = plt.figure(figsize=(14, 17), layout="constrained")
+top, bottom = page.subfigures(2, 1, height_ratios=(1, 1.1))
+left, right = top.subfigures(1, 2, width_ratios=(1, 1.1))
+model, readings = inverter.model_, data.observations
+told = {"model": model, "observations": readings}
+above, below, last = left.subfigures(3, 1, height_ratios=(2.4, 1, 0.8))
+TrajectoryDisplay.from_posterior(posterior, **told, ax=above.subplots(2, 1))
+ResidualDisplay.from_posterior(posterior, **told, ax=below.subplots(1, 2))
+StartsDisplay.from_estimator(inverter, readings, ax=last.subplots())
+ProfileDisplay.from_estimator(inverter, readings, ax=right.subplots(4, 2))
+PairDisplay.from_posterior(posterior, ax=bottom.subplots(8, 8))
 picture = Path("lynx_hare.png")
-display.figure_.savefig(picture, dpi=150, bbox_inches="tight")
+page.savefig(picture, dpi=100)
 print(f"Picture saved to {picture.resolve()}")
 
 # %%

@@ -361,6 +361,8 @@ class ProfileDisplay:
             panel.plot(best, 0.0, "D", color=VERMILLION, ms=5, label="optimum")
             if found.is_log[k] and values[-1] > 3 * values[0]:
                 set_log(panel, np.log10(values[-1] / values[0]), "x")
+            else:
+                panel.locator_params(axis="x", nbins=4)
             panel.set_ylim(-0.05 * found.threshold, 1.6 * found.threshold)
             unit = f" ({found.units[k]})" if found.units[k] else ""
             panel.set_xlabel(found.names[k] + unit)

@@ -8,6 +8,7 @@ from sklearn_inverse.utils._validation import check_inputs, check_noise_std
 
 __all__ = [
     "check_shape",
+    "invert_one",
     "labels_of",
     "noise_of",
     "pick",
@@ -26,6 +27,29 @@ def split_pipeline(inverter, observations):
     if len(inverter.steps) > 1:
         observations = inverter[:-1].transform(observations)
     return inverter[-1], observations
+
+
+def invert_one(inverter, observations, sample_index, noise_std, inputs):
+    """Return the answer of a fitted inverter for one sample, and what it was told.
+
+    Returns
+    -------
+    answer : Posterior or Estimate
+        Of this sample alone.
+
+    told : dict
+        ``model``, ``observations``, ``noise_std`` and ``inputs``, as ``from_posterior``
+        takes them.
+    """
+    one, n_samples = pick(observations, sample_index), len(observations)
+    inverter, one = split_pipeline(inverter, one)
+    shape = n_samples, inverter.n_times_, inverter.n_channels_
+    told = {
+        "noise_std": noise_of(noise_std, sample_index, shape),
+        "inputs": pick_inputs(inverter.model_, inputs, sample_index, n_samples),
+    }
+    answer = inverter.invert(one, **told)
+    return answer, told | {"model": inverter.model_, "observations": one}
 
 
 def pick(rows, index):

@@ -14,11 +14,11 @@ from sklearn_inverse.inspection._panels import (
 from sklearn_inverse.inspection._predictive import predict, quantile_band
 from sklearn_inverse.inspection._sample import (
     check_shape,
+    invert_one,
     labels_of,
     noise_of,
     pick,
     pick_inputs,
-    split_pipeline,
 )
 from sklearn_inverse.systems import ODESystem
 
@@ -206,22 +206,10 @@ class TrajectoryDisplay:
             bands, with an IntegrationWarning.
         """
         import_pyplot(f"{cls.__name__}.from_estimator")
-        one = pick(observations, sample_index)
-        n_samples = len(observations)
-        inverter, one = split_pipeline(inverter, one)
-        shape = n_samples, inverter.n_times_, inverter.n_channels_
-        noise_std = noise_of(noise_std, sample_index, shape)
-        told = pick_inputs(inverter.model_, inputs, sample_index, n_samples)
-        answer = inverter.invert(one, noise_std=noise_std, inputs=told)
-        return cls.from_posterior(
-            answer,
-            model=inverter.model_,
-            observations=one,
-            noise_std=noise_std,
-            inputs=told,
-            n_draws=n_draws,
-            **display_params,
+        answer, told = invert_one(
+            inverter, observations, sample_index, noise_std, inputs
         )
+        return cls.from_posterior(answer, n_draws=n_draws, **told | display_params)
 
     @classmethod
     def from_posterior(

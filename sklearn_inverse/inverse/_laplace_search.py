@@ -107,6 +107,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         """
         n_samples = len(ends.x)
         answer = self._blank(objective.readings.cpu().numpy())
+        answer.ends = ends.value.cpu().numpy()
         index, exists, n_confirmed = distinct_optima(
             ends.x, ends.value, ends.hessian, most=MAX_MODES
         )

@@ -107,8 +107,12 @@ class SearchInverter(BaseInverter):
                 desc=type(self).__name__,
             ):
                 for name, value in vars(outcome).items():
-                    if isinstance(value, np.ndarray):
-                        getattr(answer, name)[part] = value
+                    if not isinstance(value, np.ndarray):
+                        continue
+                    if not np.size(getattr(answer, name)):  # whose size chunks know
+                        shape = len(readings), *value.shape[1:]
+                        setattr(answer, name, np.full(shape, np.inf))
+                    getattr(answer, name)[part] = value
                 if (outcome.status == InversionStatus.INTERRUPTED).any():
                     break  # Ctrl-C reached the chunk, not this loop
         except KeyboardInterrupt:

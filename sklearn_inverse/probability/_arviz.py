@@ -5,7 +5,7 @@ import torch
 
 from sklearn_inverse.utils._torch import generator
 
-__all__ = ["scatter", "to_arviz"]
+__all__ = ["arguments", "scatter", "to_arviz"]
 
 N_CHAINS = 4  # into which draws are cut, so that they can be compared
 
@@ -42,11 +42,12 @@ def scatter(noise, params, names, trajectories, noise_scale, n_each=1, seed=0):
         In units of the observables.
     """
     mean = torch.as_tensor(trajectories).repeat(n_each, 1, 1)
-    args = _arguments(noise, params, names, noise_scale, n_each)
+    args = arguments(noise, params, names, noise_scale, n_each)
     return noise.sample(mean, args, generator(seed)).numpy()
 
 
-def _arguments(noise, params, names, noise_scale, n_each=1):
+def arguments(noise, params, names, noise_scale, n_each=1):
+    """Return what noise asks of params, where levels that it does not know are given."""
     log_scale = torch.as_tensor(noise_scale).clamp(min=1e-300).log()
     params = torch.as_tensor(params).repeat(n_each, 1)
     return noise.arguments(params, names, log_scale=log_scale.expand(len(params), -1))
@@ -94,7 +95,7 @@ def to_arviz(draws, answer, model=None, observations=None, noise_std=None, input
     if observations is not None:
         mean, args = (
             torch.as_tensor(trajectories),
-            _arguments(*about, answer.noise_scale),
+            arguments(*about, answer.noise_scale),
         )
         log_prob = noise.log_prob(torch.as_tensor(y)[None], mean, args).numpy()
         kinds |= {"log_likelihood": chained(log_prob), "observed_data": y}

@@ -159,6 +159,10 @@ class Posterior(Estimate):
     kind : {"laplace", "amortized", "mcmc"}
         Where it comes from.
 
+    ends : ndarray of shape (n_samples, n_starts)
+        Minus the log posterior where each start of a search ended, infinite where it
+        failed or was not needed; empty for other methods.
+
     effective_share : ndarray of shape (n_samples,)
         Of runs of the model at draws, those that count when each is weighed by how
         likely it is (importance sampling): one if the posterior is normal. NaN where
@@ -192,6 +196,7 @@ class Posterior(Estimate):
     centers: np.ndarray = field(default_factory=lambda: np.empty(0))
     covariances: np.ndarray = field(default_factory=lambda: np.empty(0))
     kind: str = "laplace"
+    ends: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     effective_share: np.ndarray = field(default_factory=lambda: np.empty(0))
     pareto_k: np.ndarray = field(default_factory=lambda: np.empty(0))
     is_confirmed: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
