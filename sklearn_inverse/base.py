@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_inverse.exceptions import MisfitWarning
 from sklearn_inverse.forward._base import as_forward_model
 from sklearn_inverse.probability import Estimate, Posterior
+from sklearn_inverse.utils._docs import shared_docs
 from sklearn_inverse.utils._validation import (
     check_inputs,
     check_noise_std,
@@ -22,6 +23,7 @@ __all__ = ["BaseInverter", "PosteriorInverter"]
 N_CHECKED = 16  # training pairs that are compared with an exact model
 
 
+@shared_docs
 class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Recover params from observations by inverting a forward model.
 
@@ -212,17 +214,11 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         Parameters
         ----------
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            Readings, NaN where nothing was measured.
+        %(observations)s
 
-        noise_std : float or array-like, default=None
-            Noise of these readings: one number, one per observable, or one per reading,
-            shaped like the observations. If None, the model's own noise.
+        %(noise_std)s
 
-        inputs : array-like of shape (n_samples, n_inputs), dict or DataFrame, default=None
-            What the model must be told of each sample, in order or by name. None will do
-            if that is nothing.
+        %(inputs)s
 
         Returns
         -------
@@ -258,15 +254,11 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         Parameters
         ----------
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            Readings, NaN where nothing was measured.
+        %(observations)s
 
-        noise_std : float or array-like, default=None
-            Noise of these readings; see :meth:`invert`.
+        %(noise_std)s
 
-        inputs : array-like, dict or DataFrame, default=None
-            Inputs of each sample; see :meth:`invert`.
+        %(inputs)s
 
         Returns
         -------
@@ -287,14 +279,11 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         Parameters
         ----------
-        observations : array-like as in :meth:`predict`
-            Readings, NaN where nothing was measured.
+        %(observations)s
 
-        noise_std : float or array-like, default=None
-            Noise of these readings; see :meth:`invert`.
+        %(noise_std)s
 
-        inputs : array-like, dict or DataFrame, default=None
-            Inputs of each sample; see :meth:`invert`.
+        %(inputs)s
 
         Returns
         -------
@@ -323,11 +312,9 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples.
 
-        noise_std : float or array-like, default=None
-            Noise of these readings; see :meth:`invert`.
+        %(noise_std)s
 
-        inputs : array-like, dict or DataFrame, default=None
-            Inputs of each sample; see :meth:`invert`.
+        %(inputs)s
 
         Returns
         -------
@@ -348,6 +335,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return tags
 
 
+@shared_docs
 class PosteriorInverter(BaseInverter):
     """An inverter that also says how sure to be: its answers are posteriors."""
 
@@ -356,17 +344,11 @@ class PosteriorInverter(BaseInverter):
 
         Parameters
         ----------
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            Readings, NaN where nothing was measured.
+        %(observations)s
 
-        noise_std : float or array-like, default=None
-            Noise of these readings: one number, one per observable, or one per reading,
-            shaped like the observations. If None, the model's own noise.
+        %(noise_std)s
 
-        inputs : array-like of shape (n_samples, n_inputs), dict or DataFrame, default=None
-            What the model must be told of each sample, in order or by name. None will do
-            if that is nothing.
+        %(inputs)s
 
         Returns
         -------
@@ -385,18 +367,14 @@ class PosteriorInverter(BaseInverter):
 
         Parameters
         ----------
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            Readings, NaN where nothing was measured.
+        %(observations)s
 
         return_std : bool, default=False
             Whether to return the posterior standard deviation too.
 
-        noise_std : float or array-like, default=None
-            Noise of these readings; see :meth:`posterior`.
+        %(noise_std)s
 
-        inputs : array-like, dict or DataFrame, default=None
-            Inputs of each sample; see :meth:`posterior`.
+        %(inputs)s
 
         Returns
         -------
@@ -416,18 +394,15 @@ class PosteriorInverter(BaseInverter):
 
         Parameters
         ----------
-        observations : array-like as in :meth:`predict`
-            Readings, NaN where nothing was measured.
+        %(observations)s
 
         n_draws : int, default=100
             Draws per sample. All samples share their random numbers, so that a sample's
             draws do not depend on its companions.
 
-        noise_std : float or array-like, default=None
-            Noise of these readings; see :meth:`posterior`.
+        %(noise_std)s
 
-        inputs : array-like, dict or DataFrame, default=None
-            Inputs of each sample; see :meth:`posterior`.
+        %(inputs)s
 
         Returns
         -------

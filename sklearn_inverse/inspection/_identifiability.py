@@ -19,6 +19,7 @@ from sklearn_inverse.probability._combinations import (
     listed,
     null_space,
 )
+from sklearn_inverse.utils._docs import shared_docs
 
 __all__ = ["Identifiability", "identifiability"]
 
@@ -88,6 +89,7 @@ class Identifiability:
         return "\n".join(lines + ([""] if self.notes else []) + self.notes)
 
 
+@shared_docs
 def identifiability(
     inverter,
     observations,
@@ -112,12 +114,9 @@ def identifiability(
     inverter : fitted inverter that searches, or Pipeline ending in one
         Finds the optimum.
 
-    observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-        Readings, NaN where nothing was measured.
+    %(observations)s
 
-    sample_index : int, default=0
-        Which sample.
+    %(sample_index)s
 
     n_points : int, default=10
         About how many points each profile has.
@@ -125,11 +124,9 @@ def identifiability(
     level : float, default=0.95
         Confidence level of the limits.
 
-    noise_std : float or array-like, default=None
-        Noise of the observations, as for ``inverter.invert``.
+    %(noise_std)s
 
-    inputs : array-like, dict or DataFrame, default=None
-        Inputs of the samples, as for ``inverter.invert``.
+    %(inputs)s
 
     Returns
     -------

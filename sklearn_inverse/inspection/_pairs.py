@@ -11,12 +11,14 @@ from sklearn_inverse.inspection._panels import (
     make_panels,
 )
 from sklearn_inverse.inspection._sample import check_shape, invert_one
+from sklearn_inverse.utils._docs import shared_docs
 
 __all__ = ["PairDisplay"]
 
 N_BINS = 30
 
 
+@shared_docs
 class PairDisplay:
     """Draws from the posterior of one sample: each param, and each pair of them.
 
@@ -90,18 +92,13 @@ class PairDisplay:
         inverter : fitted inverter or Pipeline ending in one
             Its answers must be posteriors.
 
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            What was measured, NaN where nothing was.
+        %(observations)s
 
-        sample_index : int, default=0
-            Which sample.
+        %(sample_index)s
 
-        noise_std : float or array-like, default=None
-            Noise of the observations, as for ``inverter.predict``.
+        %(noise_std)s
 
-        inputs : array-like, dict or DataFrame, default=None
-            Inputs of all samples, as for ``inverter.predict``.
+        %(inputs)s
 
         **options : dict
             Further parameters of :meth:`from_posterior`.
@@ -126,8 +123,7 @@ class PairDisplay:
         posterior : Posterior
             What an inverter answered.
 
-        sample_index : int, default=0
-            Which sample.
+        %(sample_index)s
 
         truth : array-like of shape (n_params,), default=None
             True params, if they are known.

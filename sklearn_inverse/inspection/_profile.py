@@ -18,6 +18,7 @@ from sklearn_inverse.inspection._panels import (
 from sklearn_inverse.inspection._sample import noise_of, pick, split_pipeline, units_of
 from sklearn_inverse.inverse._search import SearchInverter
 from sklearn_inverse.optim._profile import profile
+from sklearn_inverse.utils._docs import shared_docs
 
 __all__ = ["ProfileDisplay", "ProfileLikelihood", "profile_likelihood"]
 
@@ -73,6 +74,7 @@ class ProfileLikelihood(NamedTuple):
     is_log: list
 
 
+@shared_docs
 def profile_likelihood(
     inverter,
     observations,
@@ -96,12 +98,9 @@ def profile_likelihood(
         With ``prior=None`` the likelihood alone counts. Otherwise this is the profile
         of the posterior in the prior's standard coordinate, and limits are never open.
 
-    observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-        Readings, NaN where nothing was measured.
+    %(observations)s
 
-    sample_index : int, default=0
-        Whose profiles.
+    %(sample_index)s
 
     params : list of str or int, default=None
         Which params. If None, all.
@@ -112,11 +111,9 @@ def profile_likelihood(
     level : float, default=0.95
         Confidence level.
 
-    noise_std : float or array-like, default=None
-        Noise of the observations, as for ``inverter.invert``.
+    %(noise_std)s
 
-    inputs : array-like, dict or DataFrame, default=None
-        Inputs of the samples, as for ``inverter.invert``.
+    %(inputs)s
 
     Returns
     -------

@@ -19,6 +19,7 @@ from sklearn_inverse.inspection._sample import split_pipeline, units_of
 from sklearn_inverse.metrics import interval_coverage, normal_interval
 from sklearn_inverse.metrics._outputs import as_columns, check_like, check_true
 from sklearn_inverse.probability import Posterior
+from sklearn_inverse.utils._docs import shared_docs
 from sklearn_inverse.utils._scaling import ParamScaler
 from sklearn_inverse.utils._validation import check_bounds
 
@@ -27,6 +28,7 @@ LONG = 22  # letters that fit over a panel
 COLORS = {"inside": BLUE, "outside": VERMILLION}
 
 
+@shared_docs
 class RecoveryDisplay:
     """Recovered against true params, one panel each, over the range of the prior.
 
@@ -151,11 +153,9 @@ class RecoveryDisplay:
         params : array-like of shape (n_samples, n_params)
             Params that produced them.
 
-        noise_std : float or array-like, default=None
-            Noise of the observations, as for ``inverter.predict``.
+        %(noise_std)s
 
-        inputs : array-like, dict or DataFrame, default=None
-            Inputs of the samples, as for ``inverter.predict``.
+        %(inputs)s
 
         **display_params : dict
             Further parameters of :meth:`from_predictions` and :meth:`plot`: ``level``,

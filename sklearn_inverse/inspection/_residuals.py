@@ -23,12 +23,14 @@ from sklearn_inverse.inspection._sample import (
 )
 from sklearn_inverse.probability._arviz import arguments
 from sklearn_inverse.systems import ODESystem
+from sklearn_inverse.utils._docs import shared_docs
 
 __all__ = ["ResidualDisplay"]
 
 BAND = 0.95  # probability of the grey bands
 
 
+@shared_docs
 class ResidualDisplay:
     """Standardized residuals of one sample, in time and against normal ones.
 
@@ -131,18 +133,13 @@ class ResidualDisplay:
         inverter : fitted inverter or Pipeline ending in one
             Finds the params.
 
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            What was measured, NaN where nothing was.
+        %(observations)s
 
-        sample_index : int, default=0
-            Which sample.
+        %(sample_index)s
 
-        noise_std : float or array-like, default=None
-            Noise of the observations, as for ``inverter.predict``.
+        %(noise_std)s
 
-        inputs : array-like, dict or DataFrame, default=None
-            Inputs of all samples, as for ``inverter.predict``.
+        %(inputs)s
 
         ax : array-like of two Axes, default=None
             Where to draw. If None, a new figure.
@@ -177,21 +174,16 @@ class ResidualDisplay:
         posterior : Posterior or Estimate
             What an inverter answered.
 
-        sample_index : int, default=0
-            Which sample.
+        %(sample_index)s
 
         model : ODESystem or fitted ForwardModel
             What was inverted, ``inverter.model_``.
 
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            What was measured.
+        %(observations)s
 
-        noise_std : float or array-like, default=None
-            Noise of the observations in place of the model's.
+        %(noise_std)s
 
-        inputs : array-like, dict or DataFrame, default=None
-            Inputs of all samples, if the model has any.
+        %(inputs)s
 
         ax : array-like of two Axes, default=None
             Where to draw. If None, a new figure.

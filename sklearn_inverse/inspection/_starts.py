@@ -10,12 +10,14 @@ from sklearn_inverse.inspection._panels import (
     make_panels,
 )
 from sklearn_inverse.inspection._sample import invert_one
+from sklearn_inverse.utils._docs import shared_docs
 
 __all__ = ["StartsDisplay"]
 
 SAME = 0.05  # of the log posterior: ends on one optimum
 
 
+@shared_docs
 class StartsDisplay:
     """Where the starts of a search ended, the best first: steps are optima.
 
@@ -78,18 +80,13 @@ class StartsDisplay:
         inverter : fitted inverter that searches from several starts, or Pipeline
             A :class:`GradientInverter`.
 
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            What was measured, NaN where nothing was.
+        %(observations)s
 
-        sample_index : int, default=0
-            Which sample.
+        %(sample_index)s
 
-        noise_std : float or array-like, default=None
-            Noise of the observations, as for ``inverter.predict``.
+        %(noise_std)s
 
-        inputs : array-like, dict or DataFrame, default=None
-            Inputs of all samples, as for ``inverter.predict``.
+        %(inputs)s
 
         ax : Axes, default=None
             Where to draw. If None, a new figure.
@@ -112,8 +109,7 @@ class StartsDisplay:
         posterior : Posterior
             What an inverter answered.
 
-        sample_index : int, default=0
-            Which sample.
+        %(sample_index)s
 
         ax : Axes, default=None
             Where to draw. If None, a new figure.

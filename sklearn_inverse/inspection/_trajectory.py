@@ -21,8 +21,10 @@ from sklearn_inverse.inspection._sample import (
     pick_inputs,
 )
 from sklearn_inverse.systems import ODESystem
+from sklearn_inverse.utils._docs import shared_docs
 
 
+@shared_docs
 class TrajectoryDisplay:
     """Measurements of one sample, its reconstruction, and how far that is certain.
 
@@ -172,18 +174,13 @@ class TrajectoryDisplay:
             Its answer is pushed through its forward model. One without an uncertainty
             has no bands.
 
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            What was measured, as for ``inverter.predict``.
+        %(observations)s
 
-        sample_index : int, default=0
-            Which sample is drawn.
+        %(sample_index)s
 
-        noise_std : float or array-like, default=None
-            Noise of the observations, as for ``inverter.predict``.
+        %(noise_std)s
 
-        inputs : array-like, dict or DataFrame, default=None
-            Inputs of all samples, as for ``inverter.predict``.
+        %(inputs)s
 
         n_draws : int, default=200
             Draws behind the bands. 0 leaves them out.
@@ -231,8 +228,7 @@ class TrajectoryDisplay:
         posterior : Posterior or Estimate
             What an inverter answered.
 
-        sample_index : int, default=0
-            Which of its samples is drawn.
+        %(sample_index)s
 
         model : ODESystem or fitted ForwardModel
             What was inverted, ``inverter.model_``. A system's own simulator is asked for
@@ -242,11 +238,9 @@ class TrajectoryDisplay:
 (n_samples, n_times, n_channels), default=None
             What was measured, drawn as points.
 
-        noise_std : float or array-like, default=None
-            Noise of the observations in place of the model's.
+        %(noise_std)s
 
-        inputs : array-like, dict or DataFrame, default=None
-            Inputs of all samples, if the model has any.
+        %(inputs)s
 
         n_draws : int, default=200
             Draws behind the bands. 0 leaves them out.

@@ -64,9 +64,17 @@ observations : array-like of shape (n_samples, n_times * n_channels) or \
 
 params : array-like of shape (n_samples, n_params) or (n_samples,)
     Params that produced them, in their own units.""",
+    "sample_index": """\
+sample_index : int, default=0
+    Which of the samples.""",
+    "noise_std": """\
+noise_std : float or array-like, default=None
+    Noise of these readings: one number, one per observable, or one per reading, shaped
+    like the observations. If None, the model's own noise.""",
     "inputs": """\
 inputs : array-like of shape (n_samples, n_inputs), dict or DataFrame, default=None
-    What the model must be told of each sample, in order or by name.""",
+    What the model must be told of each sample, in order or by name. None will do if
+    that is nothing.""",
     "model_": """\
 model_ : ForwardModel
     The fitted forward model.""",
@@ -82,6 +90,7 @@ n_features_in_ : int
 def shared_docs(cls):
     """Replace lines such as ``%(device)s`` in docstrings of a class and its methods."""
     for thing in (cls, *vars(cls).values()):
+        thing = getattr(thing, "__func__", thing)  # behind a classmethod
         doc = getattr(thing, "__doc__", None)
         if not doc or "%(" not in doc:
             continue
