@@ -254,7 +254,7 @@ def solve_ivp(
     run: Compiled | InTorch
     inputs = [params]
     if kernel is not None:
-        run = Compiled(kernel, rtol, atol, max_steps, max_step, guards)
+        run = Compiled(kernel, method, rtol, atol, max_steps, max_step, guards)
         problem = ForwardProblem(run, t_eval, y0_of, rhs, events)
     else:
         wants_derivatives = gradients and (y0.requires_grad or params.requires_grad)

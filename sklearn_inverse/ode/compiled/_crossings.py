@@ -4,7 +4,11 @@ import numpy as np
 from numba.extending import register_jitable
 
 from sklearn_inverse.ode._guards import N_PLACES
-from sklearn_inverse.ode.compiled._outputs import check_outputs, interpolate
+from sklearn_inverse.ode.compiled._outputs import (
+    check_outputs,
+    expand,
+    interpolate,
+)
 from sklearn_inverse.ode.compiled._vectors import (
     LANES,
     doubles,
@@ -36,6 +40,7 @@ def stop_at_events(code, task, at):
     A step within which the dense output is off there is refused.
     """
     work, lanes = doubles(task.work), ints(task.lanes)
+    expand(at, work, at.u, at.dense)
     for g in range(at.n_guards):
         store(load(work, at.sign + g), work, at.sign_new + g)
     store(fill(0.0), work, at.before)

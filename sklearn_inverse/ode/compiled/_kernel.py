@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklearn_inverse.ode._coefficients import RODAS5P
+from sklearn_inverse.ode._coefficients import RODAS5P, TSIT5
 from sklearn_inverse.ode.compiled._code import Code, compile_model
-from sklearn_inverse.ode.compiled._loop import integrate, run_cached
+from sklearn_inverse.ode.compiled._loop import GIVEN_UP, integrate, run_cached
 from sklearn_inverse.ode.compiled._model import Model
 from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, LANES
 from sklearn_inverse.ode.compiled._workspace import (
     N_INT_ROWS,
-    N_STAGES,
     NO_SAMPLE,
     ORDER,
     SAMPLE,
@@ -94,6 +93,7 @@ class Kernel:
         atol,
         max_steps,
         max_step=np.inf,
+        method="auto",
         y0_tangents=None,
         starts=None,
         directions=(),
@@ -123,6 +123,10 @@ class Kernel:
         max_step : float, default=inf
             Largest step.
 
+        method : {"auto", "tsit5", "rodas5p"}, default="auto"
+            If "auto", each sample starts by "tsit5" and goes on by "rodas5p" where it
+            turns out to be stiff.
+
         y0_tangents : array-like of shape (n_samples, n_states, n_params), default=None
             Derivatives of ``y0`` by the params. If None, no sensitivities are computed.
 
@@ -136,8 +140,9 @@ class Kernel:
         -------
         solution : dict of str to ndarray
             ``y`` of shape (n_samples, n_times, n_states), NaN from the time of failure on;
-            ``status``, ``n_steps`` attempted, ``n_accepted``, ``t_reached`` and
-            ``fastest_state`` there of shape (n_samples,);
+            ``status``, ``n_steps`` attempted, ``n_accepted``, ``n_implicit`` of
+            those attempted, ``t_reached`` and ``fastest_state`` there of shape
+            (n_samples,);
             ``sensitivities`` dy/dk of shape (n_samples, n_times, n_states, n_params), or
             None; ``fired`` of shape (n_samples, n_guards): the new signs of
             those that were crossed, at ``t_reached``. The state there is in place of the
@@ -147,13 +152,17 @@ class Kernel:
         n_states, n_params = self.model.n_states, self.model.n_params
         with_tangents = y0_tangents is not None
         n_tangents = n_params if with_tangents else 0
-        rows, code, source_first, source_state, _ = self._build(with_tangents)
+        rows, codes, source_first, source_state, _ = self._build(with_tangents)
         work, lanes = workspace(rows)
         y = np.empty((n_samples, n_times, n_states))
         sensitivities = np.empty((*y.shape, n_tangents))
         t_reached = np.empty(n_samples)
-        integers = np.empty((4, n_samples), dtype=np.int64)
-        status, n_steps, n_accepted, fastest_state = integers
+        integers = np.empty((6, n_samples), dtype=np.int64)
+        status, n_steps, n_accepted, n_implicit, fastest_state, samples = integers
+        samples[:] = range(n_samples)
+        # Of memory that is never written to there is none.
+        kept = np.empty((n_samples, rows.t_new - rows.t))
+        kept_lanes = np.empty((n_samples, N_INT_ROWS), dtype=np.int64)
         n_guards = rows.n_guards
         fired = np.zeros((n_samples, n_guards))
         times = plain(t_eval, (n_samples, n_times))
@@ -161,6 +170,9 @@ class Kernel:
             times = times.copy()  # events write theirs there
         if n_samples:
             arrays = [
+                samples,
+                kept,
+                kept_lanes,
                 work,
                 lanes,
                 self.model.order,
@@ -181,27 +193,43 @@ class Kernel:
                 status,
                 n_steps,
                 n_accepted,
+                n_implicit,
                 t_reached,
                 fastest_state,
                 fired,
             ]
-            task = Task(
-                n_samples,
-                n_times,
-                int(max_steps),
-                with_tangents,
-                self.model.may_jump,
-                float(rtol),
-                float(max_step),
-                *[array.__array_interface__["data"][0] for array in arrays],
-            )
-            run_cached(integrate, code, rows, task)
+            addresses = [array.__array_interface__["data"][0] for array in arrays]
+            is_auto, resumes = method == "auto", False
+            for tableau in (RODAS5P,) if method == "rodas5p" else (TSIT5, RODAS5P):
+                is_explicit = tableau is TSIT5
+                task = Task(
+                    len(samples),
+                    n_times,
+                    int(max_steps),
+                    is_explicit,
+                    is_explicit and is_auto,
+                    resumes,
+                    with_tangents,
+                    self.model.may_jump,
+                    float(rtol),
+                    float(max_step),
+                    self.model.patience,
+                    *addresses,
+                )
+                set_method(work, rows, tableau)
+                run_cached(integrate, codes[not is_explicit], rows, task)
+                given_up = np.flatnonzero(status == GIVEN_UP)
+                samples[: len(given_up)], resumes = given_up, True
+                samples = samples[: len(given_up)]
+                if len(samples) == 0:
+                    break
         return {
             "y": y,
             "sensitivities": sensitivities if with_tangents else None,
             "status": status,
             "n_steps": n_steps,
             "n_accepted": n_accepted,
+            "n_implicit": n_implicit,
             "t_reached": t_reached,
             "fastest_state": fastest_state,
             "fired": fired,
@@ -229,7 +257,7 @@ class Kernel:
                 [*rhs, *guards], {"t": t[:, None], "y": y, "p": params}
             )
             return np.stack([np.broadcast_to(x, len(t)) for x in columns], axis=1)
-        rows, code, *_ = self._build(with_tangents=False)
+        rows, (code, _), *_ = self._build(with_tangents=False)
         work, _ = workspace(rows)
         lanes = slice(len(t))
         order = self.model.order
@@ -253,12 +281,12 @@ class Kernel:
         if with_tangents not in self._built:
             model = self.model
             rows = model.lay_out(with_tangents)
-            engine, code = compile_model(model, rows, with_tangents)
+            engine, codes = compile_model(model, rows, with_tangents)
             sources = list(model.tangents.sources) if with_tangents else []
             by_param = np.bincount([j for j, _ in sources], minlength=model.n_params)
             self._built[with_tangents] = Built(
                 rows,
-                code,
+                codes,
                 np.append(0, np.cumsum(by_param)).astype(np.int64),
                 np.array([i for _, i in sources], dtype=np.int64),
                 engine,
@@ -270,7 +298,7 @@ class Built(NamedTuple):
     """Code with what it works on: where rows lie, and on which state each source acts."""
 
     rows: Rows
-    code: Code
+    codes: tuple[Code, Code]
     source_first: np.ndarray
     source_state: np.ndarray
     engine: Any  # owns the code
@@ -282,10 +310,22 @@ def workspace(rows):
     first = -flat.ctypes.data % ALIGNMENT // flat.itemsize
     work = flat[first : first + rows.n_rows * LANES].reshape(-1, LANES)
     work[rows.step] = 1.0  # lanes without a sample compute as well
-    work[rows.dense : rows.dense + ORDER, :N_STAGES] = RODAS5P.dense
     lanes = np.zeros((N_INT_ROWS, LANES), dtype=np.int64)
     lanes[SAMPLE] = NO_SAMPLE
     return work, lanes
+
+
+def set_method(work, rows, tableau):
+    """Write the numbers of a method into the workspace."""
+    n_stages = len(tableau.a)
+    table = np.zeros((2 + 1 + ORDER, LANES))
+    table[0, :n_stages] = tableau.c
+    if tableau is RODAS5P:
+        table[1, :n_stages] = tableau.d
+    else:
+        table[2, :n_stages] = tableau.error
+    table[3:, :n_stages] = tableau.dense
+    work[rows.nodes : rows.nodes + len(table)] = table
 
 
 def plain(array, shape):

@@ -8,6 +8,7 @@ from sklearn_inverse.ode._solution import STOPPED, Status
 from sklearn_inverse.ode.compiled._crossings import stop_at_events
 from sklearn_inverse.ode.compiled._objects import FINGERPRINT
 from sklearn_inverse.ode.compiled._outputs import (
+    expand,
     find_outputs,
     try_outputs,
     write_outputs,
@@ -24,8 +25,11 @@ from sklearn_inverse.ode.compiled._step import (
 from sklearn_inverse.ode.compiled._vectors import LANES, doubles, ints
 from sklearn_inverse.ode.compiled._workspace import (
     ACCEPTED,
+    BEFORE,
     FORCED,
     N_FORCED,
+    N_INT_ROWS,
+    N_STIFF,
     NEW,
     NO_SAMPLE,
     OUTPUT,
@@ -33,14 +37,16 @@ from sklearn_inverse.ode.compiled._workspace import (
     PHASE,
     SAMPLE,
     STEPS,
+    STIFF,
     STOP,
     get,
     put,
 )
 
-__all__ = ["integrate", "run_cached"]
+__all__ = ["GIVEN_UP", "integrate", "run_cached"]
 
 RUNNING = -1
+GIVEN_UP = -3  # by this method, for another one
 SUCCESS = int(Status.SUCCESS)
 MAX_STEPS = int(Status.MAX_STEPS)
 STEP_UNDERFLOW = int(Status.STEP_UNDERFLOW)
@@ -50,29 +56,39 @@ NON_FINITE_JACOBIAN = int(Status.NON_FINITE_JACOBIAN)
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def integrate(code, at, task):
-    """Integrate all samples."""
+    """Integrate all samples by one method."""
     work, lanes, y = doubles(task.work), ints(task.lanes), doubles(task.y)
+    samples, n_tangents = ints(task.samples), 0
+    if task.with_tangents:
+        n_tangents = at.n_states * at.n_params
     next_sample = n_running = 0
+    any_new = True
     for lane in range(task.n_samples, LANES):  # lanes without a sample compute as well
-        enter(task, at, lane, 0)
+        enter(task, at, lane, samples[0])
         put(NO_SAMPLE, lanes, SAMPLE, lane)
     while True:
         for lane in range(LANES):
             is_free = get(lanes, SAMPLE, lane) == NO_SAMPLE
             if is_free and next_sample < task.n_samples:
-                enter(task, at, lane, next_sample)
+                enter(task, at, lane, samples[next_sample])
                 next_sample += 1
                 n_running += 1
+                any_new = True
         if n_running == 0:
             return
 
-        evaluate(code, at, work)
+        if any_new or not task.is_explicit or at.n_guards > 0:
+            evaluate(code, at, work)
+            any_new = False
         n_left = 0
         for lane in range(LANES):
             if get(lanes, SAMPLE, lane) == NO_SAMPLE:
                 continue
             status = find_status(task, at, lane)
-            if status != RUNNING:
+            if status == GIVEN_UP:
+                hand_over(task, at, lane)
+                n_left += 1
+            elif status != RUNNING:
                 leave(task, at, lane, status)
                 n_left += 1
         if n_left > 0:
@@ -97,25 +113,28 @@ def integrate(code, at, task):
         for lane in range(LANES):
             if get(lanes, SAMPLE, lane) == NO_SAMPLE:
                 continue
-            judge(at, work, lanes, lane)
+            judge(task, at, work, lanes, lane)
             if get(work, at.accepted, lane) > 0:
                 any_more |= get(lanes, STOP, lane) > 0
                 if get(lanes, FORCED, lane) > 0:
                     find_outputs(task, at, lane, 1.0)
                     any_more = True
-                if get(lanes, OUTPUT_END, lane) > get(lanes, OUTPUT, lane):
-                    write_outputs(task, at, lane, at.y, at.u, at.y_new, y, 1)
-        if any_more and task.with_tangents:  # outputs that were not known before
-            differentiate(code, task, at)
+        if any_more:  # outputs that were not known before
+            expand(at, work, at.u, at.dense)
+            if task.with_tangents:
+                differentiate(code, task, at)
+        write_outputs(task, at, at.y, at.dense, at.y_new, y, 1)
         for lane in range(LANES):
             put(get(lanes, OUTPUT_END, lane), lanes, OUTPUT, lane)
-        n_tangents = at.n_states * at.n_params if task.with_tangents else 0
-        advance(at, work, n_tangents)
+        advance(at, work, task.is_explicit, n_tangents)
 
 
 @register_jitable
 def enter(task, at, lane, sample):
     """Put a sample on a lane."""
+    if task.resumes:
+        exchange(task, at, lane, sample, False)
+        return
     work, lanes, order = doubles(task.work), ints(task.lanes), ints(task.order)
     t_eval, y0, y = doubles(task.t_eval), doubles(task.y0), doubles(task.y)
     params, atol = doubles(task.params), doubles(task.atol)
@@ -131,6 +150,8 @@ def enter(task, at, lane, sample):
     put(0.0, work, at.wanted, lane)
     put(0, lanes, FORCED, lane)
     put(0, lanes, STOP, lane)
+    put(0, lanes, STIFF, lane)
+    put(0, lanes, BEFORE, lane)
     for g in range(2 * at.n_guards):
         start = doubles(task.starts)[2 * sample * at.n_guards + g]
         put(start, work, at.sign + g, lane)
@@ -164,6 +185,39 @@ def enter(task, at, lane, sample):
 
 
 @register_jitable
+def hand_over(task, at, lane):
+    """Take a sample off its lane, for another method."""
+    work, lanes = doubles(task.work), ints(task.lanes)
+    sample = get(lanes, SAMPLE, lane)
+    ints(task.status)[sample] = GIVEN_UP
+    put(0.0, work, at.step_old, lane)  # its error was another's
+    put(get(lanes, STEPS, lane), lanes, BEFORE, lane)
+    put(0, lanes, STIFF, lane)
+    exchange(task, at, lane, sample, True)
+    put(NO_SAMPLE, lanes, SAMPLE, lane)
+
+
+@register_jitable
+def exchange(task, at, lane, sample, gives):
+    """Keep all that a lane knows of its sample, or recall it."""
+    work, lanes = doubles(task.work), ints(task.lanes)
+    kept, kept_lanes = doubles(task.kept), ints(task.kept_lanes)
+    n_kept = at.t_new - at.t
+    for i in range(n_kept):
+        place = sample * n_kept + i
+        if gives:
+            kept[place] = get(work, at.t + i, lane)
+        else:
+            put(kept[place], work, at.t + i, lane)
+    for i in range(N_INT_ROWS):
+        place = sample * N_INT_ROWS + i
+        if gives:
+            kept_lanes[place] = get(lanes, i, lane)
+        else:
+            put(kept_lanes[place], lanes, i, lane)
+
+
+@register_jitable
 def leave(task, at, lane, status):
     """Take a sample off its lane; what it did not reach is NaN."""
     work, lanes = doubles(task.work), ints(task.lanes)
@@ -171,6 +225,8 @@ def leave(task, at, lane, status):
     ints(task.status)[sample] = status
     ints(task.n_steps)[sample] = get(lanes, STEPS, lane)
     ints(task.n_accepted)[sample] = get(lanes, ACCEPTED, lane)
+    n_implicit = get(lanes, STEPS, lane) - get(lanes, BEFORE, lane)
+    ints(task.n_implicit)[sample] = 0 if task.is_explicit else n_implicit
     reached = get(work, at.t, lane)
     if status == STOPPED:
         last = sample * task.n_times + get(lanes, OUTPUT, lane) - 1
@@ -212,6 +268,8 @@ def find_status(task, at, lane):
         return NON_FINITE
     if get(lanes, PHASE, lane) == NEW:
         return RUNNING
+    if get(lanes, STIFF, lane) == N_STIFF:
+        return GIVEN_UP
     if get(lanes, FORCED, lane) > N_FORCED:
         return NON_FINITE_JACOBIAN
     if get(lanes, FORCED, lane) == N_FORCED:

@@ -1,4 +1,4 @@
-"""Outputs within a step, by Rodas5P's dense output of order 4."""
+"""Outputs within a step, by the dense output of order 4 of either method."""
 
 from numba.extending import register_jitable
 
@@ -27,13 +27,14 @@ from sklearn_inverse.ode.compiled._workspace import (
 
 __all__ = [
     "check_outputs",
+    "expand",
     "find_outputs",
     "interpolate",
     "try_outputs",
     "write_outputs",
 ]
 
-DENSE = RODAS5P.dense
+GAMMA = RODAS5P.gamma  # share of a step for which a defect acts, where nothing is stiff
 EARLY, LATE = 0.3, 0.75  # trials: off the middle, where an error may change its sign
 GREW = 1.5  # factor by which a step is longer than the last if both are tried
 MAX_DEFECT = 2.0  # of the dense output, in tolerances
@@ -73,6 +74,7 @@ def try_outputs(code, task, at):
         n_most = max(n_most, n_found)
     if not any_inside:
         return
+    expand(at, work, at.u, at.dense)
     check_outputs(code, task, at)
     any_inside = False
     for lane in range(LANES):
@@ -133,24 +135,31 @@ def differ(code, at, work):
 
 
 @register_jitable
+def expand(at, work, stages, dense):
+    """Coefficients of the powers of theta in the dense output, for each state."""
+    for i in range(at.n_states):
+        for power in range(ORDER):
+            total = fill(0.0)
+            for j in range(N_STAGES):
+                weight = fill(get(work, at.dense_weights + power, j))
+                stage = load(work, stages + j * at.n_states + i)
+                total = multiply_add(weight, stage, total)
+            store(total, work, dense + ORDER * i + power)
+
+
+@register_jitable
 def interpolate(at, work):
     """Dense output of all lanes at theta, and its slope times -1, as those of a stage."""
-    n_states, theta, step = at.n_states, load(work, at.theta), load(work, at.step)
-    for j in range(N_STAGES):
-        weight = slope = fill(0.0)
+    theta, per_step = load(work, at.theta), fill(-1.0) * load(work, at.inv_step)
+    for i in range(at.n_states):
+        value = slope = fill(0.0)
         for power in range(ORDER - 1, -1, -1):
-            slope = multiply_add(slope, theta, weight)
-            weight = multiply_add(weight, theta, fill(DENSE[power, j]))
-        store(weight * theta, work, at.trial + j)
-        store(multiply_add(slope, theta, weight), work, at.trial + N_STAGES + j)
-    for i in range(n_states):
-        value, slope = load(work, at.y + i), fill(0.0)
-        for j in range(N_STAGES):
-            u = load(work, at.u + j * n_states + i)
-            value = multiply_add(load(work, at.trial + j), u, value)
-            slope = multiply_add(load(work, at.trial + N_STAGES + j), u, slope)
-        store(value, work, at.stage + i)
-        store(fill(-1.0) * slope * load(work, at.inv_step), work, at.coupled + i)
+            slope = multiply_add(slope, theta, value)
+            value = multiply_add(value, theta, load(work, at.dense + ORDER * i + power))
+        slope = multiply_add(slope, theta, value)
+        store(multiply_add(value, theta, load(work, at.y + i)), work, at.stage + i)
+        store(slope * per_step, work, at.coupled + i)
+    step = load(work, at.step)
     store(multiply_add(theta, step, load(work, at.t)), work, at.t_stage)
     store(fill(0.0), work, at.w)
 
@@ -161,13 +170,19 @@ def check_outputs(code, task, at):
 
     A state that follows a fast equilibrium passes the error test at the end of a step of
     any size, for errors die out at once; between, the dense output follows nothing. Its
-    defect, as the factors of W see it, is its error there. A lane whose step is refused
-    ends the next one on its next output.
+    defect, as the factors of W see it, is its error there; W is 1 / (h gamma) where there
+    are none. A lane whose step is refused ends the next one on its next output.
     """
     work, lanes, t_eval = doubles(task.work), ints(task.lanes), doubles(task.t_eval)
     n_states = at.n_states
     interpolate(at, work)
-    run(code.solve, work, (at.defect,))
+    if task.is_explicit:
+        run(code.rhs, work, (at.t_stage, at.stage, at.defect))
+        for i in range(n_states):
+            defect = load(work, at.defect + i) + load(work, at.coupled + i)
+            store(fill(GAMMA) * load(work, at.step) * defect, work, at.defect + i)
+    else:
+        run(code.solve, work, (at.defect,))
     norm = fill(0.0)
     for i in range(n_states):
         ratio = load(work, at.defect + i) / load(work, at.tolerance + i)
@@ -185,42 +200,37 @@ def check_outputs(code, task, at):
 
 
 @register_jitable
-def write_outputs(task, at, lane, y, u, y_new, out, stride):
-    """Write a lane's outputs, from the rows of y, its stages and its new value.
-
-    Lanes come upon outputs at different steps, so that vectors run over states here.
-    """
+def write_outputs(task, at, y, dense, y_new, out, stride):
+    """Write the outputs of all lanes, from the rows of y, its powers and its new value."""
     work, lanes, order = doubles(task.work), ints(task.lanes), ints(task.order)
-    t_eval = doubles(task.t_eval)
-    n_states, blocks = at.n_states, at.lane_u - at.lane_y
-    for i in range(n_states):
-        put(get(work, y + i, lane), work, at.lane_y, i)
-    for j in range(N_STAGES):
+    t_eval, n_states = doubles(task.t_eval), at.n_states
+    n_most = 0
+    for lane in range(LANES):
+        n_found = get(lanes, OUTPUT_END, lane) - get(lanes, OUTPUT, lane)
+        n_most = max(n_most, n_found)
+    for k in range(n_most):
+        for lane in range(LANES):
+            output, end = get(lanes, OUTPUT, lane) + k, get(lanes, OUTPUT_END, lane)
+            if output < end:
+                t_out = t_eval[get(lanes, SAMPLE, lane) * task.n_times + output]
+                place = (t_out - get(work, at.t, lane)) / get(work, at.step, lane)
+                if output == end - 1 and get(lanes, STOP, lane) > 0:
+                    place = get(work, at.theta, lane)  # of the event, to the last bit
+                put(place, work, at.trial, lane)
+        theta = load(work, at.trial)
         for i in range(n_states):
-            put(get(work, u + j * n_states + i, lane), work, at.lane_u + j * blocks, i)
-
-    first = get(lanes, SAMPLE, lane) * task.n_times
-    t, t_new = get(work, at.t, lane), get(work, at.t_new, lane)
-    end = first + get(lanes, OUTPUT_END, lane)
-    for output in range(first + get(lanes, OUTPUT, lane), end):
-        start = output * n_states
-        if t_eval[output] == t_new:
-            for i in range(n_states):
-                out[(start + order[i]) * stride] = get(work, y_new + i, lane)
-            continue
-        place = (t_eval[output] - t) / get(work, at.step, lane)
-        if output == end - 1 and get(lanes, STOP, lane) > 0:
-            place = get(work, at.theta, lane)  # of the event, to the last bit
-        theta = fill(place)
-        weight = load(work, at.dense + ORDER - 1)
-        for power in range(ORDER - 2, -1, -1):
-            weight = multiply_add(weight, theta, load(work, at.dense + power))
-        store(weight * theta, work, at.weight)
-        for block in range(blocks):
-            value = load(work, at.lane_y + block)
-            for j in range(N_STAGES):
-                stage = load(work, at.lane_u + j * blocks + block)
-                value = multiply_add(fill(get(work, at.weight, j)), stage, value)
-            store(value, work, at.lane_out + block)
-        for i in range(n_states):
-            out[(start + order[i]) * stride] = get(work, at.lane_out, i)
+            value = fill(0.0)
+            for power in range(ORDER - 1, -1, -1):
+                value = multiply_add(
+                    value, theta, load(work, dense + ORDER * i + power)
+                )
+            store(multiply_add(value, theta, load(work, y + i)), work, at.coupled + i)
+        for lane in range(LANES):
+            output = get(lanes, OUTPUT, lane) + k
+            if output < get(lanes, OUTPUT_END, lane):
+                output += get(lanes, SAMPLE, lane) * task.n_times
+                is_end = t_eval[output] == get(work, at.t_new, lane)
+                values = y_new if is_end else at.coupled
+                for i in range(n_states):
+                    value = get(work, values + i, lane)
+                    out[(output * n_states + order[i]) * stride] = value

@@ -3,7 +3,6 @@
 import numpy as np
 from numba.extending import register_jitable
 
-from sklearn_inverse.ode._coefficients import RODAS5P
 from sklearn_inverse.ode._step_size import (
     EPS,
     FIRST_FACTOR,
@@ -12,7 +11,7 @@ from sklearn_inverse.ode._step_size import (
     SAFETY,
     TRUST,
 )
-from sklearn_inverse.ode.compiled._outputs import write_outputs
+from sklearn_inverse.ode.compiled._outputs import expand, write_outputs
 from sklearn_inverse.ode.compiled._vectors import (
     LANES,
     choose,
@@ -28,8 +27,10 @@ from sklearn_inverse.ode.compiled._vectors import (
 from sklearn_inverse.ode.compiled._workspace import (
     ACCEPTED,
     FORCED,
+    N_EXPLICIT,
     N_FORCED,
     N_STAGES,
+    N_STIFF,
     NEW,
     OUTPUT,
     OUTPUT_END,
@@ -37,6 +38,7 @@ from sklearn_inverse.ode.compiled._workspace import (
     SAMPLE,
     STEADY,
     STEPS,
+    STIFF,
     STRICT,
     get,
     least_step,
@@ -55,7 +57,7 @@ __all__ = [
 
 MIN_NORM, MIN_NORM_OLD = 1e-10, 1e-2
 MOVED = 1e-2  # share of the step after which a Jacobian that is not finite is taken
-NODES, TIME_WEIGHTS = tuple(RODAS5P.c.tolist()), tuple(RODAS5P.d.tolist())
+STRETCH = 3.0  # of Tsit5 along the negative axis, beyond which errors grow: 3.5
 
 
 @register_jitable
@@ -105,6 +107,10 @@ def set_step(task, at, work, lanes, lane):
 def attempt(code, task, at, work):
     """Attempt a step on all lanes, and measure the new states by their errors."""
     store(fill(1.0) / load(work, at.step), work, at.inv_step)
+    if task.is_explicit:
+        take_explicit_stages(code, at, work)
+        measure(task, at, work)
+        return
     run(code.time_slopes, work, ())
     set_stage(at, work, 0)
     run(code.slopes, work, (at.y, at.slope))
@@ -116,6 +122,46 @@ def attempt(code, task, at, work):
                 take_stages(code, at, work)
                 measure(task, at, work)
             return
+
+
+@register_jitable
+def take_explicit_stages(code, at, work):
+    """Compute all stages of Tsit5, the last at the end of the step, and their stretch.
+
+    The last two are both at the end. How they differ there, for the difference of their
+    states, tells the largest eigenvalue (Hairer & Wanner II, Section IV.2).
+    """
+    n_states, step = at.n_states, load(work, at.step)
+    for i in range(n_states):
+        store(step * load(work, at.f + i), work, at.u + i)
+    for j in range(1, N_EXPLICIT):
+        set_stage(at, work, j)
+        u = at.u + j * n_states
+        if j < N_EXPLICIT - 1:
+            run(code.combine[j], work, (at.y, at.u))
+            run(code.rhs, work, (at.t_stage, at.stage, u))
+            for i in range(n_states):
+                store(step * load(work, u + i), work, u + i)
+            continue
+        for i in range(n_states):
+            store(load(work, at.stage + i), work, at.coupled + i)
+        run(code.combine[j], work, (at.y, at.u))
+        run(code.rhs, work, (at.t_new, at.stage, at.f_new))
+        for i in range(n_states):
+            store(step * load(work, at.f_new + i), work, u + i)
+    add_errors(at, work, at.u)
+
+
+@register_jitable
+def add_errors(at, work, stages):
+    """Put the error behind the stages of Tsit5."""
+    n_states = at.n_states
+    for i in range(n_states):
+        error = fill(0.0)
+        for j in range(N_EXPLICIT):
+            weight = fill(get(work, at.error_weights, j))
+            error = multiply_add(weight, load(work, stages + j * n_states + i), error)
+        store(error, work, stages + N_EXPLICIT * n_states + i)
 
 
 @register_jitable
@@ -170,8 +216,9 @@ def find_invalid(at, work):
 def set_stage(at, work, i):
     """Time of stage i, and the weight that the time derivative has in it."""
     step = load(work, at.step)
-    store(multiply_add(fill(NODES[i]), step, load(work, at.t)), work, at.t_stage)
-    store(fill(TIME_WEIGHTS[i]) * step, work, at.w)
+    node, weight = get(work, at.nodes, i), get(work, at.time_weights, i)
+    store(multiply_add(fill(node), step, load(work, at.t)), work, at.t_stage)
+    store(fill(weight) * step, work, at.w)
 
 
 @register_jitable
@@ -179,11 +226,13 @@ def measure(task, at, work):
     """Measure the new states by their errors; NaN or infinite if any of them is."""
     zero, tiny = fill(0.0), fill(1e-290)
     rtol, round_off = fill(task.rtol), fill(10 * EPS)
+    # The last stage of Tsit5 is at the new state, that of Rodas5P an error short of it.
+    short = fill(0.0 if task.is_explicit else 1.0)
+    last = at.u + (N_STAGES - 1) * at.n_states
     norm = zero
     for i in range(at.n_states):
-        y = load(work, at.y + i)
-        error = load(work, at.u + (N_STAGES - 1) * at.n_states + i)
-        y_new = load(work, at.stage + i) + error
+        y, error = load(work, at.y + i), load(work, last + i)
+        y_new = multiply_add(short, error, load(work, at.stage + i))
         store(y_new, work, at.y_new + i)
         atol = load(work, at.atol + i) + tiny
         tolerance = multiply_add(round_off, load(work, at.peak + i), atol)
@@ -193,10 +242,28 @@ def measure(task, at, work):
         norm = multiply_add(ratio, ratio, norm)
         norm = multiply_add(zero, y_new, norm)
     store(norm, work, at.norm)
+    if task.is_explicit:
+        measure_stretch(at, work)
 
 
 @register_jitable
-def judge(at, work, lanes, lane):
+def measure_stretch(at, work):
+    """Estimate the square of the step times the largest eigenvalue of the Jacobian."""
+    before, minus = at.u + (N_EXPLICIT - 2) * at.n_states, fill(-1.0)
+    by_rates, by_states = fill(0.0), fill(1e-290)
+    for i in range(at.n_states):
+        tolerance, u = load(work, at.tolerance + i), load(work, before + i)
+        change = multiply_add(minus, u, load(work, before + at.n_states + i))
+        change = change / tolerance
+        by_rates = multiply_add(change, change, by_rates)
+        change = multiply_add(minus, load(work, at.coupled + i), load(work, at.stage + i))
+        change = change / tolerance
+        by_states = multiply_add(change, change, by_states)
+    store(by_rates / by_states, work, at.stretch)
+
+
+@register_jitable
+def judge(task, at, work, lanes, lane):
     """Accept or reject the step of a lane, and choose the next one.
 
     The controller is Gustafsson's (Hairer & Wanner II, Section IV.8) for an error of
@@ -211,6 +278,20 @@ def judge(at, work, lanes, lane):
     if not accepted and square <= 1:
         return  # to end on an output: the next step has been chosen
     is_least = step <= 1.01 * least_step(at, work, lane)
+    if task.may_switch:
+        n_left = (get(work, at.t_end, lane) - get(work, at.t, lane)) / step
+        stiff = get(lanes, STIFF, lane)
+        if get(work, at.stretch, lane) < STRETCH**2:
+            stiff = max(0, stiff - 2)
+        elif n_left > task.patience:
+            stiff += 1
+        has_tangents = get(work, at.tangent_norm, lane) < np.inf
+        if not accepted and (is_least or not has_tangents):
+            stiff = N_STIFF
+        put(stiff, lanes, STIFF, lane)
+        if stiff == N_STIFF and not accepted:
+            put(step, work, at.step_next, lane)
+            return
     if not square < np.inf:
         is_broken = get(work, at.invalid, lane) != 0  # the Jacobian, beyond repair
         put((N_FORCED + is_broken) if is_least else 0, lanes, FORCED, lane)
@@ -251,7 +332,7 @@ def judge(at, work, lanes, lane):
 
 
 @register_jitable
-def advance(at, work, n_tangents):
+def advance(at, work, is_explicit, n_tangents):
     """Move the lanes whose step was accepted."""
     accepted = load(work, at.accepted)
     for i in range(at.n_states):
@@ -261,6 +342,10 @@ def advance(at, work, n_tangents):
     for g in range(at.n_guards):
         sign, new = load(work, at.sign + g), load(work, at.sign_new + g)
         store(choose(accepted, new, sign), work, at.sign + g)
+    if is_explicit:
+        for i in range(at.n_states):
+            f = choose(accepted, load(work, at.f_new + i), load(work, at.f + i))
+            store(f, work, at.f + i)
     for i in range(n_tangents):
         new, old = load(work, at.tangent_new + i), load(work, at.tangent + i)
         store(choose(accepted, new, old), work, at.tangent + i)
@@ -279,34 +364,48 @@ def differentiate(code, task, at):
     first, state = ints(task.source_first), ints(task.source_state)
     n_states, n_params = at.n_states, at.n_params
     zero = fill(0.0)
-    for i in range(N_STAGES):
-        u = at.u + i * n_states
+    n_stages = N_EXPLICIT if task.is_explicit else N_STAGES
+    short = fill(0.0 if task.is_explicit else 1.0)
+    for i in range(n_stages):
+        u, source = at.u + i * n_states, at.source + i * at.n_sources
         set_stage(at, work, i)
         run(code.combine[i], work, (at.y, at.u))
-        if i > 0:  # the first has been there, repaired where need be
+        if i > 0 or task.is_explicit:  # the first has been there, repaired where need be
             run(code.slopes, work, (at.stage, at.slope + i * at.n_slopes))
-        run(code.curves, work, (u, at.curve + i * at.n_curves))
-        run(code.sources, work, (u, at.source + i * at.n_sources))
+        if task.is_explicit:
+            run(code.effects, work, (source,))
+        else:
+            run(code.curves, work, (u, at.curve + i * at.n_curves))
+            run(code.sources, work, (u, source))
 
+    any_inside = False
+    for lane in range(LANES):
+        any_inside |= get(lanes, OUTPUT_END, lane) > get(lanes, OUTPUT, lane)
     store(zero, work, at.tangent_norm)
     for j in range(n_params):
         tangent, new = at.tangent + j * n_states, at.tangent_new + j * n_states
-        for i in range(N_STAGES):
+        for i in range(n_stages):
             slope, curve = at.slope + i * at.n_slopes, at.curve + i * at.n_curves
             source, v = at.source + i * at.n_sources, at.v + i * n_states
             for s in range(first[j], first[j + 1]):
                 store(load(work, source + s), work, at.forcing + state[s])
             run(code.combine[i], work, (tangent, at.v))
-            run(code.tangent_solve, work, (slope, curve, tangent, v))
+            if task.is_explicit:
+                run(code.push, work, (slope, v))
+            else:
+                run(code.tangent_solve, work, (slope, curve, tangent, v))
         for s in range(first[j], first[j + 1]):
             store(zero, work, at.forcing + state[s])
+        if task.is_explicit:
+            add_errors(at, work, at.v)
         last = at.v + (N_STAGES - 1) * n_states
         for i in range(n_states):
-            store(load(work, at.stage + i) + load(work, last + i), work, new + i)
-        out = doubles(task.sensitivities + 8 * j)
-        for lane in range(LANES):
-            if get(lanes, OUTPUT_END, lane) > get(lanes, OUTPUT, lane):
-                write_outputs(task, at, lane, tangent, at.v, new, out, n_params)
+            error = load(work, last + i)
+            store(multiply_add(short, error, load(work, at.stage + i)), work, new + i)
+        if any_inside:
+            expand(at, work, at.v, at.tangent_dense)
+            out = doubles(task.sensitivities + 8 * j)
+            write_outputs(task, at, tangent, at.tangent_dense, new, out, n_params)
         measure_tangent(task, at, j, last, new)
 
 
@@ -334,6 +433,8 @@ def measure_tangent(task, at, j, error, new):
         norm_j = get(work, at.trial, lane)
         if get(work, at.tangent_norm, lane) < norm_j < np.inf:
             put(norm_j, work, at.tangent_norm, lane)
+        elif task.may_switch and not norm_j < np.inf:  # Rodas5P has derivatives nearby
+            put(np.inf, work, at.tangent_norm, lane)
 
 
 @register_jitable
