@@ -22,6 +22,7 @@ class Code(NamedTuple):
     slopes: int
     factorize: int
     solve: int
+    choose_factor: int
     guards: int
     curves: int
     sources: int

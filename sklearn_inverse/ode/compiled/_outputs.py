@@ -3,23 +3,28 @@
 from numba.extending import register_jitable
 
 from sklearn_inverse.ode._coefficients import RODAS5P
+from sklearn_inverse.ode._step_size import EPS
 from sklearn_inverse.ode.compiled._vectors import (
     LANES,
+    any_positive,
+    choose,
     doubles,
     fill,
+    gather,
     ints,
+    less,
     load,
     multiply_add,
     run,
     store,
 )
 from sklearn_inverse.ode.compiled._workspace import (
+    FIRST,
     N_STAGES,
     ORDER,
     OUTPUT,
     OUTPUT_END,
-    SAMPLE,
-    STOP,
+    WRITES,
     get,
     least_step,
     put,
@@ -42,47 +47,43 @@ UNSEEN = 10.0  # factor by which rates differ more than where outputs have been 
 
 
 @register_jitable
-def find_outputs(task, at, lane, trial):
-    """Find the outputs within the step of a lane; whether any is to be interpolated.
-
-    Its dense output will be tried at the one nearest ``trial``, a share of the step.
-    """
+def find_outputs(task, at, lane):
+    """Find the outputs within the step of a lane; those nearest to two trials of it."""
     work, lanes, t_eval = doubles(task.work), ints(task.lanes), doubles(task.t_eval)
-    first = get(lanes, SAMPLE, lane) * task.n_times
-    end, theta = get(lanes, OUTPUT, lane), 1.0
+    first = get(lanes, FIRST, lane)
+    end, early, late = get(lanes, OUTPUT, lane), 1.0, 1.0
     if get(work, at.accepted, lane) > 0:
         t, t_new = get(work, at.t, lane), get(work, at.t_new, lane)
-        step = get(work, at.step, lane)
+        inv_step = get(work, at.inv_step, lane)
         while end < task.n_times and t_eval[first + end] <= t_new:
-            place = (t_eval[first + end] - t) / step
-            if t_eval[first + end] < t_new and abs(place - trial) < abs(theta - trial):
-                theta = place
+            place = (t_eval[first + end] - t) * inv_step
+            if t_eval[first + end] < t_new:
+                early = place if abs(place - EARLY) < abs(early - EARLY) else early
+                late = place if abs(place - LATE) < abs(late - LATE) else late
             end += 1
     put(end, lanes, OUTPUT_END, lane)
-    put(theta, work, at.theta, lane)
-    return theta < 1
+    put(early, work, at.early, lane)
+    put(late, work, at.late, lane)
 
 
 @register_jitable
 def try_outputs(code, task, at):
     """Find the outputs within the steps of all lanes; refuse steps that would miss one."""
-    work, lanes = doubles(task.work), ints(task.lanes)
-    any_inside, n_most = False, 0
+    work, lanes, one = doubles(task.work), ints(task.lanes), fill(1.0)
+    n_most = 0
     for lane in range(LANES):
-        any_inside |= find_outputs(task, at, lane, EARLY)
+        find_outputs(task, at, lane)
         n_found = get(lanes, OUTPUT_END, lane) - get(lanes, OUTPUT, lane)
         n_most = max(n_most, n_found)
-    if not any_inside:
+    if not any_positive(less(load(work, at.early), one)):
         return
     expand(at, work, at.u, at.dense)
+    store(load(work, at.early), work, at.theta)
     check_outputs(code, task, at)
-    any_inside = False
-    for lane in range(LANES):
-        if get(work, at.step, lane) > GREW * get(work, at.step_old, lane):
-            any_inside |= find_outputs(task, at, lane, LATE)
-        else:
-            put(1.0, work, at.theta, lane)
-    if any_inside:
+    grew = less(fill(GREW) * load(work, at.step_old), load(work, at.step))
+    late = choose(grew * load(work, at.accepted), load(work, at.late), one)
+    if any_positive(less(late, one)):
+        store(late, work, at.theta)
         check_outputs(code, task, at)
     if task.may_jump and n_most > 1 and find_inputs(code, task, at, n_most):
         check_outputs(code, task, at)
@@ -96,10 +97,9 @@ def find_inputs(code, task, at, n_most):
     for them. Return whether any differs far more than where it has been tried.
     """
     work, lanes, t_eval = doubles(task.work), ints(task.lanes), doubles(task.t_eval)
-    store(fill(0.0), work, at.largest)
-    for lane in range(LANES):
-        put(1.0, work, at.suspect, lane)
-        find_outputs(task, at, lane, EARLY)
+    one = fill(1.0)
+    store(one, work, at.suspect)
+    store(choose(load(work, at.accepted), load(work, at.early), one), work, at.theta)
     differ(code, at, work)
     store(fill(UNSEEN**2) * load(work, at.trial), work, at.largest)
     any_inside = False
@@ -107,7 +107,7 @@ def find_inputs(code, task, at, n_most):
         for lane in range(LANES):
             theta, output = 1.0, get(lanes, OUTPUT, lane) + place
             if output < get(lanes, OUTPUT_END, lane):
-                t_out = t_eval[get(lanes, SAMPLE, lane) * task.n_times + output]
+                t_out = t_eval[get(lanes, FIRST, lane) + output]
                 theta = (t_out - get(work, at.t, lane)) / get(work, at.step, lane)
             put(theta, work, at.theta, lane)
         differ(code, at, work)
@@ -187,12 +187,15 @@ def check_outputs(code, task, at):
     for i in range(n_states):
         ratio = load(work, at.defect + i) / load(work, at.tolerance + i)
         norm = multiply_add(ratio, ratio, norm)
-    store(norm, work, at.trial)
+    is_good = less(norm, fill((1 + EPS) * MAX_DEFECT**2 * n_states))
+    is_off = less(load(work, at.theta), fill(1.0)) * (fill(1.0) - is_good)
+    is_off = is_off * less(fill(2.0) * least_step(at, work), load(work, at.step))
+    if not any_positive(is_off):
+        return
+    store(is_off, work, at.trial)
     for lane in range(LANES):
-        is_off = not get(work, at.trial, lane) <= MAX_DEFECT**2 * n_states
-        is_off &= get(work, at.step, lane) > 2 * least_step(at, work, lane)
-        if get(work, at.theta, lane) < 1 and is_off:
-            output = get(lanes, SAMPLE, lane) * task.n_times + get(lanes, OUTPUT, lane)
+        if get(work, at.trial, lane) > 0:
+            output = get(lanes, FIRST, lane) + get(lanes, OUTPUT, lane)
             put(0.0, work, at.accepted, lane)
             put(get(lanes, OUTPUT, lane), lanes, OUTPUT_END, lane)
             put(get(work, at.step, lane), work, at.wanted, lane)
@@ -204,33 +207,36 @@ def write_outputs(task, at, y, dense, y_new, out, stride):
     """Write the outputs of all lanes, from the rows of y, its powers and its new value."""
     work, lanes, order = doubles(task.work), ints(task.lanes), ints(task.order)
     t_eval, n_states = doubles(task.t_eval), at.n_states
-    n_most = 0
+    n_lanes = n_most = 0
     for lane in range(LANES):
         n_found = get(lanes, OUTPUT_END, lane) - get(lanes, OUTPUT, lane)
         n_most = max(n_most, n_found)
+        put(lane, lanes, WRITES, n_lanes)
+        n_lanes += n_found > 0
     for k in range(n_most):
-        for lane in range(LANES):
-            output, end = get(lanes, OUTPUT, lane) + k, get(lanes, OUTPUT_END, lane)
-            if output < end:
-                t_out = t_eval[get(lanes, SAMPLE, lane) * task.n_times + output]
-                place = (t_out - get(work, at.t, lane)) / get(work, at.step, lane)
-                if output == end - 1 and get(lanes, STOP, lane) > 0:
-                    place = get(work, at.theta, lane)  # of the event, to the last bit
-                put(place, work, at.trial, lane)
+        # What has no more of them writes its last one again: that is faster than to ask.
+        t_out = gather(task.t_eval, lanes, FIRST, OUTPUT, k, OUTPUT_END)
+        store((t_out - load(work, at.t)) / load(work, at.step), work, at.trial)
+        if any_positive(load(work, at.stop)):
+            for lane in range(LANES):
+                is_last = (
+                    get(lanes, OUTPUT, lane) + k >= get(lanes, OUTPUT_END, lane) - 1
+                )
+                if is_last and get(work, at.stop, lane) > 0:  # to the last bit
+                    put(get(work, at.theta, lane), work, at.trial, lane)
         theta = load(work, at.trial)
         for i in range(n_states):
             value = fill(0.0)
             for power in range(ORDER - 1, -1, -1):
-                value = multiply_add(
-                    value, theta, load(work, dense + ORDER * i + power)
-                )
+                weight = load(work, dense + ORDER * i + power)
+                value = multiply_add(value, theta, weight)
             store(multiply_add(value, theta, load(work, y + i)), work, at.coupled + i)
-        for lane in range(LANES):
-            output = get(lanes, OUTPUT, lane) + k
-            if output < get(lanes, OUTPUT_END, lane):
-                output += get(lanes, SAMPLE, lane) * task.n_times
-                is_end = t_eval[output] == get(work, at.t_new, lane)
-                values = y_new if is_end else at.coupled
-                for i in range(n_states):
-                    value = get(work, values + i, lane)
-                    out[(output * n_states + order[i]) * stride] = value
+        for place in range(n_lanes):
+            lane = get(lanes, WRITES, place)
+            output = min(get(lanes, OUTPUT, lane) + k, get(lanes, OUTPUT_END, lane) - 1)
+            output += get(lanes, FIRST, lane)
+            is_end = t_eval[output] == get(work, at.t_new, lane)
+            values = y_new if is_end else at.coupled
+            for i in range(n_states):
+                value = get(work, values + i, lane)
+                out[(output * n_states + order[i]) * stride] = value

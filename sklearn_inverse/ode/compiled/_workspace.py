@@ -10,13 +10,16 @@ from numba.extending import register_jitable
 
 from sklearn_inverse.ode._coefficients import RODAS5P, TSIT5
 from sklearn_inverse.ode._step_size import EPS
-from sklearn_inverse.ode.compiled._vectors import LANES
+from sklearn_inverse.ode.compiled._vectors import (
+    LANES,
+    fill,
+    larger_magnitude,
+    load,
+    multiply_add,
+)
 
 __all__ = [
-    "ACCEPTED",
-    "BEFORE",
-    "FORCED",
-    "NEW",
+    "FIRST",
     "NO_SAMPLE",
     "N_EXPLICIT",
     "N_FORCED",
@@ -26,14 +29,9 @@ __all__ = [
     "ORDER",
     "OUTPUT",
     "OUTPUT_END",
-    "PHASE",
     "SAMPLE",
     "SEEN",
-    "STEADY",
-    "STEPS",
-    "STIFF",
-    "STOP",
-    "STRICT",
+    "WRITES",
     "Rows",
     "Task",
     "get",
@@ -45,13 +43,12 @@ N_STAGES = len(RODAS5P.a)
 N_EXPLICIT = len(TSIT5.a)  # the next row of stages has its error: there is one more
 ORDER = len(RODAS5P.dense)  # degree of the dense output of both
 
-SAMPLE, PHASE, OUTPUT, OUTPUT_END, STEPS, ACCEPTED, FORCED, SEEN, STOP = range(9)
-STIFF, BEFORE = 9, 10  # steps in a row that look stiff; steps by another method
-N_INT_ROWS = 11
+# Its sample and first output time, outputs up to a step and within, and notes.
+SAMPLE, FIRST, OUTPUT, OUTPUT_END, SEEN, WRITES = range(6)
+N_INT_ROWS = 6
 NO_SAMPLE = -1
 N_FORCED = 4  # steps in a row that may be taken for want of smaller ones
 N_STIFF = 15  # steps in a row after which a sample is stiff
-NEW, STRICT, STEADY = range(3)  # phases: before the first step, no growth yet, underway
 
 
 class Rows(NamedTuple):
@@ -71,6 +68,14 @@ class Rows(NamedTuple):
     step_old: int
     growth_old: int  # norm_old ** 0.2
     wanted: int  # step that was given up only to end on an output
+    is_new: int  # one before the first step, else zero
+    strict: int  # one where the step must not grow, else zero
+    steps: int  # how many have been attempted
+    n_accepted: int
+    n_before: int  # attempted by another method
+    forced: int  # steps in a row that were taken for want of smaller ones
+    stiff: int  # steps in a row that look stiff
+    stop: int  # one where an event has happened, else zero
     k: int  # params
     y: int
     peak: int
@@ -82,7 +87,11 @@ class Rows(NamedTuple):
     t_new: int
     t_stage: int
     step_next: int
+    running: int  # one or zero
+    factor: int  # (error / tolerance) ** -0.2
     theta: int  # where in the step the dense output is tried
+    early: int  # outputs at which it is
+    late: int
     suspect: int  # where in it an input may have come and gone
     largest: int  # by how much rates differ there
     before: int  # up to where in it no event has happened
@@ -179,6 +188,7 @@ def put(value, work, row, lane):
 
 
 @register_jitable
-def least_step(at, work, lane):
-    """Step that the time of a lane still resolves."""
-    return 16 * EPS * abs(get(work, at.t, lane)) + 1e-300
+def least_step(at, work):
+    """Return steps that the times of all lanes still resolve."""
+    size = larger_magnitude(load(work, at.t), fill(0.0))
+    return multiply_add(fill(16 * EPS), size, fill(1e-300))

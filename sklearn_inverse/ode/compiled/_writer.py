@@ -15,9 +15,11 @@ from numba.core import cgutils
 
 from sklearn_inverse.ode._coefficients import RODAS5P, TSIT5
 from sklearn_inverse.ode.compiled._arithmetic import Arithmetic
-from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, INT, VECTOR
+from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, INT, VECTOR, call_llvm
 
 __all__ = ["Writer"]
+
+MIN_NORM = 1e-10
 
 
 class Writer:
@@ -177,6 +179,13 @@ class Writer:
         """Write the right-hand side."""
         self.store_all(self.compute(self.model.rhs, t, y), f)
 
+    def choose_factor(self):
+        """Write how much longer the step could have been, by its error of order 5."""
+        at, number = self.at, self.arithmetic.number
+        square = self.builder.fmul(self.load(at.norm), number(1 / at.n_states))
+        square = call_llvm(self.builder, "maxnum", square, number(MIN_NORM**2))
+        self.store(self.arithmetic.apply("pow", square, number(-0.1)), at.factor)
+
     def guards(self, t, y):
         """Write what events wait for."""
         self.store_all(self.compute(self.model.guards, t, y), self.at.guard)
@@ -263,7 +272,9 @@ class Writer:
         """Write the tangent v of u of the stage."""
         at, rhs = self.at, self.pushed(slope)
         start = self.load_all(tangent, range(at.n_states))
-        rhs = [self.builder.fadd(x, self.load(at.coupled, i)) for i, x in enumerate(rhs)]
+        rhs = [
+            self.builder.fadd(x, self.load(at.coupled, i)) for i, x in enumerate(rhs)
+        ]
         for c, (i, k) in enumerate(self.model.tangents.curves):
             rhs[i] = self.add(rhs[i], self.load(curve, c), start[k])
         self.solve_for(rhs, v)
