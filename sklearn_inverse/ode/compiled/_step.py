@@ -53,7 +53,8 @@ __all__ = [
 
 MIN_NORM_OLD = 1e-2
 MOVED = 1e-2  # share of the step after which a Jacobian that is not finite is taken
-STRETCH = 3.0  # of Tsit5 along the negative axis, beyond which errors grow: 3.5
+HOPELESS = 4.0  # further steps that such a one counts for
+STRETCH = 2.5  # of the step, by the largest eigenvalue: beyond 3.5 errors grow
 
 
 @register_jitable
@@ -271,8 +272,8 @@ def judge(code, task, at, work):
 
     The controller is Gustafsson's (Hairer & Wanner II, Section IV.8) for an error of
     order 5. His factor is the smaller of a plain and a predictive one. Here the latter may
-    exceed the former a little: where errors fall from step to step, as in all transients,
-    that takes a tenth off the steps.
+    exceed the former a little in stiff problems: where errors fall from step to step, as
+    in all transients, that takes a tenth off the steps.
     """
     zero, one, least = fill(0.0), fill(1.0), fill(MIN_FACTOR)
     run(code.choose_factor, work, ())
@@ -288,7 +289,8 @@ def judge(code, task, at, work):
     refused = choose(is_chosen, load(work, at.step_next), shrunk * step)
     growth = larger(one / factor, fill(MIN_NORM_OLD**0.2))
     predictive = factor * factor * (step / step_old) * load(work, at.growth_old)
-    predictive = smaller(fill(TRUST) * factor, predictive)
+    trust = fill(1.0 if task.is_explicit else TRUST)
+    predictive = smaller(trust * factor, predictive)
     grown = larger(safety * choose(step_old, predictive, factor), least)
     grown = smaller(grown, fill(MAX_FACTOR))
     grown = choose(strict * step_old, smaller(grown, one), grown)
@@ -313,13 +315,18 @@ def judge(code, task, at, work):
 
 @register_jitable
 def count_stiff(task, at, work):
-    """Count steps that are as long as they may be to be stable, while many are to come."""
-    stiff = load(work, at.stiff)
-    is_stable = less(load(work, at.stretch), fill(STRETCH**2))
+    """Count steps that are as long as they may be to be stable, while many are to come.
+
+    Where there are a thousand times as many, a few such steps will do to tell.
+    """
+    stiff, step = load(work, at.stiff), load(work, at.step)
     left = load(work, at.t_end) - load(work, at.t)
-    many = less(fill(task.patience) * load(work, at.step), left)
+    many = less(fill(task.patience) * step, left)
+    hopeless = less(fill(1e3 * task.patience) * step, left)
+    more = multiply_add(fill(HOPELESS), hopeless, stiff + many)
     fewer = larger(stiff - fill(2.0), fill(0.0))
-    store(choose(is_stable, fewer, stiff + many), work, at.stiff)
+    is_stable = less(load(work, at.stretch), fill(STRETCH**2))
+    store(choose(is_stable, fewer, more), work, at.stiff)
 
 
 @register_jitable
