@@ -10,6 +10,7 @@ pytest.importorskip("numba")
 
 RUNS = [
     ("compiled", "rodas5p"),
+    ("compiled", "tsit5"),
     ("torch", "rodas5p"),
     ("torch", "radau5"),
     ("torch", "tsit5"),

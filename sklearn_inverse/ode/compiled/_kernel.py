@@ -21,6 +21,10 @@ from sklearn_inverse.ode.compiled._workspace import (
 
 __all__ = ["Kernel"]
 
+SMOOTH = (
+    0.75  # by rtol ** 0.2: what asks for steps of order 5 about eight times as long
+)
+
 
 class Kernel:
     r"""Solve :math:`y' = f(t, y; k)` on the CPU, for an f that has been traced.
@@ -214,6 +218,7 @@ class Kernel:
                     float(rtol),
                     float(max_step),
                     self.model.patience,
+                    SMOOTH * rtol**0.2,
                     *addresses,
                 )
                 set_method(work, rows, tableau)

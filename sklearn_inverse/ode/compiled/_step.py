@@ -55,6 +55,7 @@ MIN_NORM_OLD = 1e-2
 MOVED = 1e-2  # share of the step after which a Jacobian that is not finite is taken
 HOPELESS = 4.0  # further steps that such a one counts for
 STRETCH = 2.5  # of the step, by the largest eigenvalue: beyond 3.5 errors grow
+SLOW = 10.0  # of a solution, that is so many times as slow
 
 
 @register_jitable
@@ -231,15 +232,16 @@ def measure(task, at, work):
 
     The last two stages of Tsit5 are both at the end of the step. How their rates of change
     differ there, for the difference of their states, tells the largest eigenvalue of the
-    Jacobian (Hairer & Wanner II, Section IV.2).
+    Jacobian (Hairer & Wanner II, Section IV.2). How they differ from start to end tells
+    that of the solution.
     """
     zero, one, tiny = fill(0.0), fill(1.0), fill(1e-290)
     rtol, round_off = fill(task.rtol), fill(10 * EPS)
     # The last stage of Tsit5 is at the new state, that of Rodas5P an error short of it.
     short = fill(0.0 if task.is_explicit else 1.0)
     last = at.u + (N_STAGES - 1) * at.n_states
-    norm = by_rates = zero
-    by_states = tiny
+    norm = by_rates = by_rate = zero
+    by_states = by_state = tiny
     for i in range(at.n_states):
         y, error, stage = (
             load(work, at.y + i),
@@ -262,8 +264,13 @@ def measure(task, at, work):
             by_rates = multiply_add(ratio, ratio, by_rates)
             ratio = (stage - load(work, at.coupled + i)) * scale
             by_states = multiply_add(ratio, ratio, by_states)
+            ratio = (u - load(work, at.u + i)) * scale
+            by_rate = multiply_add(ratio, ratio, by_rate)
+            ratio = (y_new - y) * scale
+            by_state = multiply_add(ratio, ratio, by_state)
     store(norm, work, at.norm)
     store(by_rates / by_states, work, at.stretch)
+    store(by_rate / by_state, work, at.bend)
 
 
 @register_jitable
@@ -315,9 +322,11 @@ def judge(code, task, at, work):
 
 @register_jitable
 def count_stiff(task, at, work):
-    """Count steps that are as long as they may be to be stable, while many are to come.
+    """Count steps that are short for the Jacobian's sake, while many are to come.
 
-    Where there are a thousand times as many, a few such steps will do to tell.
+    So they are at the edge of stability; and before, where tolerances are tight, if the
+    solution itself is so smooth that it would do with far longer ones. Where there are a
+    thousand times as many to come, a few such steps will do to tell.
     """
     stiff, step = load(work, at.stiff), load(work, at.step)
     left = load(work, at.t_end) - load(work, at.t)
@@ -325,7 +334,9 @@ def count_stiff(task, at, work):
     hopeless = less(fill(1e3 * task.patience) * step, left)
     more = multiply_add(fill(HOPELESS), hopeless, stiff + many)
     fewer = larger(stiff - fill(2.0), fill(0.0))
-    is_stable = less(load(work, at.stretch), fill(STRETCH**2))
+    stretch, bend = load(work, at.stretch), load(work, at.bend)
+    is_smooth = less(bend, fill(task.smooth**2)) * less(fill(SLOW**2) * bend, stretch)
+    is_stable = less(stretch, fill(STRETCH**2)) * (fill(1.0) - is_smooth)
     store(choose(is_stable, fewer, more), work, at.stiff)
 
 

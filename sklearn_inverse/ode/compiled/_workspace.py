@@ -98,7 +98,8 @@ class Rows(NamedTuple):
     happened: int  # where one has, zero if none
     norm: int  # sum of squares of error / tolerance
     tangent_norm: int  # the largest of those of tangents
-    stretch: int  # (step times the largest rate of change of rates) ** 2
+    stretch: int  # (step times the largest eigenvalue of the Jacobian) ** 2
+    bend: int  # (step times that of the solution) ** 2
     invalid: int  # zero, or NaN where something is not finite
     accepted: int  # one or zero
     inv_step: int
@@ -149,6 +150,7 @@ class Task(NamedTuple):
     rtol: float
     max_step: float
     patience: float  # steps to the end that are no matter
+    smooth: float  # step times eigenvalue of the solution where steps are far too short
     samples: int  # that are to be solved
     kept: int  # of each sample, when it changes methods
     kept_lanes: int
