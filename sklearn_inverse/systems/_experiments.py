@@ -282,6 +282,8 @@ class Protocol:
     def times_of(self, rows: Tensor) -> Tensor:
         """Return output times (n_rows, n_times) of rows, the start before them."""
         t_eval = self.t_eval.to(rows)
+        if self.n_experiments == 1:
+            return t_eval.expand(len(rows), -1)
         return t_eval.repeat(len(rows) // self.n_experiments, 1)
 
     def events(self, rows: Tensor) -> list[BatchEvent]:

@@ -1,4 +1,4 @@
-"""A traced model, solved by Rodas5P with its tangents: arrays in, arrays out."""
+"""A traced model, solved by Tsit5 or Rodas5P with tangents: arrays in, arrays out."""
 
 import ctypes
 from typing import Any, NamedTuple
@@ -21,18 +21,29 @@ from sklearn_inverse.ode.compiled._workspace import (
 
 __all__ = ["Kernel"]
 
-SMOOTH = (
-    0.75  # by rtol ** 0.2: what asks for steps of order 5 about eight times as long
-)
+
+def numbers(method, time_weights=0.0, error_weights=0.0):
+    """Return nodes and weights of each stage, as the workspace has them."""
+    table = np.zeros((3 + ORDER, LANES))
+    stages = slice(len(method.a))
+    for row, values in enumerate((method.c, time_weights, error_weights)):
+        table[row, stages] = values
+    table[3:, stages] = method.dense
+    return table
+
+
+EXPLICIT = numbers(TSIT5, error_weights=TSIT5.error)
+IMPLICIT = numbers(RODAS5P, time_weights=RODAS5P.d)
+SMOOTH = 0.75  # by rtol ** 0.2: steps of order 5 could be some eight times as long
 
 
 class Kernel:
     r"""Solve :math:`y' = f(t, y; k)` on the CPU, for an f that has been traced.
 
     Every sample has its own steps and status, and its result does not depend on its
-    companions, to the last bit. The method is Rodas5P [1]_ in its order of 5, with an
-    error estimate and a dense output of order 4. Sensitivities are the exact derivatives
-    of the steps taken, their sizes held fixed.
+    companions, to the last bit. The methods are Tsit5 [1]_, and for what is stiff Rodas5P
+    [2]_, both of order 5, with an error estimate and a dense output of order 4.
+    Sensitivities are the exact derivatives of the steps taken, their sizes held fixed.
 
     Threads run beside each other: give each of them some of the samples. The code of the
     model is compiled when it is first needed, and kept on disk; that of the steps once
@@ -54,7 +65,11 @@ class Kernel:
 
     References
     ----------
-    .. [1] Steinebach, "Construction of Rosenbrock-Wanner method Rodas5P and numerical
+    .. [1] Tsitouras, "Runge-Kutta pairs of order 5(4) satisfying only the first column
+       simplifying assumption", Computers & Mathematics with Applications 62 (2011)
+       770-775.
+
+    .. [2] Steinebach, "Construction of Rosenbrock-Wanner method Rodas5P and numerical
        benchmarks within the Julia Differential Equations package", BIT Numerical
        Mathematics 63 (2023) 27.
 
@@ -204,8 +219,7 @@ class Kernel:
             ]
             addresses = [array.__array_interface__["data"][0] for array in arrays]
             is_auto, resumes = method == "auto", False
-            for tableau in (RODAS5P,) if method == "rodas5p" else (TSIT5, RODAS5P):
-                is_explicit = tableau is TSIT5
+            for is_explicit in (False,) if method == "rodas5p" else (True, False):
                 task = Task(
                     len(samples),
                     n_times,
@@ -221,7 +235,8 @@ class Kernel:
                     SMOOTH * rtol**0.2,
                     *addresses,
                 )
-                set_method(work, rows, tableau)
+                table = EXPLICIT if is_explicit else IMPLICIT
+                work[rows.nodes : rows.nodes + len(table)] = table
                 run_cached(integrate, codes[not is_explicit], rows, task)
                 given_up = np.flatnonzero(status == GIVEN_UP)
                 samples[: len(given_up)], resumes = given_up, True
@@ -318,19 +333,6 @@ def workspace(rows):
     lanes = np.zeros((N_INT_ROWS, LANES), dtype=np.int64)
     lanes[SAMPLE] = NO_SAMPLE
     return work, lanes
-
-
-def set_method(work, rows, tableau):
-    """Write the numbers of a method into the workspace."""
-    n_stages = len(tableau.a)
-    table = np.zeros((2 + 1 + ORDER, LANES))
-    table[0, :n_stages] = tableau.c
-    if tableau is RODAS5P:
-        table[1, :n_stages] = tableau.d
-    else:
-        table[2, :n_stages] = tableau.error
-    table[3:, :n_stages] = tableau.dense
-    work[rows.nodes : rows.nodes + len(table)] = table
 
 
 def plain(array, shape):

@@ -7,7 +7,7 @@ import torch
 pytest.importorskip("numba")
 
 from sklearn_inverse import problems
-from sklearn_inverse.ode import MassAction, Status, solve_ivp
+from sklearn_inverse.ode import Status, solve_ivp
 
 COMPILED = {"method": "tsit5", "backend": "compiled"}
 CYCLE = {"y0": [[1.0, 0.5]], "params": [[1.5, 1.0, 3.0, 1.0]]}
@@ -33,10 +33,10 @@ def swung(t):
 def test_errors_fall_with_the_fifth_power_of_the_step():
     options = {"rtol": 1e9, **COMPILED}  # steps as long as they may be
     errors = []
-    for n in (100, 200):
+    for n in (200, 400):
         y = solve_ivp(swing, [0.0, 4.0], [[1.0, 0.0]], max_step=4 / n, **options).y
         errors.append(np.abs(y[0, -1].numpy() - swung(4.0)).max())
-    assert np.log2(errors[0] / errors[1]) == pytest.approx(5, abs=0.2)
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(5, abs=0.3)
 
 
 @pytest.mark.parametrize("rtol", [1e-4, 1e-6, 1e-8])
@@ -120,36 +120,40 @@ def test_an_explicit_method_gives_a_stiff_problem_up_and_says_so():
 
 
 def test_a_sample_turns_stiff_on_the_way_whatever_its_companions():
-    # A slow beginning, until the product of the first reaction drives a fast one.
-    reactions = MassAction(["A ->", "B + C -> C", "-> B", "A -> A + C"])
-    k = torch.tensor([[0.1, k, k, 1.0] for k in np.geomspace(1, 1e6, 20).tolist()])
-    y0 = torch.tensor([[1.0, 1.0, 0.0]]).expand(20, 3)
+    def ripening(t, y, p):  # what comes of the first state takes up the second, fast
+        made, used = y.unbind(1)
+        return torch.stack([1 - 0.1 * made, 1 - p[:, 0] * made * used], dim=1)
+
+    k = torch.as_tensor(np.geomspace(0.1, 1e5, 20))[:, None]
+    y0 = torch.tensor([[0.0, 1.0]]).expand(20, 2)
     t, options = np.linspace(0, 20, 21), {"sensitivities": True}
-    together = solve_ivp(reactions, t, y0, k, **options)
+    together = solve_ivp(ripening, t, y0, k, **options)
     share = together.stats["n_jac"] / together.stats["n_steps"]
-    assert share[0] == 0 and share[-1] > 0.5
+    assert share[0] == 0
+    assert 0.2 < share[-1] < 1
     for i in (0, 9, 19):
-        alone = solve_ivp(reactions, t, y0[i : i + 1], k[i : i + 1], **options)
+        alone = solve_ivp(ripening, t, y0[i : i + 1], k[i : i + 1], **options)
         assert torch.equal(alone.y[0], together.y[i])
         assert torch.equal(alone.sensitivities[0], together.sensitivities[i])
         assert alone.stats["n_jac"][0] == together.stats["n_jac"][i]
-    tight = solve_ivp(reactions, t, y0, k, rtol=1e-10, method="rodas5p", **options)
+    tight = solve_ivp(ripening, t, y0, k, rtol=1e-10, method="rodas5p", **options)
     torch.testing.assert_close(together.y, tight.y, rtol=1e-4, atol=1e-9)
 
 
 def test_derivatives_that_do_not_exist_are_left_to_the_other_method():
-    k = torch.tensor([[0.5]], dtype=torch.float64)
-    options = {"sensitivities": True, "atol": 1e-12}
+    def rising(t, y, p):  # off zero, where the slope of the power is infinite
+        power = y[:, 0] ** p[:, 0]
+        return torch.stack([1 - y[:, 0], power / (0.3 ** p[:, 0] + power) - y[:, 1]], 1)
 
-    def rising(t, y, p):  # off zero, where the slope of the root is infinite
-        return p + y.sqrt()
-
-    solution = solve_ivp(rising, [0.0, 1.0], [[0.0]], k, **options)
-    assert solution.success.all()
-    assert solution.stats["n_jac"].item() > 0
+    n = torch.tensor([[0.8]], dtype=torch.float64)
+    problem = rising, [0.0, 1.0], [[0.0, 0.0]]
+    auto = solve_ivp(*problem, n, rtol=1e-8, sensitivities=True)
+    assert auto.success.all()
+    assert auto.stats["n_jac"].item() > 0
     up, down = (
-        solve_ivp(rising, [0.0, 1.0], [[0.0]], k + d, rtol=1e-10).y[0, -1, 0]
-        for d in (1e-4, -1e-4)
+        solve_ivp(*problem, n + d, rtol=1e-11).y[0, 1, 1] for d in (1e-4, -1e-4)
     )
     slope = ((up - down) / 2e-4).item()
-    assert solution.sensitivities[0, -1, 0, 0].item() == pytest.approx(slope, rel=1e-4)
+    assert auto.sensitivities[0, 1, 1, 0].item() == pytest.approx(slope, rel=1e-5)
+    explicit = solve_ivp(*problem, n, sensitivities=True, **COMPILED)
+    assert explicit.status.tolist() == [Status.NON_FINITE_SENSITIVITY]
