@@ -194,7 +194,7 @@ def floor(atol: Tensor | None, y0: Tensor) -> Tensor:
 def _is_lost(solution: Solution) -> Tensor:
     """Which samples lack sensitivities of states that are known."""
     assert solution.sensitivities is not None
-    if solution.sensitivities.isfinite().all():
+    if solution.sensitivities.sum().isfinite():  # faster than one by one
         return torch.zeros_like(solution.status, dtype=torch.bool)
     known = solution.y.isfinite().all(2)
     return (known & ~solution.sensitivities.flatten(2).isfinite().all(2)).any(1)
