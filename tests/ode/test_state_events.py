@@ -10,10 +10,10 @@ pytest.importorskip("numba")
 
 RUNS = [
     ("compiled", "rodas5p"),
-    ("compiled", "tsit5"),
     ("torch", "rodas5p"),
     ("torch", "radau5"),
     ("torch", "tsit5"),
+    ("compiled", "tsit5"),
 ]
 BACKENDS = ["compiled", "torch"]
 

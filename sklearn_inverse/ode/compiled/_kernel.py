@@ -144,7 +144,7 @@ class Kernel:
 
         method : {"auto", "tsit5", "rodas5p"}, default="auto"
             If "auto", each sample starts by "tsit5" and goes on by "rodas5p" where it
-            turns out to be stiff.
+            turns out to be stiff. "tsit5" does that only where derivatives do not exist.
 
         y0_tangents : array-like of shape (n_samples, n_states, n_params), default=None
             Derivatives of ``y0`` by the params. If None, no sensitivities are computed.

@@ -345,7 +345,8 @@ def help_out(task, at, work, lane):
     """Choose the next step of a lane that has failed without any error to tell it."""
     step, norm = get(work, at.step, lane), get(work, at.norm, lane)
     is_least = step <= 1.01 * (16 * EPS * abs(get(work, at.t, lane)) + 1e-300)
-    if task.may_switch and (is_least or get(work, at.tangent_norm, lane) == np.inf):
+    is_lost = task.is_explicit and get(work, at.tangent_norm, lane) == np.inf
+    if is_lost or (task.may_switch and is_least):
         put(N_STIFF, work, at.stiff, lane)  # for Rodas5P to see
     elif not norm < np.inf:
         is_broken = get(work, at.invalid, lane) != 0  # the Jacobian, beyond repair
@@ -464,7 +465,7 @@ def measure_tangent(task, at, j, error, new):
         norm_j = get(work, at.trial, lane)
         if get(work, at.tangent_norm, lane) < norm_j < np.inf:
             put(norm_j, work, at.tangent_norm, lane)
-        elif task.may_switch and not norm_j < np.inf:  # Rodas5P has derivatives nearby
+        elif task.is_explicit and not norm_j < np.inf:  # Rodas5P has derivatives nearby
             put(np.inf, work, at.tangent_norm, lane)
 
 

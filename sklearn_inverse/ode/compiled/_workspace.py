@@ -143,7 +143,7 @@ class Task(NamedTuple):
     n_times: int
     max_steps: int
     is_explicit: bool  # method: Tsit5, else Rodas5P
-    may_switch: bool  # to the other, where this one is at a loss
+    may_switch: bool  # to the other, where a sample is stiff
     resumes: bool  # samples that another method has given up
     with_tangents: bool
     may_jump: bool  # rates of change, seen by no stage of a step

@@ -147,13 +147,12 @@ def test_derivatives_that_do_not_exist_are_left_to_the_other_method():
 
     n = torch.tensor([[0.8]], dtype=torch.float64)
     problem = rising, [0.0, 1.0], [[0.0, 0.0]]
-    auto = solve_ivp(*problem, n, rtol=1e-8, sensitivities=True)
-    assert auto.success.all()
-    assert auto.stats["n_jac"].item() > 0
+    solution = solve_ivp(*problem, n, rtol=1e-8, sensitivities=True, **COMPILED)
+    assert solution.success.all()
+    assert solution.stats["n_jac"].item() > 0
     up, down = (
         solve_ivp(*problem, n + d, rtol=1e-11).y[0, 1, 1] for d in (1e-4, -1e-4)
     )
     slope = ((up - down) / 2e-4).item()
-    assert auto.sensitivities[0, 1, 1, 0].item() == pytest.approx(slope, rel=1e-5)
-    explicit = solve_ivp(*problem, n, sensitivities=True, **COMPILED)
-    assert explicit.status.tolist() == [Status.NON_FINITE_SENSITIVITY]
+    found = solution.sensitivities[0, 1, 1, 0].item()
+    assert found == pytest.approx(slope, rel=1e-5)

@@ -177,7 +177,7 @@ def test_a_fast_follower_is_right_between_steps(rtol, has_neighbor):
     assert solution.success.all()
     assert np.abs(error).max() < 10 * rtol
     if has_neighbor:  # nothing is paid for where the follower is not the only state
-        assert solution.stats["n_steps"].max() < 160
+        assert solution.stats["n_jac"].max() < 160
 
 
 @pytest.mark.parametrize("is_found", [True, False])
