@@ -63,7 +63,8 @@ class ODESimulator(ForwardModel):
 
     backend : {"auto", "torch", "compiled"}, default="auto"
         "compiled" is far faster; it needs a system whose ``backend_`` is "compiled", the
-        CPU, and "rodas5p" without ``step_size``. "auto" takes it where it can be had.
+        CPU, and "tsit5", "rodas5p" or their choice by "auto", without ``step_size``.
+        "auto" takes it where it can be had.
 
     chunk_size : int, default=256
         Samples solved together; bounds the memory.

@@ -70,7 +70,7 @@ def solve_ivp(
     backend="auto",
     events=(),
 ) -> Solution:
-    r"""Solve a batch of stiff initial value problems :math:`y' = f(t, y; k)`.
+    r"""Solve a batch of initial value problems :math:`y' = f(t, y; k)`, stiff or not.
 
     Every sample has its own step size, error control and status; a sample that fails
     leaves the others untouched, and no result depends on the companions in the batch (to
@@ -101,15 +101,16 @@ def solve_ivp(
         Params handed to ``rhs``. If None, an empty tensor of shape (n_samples, 0).
 
     method : str, default="auto"
-        For stiff problems:
+        - "auto": where the compiled kernel can be had (see ``backend``), each sample
+          starts by "tsit5", and goes on by "rodas5p" from where it turns out to be stiff:
+          ``stats["n_jac"]`` is the number of steps by the latter. "radau5" elsewhere;
+        - "radau5": Radau IIA of order 5 with simplified Newton [1]_, the most robust for
+          stiff problems;
+        - "rodas5p": Rosenbrock of order 5 [3]_, for stiff ones where the Jacobian is cheap;
+        - "tsit5": Runge–Kutta of order 5 [4]_, for others.
 
-        - "radau5": Radau IIA of order 5 with simplified Newton [1]_, the most robust;
-        - "rodas5p": Rosenbrock of order 5 [3]_, cheap where the Jacobian is;
-        - "auto": "rodas5p" where the compiled kernel can be had (see ``backend``),
-          "radau5" elsewhere.
-
-        For others: "tsit5", Runge–Kutta of order 5 [4]_. With steps of given size only:
-        "euler", "rk4" and the implicit "backward_euler", "trapezoid", "radau3".
+        With steps of given size only: "euler", "rk4" and the implicit "backward_euler",
+        "trapezoid", "radau3".
 
     step_size : float, default=None
         Take steps of given size, no larger than this, of which equal ones lead from each
@@ -154,7 +155,7 @@ def solve_ivp(
         shortest time for which it lasts. If None, there is no limit.
 
     backend : {"auto", "torch", "compiled"}, default="auto"
-        "compiled" is a kernel in machine code for ``method="rodas5p"`` on the CPU, tens
+        "compiled" is a kernel in machine code for "tsit5" and "rodas5p" on the CPU, tens
         of times faster than torch, of a right-hand side that can be traced: made of
         torch's operations, without branches that depend on values. "auto" takes it where
         it can, and torch elsewhere; the two agree within the tolerances, not bit by bit.
@@ -254,7 +255,7 @@ def solve_ivp(
     run: Compiled | InTorch
     inputs = [params]
     if kernel is not None:
-        run = Compiled(kernel, rtol, atol, max_steps, max_step, guards)
+        run = Compiled(kernel, method, rtol, atol, max_steps, max_step, guards)
         problem = ForwardProblem(run, t_eval, y0_of, rhs, events)
     else:
         wants_derivatives = gradients and (y0.requires_grad or params.requires_grad)

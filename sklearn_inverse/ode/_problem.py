@@ -33,8 +33,8 @@ CHUNK = 64  # samples whose sensitivities are held together in a pull-back by th
 
 def why_not_compiled(method, step_size, device) -> str | None:
     """Return what the compiled kernel would need, in words; None if it can be had."""
-    if method not in ("auto", "rodas5p") or step_size is not None:
-        return "method='rodas5p' with step_size=None"
+    if method not in ("auto", "rodas5p", "tsit5") or step_size is not None:
+        return "method='rodas5p' or 'tsit5' with step_size=None"
     if torch.device(device).type != "cpu":
         return "tensors on the CPU"
     return why_unavailable()
@@ -140,6 +140,9 @@ class Compiled:
     kernel : Kernel
         The right-hand side, compiled.
 
+    method : {"auto", "tsit5", "rodas5p"}
+        If "auto", each sample by the one that it turns out to be for.
+
     rtol, atol : float, Tensor of shape (n_states,) or None
         Tolerances.
 
@@ -150,10 +153,11 @@ class Compiled:
         What events wait for, compiled into the kernel.
     """
 
-    def __init__(self, kernel, rtol, atol, max_steps, max_step, guards):
+    def __init__(self, kernel, method, rtol, atol, max_steps, max_step, guards):
         self.kernel, self.atol, self.max_steps = kernel, atol, max_steps
         self.guards = guards
         self.options = {"rtol": rtol, "max_steps": max_steps, "max_step": max_step}
+        self.options |= {"method": method}
 
     def __call__(self, t_eval, y0, params, tangents=None, starts=None) -> Solution:
         """Integrate."""
@@ -170,8 +174,8 @@ class Compiled:
         if starts is None:
             del stats["fired"]
         solution = Solution(y, status, stats, stats.pop("sensitivities", None))
-        for name in ("n_jac", "n_lu"):
-            stats[name] = stats["n_steps"].clone()
+        stats["n_jac"] = stats.pop("n_implicit")
+        stats["n_lu"] = stats["n_jac"].clone()
         if tangents is not None:
             status[_is_lost(solution)] = Status.NON_FINITE_SENSITIVITY
         return solution
@@ -190,7 +194,7 @@ def floor(atol: Tensor | None, y0: Tensor) -> Tensor:
 def _is_lost(solution: Solution) -> Tensor:
     """Which samples lack sensitivities of states that are known."""
     assert solution.sensitivities is not None
-    if solution.sensitivities.isfinite().all():
+    if solution.sensitivities.sum().isfinite():  # faster than one by one
         return torch.zeros_like(solution.status, dtype=torch.bool)
     known = solution.y.isfinite().all(2)
     return (known & ~solution.sensitivities.flatten(2).isfinite().all(2)).any(1)

@@ -43,7 +43,8 @@ _SENTENCES = {
     Status.SUCCESS: "The solver reached the last output time.",
     Status.MAX_STEPS: (
         "The maximum number of solver steps was reached. Increase `max_steps`, loosen "
-        "`rtol`, or take a larger `step_size`."
+        "`rtol`, or take a larger `step_size`; by 'tsit5', which is not for stiff "
+        "problems, take method='auto'."
     ),
     Status.STEP_UNDERFLOW: (
         "The step size fell below the spacing of floating-point numbers: the solution "

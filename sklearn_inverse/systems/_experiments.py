@@ -282,6 +282,8 @@ class Protocol:
     def times_of(self, rows: Tensor) -> Tensor:
         """Return output times (n_rows, n_times) of rows, the start before them."""
         t_eval = self.t_eval.to(rows)
+        if self.n_experiments == 1:
+            return t_eval.expand(len(rows), -1)
         return t_eval.repeat(len(rows) // self.n_experiments, 1)
 
     def events(self, rows: Tensor) -> list[BatchEvent]:
@@ -381,6 +383,8 @@ class Protocol:
 
     def outputs(self, of_rows: Tensor) -> Tensor:
         """Gather (n_rows, n_times + 1, …) to (n_samples, n_times, …), times in a row."""
+        if self.n_experiments == 1:
+            return of_rows[:, 1:]
         by_sample = of_rows.unflatten(0, (-1, self.n_experiments))
         return by_sample[:, self.experiment_of, self.place_of]
 

@@ -523,6 +523,8 @@ class ODESystem:
         ``slopes`` (n_rows, n_columns, n_params) are those of the rows, where inputs
         stand behind the params.
         """
+        if self._sources == list(range(self.n_states)):
+            return sensitivities
         if all(isinstance(source, int) for source in self._sources):
             return sensitivities[:, :, self._sources]
         if slopes is None:

@@ -67,6 +67,11 @@ def iter_chunks(
     parts = [slice(i, min(i + chunk_size, n_samples)) for i in starts]
     chunks = ([array[part] for array in arrays] for part in parts)
     outcomes = _run(function, chunks, len(parts), n_jobs, prefer)
+    if not verbose:  # a bar that is not shown takes longer than a small solve
+        with closing(outcomes):
+            for i, result in outcomes:
+                yield parts[i], result
+        return
     with (
         progress_bar(verbose=verbose, total=n_samples, desc=desc, unit="sample") as bar,
         closing(outcomes),
@@ -84,9 +89,9 @@ def map_chunks(function, *arrays, **options):
 
 def _run(function, chunks, n_chunks, n_jobs, prefer):
     """Return a generator of (index, result), which may come in any order."""
-    n_workers = effective_n_jobs(n_jobs)  # raises if no worker of a cluster shows up
     if n_jobs == 1 or n_chunks <= 1:
         return _run_here(function, chunks)
+    n_workers = effective_n_jobs(n_jobs)  # raises if no worker of a cluster shows up
     backend, _ = get_active_backend(prefer=prefer)
     if hasattr(backend, "client"):  # Dask's, and be it one worker: it may be far away
         return _run_on_dask(function, chunks, backend)

@@ -46,7 +46,7 @@ def test_compiled_and_torch_take_about_as_many_steps(params):
 
 def test_auto_is_compiled(params):
     auto = solve(params, method="auto")
-    assert torch.equal(auto.y, solve(params, backend="compiled").y)
+    assert torch.equal(auto.y, solve(params, method="auto", backend="compiled").y)
     assert not torch.equal(auto.y, solve(params, backend="torch").y)
 
 

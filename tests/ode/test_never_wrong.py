@@ -83,7 +83,9 @@ def test_steps_that_end_on_outputs_are_differentiated_as_others(method):
     assert abs(expected) == pytest.approx(abs(forced), rel=1e-3)
 
 
-RUNS = [(method, "torch") for method in ADAPTIVE] + [("rodas5p", "compiled")]
+RUNS = [(method, "torch") for method in ADAPTIVE] + [
+    (method, "compiled") for method in ("auto", "rodas5p", "tsit5")
+]
 
 
 @pytest.mark.parametrize("is_found", [True, False])

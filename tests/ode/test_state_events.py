@@ -13,6 +13,7 @@ RUNS = [
     ("torch", "rodas5p"),
     ("torch", "radau5"),
     ("torch", "tsit5"),
+    ("compiled", "tsit5"),
 ]
 BACKENDS = ["compiled", "torch"]
 

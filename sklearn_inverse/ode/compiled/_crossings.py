@@ -4,7 +4,11 @@ import numpy as np
 from numba.extending import register_jitable
 
 from sklearn_inverse.ode._guards import N_PLACES
-from sklearn_inverse.ode.compiled._outputs import check_outputs, interpolate
+from sklearn_inverse.ode.compiled._outputs import (
+    check_outputs,
+    expand,
+    interpolate,
+)
 from sklearn_inverse.ode.compiled._vectors import (
     LANES,
     doubles,
@@ -15,11 +19,11 @@ from sklearn_inverse.ode.compiled._vectors import (
     store,
 )
 from sklearn_inverse.ode.compiled._workspace import (
+    FIRST,
     OUTPUT,
     OUTPUT_END,
     SAMPLE,
     SEEN,
-    STOP,
     get,
     put,
 )
@@ -36,6 +40,7 @@ def stop_at_events(code, task, at):
     A step within which the dense output is off there is refused.
     """
     work, lanes = doubles(task.work), ints(task.lanes)
+    expand(at, work, at.u, at.dense)
     for g in range(at.n_guards):
         store(load(work, at.sign + g), work, at.sign_new + g)
     store(fill(0.0), work, at.before)
@@ -76,7 +81,7 @@ def next_place(task, at, lane):
     place = (np.floor(get(work, before, lane) * N_PLACES) + 1) / N_PLACES
     seen = get(lanes, SEEN, lane)
     if seen < get(lanes, OUTPUT_END, lane):
-        t_out = doubles(task.t_eval)[get(lanes, SAMPLE, lane) * task.n_times + seen]
+        t_out = doubles(task.t_eval)[get(lanes, FIRST, lane) + seen]
         theta = (t_out - get(work, at.t, lane)) / get(work, at.step, lane)
         if theta <= place:
             put(seen + 1, lanes, SEEN, lane)
@@ -152,9 +157,9 @@ def stop(code, task, at):
             fired[sample * at.n_guards + g] = new_sign(task, at, lane, g)
         # In place of the first output that comes not before it.
         t = min(get(work, at.t, lane) + theta * step, get(work, at.t_new, lane))
-        output, first = get(lanes, OUTPUT, lane), sample * task.n_times
+        output, first = get(lanes, OUTPUT, lane), get(lanes, FIRST, lane)
         while t_eval[first + output] < t:
             output += 1
         t_eval[first + output] = t
         put(output + 1, lanes, OUTPUT_END, lane)
-        put(1, lanes, STOP, lane)
+        put(1.0, work, at.stop, lane)

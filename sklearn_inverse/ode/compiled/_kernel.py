@@ -1,18 +1,17 @@
-"""A traced model, solved by Rodas5P with its tangents: arrays in, arrays out."""
+"""A traced model, solved by Tsit5 or Rodas5P with tangents: arrays in, arrays out."""
 
 import ctypes
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklearn_inverse.ode._coefficients import RODAS5P
+from sklearn_inverse.ode._coefficients import RODAS5P, TSIT5
 from sklearn_inverse.ode.compiled._code import Code, compile_model
-from sklearn_inverse.ode.compiled._loop import integrate, run_cached
+from sklearn_inverse.ode.compiled._loop import GIVEN_UP, integrate, run_cached
 from sklearn_inverse.ode.compiled._model import Model
 from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, LANES
 from sklearn_inverse.ode.compiled._workspace import (
     N_INT_ROWS,
-    N_STAGES,
     NO_SAMPLE,
     ORDER,
     SAMPLE,
@@ -23,13 +22,28 @@ from sklearn_inverse.ode.compiled._workspace import (
 __all__ = ["Kernel"]
 
 
+def numbers(method, time_weights=0.0, error_weights=0.0):
+    """Return nodes and weights of each stage, as the workspace has them."""
+    table = np.zeros((3 + ORDER, LANES))
+    stages = slice(len(method.a))
+    for row, values in enumerate((method.c, time_weights, error_weights)):
+        table[row, stages] = values
+    table[3:, stages] = method.dense
+    return table
+
+
+EXPLICIT = numbers(TSIT5, error_weights=TSIT5.error)
+IMPLICIT = numbers(RODAS5P, time_weights=RODAS5P.d)
+SMOOTH = 0.75  # by rtol ** 0.2: steps of order 5 could be some eight times as long
+
+
 class Kernel:
     r"""Solve :math:`y' = f(t, y; k)` on the CPU, for an f that has been traced.
 
     Every sample has its own steps and status, and its result does not depend on its
-    companions, to the last bit. The method is Rodas5P [1]_ in its order of 5, with an
-    error estimate and a dense output of order 4. Sensitivities are the exact derivatives
-    of the steps taken, their sizes held fixed.
+    companions, to the last bit. The methods are Tsit5 [1]_, and for what is stiff Rodas5P
+    [2]_, both of order 5, with an error estimate and a dense output of order 4.
+    Sensitivities are the exact derivatives of the steps taken, their sizes held fixed.
 
     Threads run beside each other: give each of them some of the samples. The code of the
     model is compiled when it is first needed, and kept on disk; that of the steps once
@@ -51,7 +65,11 @@ class Kernel:
 
     References
     ----------
-    .. [1] Steinebach, "Construction of Rosenbrock-Wanner method Rodas5P and numerical
+    .. [1] Tsitouras, "Runge-Kutta pairs of order 5(4) satisfying only the first column
+       simplifying assumption", Computers & Mathematics with Applications 62 (2011)
+       770-775.
+
+    .. [2] Steinebach, "Construction of Rosenbrock-Wanner method Rodas5P and numerical
        benchmarks within the Julia Differential Equations package", BIT Numerical
        Mathematics 63 (2023) 27.
 
@@ -94,6 +112,7 @@ class Kernel:
         atol,
         max_steps,
         max_step=np.inf,
+        method="auto",
         y0_tangents=None,
         starts=None,
         directions=(),
@@ -123,6 +142,10 @@ class Kernel:
         max_step : float, default=inf
             Largest step.
 
+        method : {"auto", "tsit5", "rodas5p"}, default="auto"
+            If "auto", each sample starts by "tsit5" and goes on by "rodas5p" where it
+            turns out to be stiff. "tsit5" does that only where derivatives do not exist.
+
         y0_tangents : array-like of shape (n_samples, n_states, n_params), default=None
             Derivatives of ``y0`` by the params. If None, no sensitivities are computed.
 
@@ -136,8 +159,9 @@ class Kernel:
         -------
         solution : dict of str to ndarray
             ``y`` of shape (n_samples, n_times, n_states), NaN from the time of failure on;
-            ``status``, ``n_steps`` attempted, ``n_accepted``, ``t_reached`` and
-            ``fastest_state`` there of shape (n_samples,);
+            ``status``, ``n_steps`` attempted, ``n_accepted``, ``n_implicit`` of
+            those attempted, ``t_reached`` and ``fastest_state`` there of shape
+            (n_samples,);
             ``sensitivities`` dy/dk of shape (n_samples, n_times, n_states, n_params), or
             None; ``fired`` of shape (n_samples, n_guards): the new signs of
             those that were crossed, at ``t_reached``. The state there is in place of the
@@ -147,13 +171,17 @@ class Kernel:
         n_states, n_params = self.model.n_states, self.model.n_params
         with_tangents = y0_tangents is not None
         n_tangents = n_params if with_tangents else 0
-        rows, code, source_first, source_state, _ = self._build(with_tangents)
+        rows, codes, source_first, source_state, _ = self._build(with_tangents)
         work, lanes = workspace(rows)
         y = np.empty((n_samples, n_times, n_states))
         sensitivities = np.empty((*y.shape, n_tangents))
         t_reached = np.empty(n_samples)
-        integers = np.empty((4, n_samples), dtype=np.int64)
-        status, n_steps, n_accepted, fastest_state = integers
+        integers = np.empty((6, n_samples), dtype=np.int64)
+        status, n_steps, n_accepted, n_implicit, fastest_state, samples = integers
+        samples[:] = range(n_samples)
+        # Of memory that is never written to there is none.
+        kept = np.empty((n_samples, rows.t_new - rows.t))
+        kept_lanes = np.empty((n_samples, N_INT_ROWS), dtype=np.int64)
         n_guards = rows.n_guards
         fired = np.zeros((n_samples, n_guards))
         times = plain(t_eval, (n_samples, n_times))
@@ -161,6 +189,9 @@ class Kernel:
             times = times.copy()  # events write theirs there
         if n_samples:
             arrays = [
+                samples,
+                kept,
+                kept_lanes,
                 work,
                 lanes,
                 self.model.order,
@@ -181,27 +212,44 @@ class Kernel:
                 status,
                 n_steps,
                 n_accepted,
+                n_implicit,
                 t_reached,
                 fastest_state,
                 fired,
             ]
-            task = Task(
-                n_samples,
-                n_times,
-                int(max_steps),
-                with_tangents,
-                self.model.may_jump,
-                float(rtol),
-                float(max_step),
-                *[array.__array_interface__["data"][0] for array in arrays],
-            )
-            run_cached(integrate, code, rows, task)
+            addresses = [array.__array_interface__["data"][0] for array in arrays]
+            is_auto, resumes = method == "auto", False
+            for is_explicit in (False,) if method == "rodas5p" else (True, False):
+                task = Task(
+                    len(samples),
+                    n_times,
+                    int(max_steps),
+                    is_explicit,
+                    is_explicit and is_auto,
+                    resumes,
+                    with_tangents,
+                    self.model.may_jump,
+                    float(rtol),
+                    float(max_step),
+                    self.model.patience,
+                    SMOOTH * rtol**0.2,
+                    *addresses,
+                )
+                table = EXPLICIT if is_explicit else IMPLICIT
+                work[rows.nodes : rows.nodes + len(table)] = table
+                run_cached(integrate, codes[not is_explicit], rows, task)
+                given_up = np.flatnonzero(status == GIVEN_UP)
+                samples[: len(given_up)], resumes = given_up, True
+                samples = samples[: len(given_up)]
+                if len(samples) == 0:
+                    break
         return {
             "y": y,
             "sensitivities": sensitivities if with_tangents else None,
             "status": status,
             "n_steps": n_steps,
             "n_accepted": n_accepted,
+            "n_implicit": n_implicit,
             "t_reached": t_reached,
             "fastest_state": fastest_state,
             "fired": fired,
@@ -229,7 +277,7 @@ class Kernel:
                 [*rhs, *guards], {"t": t[:, None], "y": y, "p": params}
             )
             return np.stack([np.broadcast_to(x, len(t)) for x in columns], axis=1)
-        rows, code, *_ = self._build(with_tangents=False)
+        rows, (code, _), *_ = self._build(with_tangents=False)
         work, _ = workspace(rows)
         lanes = slice(len(t))
         order = self.model.order
@@ -253,12 +301,12 @@ class Kernel:
         if with_tangents not in self._built:
             model = self.model
             rows = model.lay_out(with_tangents)
-            engine, code = compile_model(model, rows, with_tangents)
+            engine, codes = compile_model(model, rows, with_tangents)
             sources = list(model.tangents.sources) if with_tangents else []
             by_param = np.bincount([j for j, _ in sources], minlength=model.n_params)
             self._built[with_tangents] = Built(
                 rows,
-                code,
+                codes,
                 np.append(0, np.cumsum(by_param)).astype(np.int64),
                 np.array([i for _, i in sources], dtype=np.int64),
                 engine,
@@ -270,7 +318,7 @@ class Built(NamedTuple):
     """Code with what it works on: where rows lie, and on which state each source acts."""
 
     rows: Rows
-    code: Code
+    codes: tuple[Code, Code]
     source_first: np.ndarray
     source_state: np.ndarray
     engine: Any  # owns the code
@@ -282,7 +330,6 @@ def workspace(rows):
     first = -flat.ctypes.data % ALIGNMENT // flat.itemsize
     work = flat[first : first + rows.n_rows * LANES].reshape(-1, LANES)
     work[rows.step] = 1.0  # lanes without a sample compute as well
-    work[rows.dense : rows.dense + ORDER, :N_STAGES] = RODAS5P.dense
     lanes = np.zeros((N_INT_ROWS, LANES), dtype=np.int64)
     lanes[SAMPLE] = NO_SAMPLE
     return work, lanes

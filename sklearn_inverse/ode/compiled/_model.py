@@ -8,12 +8,17 @@ import numpy as np
 
 from sklearn_inverse.ode.compiled._breaks import Break, find_breaks
 from sklearn_inverse.ode.compiled._graph import BOOLEAN, STEPS, Graph, Untraceable
-from sklearn_inverse.ode.compiled._vectors import LANES
-from sklearn_inverse.ode.compiled._workspace import N_STAGES, ORDER, Rows
+from sklearn_inverse.ode.compiled._workspace import (
+    N_EXPLICIT,
+    N_STAGES,
+    ORDER,
+    Rows,
+)
 
 __all__ = ["Model", "Tangents"]
 
 LARGE = 4000  # operations: beyond, loops over tables are as fast, and written sooner
+PATIENCE = 20  # steps by Rodas5P that no other method is called for
 MAX_UPDATES = 5_000_000  # products in an elimination, of which tables take seconds
 
 
@@ -124,6 +129,21 @@ class Model:
         n_updates = sum(len(row) ** 2 for row in self.lower)
         return len(nodes) + n_updates + 2 * len(self.factors)
 
+    @cached_property
+    def patience(self) -> float:
+        """Steps of Tsit5 that cost as much as ``PATIENCE`` of Rodas5P."""
+        n_rates, n_slopes = (
+            len(self.graph.cone(x)) for x in (self.rhs, self.slope_nodes)
+        )
+        n_updates = sum(len(row) ** 2 for row in self.lower)
+        n_solves = 2 * N_STAGES * len(self.factors)
+        implicit = N_STAGES * n_rates + n_slopes + n_updates + n_solves
+        explicit = (N_EXPLICIT - 1) * n_rates
+        # Sums of stages, and what is done beside them.
+        common = 100 + 20 * self.n_states
+        extra = 40 * self.n_states
+        return PATIENCE * (implicit + extra + common) / (explicit + common)
+
     @property
     def is_large(self) -> bool:
         """Whether the code is to consist of loops over tables."""
@@ -180,34 +200,20 @@ class Model:
         n_curves = len(self.tangents.curves) if with_tangents else 0
         n_sources = len(self.tangents.sources) if with_tangents else 0
         n_tangents = self.n_params * n_states if with_tangents else 0
-        blocks = -(-n_states // LANES)
         n_guards = len(self.guards)
+        by_state = "y peak atol f f_new stage y_new coupled by_time defect tolerance"
         counts = dict.fromkeys(Rows._fields[6:-1], 1) | {
             "k": self.n_params,
-            **dict.fromkeys(
-                ("y", "f", "peak", "atol", "stage", "y_new", "coupled", "by_time"),
-                n_states,
-            ),
-            "defect": n_states,
-            "guard": n_guards,
-            "sign": n_guards,
-            "offset": n_guards,
-            "sign_new": n_guards,
-            "tolerance": n_states,
-            "trial": 2 * N_STAGES,
+            **dict.fromkeys([*by_state.split(), "forcing"], n_states),
+            **dict.fromkeys(("guard", "sign", "offset", "sign_new"), n_guards),
+            **dict.fromkeys(("tangent", "tangent_new"), n_tangents),
+            **dict.fromkeys(("u", "v"), N_STAGES * n_states),
+            **dict.fromkeys(("dense", "tangent_dense"), ORDER * n_states),
+            "dense_weights": ORDER,
             "factors": len(self.factors),
-            "u": N_STAGES * n_states,
             "slope": N_STAGES * n_slopes,
-            "dense": ORDER,
-            "lane_y": blocks,
-            "lane_u": N_STAGES * blocks,
-            "lane_out": blocks,
             "curve": N_STAGES * n_curves,
             "source": N_STAGES * n_sources,
-            "forcing": n_states,
-            "tangent": n_tangents,
-            "tangent_new": n_tangents,
-            "v": N_STAGES * n_states,
             # More than is ever touched, which costs nothing.
             "scratch": n_sources + len(self.graph) + 2 if self.is_large else 0,
         }

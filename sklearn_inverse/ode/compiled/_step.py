@@ -3,7 +3,6 @@
 import numpy as np
 from numba.extending import register_jitable
 
-from sklearn_inverse.ode._coefficients import RODAS5P
 from sklearn_inverse.ode._step_size import (
     EPS,
     FIRST_FACTOR,
@@ -12,32 +11,31 @@ from sklearn_inverse.ode._step_size import (
     SAFETY,
     TRUST,
 )
-from sklearn_inverse.ode.compiled._outputs import write_outputs
+from sklearn_inverse.ode.compiled._outputs import expand, write_outputs
 from sklearn_inverse.ode.compiled._vectors import (
     LANES,
+    any_positive,
     choose,
     doubles,
     fill,
     ints,
+    larger,
     larger_magnitude,
+    less,
     load,
     multiply_add,
     run,
+    smaller,
     store,
 )
 from sklearn_inverse.ode.compiled._workspace import (
-    ACCEPTED,
-    FORCED,
+    FIRST,
+    N_EXPLICIT,
     N_FORCED,
     N_STAGES,
-    NEW,
+    N_STIFF,
     OUTPUT,
     OUTPUT_END,
-    PHASE,
-    SAMPLE,
-    STEADY,
-    STEPS,
-    STRICT,
     get,
     least_step,
     put,
@@ -50,12 +48,14 @@ __all__ = [
     "evaluate",
     "judge",
     "refuse_by_tangents",
-    "set_step",
+    "set_steps",
 ]
 
-MIN_NORM, MIN_NORM_OLD = 1e-10, 1e-2
+MIN_NORM_OLD = 1e-2
 MOVED = 1e-2  # share of the step after which a Jacobian that is not finite is taken
-NODES, TIME_WEIGHTS = tuple(RODAS5P.c.tolist()), tuple(RODAS5P.d.tolist())
+HOPELESS = 4.0  # further steps that such a one counts for
+STRETCH = 2.5  # of the step, by the largest eigenvalue: beyond 3.5 errors grow
+SLOW = 10.0  # of a solution, that is so many times as slow
 
 
 @register_jitable
@@ -75,47 +75,98 @@ def evaluate(code, at, work):
 
 
 @register_jitable
-def set_step(task, at, work, lanes, lane):
-    """Step to attempt, clipped to end where it must."""
-    t, t_end = get(work, at.t, lane), get(work, at.t_end, lane)
-    step = get(work, at.step, lane)
-    if get(lanes, PHASE, lane) == NEW:
-        # Until the states that are not zero have changed by about one per cent.
-        change = 0.0
-        for i in range(at.n_states):
-            y = get(work, at.y + i, lane)
-            if y != 0:
-                f = abs(get(work, at.f + i, lane))
-                change = max(change, f / max(abs(y), get(work, at.atol + i, lane)))
-        step = 1e-2 / change if change > 0 else 1e-6 * (t_end - t)
-        step = min(max(step, 1e-290, 1e3 * EPS * abs(t)), t_end - t)
-        put(STRICT, lanes, PHASE, lane)
-    step = max(min(step, task.max_step), least_step(at, work, lane))
-    last = t + step * (1 + 1e-10) >= t_end
-    put(t_end - t if last else step, work, at.step, lane)
-    put(t_end if last else t + step, work, at.t_new, lane)
-    if get(work, at.wanted, lane) > 0 and not last:
-        output = get(lanes, SAMPLE, lane) * task.n_times + get(lanes, OUTPUT, lane)
-        t_output = doubles(task.t_eval)[output]
-        if abs(t + step - t_output) <= 4 * EPS * abs(t_output):
-            put(t_output, work, at.t_new, lane)  # to the last bit
+def set_steps(task, at, work, lanes):
+    """Set the steps to attempt, clipped to end where they must."""
+    t, t_end = load(work, at.t), load(work, at.t_end)
+    if any_positive(load(work, at.is_new)):
+        for lane in range(LANES):
+            if get(work, at.is_new, lane) > 0:
+                put(first_step(at, work, lane), work, at.step, lane)
+        store(fill(0.0), work, at.is_new)
+    step = smaller(load(work, at.step), fill(task.max_step))
+    step = larger(step, least_step(at, work))
+    is_last = fill(1.0) - less(multiply_add(fill(1 + 1e-10), step, t), t_end)
+    store(choose(is_last, t_end, t + step), work, at.t_new)
+    step = choose(is_last, t_end - t, step)
+    # Lanes without a sample stay where they are.
+    store(choose(load(work, at.running), step, load(work, at.step)), work, at.step)
+    if any_positive(load(work, at.wanted)):
+        for lane in range(LANES):
+            t_new = get(work, at.t_new, lane)
+            if get(work, at.wanted, lane) > 0 and t_new < get(work, at.t_end, lane):
+                output = get(lanes, FIRST, lane)
+                t_output = doubles(task.t_eval)[output + get(lanes, OUTPUT, lane)]
+                if abs(t_new - t_output) <= 4 * EPS * abs(t_output):
+                    put(t_output, work, at.t_new, lane)  # to the last bit
+
+
+@register_jitable
+def first_step(at, work, lane):
+    """Step until the states that are not zero have changed by about one per cent."""
+    t, change = get(work, at.t, lane), 0.0
+    left = get(work, at.t_end, lane) - t
+    for i in range(at.n_states):
+        y = get(work, at.y + i, lane)
+        if y != 0:
+            f = abs(get(work, at.f + i, lane))
+            change = max(change, f / max(abs(y), get(work, at.atol + i, lane)))
+    step = 1e-2 / change if change > 0 else 1e-6 * left
+    return min(max(step, 1e-290, 1e3 * EPS * abs(t)), left)
 
 
 @register_jitable
 def attempt(code, task, at, work):
     """Attempt a step on all lanes, and measure the new states by their errors."""
     store(fill(1.0) / load(work, at.step), work, at.inv_step)
+    if task.is_explicit:
+        take_explicit_stages(code, at, work)
+        measure(task, at, work)
+        return
     run(code.time_slopes, work, ())
     set_stage(at, work, 0)
     run(code.slopes, work, (at.y, at.slope))
     take_stages(code, at, work)
     measure(task, at, work)
-    for lane in range(LANES):
-        if not get(work, at.norm, lane) < np.inf:
-            if repair_slopes(code, at, work):
-                take_stages(code, at, work)
-                measure(task, at, work)
-            return
+    is_finite = less(load(work, at.norm), fill(np.inf))
+    if any_positive(fill(1.0) - is_finite) and repair_slopes(code, at, work):
+        take_stages(code, at, work)
+        measure(task, at, work)
+
+
+@register_jitable
+def take_explicit_stages(code, at, work):
+    """Compute all stages of Tsit5, the last at the new state, and the error."""
+    n_states, step = at.n_states, load(work, at.step)
+    for i in range(n_states):
+        store(step * load(work, at.f + i), work, at.u + i)
+    for j in range(1, N_EXPLICIT):
+        set_stage(at, work, j)
+        u = at.u + j * n_states
+        if j < N_EXPLICIT - 1:
+            run(code.combine[j], work, (at.y, at.u))
+            run(code.rhs, work, (at.t_stage, at.stage, u))
+            for i in range(n_states):
+                store(step * load(work, u + i), work, u + i)
+            continue
+        for i in range(n_states):
+            store(load(work, at.stage + i), work, at.coupled + i)
+        run(code.combine[j], work, (at.y, at.u))
+        run(code.rhs, work, (at.t_new, at.stage, at.f_new))
+        for i in range(n_states):
+            store(step * load(work, at.f_new + i), work, u + i)
+    add_errors(at, work, at.u)
+
+
+@register_jitable
+def add_errors(at, work, stages):
+    """Put the error behind the stages of Tsit5."""
+    n_states = at.n_states
+    for i in range(n_states):
+        error = fill(0.0)
+        for j in range(N_EXPLICIT):
+            weight = fill(get(work, at.error_weights, j))
+            error = multiply_add(weight, load(work, stages + j * n_states + i), error)
+        store(error, work, stages + N_EXPLICIT * n_states + i)
 
 
 @register_jitable
@@ -170,88 +221,148 @@ def find_invalid(at, work):
 def set_stage(at, work, i):
     """Time of stage i, and the weight that the time derivative has in it."""
     step = load(work, at.step)
-    store(multiply_add(fill(NODES[i]), step, load(work, at.t)), work, at.t_stage)
-    store(fill(TIME_WEIGHTS[i]) * step, work, at.w)
+    node, weight = get(work, at.nodes, i), get(work, at.time_weights, i)
+    store(multiply_add(fill(node), step, load(work, at.t)), work, at.t_stage)
+    store(fill(weight) * step, work, at.w)
 
 
 @register_jitable
 def measure(task, at, work):
-    """Measure the new states by their errors; NaN or infinite if any of them is."""
-    zero, tiny = fill(0.0), fill(1e-290)
+    """Measure the new states by their errors; NaN or infinite if any of them is.
+
+    The last two stages of Tsit5 are both at the end of the step. How their rates of change
+    differ there, for the difference of their states, tells the largest eigenvalue of the
+    Jacobian (Hairer & Wanner II, Section IV.2). How they differ from start to end tells
+    that of the solution.
+    """
+    zero, one, tiny = fill(0.0), fill(1.0), fill(1e-290)
     rtol, round_off = fill(task.rtol), fill(10 * EPS)
-    norm = zero
+    # The last stage of Tsit5 is at the new state, that of Rodas5P an error short of it.
+    short = fill(0.0 if task.is_explicit else 1.0)
+    last = at.u + (N_STAGES - 1) * at.n_states
+    norm = by_rates = by_rate = zero
+    by_states = by_state = tiny
     for i in range(at.n_states):
-        y = load(work, at.y + i)
-        error = load(work, at.u + (N_STAGES - 1) * at.n_states + i)
-        y_new = load(work, at.stage + i) + error
+        y, error, stage = (
+            load(work, at.y + i),
+            load(work, last + i),
+            load(work, at.stage + i),
+        )
+        y_new = multiply_add(short, error, stage)
         store(y_new, work, at.y_new + i)
         atol = load(work, at.atol + i) + tiny
         tolerance = multiply_add(round_off, load(work, at.peak + i), atol)
         tolerance = multiply_add(rtol, larger_magnitude(y, y_new), tolerance)
         store(tolerance, work, at.tolerance + i)
-        ratio = error / tolerance
+        scale = one / tolerance
+        ratio = error * scale
         norm = multiply_add(ratio, ratio, norm)
         norm = multiply_add(zero, y_new, norm)
+        if task.may_switch:
+            u = load(work, last - at.n_states + i)
+            ratio = (u - load(work, last - 2 * at.n_states + i)) * scale
+            by_rates = multiply_add(ratio, ratio, by_rates)
+            ratio = (stage - load(work, at.coupled + i)) * scale
+            by_states = multiply_add(ratio, ratio, by_states)
+            ratio = (u - load(work, at.u + i)) * scale
+            by_rate = multiply_add(ratio, ratio, by_rate)
+            ratio = (y_new - y) * scale
+            by_state = multiply_add(ratio, ratio, by_state)
     store(norm, work, at.norm)
+    store(by_rates / by_states, work, at.stretch)
+    store(by_rate / by_state, work, at.bend)
 
 
 @register_jitable
-def judge(at, work, lanes, lane):
-    """Accept or reject the step of a lane, and choose the next one.
+def judge(code, task, at, work):
+    """Accept or reject the steps of all lanes, and choose the next ones.
 
     The controller is Gustafsson's (Hairer & Wanner II, Section IV.8) for an error of
     order 5. His factor is the smaller of a plain and a predictive one. Here the latter may
-    exceed the former a little: where errors fall from step to step, as in all transients,
-    that takes a tenth off the steps.
+    exceed the former a little in stiff problems: where errors fall from step to step, as
+    in all transients, that takes a tenth off the steps.
     """
-    step, step_old = get(work, at.step, lane), get(work, at.step_old, lane)
-    square = get(work, at.norm, lane) / at.n_states
-    accepted = get(work, at.accepted, lane) > 0
-    put(get(lanes, STEPS, lane) + 1, lanes, STEPS, lane)
-    if not accepted and square <= 1:
-        return  # to end on an output: the next step has been chosen
-    is_least = step <= 1.01 * least_step(at, work, lane)
-    if not square < np.inf:
-        is_broken = get(work, at.invalid, lane) != 0  # the Jacobian, beyond repair
-        put((N_FORCED + is_broken) if is_least else 0, lanes, FORCED, lane)
-        put(STRICT, lanes, PHASE, lane)
-        put(0.25 * step, work, at.step_next, lane)
-        return
-    if not accepted and is_least:
-        # Something jumps here, and no step is small enough for it. Its place is known to
-        # the last digits of the time, so that what follows is right.
-        put(get(lanes, FORCED, lane) + 1, lanes, FORCED, lane)
-        put(1.0, work, at.accepted, lane)
-        put(STRICT, lanes, PHASE, lane)
-        put(0.0, work, at.step_old, lane)
-        put(4 * step, work, at.step_next, lane)
-        return
-    factor = max(square, MIN_NORM**2) ** -0.1
-    if not accepted:
-        put(STRICT, lanes, PHASE, lane)
-        put(0.0, work, at.wanted, lane)
-        factor = max(SAFETY * factor, MIN_FACTOR)
-        factor *= FIRST_FACTOR if step_old == 0 else 1.0
-        put(factor * step, work, at.step_next, lane)
-        return
-    growth = max(1 / factor, MIN_NORM_OLD**0.2)
-    if step_old > 0:
-        predictive = factor**2 * (step / step_old) * get(work, at.growth_old, lane)
-        factor = min(TRUST * factor, predictive)
-    factor = min(max(SAFETY * factor, MIN_FACTOR), MAX_FACTOR)
-    if get(lanes, PHASE, lane) == STRICT and step_old > 0:
-        factor = min(factor, 1.0)
-    put(max(factor * step, get(work, at.wanted, lane)), work, at.step_next, lane)
-    put(0.0, work, at.wanted, lane)
-    put(0, lanes, FORCED, lane)
-    put(step, work, at.step_old, lane)
-    put(growth, work, at.growth_old, lane)
-    put(STEADY, lanes, PHASE, lane)
-    put(get(lanes, ACCEPTED, lane) + 1, lanes, ACCEPTED, lane)
+    zero, one, least = fill(0.0), fill(1.0), fill(MIN_FACTOR)
+    run(code.choose_factor, work, ())
+    accepted, norm = load(work, at.accepted), load(work, at.norm)
+    step, step_old = load(work, at.step), load(work, at.step_old)
+    strict, wanted = load(work, at.strict), load(work, at.wanted)
+    factor, safety = load(work, at.factor), fill(SAFETY)
+    store(load(work, at.steps) + one, work, at.steps)
+    store(load(work, at.n_accepted) + accepted, work, at.n_accepted)
+    # Refused only to end on an output: the next step has been chosen.
+    is_chosen = less(norm, fill((1 + EPS) * at.n_states))
+    shrunk = larger(safety * factor, least) * choose(step_old, one, fill(FIRST_FACTOR))
+    refused = choose(is_chosen, load(work, at.step_next), shrunk * step)
+    growth = larger(one / factor, fill(MIN_NORM_OLD**0.2))
+    predictive = factor * factor * (step / step_old) * load(work, at.growth_old)
+    trust = fill(1.0 if task.is_explicit else TRUST)
+    predictive = smaller(trust * factor, predictive)
+    grown = larger(safety * choose(step_old, predictive, factor), least)
+    grown = smaller(grown, fill(MAX_FACTOR))
+    grown = choose(strict * step_old, smaller(grown, one), grown)
+    taken = larger(grown * step, wanted)
+    store(choose(accepted, taken, refused), work, at.step_next)
+    store(choose(accepted, zero, is_chosen * wanted), work, at.wanted)
+    store(choose(accepted, zero, choose(is_chosen, strict, one)), work, at.strict)
+    store(choose(accepted, step, step_old), work, at.step_old)
+    store(choose(accepted, growth, load(work, at.growth_old)), work, at.growth_old)
+    store(choose(accepted, zero, load(work, at.forced)), work, at.forced)
+    if task.may_switch:
+        count_stiff(task, at, work)
+    is_least = less(step, fill(1.01) * least_step(at, work))
+    is_finite = less(norm, fill(np.inf))
+    is_good = choose(accepted, one, choose(is_least, is_chosen, is_finite))
+    store((one - is_good) * load(work, at.running), work, at.trial)
+    if any_positive(load(work, at.trial)):
+        for lane in range(LANES):
+            if get(work, at.trial, lane) > 0:
+                help_out(task, at, work, lane)
 
 
 @register_jitable
-def advance(at, work, n_tangents):
+def count_stiff(task, at, work):
+    """Count steps that are short for the Jacobian's sake, while many are to come.
+
+    So they are at the edge of stability; and before, where tolerances are tight, if the
+    solution itself is so smooth that it would do with far longer ones. Where there are a
+    thousand times as many to come, a few such steps will do to tell.
+    """
+    stiff, step = load(work, at.stiff), load(work, at.step)
+    left = load(work, at.t_end) - load(work, at.t)
+    many = less(fill(task.patience) * step, left)
+    hopeless = less(fill(1e3 * task.patience) * step, left)
+    more = multiply_add(fill(HOPELESS), hopeless, stiff + many)
+    fewer = larger(stiff - fill(2.0), fill(0.0))
+    stretch, bend = load(work, at.stretch), load(work, at.bend)
+    is_smooth = less(bend, fill(task.smooth**2)) * less(fill(SLOW**2) * bend, stretch)
+    is_stable = less(stretch, fill(STRETCH**2)) * (fill(1.0) - is_smooth)
+    store(choose(is_stable, fewer, more), work, at.stiff)
+
+
+@register_jitable
+def help_out(task, at, work, lane):
+    """Choose the next step of a lane that has failed without any error to tell it."""
+    step, norm = get(work, at.step, lane), get(work, at.norm, lane)
+    is_least = step <= 1.01 * (16 * EPS * abs(get(work, at.t, lane)) + 1e-300)
+    is_lost = task.is_explicit and get(work, at.tangent_norm, lane) == np.inf
+    if is_lost or (task.may_switch and is_least):
+        put(N_STIFF, work, at.stiff, lane)  # for Rodas5P to see
+    elif not norm < np.inf:
+        is_broken = get(work, at.invalid, lane) != 0  # the Jacobian, beyond repair
+        put((N_FORCED + is_broken) if is_least else 0, work, at.forced, lane)
+        put(0.25 * step, work, at.step_next, lane)
+    else:
+        # Something jumps here, and no step is small enough for it. Its place is known to
+        # the last digits of the time, so that what follows is right.
+        put(get(work, at.forced, lane) + 1, work, at.forced, lane)
+        put(1.0, work, at.accepted, lane)
+        put(0.0, work, at.step_old, lane)
+        put(4 * step, work, at.step_next, lane)
+
+
+@register_jitable
+def advance(at, work, is_explicit, n_tangents):
     """Move the lanes whose step was accepted."""
     accepted = load(work, at.accepted)
     for i in range(at.n_states):
@@ -261,6 +372,10 @@ def advance(at, work, n_tangents):
     for g in range(at.n_guards):
         sign, new = load(work, at.sign + g), load(work, at.sign_new + g)
         store(choose(accepted, new, sign), work, at.sign + g)
+    if is_explicit:
+        for i in range(at.n_states):
+            f = choose(accepted, load(work, at.f_new + i), load(work, at.f + i))
+            store(f, work, at.f + i)
     for i in range(n_tangents):
         new, old = load(work, at.tangent_new + i), load(work, at.tangent + i)
         store(choose(accepted, new, old), work, at.tangent + i)
@@ -279,34 +394,50 @@ def differentiate(code, task, at):
     first, state = ints(task.source_first), ints(task.source_state)
     n_states, n_params = at.n_states, at.n_params
     zero = fill(0.0)
-    for i in range(N_STAGES):
-        u = at.u + i * n_states
+    n_stages = N_EXPLICIT if task.is_explicit else N_STAGES
+    short = fill(0.0 if task.is_explicit else 1.0)
+    for i in range(n_stages):
+        u, source = at.u + i * n_states, at.source + i * at.n_sources
         set_stage(at, work, i)
         run(code.combine[i], work, (at.y, at.u))
-        if i > 0:  # the first has been there, repaired where need be
+        if (
+            i > 0 or task.is_explicit
+        ):  # the first has been there, repaired where need be
             run(code.slopes, work, (at.stage, at.slope + i * at.n_slopes))
-        run(code.curves, work, (u, at.curve + i * at.n_curves))
-        run(code.sources, work, (u, at.source + i * at.n_sources))
+        if task.is_explicit:
+            run(code.effects, work, (source,))
+        else:
+            run(code.curves, work, (u, at.curve + i * at.n_curves))
+            run(code.sources, work, (u, source))
 
+    any_inside = False
+    for lane in range(LANES):
+        any_inside |= get(lanes, OUTPUT_END, lane) > get(lanes, OUTPUT, lane)
     store(zero, work, at.tangent_norm)
     for j in range(n_params):
         tangent, new = at.tangent + j * n_states, at.tangent_new + j * n_states
-        for i in range(N_STAGES):
+        for i in range(n_stages):
             slope, curve = at.slope + i * at.n_slopes, at.curve + i * at.n_curves
             source, v = at.source + i * at.n_sources, at.v + i * n_states
             for s in range(first[j], first[j + 1]):
                 store(load(work, source + s), work, at.forcing + state[s])
             run(code.combine[i], work, (tangent, at.v))
-            run(code.tangent_solve, work, (slope, curve, tangent, v))
+            if task.is_explicit:
+                run(code.push, work, (slope, v))
+            else:
+                run(code.tangent_solve, work, (slope, curve, tangent, v))
         for s in range(first[j], first[j + 1]):
             store(zero, work, at.forcing + state[s])
+        if task.is_explicit:
+            add_errors(at, work, at.v)
         last = at.v + (N_STAGES - 1) * n_states
         for i in range(n_states):
-            store(load(work, at.stage + i) + load(work, last + i), work, new + i)
-        out = doubles(task.sensitivities + 8 * j)
-        for lane in range(LANES):
-            if get(lanes, OUTPUT_END, lane) > get(lanes, OUTPUT, lane):
-                write_outputs(task, at, lane, tangent, at.v, new, out, n_params)
+            error = load(work, last + i)
+            store(multiply_add(short, error, load(work, at.stage + i)), work, new + i)
+        if any_inside:
+            expand(at, work, at.v, at.tangent_dense)
+            out = doubles(task.sensitivities + 8 * j)
+            write_outputs(task, at, tangent, at.tangent_dense, new, out, n_params)
         measure_tangent(task, at, j, last, new)
 
 
@@ -334,6 +465,8 @@ def measure_tangent(task, at, j, error, new):
         norm_j = get(work, at.trial, lane)
         if get(work, at.tangent_norm, lane) < norm_j < np.inf:
             put(norm_j, work, at.tangent_norm, lane)
+        elif task.is_explicit and not norm_j < np.inf:  # Rodas5P has derivatives nearby
+            put(np.inf, work, at.tangent_norm, lane)
 
 
 @register_jitable

@@ -294,17 +294,30 @@ class TableWriter(Writer):
             value = self.builder.fadd(self.load(source, loop.index), more)
             self.store(value, source, loop.index)
 
+    def effects(self, source):
+        """Write what params change directly of f at the stage."""
+        at, (now, _) = self.at, self.model.source_nodes
+        self.compute_all(dict(enumerate(now)), at.t_stage, at.stage, 0, source)
+
+    def products(self, numbers):
+        """Return tables of the sums of what is numbered by state and state."""
+        pairs: list[list] = [[] for _ in range(self.at.n_states)]
+        for (i, k), number in numbers.items():
+            pairs[i].append((number, k))
+        return self.sums(pairs)
+
+    def push(self, slope, v):
+        """Write the tangent v of u of the stage of Tsit5."""
+        at, products = self.at, self.products(self.model.slopes)
+        with cgutils.for_range(self.builder, INT(at.n_states)) as loop:
+            rate = self.load(at.forcing, loop.index)
+            rate = self.sum_products(rate, products, loop.index, slope, at.stage)
+            self.store(self.builder.fmul(self.load(at.step), rate), v, loop.index)
+
     def tangent_solve(self, slope, curve, tangent, v):
         """Write the tangent v of u of the stage."""
-        at, states = self.at, range(self.at.n_states)
-        tables = []
-        curves = {index: c for c, index in enumerate(self.model.tangents.curves)}
-        for numbers in (self.model.slopes, curves):
-            pairs: list[list] = [[] for _ in states]
-            for (i, k), number in numbers.items():
-                pairs[i].append((number, k))
-            tables.append(self.sums(pairs))
-        by_stage, by_start = tables
+        at, curves = self.at, {x: c for c, x in enumerate(self.model.tangents.curves)}
+        by_stage, by_start = self.products(self.model.slopes), self.products(curves)
 
         def start(i):
             rhs = self.builder.fadd(self.load(at.coupled, i), self.load(at.forcing, i))

@@ -17,15 +17,20 @@ __all__ = [
     "INT",
     "LANES",
     "VECTOR",
+    "any_positive",
     "call_llvm",
     "choose",
     "doubles",
     "fill",
+    "gather",
     "ints",
+    "larger",
     "larger_magnitude",
+    "less",
     "load",
     "multiply_add",
     "run",
+    "smaller",
     "store",
 ]
 
@@ -113,6 +118,55 @@ def store(typingctx, value, work, row):
 
 
 @intrinsic
+def gather(typingctx, address, lanes, first, place, offset, end):
+    """Row of numbers ``first + min(place + offset, end - 1)`` at an address.
+
+    All but the address and the offset are rows of integers. Put there one by one, they
+    would have to reach the cache before a vector of them could be read.
+    """
+
+    def emit(context, builder, signature, args):
+        address, lanes, first, place, offset, end = args
+        ints = ir.VectorType(INT, LANES)
+
+        def spread(number):
+            row = ir.Constant(ints, ir.Undefined)
+            for lane in range(LANES):
+                row = builder.insert_element(row, number, ir.IntType(32)(lane))
+            return row
+
+        def load_ints(row):
+            return builder.load(
+                builder.bitcast(
+                    builder.gep(lanes, [builder.mul(row, INT(LANES))]),
+                    ints.as_pointer(),
+                ),
+                align=8,
+            )
+
+        last = builder.sub(load_ints(end), ir.Constant(ints, [1] * LANES))
+        index = builder.add(load_ints(place), spread(offset))
+        index = builder.select(builder.icmp_signed("<", index, last), index, last)
+        index = builder.add(index, load_ints(first))
+        index = builder.mul(index, ir.Constant(ints, [8] * LANES))
+        pointers = ir.VectorType(ir.DoubleType().as_pointer(), LANES)
+        where = builder.inttoptr(builder.add(index, spread(address)), pointers)
+        mask = ir.VectorType(ir.IntType(1), LANES)
+        function_type = ir.FunctionType(
+            VECTOR, [pointers, ir.IntType(32), mask, VECTOR]
+        )
+        function = cgutils.get_or_insert_function(
+            builder.module, function_type, f"llvm.masked.gather.v{LANES}f64.v{LANES}p0"
+        )
+        every = ir.Constant(mask, [1] * LANES)
+        undefined = ir.Constant(VECTOR, ir.Undefined)
+        return builder.call(function, [where, ir.IntType(32)(8), every, undefined])
+
+    integer = types.int64
+    return vector(integer, int_pointer, *[integer] * 4), emit
+
+
+@intrinsic
 def run(typingctx, address, work, offsets):
     """Run code of the network; ``offsets`` is a tuple."""
 
@@ -174,6 +228,47 @@ def larger_magnitude(typingctx, x, y):
     return vector(vector, vector), emit
 
 
+@intrinsic
+def less(typingctx, x, y):
+    """Row of one where ``x < y``, else of zero."""
+
+    def emit(context, builder, signature, args):
+        zero, one = (ir.Constant(VECTOR, [x] * LANES) for x in (0.0, 1.0))
+        return builder.select(builder.fcmp_ordered("<", *args), one, zero)
+
+    return vector(vector, vector), emit
+
+
+@intrinsic
+def any_positive(typingctx, x):
+    """Whether any number of a row is above zero."""
+
+    def emit(context, builder, signature, args):
+        zero, byte = ir.Constant(VECTOR, [0.0] * LANES), ir.IntType(LANES)
+        bits = builder.bitcast(builder.fcmp_ordered(">", args[0], zero), byte)
+        return builder.icmp_unsigned("!=", bits, byte(0))
+
+    return types.boolean(vector), emit
+
+
+def define_function(name, doc):
+    """Let numba compute a function of two rows by an intrinsic of LLVM."""
+
+    @intrinsic
+    def compute(typingctx, x, y):
+        def emit(context, builder, signature, args):
+            return call_llvm(builder, name, *args)
+
+        return vector(vector, vector), emit
+
+    compute.__doc__ = doc
+    return compute
+
+
+larger = define_function("maxnum", "Row of the larger numbers of two.")
+smaller = define_function("minnum", "Row of the smaller numbers of two.")
+
+
 def define_operator(symbol, instruction):
     """Let numba compute ``symbol`` of two rows by an instruction of LLVM."""
 
@@ -192,5 +287,6 @@ def define_operator(symbol, instruction):
 
 
 define_operator(operator.add, "fadd")
+define_operator(operator.sub, "fsub")
 define_operator(operator.mul, "fmul")
 define_operator(operator.truediv, "fdiv")

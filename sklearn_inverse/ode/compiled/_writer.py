@@ -13,11 +13,13 @@ from typing import Any
 from llvmlite import binding, ir
 from numba.core import cgutils
 
-from sklearn_inverse.ode._coefficients import RODAS5P
+from sklearn_inverse.ode._coefficients import RODAS5P, TSIT5
 from sklearn_inverse.ode.compiled._arithmetic import Arithmetic
-from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, INT, VECTOR
+from sklearn_inverse.ode.compiled._vectors import ALIGNMENT, INT, VECTOR, call_llvm
 
 __all__ = ["Writer"]
+
+MIN_NORM = 1e-10
 
 
 class Writer:
@@ -162,9 +164,27 @@ class Writer:
             self.store(stage, at.stage, state)
             self.store(builder.fmul(coupled, inv_step), at.coupled, state)
 
+    def explicit(self, i, y, u):
+        """Write the argument y + Σ a_ij u_j of stage i of Tsit5."""
+        at, builder = self.at, self.builder
+        with cgutils.for_range(builder, INT(at.n_states)) as loop:
+            state = loop.index
+            before = [builder.add(u, INT(j * at.n_states)) for j in range(i)]
+            stage = self.load(y, state)
+            for a_ij, u_j in zip(TSIT5.a[i], self.load_all(state, before)):
+                stage = self.add(stage, a_ij, u_j)
+            self.store(stage, at.stage, state)
+
     def rhs(self, t, y, f):
         """Write the right-hand side."""
         self.store_all(self.compute(self.model.rhs, t, y), f)
+
+    def choose_factor(self):
+        """Write how much longer the step could have been, by its error of order 5."""
+        at, number = self.at, self.arithmetic.number
+        square = self.builder.fmul(self.load(at.norm), number(1 / at.n_states))
+        square = call_llvm(self.builder, "maxnum", square, number(MIN_NORM**2))
+        self.store(self.arithmetic.apply("pow", square, number(-0.1)), at.factor)
 
     def guards(self, t, y):
         """Write what events wait for."""
@@ -229,17 +249,32 @@ class Writer:
         sums = [self.builder.fadd(a, finite(b)) for a, b in zip(stage, start)]
         self.store_all(sums, source)
 
+    def effects(self, source):
+        """Write what params change directly of f at the stage."""
+        now, _ = self.model.source_nodes
+        self.store_all(self.compute(now, self.at.t_stage, self.at.stage), source)
+
+    def pushed(self, slope):
+        """Return J times the tangent of the stage, and the direct effect of the param."""
+        states = range(self.at.n_states)
+        stage = self.load_all(self.at.stage, states)
+        rates = self.load_all(self.at.forcing, states)
+        for (i, k), s in self.model.slopes.items():
+            rates[i] = self.add(rates[i], self.load(slope, s), stage[k])
+        return rates
+
+    def push(self, slope, v):
+        """Write the tangent v of u of the stage of Tsit5."""
+        step = self.load(self.at.step)
+        self.store_all([self.builder.fmul(step, x) for x in self.pushed(slope)], v)
+
     def tangent_solve(self, slope, curve, tangent, v):
         """Write the tangent v of u of the stage."""
-        at = self.at
-        stage = self.load_all(at.stage, range(at.n_states))
+        at, rhs = self.at, self.pushed(slope)
         start = self.load_all(tangent, range(at.n_states))
         rhs = [
-            self.builder.fadd(self.load(at.coupled, i), self.load(at.forcing, i))
-            for i in range(at.n_states)
+            self.builder.fadd(x, self.load(at.coupled, i)) for i, x in enumerate(rhs)
         ]
-        for (i, k), s in self.model.slopes.items():
-            rhs[i] = self.add(rhs[i], self.load(slope, s), stage[k])
         for c, (i, k) in enumerate(self.model.tangents.curves):
             rhs[i] = self.add(rhs[i], self.load(curve, c), start[k])
         self.solve_for(rhs, v)

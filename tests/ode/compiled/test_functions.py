@@ -101,7 +101,7 @@ def test_functions_of_the_library_are_the_same_however_wide(lanes, monkeypatch):
         graph, nodes = trace(rhs, (tensor(0.0).repeat(3), y0, params))
         kernel = Kernel(graph, nodes.tolist(), n_params=2)
         found.append(kernel.solve(t, y0.numpy(), params.numpy(), **options)["y"])
-    np.testing.assert_allclose(*found, rtol=1e-11)
+    np.testing.assert_allclose(*found, rtol=1e-10)
 
 
 def test_what_a_right_hand_side_refers_to_may_change():
@@ -177,7 +177,7 @@ def test_a_fast_follower_is_right_between_steps(rtol, has_neighbor):
     assert solution.success.all()
     assert np.abs(error).max() < 10 * rtol
     if has_neighbor:  # nothing is paid for where the follower is not the only state
-        assert solution.stats["n_steps"].max() < 160
+        assert solution.stats["n_jac"].max() < 160
 
 
 @pytest.mark.parametrize("is_found", [True, False])

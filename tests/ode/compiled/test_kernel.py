@@ -109,13 +109,17 @@ def test_error_and_cost_follow_the_tolerance():
     assert n_steps[2] < 420  # two decades cost a factor 100 ** (1 / 5) = 2.5 at most
 
 
-@pytest.mark.parametrize("name", ["pollu", "mixed"])
-def test_samples_do_not_see_each_other(name):
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("pollu", "auto"), ("pollu", "rodas5p"), ("mixed", "tsit5"), ("mixed", "rodas5p")],
+)
+def test_samples_do_not_see_each_other(name, method):
     kernel, t, y0, params = draw(name)
     tangents = np.random.default_rng(1).normal(size=(*y0.shape, params.shape[1]))
 
     def run(rows):
-        return solve(kernel, t, y0[rows], params[rows], y0_tangents=tangents[rows])
+        options = {"method": method, "y0_tangents": tangents[rows]}
+        return solve(kernel, t, y0[rows], params[rows], **options)
 
     together = run(slice(None))
     assert (together["status"] == Status.SUCCESS).all()
@@ -149,8 +153,17 @@ def central_differences(function, params, j, width=5e-3):
     return (8 * near - far) / (12 * shift[:, j, None, None])
 
 
-@pytest.mark.parametrize("name", ["pollu", "robertson", "mixed"])
-def test_sensitivities_are_derivatives(name):
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("pollu", "rodas5p"),
+        ("pollu", "auto"),
+        ("robertson", "auto"),
+        ("mixed", "rodas5p"),
+        ("mixed", "tsit5"),
+    ],
+)
+def test_sensitivities_are_derivatives(name, method):
     kernel, t, y0, nominal = draw(name, LANES)
 
     def initial_state(params):
@@ -158,12 +171,14 @@ def test_sensitivities_are_derivatives(name):
         return y0 * (0.9 + 0.1 * params[:, :1] / nominal[:, :1])
 
     def states(params):
-        return solve(kernel, t, initial_state(params), params, rtol=1e-11)["y"]
+        start = initial_state(params)
+        return solve(kernel, t, start, params, rtol=1e-11, method=method)["y"]
 
     tangents = no_tangents(y0, nominal)
     tangents[..., 0] = 0.1 * y0 / nominal[:, :1]
     for rtol, bound in ((1e-10, 2e-8), (1e-6, 5e-6)):
-        got = solve(kernel, t, y0, nominal, rtol=rtol, y0_tangents=tangents)
+        options = {"rtol": rtol, "method": method, "y0_tangents": tangents}
+        got = solve(kernel, t, y0, nominal, **options)
         for j, k in enumerate(nominal.T[..., None, None]):
             want = central_differences(states, nominal, j)
             got_j = got["sensitivities"][..., j]
@@ -210,12 +225,18 @@ def test_failures_harm_nobody_else():
     assert_equal({k: v[rest] for k, v in solution.items()}, good, rest)
 
 
-def test_explosion_stops_where_it_happens():
+@pytest.mark.parametrize("method", ["auto", "rodas5p", "tsit5"])
+def test_explosion_stops_where_it_happens(method):
     # y' = k y² from one: y = 1 / (1 - k t).
     t = np.linspace(0, 1, 101)
     k = np.array([[0.5], [2.0], [0.9], [np.e]])
     solution = solve(
-        KERNELS["explosion"], t, np.ones((4, 1)), k, y0_tangents=np.zeros((4, 1, 1))
+        KERNELS["explosion"],
+        t,
+        np.ones((4, 1)),
+        k,
+        method=method,
+        y0_tangents=np.zeros((4, 1, 1)),
     )
     exploded = [1, 3]
     np.testing.assert_array_equal(solution["status"] != Status.SUCCESS, k[:, 0] > 1)

@@ -44,7 +44,7 @@ def test_rows_follow_each_other_without_overlap():
     starts = rows[6:]
     assert list(starts) == sorted(starts)
     assert rows.n_states == rows.n_params == 2
-    assert rows.f - rows.y == 2
+    assert rows.peak - rows.y == 2
     assert rows.n_slopes == 4  # either by either
     assert rows.n_curves == 2  # only those by A depend on a state
     assert rows.n_sources == 4
