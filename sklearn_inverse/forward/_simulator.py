@@ -374,10 +374,10 @@ class ODESimulator(ForwardModel):
                 by_rows = torch.einsum("ntsr,nrp->ntsp", by_rows, rates.movedim(0, -1))
         elif not protocol.is_plain:
             by_rows = torch.einsum("ntsr,nrp->ntsp", by_rows, slopes)
-        by_params = system.observable_sensitivities(
+        found = system.linearized_observables(
             solution.y, rows, by_rows, slopes, protocol.times_of(rows)
         )
-        return self._observe(solution, rows), protocol.outputs(by_params), solution
+        return *map(protocol.outputs, found), solution
 
     def _map(self, function, params, inputs, desc):
         """Run ``function`` over chunks of samples.
@@ -489,7 +489,7 @@ class ODESimulator(ForwardModel):
             rates, start = system.rates(rows), system.rates_initial
             return solve_ivp(system.kinetics, times, start, rates, **options)
         options |= {"jac": system.jac}
-        start, restless = system.initial_state, None
+        start, restless = system.start, None
         if protocol.equilibrates:
             start, restless = self._at_rest(rows, options)
         options |= {"events": [*system.schedule.events, *protocol.events(rows)]}
