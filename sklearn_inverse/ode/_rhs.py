@@ -170,7 +170,7 @@ def rowwise_jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
             for j in range(f.shape[1])
         ]
     rows = [torch.zeros_like(x) if r is None else r for r in found]
-    return torch.stack(rows, dim=1).reshape(*result.shape, x.shape[1])
+    return torch.stack(rows, dim=1).reshape(*result.shape, *x.shape[1:])
 
 
 def push_tangents(
