@@ -160,6 +160,7 @@ class ODESimulator(ForwardModel):
     @property
     def times_(self):
         """Output times."""
+        self.system.check_timed()
         return self.system.times
 
     @property
@@ -345,15 +346,10 @@ class ODESimulator(ForwardModel):
 
     def _rows(self, params, inputs):
         """Return the rows of the experiments of all samples."""
-        system = self.system
-        if not system.is_timed:
-            raise ValueError(
-                f"{system.name!r} must have `times`, or `with_experiments([…])`, before it "
-                "can be simulated. Got neither."
-            )
+        self.system.check_timed()
         if inputs is not None:
             inputs = torch.as_tensor(inputs).to(params)
-        return system.rows(params, inputs)
+        return self.system.rows(params, inputs)
 
     def _observe(self, solution, rows):
         """Return observables (n_samples, n_times, n_channels)."""
@@ -537,6 +533,10 @@ def _sensitivities_chunk(simulator, params, inputs):
 
 
 def _outcome(simulator, values, solution):
-    n_experiments = simulator.system.protocol.n_experiments
-    success = solution.success.unflatten(0, (-1, n_experiments)).all(dim=1)
-    return values.cpu().numpy(), success.cpu().numpy(), solution.failure_summary()
+    n = simulator.system.protocol.n_experiments
+    failed = ~solution.success.unflatten(0, (-1, n))
+    # A sample is told by the first of its experiments that failed.
+    row = n * torch.arange(len(failed), device=failed.device) + failed.int().argmax(1)
+    stats = {name: values[row] for name, values in solution.stats.items()}
+    told = solution._replace(status=solution.status[row], stats=stats)
+    return values.cpu().numpy(), ~failed.any(1).cpu().numpy(), told.failure_summary()

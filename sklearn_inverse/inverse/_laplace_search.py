@@ -20,6 +20,7 @@ from sklearn_inverse.utils._warnings import warn_user
 __all__ = ["LaplaceInverter"]
 
 MAX_MODES = 4  # optima that are kept per sample
+REMOTE = 100.0  # what an optimum may be above the best: no width makes up for more
 LIGHT = 1e-3  # modes that weigh less are dropped
 N_SETTLE = 6  # rounds in which params and noise settle on each other
 GOOD_SHARE, GOOD_K = 0.6, 0.7  # least effective share, and largest Pareto k
@@ -111,6 +112,8 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             ends.x, ends.value, ends.hessian, most=MAX_MODES
         )
         everyone = torch.arange(n_samples, device=ends.x.device)
+        reached = ends.value.gather(1, index)
+        exists &= reached <= reached[:, :1] + REMOTE
         best = ends.x[everyone, index[:, 0]].clone()
         status = ends.status[everyone, index[:, 0]]
         stopped = (ends.status == InversionStatus.INTERRUPTED).any(dim=1)

@@ -233,10 +233,13 @@ class OneSample(Lasting):
             return list(signature.bind(*range(n_arguments)).arguments)
         except TypeError:
             more = ", or one more for the inputs" * (self.params.inputs is not None)
+            ask = "Params are taken from p: p.a, or p[0]."
+            if not more and _takes(self.function, n_arguments + 1):
+                ask = "One more is for inputs, which the system names: inputs=[…]."
             raise ValueError(
                 f"{self.what} is called as {self._call(self.names)}, with one sample's "
                 f"time, states and params: it must take {n_arguments} argument(s){more}. "
-                f"Got {signature}. Params are taken from p: p.a, or p[0]."
+                f"Got {signature}. {ask}"
             ) from None
 
     def _check_order(

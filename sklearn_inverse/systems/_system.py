@@ -306,6 +306,14 @@ class ODESystem:
         """Output times of all experiments, in a row."""
         return self.protocol.times
 
+    def check_timed(self) -> None:
+        """Raise ValueError where nobody has said yet when it is looked at."""
+        if not self.is_timed:
+            raise ValueError(
+                f"{self.name!r} must have `times`, or `with_experiments([…])`, before it "
+                "can be simulated or inverted. Got neither."
+            )
+
     @property
     def experiments(self) -> list[Experiment]:
         """The experiments."""
