@@ -12,7 +12,12 @@ from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
 from sklearn_inverse.optim._multistart import ALL, multistart
 from sklearn_inverse.optim._standard import InStandard
 from sklearn_inverse.probability import InversionStatus, Posterior
-from sklearn_inverse.probability._laplace import distinct_optima, inverse, log_weight
+from sklearn_inverse.probability._laplace import (
+    REMOTE,
+    distinct_optima,
+    inverse,
+    log_weight,
+)
 from sklearn_inverse.probability._mixture import StudentMixture
 from sklearn_inverse.probability._posterior import FlatCoordinate
 from sklearn_inverse.utils._warnings import warn_user
@@ -20,7 +25,6 @@ from sklearn_inverse.utils._warnings import warn_user
 __all__ = ["LaplaceInverter"]
 
 MAX_MODES = 4  # optima that are kept per sample
-REMOTE = 100.0  # what an optimum may be above the best: no width makes up for more
 LIGHT = 1e-3  # modes that weigh less are dropped
 N_SETTLE = 6  # rounds in which params and noise settle on each other
 GOOD_SHARE, GOOD_K = 0.6, 0.7  # least effective share, and largest Pareto k

@@ -145,10 +145,11 @@ class RowFunction:
         values, found = self._compute(inputs)
         n_directions = next(x.shape[-1] for x in tangents if x is not None)
         pushed = np.zeros((*values.shape, n_directions))
-        for output, place, column, node in self.slopes:
-            if tangents[place] is not None:
-                along = tangents[place][..., column, :]
-                pushed[..., output, :] += found(node)[..., None] * along
+        with np.errstate(all="ignore"):
+            for output, place, column, node in self.slopes:
+                if tangents[place] is not None:
+                    along = tangents[place][..., column, :]
+                    pushed[..., output, :] += found(node)[..., None] * along
         return values, pushed
 
     def _compute(self, inputs):
