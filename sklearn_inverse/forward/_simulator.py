@@ -534,9 +534,12 @@ def _sensitivities_chunk(simulator, params, inputs):
 
 def _outcome(simulator, values, solution):
     n = simulator.system.protocol.n_experiments
-    failed = ~solution.success.unflatten(0, (-1, n))
-    # A sample is told by the first of its experiments that failed.
-    row = n * torch.arange(len(failed), device=failed.device) + failed.int().argmax(1)
-    stats = {name: values[row] for name, values in solution.stats.items()}
-    told = solution._replace(status=solution.status[row], stats=stats)
-    return values.cpu().numpy(), ~failed.any(1).cpu().numpy(), told.failure_summary()
+    lost = ~solution.success.unflatten(0, (-1, n))
+    failed, cause = lost.any(1), ""
+    if failed.any():
+        # A sample is told by the first of its experiments that failed.
+        row = n * torch.arange(len(lost), device=lost.device) + lost.int().argmax(1)
+        stats = {name: values[row] for name, values in solution.stats.items()}
+        told = solution._replace(status=solution.status[row], stats=stats)
+        cause = told.failure_summary()
+    return values.cpu().numpy(), ~failed.cpu().numpy(), cause

@@ -270,6 +270,8 @@ class Protocol:
         """Return derivatives (n_rows, n_columns, n_params) of the rows by the params."""
         n, p = params.shape
         eye = torch.eye(self.inputs.n_columns, p, dtype=params.dtype).to(params.device)
+        if self.is_plain:
+            return eye.expand(n, -1, -1)
         slopes = eye.repeat(n * self.n_experiments, 1, 1)
         for e, sources in enumerate(self.sources):
             for name, source in zip(self.inputs.names, sources):
@@ -382,6 +384,8 @@ class Protocol:
 
     def outputs(self, of_rows: Tensor) -> Tensor:
         """Gather (n_rows, n_times + 1, …) to (n_samples, n_times, …), times in a row."""
+        if self.n_experiments == 1:
+            return of_rows[:, 1:]
         by_sample = of_rows.unflatten(0, (-1, self.n_experiments))
         return by_sample[:, self.experiment_of, self.place_of]
 

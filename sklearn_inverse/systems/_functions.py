@@ -234,7 +234,7 @@ class OneSample(Lasting):
         except TypeError:
             more = ", or one more for the inputs" * (self.params.inputs is not None)
             ask = "Params are taken from p: p.a, or p[0]."
-            if not more and _takes(self.function, n_arguments + 1):
+            if not more and list(signature.parameters)[-1:] == [INPUTS]:
                 ask = "One more is for inputs, which the system names: inputs=[…]."
             raise ValueError(
                 f"{self.what} is called as {self._call(self.names)}, with one sample's "
