@@ -32,7 +32,7 @@ def check_system(system: "ODESystem") -> None:
     t = protocol.times_of(params)[:, 0]
     schedules = [system.schedule, *protocol.schedules]
     functions = [f for schedule in schedules for f in schedule.functions]
-    starts = [*system._start.sources, *protocol.initial_sources]
+    starts = [*system.common_start.sources, *protocol.initial_sources]
     functions += [f for f in starts if isinstance(f, OneSample)]
     of_params = [f for f in functions if f.states is None]
     changes = [f for f in functions if f.states is not None]

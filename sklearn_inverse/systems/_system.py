@@ -265,7 +265,8 @@ class ODESystem:
         self.protocol = read_protocol(experiments, known, y_names, p_names)
         drawn = {name: ranges.get(name) for name in self.input_names}
         self.input_prior = JointPrior(drawn) if drawn and all(drawn.values()) else None
-        self._start = Start(read_initial(states, p_names))
+        # What ``states`` say, before experiments that start otherwise.
+        self.common_start = Start(read_initial(states, p_names))
         observed = read_observe(observe, y_names, p_names)
         self.observable_names = list(observed)
         self._instrument = Instrument(list(observed.values()))
@@ -461,14 +462,10 @@ class ODESystem:
         """
         return self.protocol.starts(self.common_start(params), params)
 
-    def common_start(self, params: Tensor) -> Tensor:
-        """Return what ``states`` say, before experiments that start otherwise."""
-        return self._start(params)
-
     @property
     def start(self) -> Callable[[Tensor], Tensor]:
         """What ``solve_ivp`` takes as ``y0``: :meth:`initial_state`."""
-        return self.initial_state if any(self.protocol.initial) else self._start
+        return self.initial_state if any(self.protocol.initial) else self.common_start
 
     def resting(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
         """Return dy/dt as it is before an experiment: time stands still at its start."""

@@ -27,7 +27,8 @@ __all__ = ["Lasting", "RowFunction"]
 MULTIPLE = (
     8  # of which numbers of rows are: no vector of the processor is left half full
 )
-LARGE = 4000  # expressions, beyond which torch is about as fast
+LARGE = 1_000_000  # expressions times inputs, beyond which torch is as fast
+MANY = 10_000_000  # of their values, to be held at once
 
 
 class Lasting:
@@ -93,7 +94,9 @@ class RowFunction:
     def __init__(self, graph: Graph, nodes: np.ndarray, kinds, inputs):
         self.kinds, self.shape = tuple(kinds), nodes.shape
         self.outputs = nodes.ravel().tolist()
-        one = graph.constant(1)
+        one, n_inputs = graph.constant(1), sum(x[0].numel() for x in inputs)
+        if len(graph.cone(self.outputs)) * n_inputs > LARGE:
+            raise Untraceable("its derivatives would take longer than torch's")
         seeds = {
             graph.variable(kind, i): {(place, i): one}
             for place, (kind, x) in enumerate(zip(kinds, inputs))
@@ -105,8 +108,6 @@ class RowFunction:
             (o, *at, node) for o, row in enumerate(found) for at, node in row.items()
         ]
         cone = graph.cone([*self.outputs, *(slope[-1] for slope in self.slopes)])
-        if len(cone) > LARGE:
-            raise Untraceable(f"it and its derivatives take more than {LARGE} steps")
         self._steps = [(node, *graph.nodes[node]) for node in cone]
 
     def __call__(self, *inputs: np.ndarray) -> np.ndarray:
@@ -142,6 +143,17 @@ class RowFunction:
         pushed : ndarray of shape (…, n_outputs, n_directions)
             Derivatives.
         """
+        n = len(inputs[0])
+        if n > 1 and len(self._steps) * inputs[0][..., 0].size > MANY:
+            parts = []
+            for rows in (slice(n // 2), slice(n // 2, n)):
+                given = [
+                    [x if x is None else x[rows] for x in xs]
+                    for xs in (inputs, tangents)
+                ]
+                parts.append(self.push(*given))
+            values, pushed = map(np.concatenate, zip(*parts))
+            return values, pushed
         values, found = self._compute(inputs)
         n_directions = next(x.shape[-1] for x in tangents if x is not None)
         pushed = np.zeros((*values.shape, n_directions))
