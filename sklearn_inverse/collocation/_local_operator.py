@@ -240,8 +240,8 @@ class LocalOperator:
         u_params = start_by_params[:, :, None] + growth * net_by_params
         slope = slope[:, None, None]
         by_own = u_params.movedim(1, -1) / slope
-        jacobian = slope * self.system.observable_sensitivities(u, params, by_own)
-        return self.system.observables(u, params), jacobian
+        found, jacobian = self.system.linearized_observables(u, params, by_own)
+        return found, slope * jacobian
 
     def operator_loss(self, layers, theta, gradient_weight) -> Tensor:
         """Return the lower loss: residual, its gradient by θ, errors; (n_samples,)."""

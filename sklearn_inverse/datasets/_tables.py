@@ -1,9 +1,12 @@
 """The lab's own table: one row per reading, turned into observations and back."""
 
+import codecs
 import csv
 import dataclasses
+import io
 import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -409,16 +412,26 @@ def _constant(values, groups):
     return found
 
 
+def _text_of(path):
+    """Return the text of a file, in the encodings that spreadsheets write."""
+    data = Path(path).read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
+
+
 def _columns_of(table):
     """Return the columns of a file or a frame as lists by name."""
     if isinstance(table, (str, os.PathLike)):
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            head = file.read(4096)
-            file.seek(0)
-            if not head.strip():
-                raise ValueError(f"{os.fspath(table)!r} must not be empty.")
-            marks = [mark for mark in ",;\t" if mark in head.split("\n")[0]] or [","]
-            header, *rows = csv.reader(file, delimiter=marks[-1], skipinitialspace=True)
+        text = _text_of(table)
+        if not text.strip():
+            raise ValueError(f"{os.fspath(table)!r} must not be empty.")
+        marks = [mark for mark in ",;\t" if mark in text.split("\n")[0]] or [","]
+        lines = io.StringIO(text, newline="")
+        header, *rows = csv.reader(lines, delimiter=marks[-1], skipinitialspace=True)
         rows = [row for row in rows if any(row)]
         header = [name.strip() for name in header]
         if not rows:

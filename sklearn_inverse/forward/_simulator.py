@@ -161,6 +161,7 @@ class ODESimulator(ForwardModel):
     @property
     def times_(self):
         """Output times."""
+        self.system.check_timed()
         return self.system.times
 
     @property
@@ -346,15 +347,10 @@ class ODESimulator(ForwardModel):
 
     def _rows(self, params, inputs):
         """Return the rows of the experiments of all samples."""
-        system = self.system
-        if not system.is_timed:
-            raise ValueError(
-                f"{system.name!r} must have `times`, or `with_experiments([…])`, before it "
-                "can be simulated. Got neither."
-            )
+        self.system.check_timed()
         if inputs is not None:
             inputs = torch.as_tensor(inputs).to(params)
-        return system.rows(params, inputs)
+        return self.system.rows(params, inputs)
 
     def _observe(self, solution, rows):
         """Return observables (n_samples, n_times, n_channels)."""
@@ -375,10 +371,10 @@ class ODESimulator(ForwardModel):
                 by_rows = torch.einsum("ntsr,nrp->ntsp", by_rows, rates.movedim(0, -1))
         elif not protocol.is_plain:
             by_rows = torch.einsum("ntsr,nrp->ntsp", by_rows, slopes)
-        by_params = system.observable_sensitivities(
+        found = system.linearized_observables(
             solution.y, rows, by_rows, slopes, protocol.times_of(rows)
         )
-        return self._observe(solution, rows), protocol.outputs(by_params), solution
+        return *map(protocol.outputs, found), solution
 
     def _map(self, function, params, inputs, desc):
         """Run ``function`` over chunks of samples.
@@ -490,7 +486,7 @@ class ODESimulator(ForwardModel):
             rates, start = system.rates(rows), system.rates_initial
             return solve_ivp(system.kinetics, times, start, rates, **options)
         options |= {"jac": system.jac}
-        start, restless = system.initial_state, None
+        start, restless = system.start, None
         if protocol.equilibrates:
             start, restless = self._at_rest(rows, options)
         options |= {"events": [*system.schedule.events, *protocol.events(rows)]}
@@ -538,6 +534,13 @@ def _sensitivities_chunk(simulator, params, inputs):
 
 
 def _outcome(simulator, values, solution):
-    n_experiments = simulator.system.protocol.n_experiments
-    success = solution.success.unflatten(0, (-1, n_experiments)).all(dim=1)
-    return values.cpu().numpy(), success.cpu().numpy(), solution.failure_summary()
+    n = simulator.system.protocol.n_experiments
+    lost = ~solution.success.unflatten(0, (-1, n))
+    failed, cause = lost.any(1), ""
+    if failed.any():
+        # A sample is told by the first of its experiments that failed.
+        row = n * torch.arange(len(lost), device=lost.device) + lost.int().argmax(1)
+        stats = {name: values[row] for name, values in solution.stats.items()}
+        told = solution._replace(status=solution.status[row], stats=stats)
+        cause = told.failure_summary()
+    return values.cpu().numpy(), ~failed.cpu().numpy(), cause

@@ -27,6 +27,7 @@ def stated_times(model, n_times, n_channels):
     twice = [name for name in OWN if getattr(model, name) is not None]
     if twice:
         raise ValueError(f"A system has its own {twice}: leave them away beside it.")
+    system.check_timed()
     if (n_times, n_channels) != (system.n_times, system.n_channels):
         raise ValueError(
             "Observations must have the system's (n_times, n_channels) = "

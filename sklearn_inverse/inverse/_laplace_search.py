@@ -12,7 +12,12 @@ from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
 from sklearn_inverse.optim._multistart import ALL, multistart
 from sklearn_inverse.optim._standard import InStandard
 from sklearn_inverse.probability import InversionStatus, Posterior
-from sklearn_inverse.probability._laplace import distinct_optima, inverse, log_weight
+from sklearn_inverse.probability._laplace import (
+    REMOTE,
+    distinct_optima,
+    inverse,
+    log_weight,
+)
 from sklearn_inverse.probability._mixture import StudentMixture
 from sklearn_inverse.probability._posterior import FlatCoordinate
 from sklearn_inverse.utils._warnings import warn_user
@@ -112,6 +117,8 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             ends.x, ends.value, ends.hessian, most=MAX_MODES
         )
         everyone = torch.arange(n_samples, device=ends.x.device)
+        reached = ends.value.gather(1, index)
+        exists &= reached <= reached[:, :1] + REMOTE
         best = ends.x[everyone, index[:, 0]].clone()
         status = ends.status[everyone, index[:, 0]]
         stopped = (ends.status == InversionStatus.INTERRUPTED).any(dim=1)

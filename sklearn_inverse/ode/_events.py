@@ -1,7 +1,6 @@
 """Events: what happens to a batch, each sample at its own times."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -90,16 +89,10 @@ def event_times(
         time = event.time(params) if callable(event.time) else event.time
         times.append(torch.as_tensor(time).to(params).expand(len(params)))
         if with_slopes and callable(event.time):
-            slopes.append(
-                rowwise_jacobian(partial(_as_column, event.time), params)[:, 0]
-            )
+            slopes.append(rowwise_jacobian(event.time, params))
         else:
             slopes.append(torch.zeros_like(params))
     return torch.stack(times, 1), torch.stack(slopes, 1) if with_slopes else None
-
-
-def _as_column(function: Callable[[Tensor], Tensor], params: Tensor) -> Tensor:
-    return function(params)[:, None]
 
 
 def needed_events(

@@ -6,6 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from sklearn_inverse.ode.compiled import Lasting
+
 __all__ = [
     "Rhs",
     "RightHandSide",
@@ -139,18 +141,23 @@ class RightHandSide:
 
 
 def rowwise_jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Differentiate ``function(x)`` of shape (n_samples, n_outputs), row by row.
+    """Differentiate ``function(x)`` of shape (n_samples, …), row by row.
 
-    Row ``i`` of the result depends on row ``i`` of x only, so one backward pass through
-    column j, summed over samples, gives row j of every sample's Jacobian at once. The
-    Jacobian can itself be differentiated where gradients are enabled.
+    The Jacobian has one axis more, that of x. Row ``i`` of the result depends on row ``i``
+    of x only, so one backward pass through column j, summed over samples, gives row j of
+    every sample's Jacobian at once. The Jacobian can itself be differentiated where
+    gradients are enabled.
     """
     keep_graph = torch.is_grad_enabled()
+    traced = function.traced(x) if isinstance(function, Lasting) else None
+    if traced is not None:
+        return torch.as_tensor(traced.jacobian(x.detach().numpy()))
     with torch.enable_grad():
         if not (keep_graph and x.requires_grad):
             x = x.detach().requires_grad_()
-        f = function(x)
-        rows = [
+        result = function(x)
+        f = result[:, None] if result.ndim == 1 else result
+        found = [
             torch.autograd.grad(
                 f[:, j].sum(),
                 x,
@@ -162,7 +169,8 @@ def rowwise_jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
             else None
             for j in range(f.shape[1])
         ]
-    return torch.stack([torch.zeros_like(x) if r is None else r for r in rows], dim=1)
+    rows = [torch.zeros_like(x) if r is None else r for r in found]
+    return torch.stack(rows, dim=1).reshape(*result.shape, *x.shape[1:])
 
 
 def push_tangents(
@@ -191,6 +199,14 @@ def push_tangents(
     pushed : Tensor of shape (n_tangents, *output.shape)
         Directional derivatives.
     """
+    traced = function.traced(*inputs) if isinstance(function, Lasting) else None
+    if traced is not None:
+        n, n_tangents = len(inputs[0]), len(tangents[0])
+        columns = [x.detach().numpy().reshape(n, -1) for x in inputs]
+        along = [d.detach().movedim(0, -1).numpy() for d in tangents]
+        along = [d.reshape(n, -1, n_tangents) for d in along]
+        found = torch.as_tensor(traced.push(columns, along)[1])
+        return found.movedim(-1, 0).reshape(n_tangents, n, *traced.shape)
     with torch.enable_grad():
         inputs = [x.detach().requires_grad_() for x in inputs]
         output = function(*inputs)

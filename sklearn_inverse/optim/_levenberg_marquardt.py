@@ -8,6 +8,9 @@ from sklearn_inverse.probability._status import InversionStatus
 
 __all__ = ["damped_step", "inside", "levenberg_marquardt"]
 
+PACE = 10  # iterations in which a row's progress is judged
+FASTER = 4.0  # than so far it may become
+FAR = 100.0  # above the best: nearer rows are followed to their end
 TO_WALL = 0.9  # of the way to an open bound that one step may go
 
 
@@ -18,7 +21,9 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
     coordinates that are free, those not held at a bound by the gradient, and is cut at
     the bounds (projected Newton [2]_); open bounds, where the objective is infinite, are
     approached but not reached. The damping follows the gain of each step [1]_. A row has
-    converged when an undamped step would gain less than ``tol`` per reading.
+    converged when an undamped step would gain less than ``tol`` per reading. It is given
+    up when another of its sample has, and even at several times its pace it would not
+    come near that one's value in the iterations that are left.
 
     Parameters
     ----------
@@ -66,8 +71,10 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
     status = torch.full_like(sample, InversionStatus.MAX_ITER)
     status[~value.isfinite()] = InversionStatus.FAILED
     running = value.isfinite()
+    best = torch.full((len(objective.n_readings),), torch.inf).to(x)  # of each sample
+    earlier = value.clone()
     try:
-        for _ in range(max_iter):
+        for iteration in range(max_iter):
             held = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
             gain = _newton_gain(gradient, hessian, held)
             # Steep damping and little to gain: round-off of the forward model is all
@@ -79,6 +86,12 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
             done = running & (gain <= tol * (1 + size))
             status[done] = InversionStatus.CONVERGED
             stalled = running & ~done & (damping > 1e12)
+            best.scatter_reduce_(0, sample[done], value[done], "amin")
+            if iteration and iteration % PACE == 0:
+                behind, gained = value - best[sample], earlier - value
+                left = (max_iter - iteration) / PACE
+                stalled = stalled | running & (behind > FASTER * left * gained + FAR)
+                earlier = value.clone()
             status[stalled] = InversionStatus.STALLED
             running = running & ~done & ~stalled
             i = running.nonzero()[:, 0]

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.optim._optimum import Optimum
-from sklearn_inverse.probability._laplace import distinct_optima
+from sklearn_inverse.probability._laplace import REMOTE, distinct_optima
 from sklearn_inverse.probability._status import InversionStatus
 
 __all__ = ["Ends", "multistart"]
 
 FIRST, ALL = 6, 12  # starts of an adaptive search: at first, and at most
 CONFIRMED = 2  # ends on the best optimum that end an adaptive search
+CLEAR = 2 / 3  # of the ends there: then ends that are remote from it do not count
 
 
 class Ends(NamedTuple):
@@ -101,7 +102,7 @@ def multistart(
 
     adaptive : bool, default=False
         Whether to begin with some of the starts, and to end a sample's search there if
-        all agree, or if the best was found twice by as many again.
+        all agree, or most do and no other optimum comes near theirs.
 
     retry : callable, default=None
         Another way to climb, tried from the first start of samples whose readings are
@@ -128,13 +129,17 @@ def multistart(
         ends.put(end, open_samples, part)
         if ends.are_interrupted:
             return ends
-        _, exists, n_confirmed = distinct_optima(
+        value = ends.value[open_samples, : part.stop]
+        index, exists, n_confirmed = distinct_optima(
             ends.x[open_samples, : part.stop],
-            ends.value[open_samples, : part.stop],
+            value,
             ends.hessian[open_samples, : part.stop],
             most=2,
         )
+        reached = value.gather(1, index)
+        competes = exists[:, -1] & (reached[:, -1] <= reached[:, 0] + REMOTE)
         agree = (n_confirmed >= CONFIRMED) & ~exists[:, -1]
+        agree |= (n_confirmed >= CLEAR * part.stop) & ~competes
         open_samples = open_samples[~agree]
     if retry is not None:
         best = ends.x[everyone, ends.value.argmin(dim=1)]

@@ -4,7 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["distinct_optima", "factorize", "inverse", "log_weight"]
+__all__ = ["REMOTE", "distinct_optima", "factorize", "inverse", "log_weight"]
+
+REMOTE = 100.0  # what an optimum may be above the best: no width makes up for more
 
 
 def inverse(hessian: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def check_system(system: "ODESystem") -> None:
     t = protocol.times_of(params)[:, 0]
     schedules = [system.schedule, *protocol.schedules]
     functions = [f for schedule in schedules for f in schedule.functions]
-    starts = [*system._initial_sources, *protocol.initial_sources]
+    starts = [*system.common_start.sources, *protocol.initial_sources]
     functions += [f for f in starts if isinstance(f, OneSample)]
     of_params = [f for f in functions if f.states is None]
     changes = [f for f in functions if f.states is not None]
@@ -43,7 +43,7 @@ def check_system(system: "ODESystem") -> None:
     is_known = system.n_inputs == 0 or system.input_prior is not None
     if is_known:
         _check_finite("The initial state", y0, "nominal params", system)
-    observed = system._observed
+    observed = system._instrument.functions
     for function in [*system._functions, *observed, *changes]:
         function.check(t, y0, params)
     if is_known:

@@ -6,15 +6,19 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from sklearn_inverse.ode.compiled import Lasting
 from sklearn_inverse.systems._functions import Names, OneSample
 from sklearn_inverse.systems._vocabulary import brief, meant
 from sklearn_inverse.utils._validation import check_times as check_increasing
 
 __all__ = [
     "Increment",
+    "Instrument",
     "Source",
+    "Start",
     "check_keys",
     "check_times",
     "find",
@@ -72,6 +76,19 @@ def value_of(source: Source, params: Tensor) -> Tensor:
     return params.new_full((len(params),), source)
 
 
+class Start(Lasting):
+    """What all states start at."""
+
+    kinds = ("p",)
+
+    def __init__(self, sources: Sequence[Source]):
+        self.sources = sources
+
+    def __call__(self, params: Tensor) -> Tensor:
+        """Return states (n_samples, n_states)."""
+        return torch.stack([value_of(x, params) for x in self.sources], dim=1)
+
+
 @dataclass(frozen=True)
 class Increment:
     """An observable that reports what something has grown by since the time before.
@@ -104,6 +121,50 @@ class Increment:
     """
 
     of: Any
+
+
+class Instrument(Lasting):
+    """What observables are made of: places of states, functions, increments of these."""
+
+    def __init__(self, sources: Sequence[Any]):
+        self.sources = sources
+
+    def __call__(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
+        """Return what is looked at (n, n_observables) at times (n,), states and rows."""
+        columns = [
+            y[:, source] if isinstance(source, int) else source(t, y, params)
+            for source in self._inner
+        ]
+        return torch.stack(columns, dim=1)
+
+    @property
+    def _inner(self) -> list[Any]:
+        """What the increments are of."""
+        inner = list(self.sources)
+        for c, source in enumerate(inner):
+            while isinstance(source, Increment):
+                inner[c] = source = source.of
+        return inner
+
+    @property
+    def functions(self) -> list[OneSample]:
+        """The user's functions."""
+        return [source for source in self._inner if isinstance(source, OneSample)]
+
+    @property
+    def places(self) -> list[int] | None:
+        """Which states are reported, None unless that is all."""
+        known = [source for source in self.sources if isinstance(source, int)]
+        return known if len(known) == len(self.sources) else None
+
+    def report(self, values: Tensor) -> Tensor:
+        """Return what is reported of values (n, n_times, n_observables, …)."""
+        columns = list(values.unbind(2))
+        for c, source in enumerate(self.sources):
+            while isinstance(source, Increment):
+                columns[c] = columns[c].diff(dim=1, prepend=columns[c][:, :1])
+                source = source.of
+        return torch.stack(columns, dim=2)
 
 
 def read_observe(observe: Any, states: Names, params: Names) -> dict[str, Any]:

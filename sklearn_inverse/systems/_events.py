@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.ode import Event as BatchEvent
+from sklearn_inverse.ode.compiled import Lasting
 from sklearn_inverse.systems._declared import Source, find, read_value, value_of
 from sklearn_inverse.systems._functions import Names, OneSample
 
@@ -266,8 +267,10 @@ class Schedule:
         return self._states.places[find(name, list(self._states.places), where)]
 
 
-class Quantity:
+class Quantity(Lasting):
     """A sum of numbers, params and functions of params, for many samples."""
+
+    kinds = ("p",)
 
     def __init__(self, *sources: Source):
         self.sources = sources
@@ -284,7 +287,7 @@ class Quantity:
         return sum(others, start=first)
 
 
-class Bolus:
+class Bolus(Lasting):
     """An amount that is added to a state at once."""
 
     def __init__(self, place: int, amount: Quantity):
@@ -297,7 +300,7 @@ class Bolus:
         return torch.stack(columns, dim=1)
 
 
-class Change:
+class Change(Lasting):
     """New values of some states."""
 
     def __init__(self, new: dict[int, OneSample | Quantity]):

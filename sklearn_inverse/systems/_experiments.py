@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
@@ -270,13 +270,16 @@ class Protocol:
         """Return derivatives (n_rows, n_columns, n_params) of the rows by the params."""
         n, p = params.shape
         eye = torch.eye(self.inputs.n_columns, p, dtype=params.dtype).to(params.device)
+        if self.is_plain:
+            return eye.expand(n, -1, -1)
         slopes = eye.repeat(n * self.n_experiments, 1, 1)
         for e, sources in enumerate(self.sources):
             for name, source in zip(self.inputs.names, sources):
-                if isinstance(source, (int, OneSample)):
-                    value = partial(_as_column, partial(value_of, source))
-                    own = rowwise_jacobian(value, params)[:, 0]
-                    slopes[e :: self.n_experiments, self.inputs.level[name]] = own
+                rows = slopes[e :: self.n_experiments, self.inputs.level[name]]
+                if isinstance(source, int):
+                    rows[:, source] = 1.0
+                elif isinstance(source, OneSample):
+                    rows[:] = rowwise_jacobian(source, params)
         return slopes
 
     def times_of(self, rows: Tensor) -> Tensor:
@@ -550,7 +553,3 @@ def _renamed(experiment: Experiment, name: str) -> Experiment:
 def _guard_in(column, e, when, t: Tensor, y: Tensor, rows: Tensor) -> Tensor:
     """Return what an event waits for in one experiment; in all others, nothing."""
     return torch.where(rows[:, column] == e, when(t, y, rows), 1.0)
-
-
-def _as_column(function: Callable[[Tensor], Tensor], params: Tensor) -> Tensor:
-    return function(params)[:, None]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_inverse.ode.compiled import Lasting
 from sklearn_inverse.systems._values import Value, as_semantic
 from sklearn_inverse.systems._vocabulary import (
     IN_PLACE,
@@ -120,7 +121,7 @@ class Named(Value):
 _put: Callable[[Value, Tensor], None] = vars(Value)["_tensor"].__set__
 
 
-class OneSample:
+class OneSample(Lasting):
     """A function of one sample, run on many.
 
     ``what`` it is to the user stands in error messages, ``shape`` is what it returns for
@@ -138,7 +139,7 @@ class OneSample:
     ):
         self.function, self.what, self.shape = function, what, shape
         self.states, self.params = states, params
-        self.names = LAST if states is None else FIRST
+        self.names = self.kinds = LAST if states is None else FIRST
         if params.inputs is not None and _takes(function, len(self.names) + 1):
             self.names = (*self.names, INPUTS)
 
@@ -232,10 +233,13 @@ class OneSample:
             return list(signature.bind(*range(n_arguments)).arguments)
         except TypeError:
             more = ", or one more for the inputs" * (self.params.inputs is not None)
+            ask = "Params are taken from p: p.a, or p[0]."
+            if not more and list(signature.parameters)[-1:] == [INPUTS]:
+                ask = "One more is for inputs, which the system names: inputs=[…]."
             raise ValueError(
                 f"{self.what} is called as {self._call(self.names)}, with one sample's "
                 f"time, states and params: it must take {n_arguments} argument(s){more}. "
-                f"Got {signature}. Params are taken from p: p.a, or p[0]."
+                f"Got {signature}. {ask}"
             ) from None
 
     def _check_order(

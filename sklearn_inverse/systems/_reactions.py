@@ -246,7 +246,7 @@ class ReactionSystem(ODESystem):
                         f"The rate of {reaction!r} names {name!r}, which is neither a "
                         f"species nor a param nor an input; {ask}"
                     )
-        starts = self._initial_sources
+        starts = self.common_start.sources
         self._unknown = [i for i, x in enumerate(starts) if not isinstance(x, float)]
         self._known = [x if isinstance(x, float) else 0.0 for x in starts]
         groups, rates = [self.state_names, self.param_names, inputs], self._laws

@@ -18,14 +18,14 @@ from sklearn_inverse.ode.compiled import Untraceable, equations, trace
 from sklearn_inverse.probability import JointPrior, NoiseModel, as_noise
 from sklearn_inverse.systems._checks import check_system
 from sklearn_inverse.systems._declared import (
-    Increment,
+    Instrument,
+    Start,
     check_keys,
     find,
     read_initial,
     read_nominal,
     read_observe,
     split_params,
-    value_of,
 )
 from sklearn_inverse.systems._events import Schedule
 from sklearn_inverse.systems._experiments import (
@@ -39,6 +39,7 @@ from sklearn_inverse.systems._functions import Names, OneSample
 __all__ = ["ODESystem", "Reference"]
 
 Self = TypeVar("Self", bound="ODESystem")
+COMPARED_POINTS = 8  # at which an instrument and its trace are compared
 PRINTED = 12  # states whose equations are printed
 
 
@@ -264,11 +265,11 @@ class ODESystem:
         self.protocol = read_protocol(experiments, known, y_names, p_names)
         drawn = {name: ranges.get(name) for name in self.input_names}
         self.input_prior = JointPrior(drawn) if drawn and all(drawn.values()) else None
-        self._initial_sources = read_initial(states, p_names)
+        # What ``states`` say, before experiments that start otherwise.
+        self.common_start = Start(read_initial(states, p_names))
         observed = read_observe(observe, y_names, p_names)
-        self.observable_names, self._sources = list(observed), list(observed.values())
-        inner = [getattr(source, "of", source) for source in self._sources]
-        self._observed = [f for f in inner if isinstance(f, OneSample)]
+        self.observable_names = list(observed)
+        self._instrument = Instrument(list(observed.values()))
         for e in self.experiments:
             for one in e.observables or ():
                 find(one, self.observable_names, f"Experiment {e.name!r} measures")
@@ -305,6 +306,14 @@ class ODESystem:
     def times(self) -> np.ndarray:
         """Output times of all experiments, in a row."""
         return self.protocol.times
+
+    def check_timed(self) -> None:
+        """Raise ValueError where nobody has said yet when it is looked at."""
+        if not self.is_timed:
+            raise ValueError(
+                f"{self.name!r} must have `times`, or `with_experiments([…])`, before it "
+                "can be simulated or inverted. Got neither."
+            )
 
     @property
     def experiments(self) -> list[Experiment]:
@@ -453,10 +462,10 @@ class ODESystem:
         """
         return self.protocol.starts(self.common_start(params), params)
 
-    def common_start(self, params: Tensor) -> Tensor:
-        """Return what ``states`` say, before experiments that start otherwise."""
-        columns = [value_of(source, params) for source in self._initial_sources]
-        return torch.stack(columns, dim=1)
+    @property
+    def start(self) -> Callable[[Tensor], Tensor]:
+        """What ``solve_ivp`` takes as ``y0``: :meth:`initial_state`."""
+        return self.initial_state if any(self.protocol.initial) else self.common_start
 
     def resting(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
         """Return dy/dt as it is before an experiment: time stands still at its start."""
@@ -491,48 +500,60 @@ class ODESystem:
 
         They are those of ``times``, or of other times ``t`` (n_samples, n_times).
         """
-        if self._sources == list(range(self.n_states)):
-            return y
-        if all(isinstance(source, int) for source in self._sources):
-            return y[..., self._sources]
-        if t is None:
-            t = torch.as_tensor(self.times).to(y).expand(len(y), -1)
-        every = params.repeat_interleave(t.shape[1], dim=0)
-        flat = t.flatten(), y.flatten(0, 1), self.protocol.at(t.flatten(), every)
+        places = self._instrument.places
+        if places is not None:
+            return y if places == list(range(self.n_states)) else y[..., places]
+        points = (x.flatten(0, 1) for x in self._points(y, params, t))
+        return self._instrument.report(
+            self._instrument(*points).unflatten(0, y.shape[:2])
+        )
 
-        def column(source: Any) -> Tensor:
-            if isinstance(source, Increment):
-                values = column(source.of)
-                return values.diff(dim=1, prepend=values[:, :1])
-            if isinstance(source, OneSample):
-                return source(*flat).view(y.shape[:2])
-            return y[..., source]
-
-        return torch.stack([column(source) for source in self._sources], dim=-1)
-
-    def observable_sensitivities(
+    def linearized_observables(
         self,
         y: Tensor,
         params: Tensor,
         sensitivities: Tensor,
         slopes: Tensor | None = None,
         t: Tensor | None = None,
-    ) -> Tensor:
-        """Turn derivatives of states (…, n_states, n_params) into those of observables.
+    ) -> tuple[Tensor, Tensor]:
+        """Turn states and their derivatives (…, n_states, n_params) into observables'.
 
         ``slopes`` (n_rows, n_columns, n_params) are those of the rows, where inputs
         stand behind the params.
         """
-        if self._sources == list(range(self.n_states)):
-            return sensitivities
-        if all(isinstance(source, int) for source in self._sources):
-            return sensitivities[:, :, self._sources]
+        places = self._instrument.places
+        if places is not None:
+            if places != list(range(self.n_states)):
+                sensitivities = sensitivities[:, :, places]
+            return self.observables(y, params, t), sensitivities
         if slopes is None:
             eye = torch.eye(self.n_params, dtype=params.dtype, device=params.device)
             slopes = eye.expand(len(params), -1, -1)
-        along = sensitivities.movedim(-1, 0), slopes.movedim(-1, 0)
-        observe = partial(self.observables, t=t)
-        return push_tangents(observe, (y, params), along).movedim(0, -1)
+        points = self._points(y, params, t)
+        n = y.shape[:2].numel()
+        some = torch.linspace(0, n - 1, COMPARED_POINTS).long()[:n]
+        row, time = some // y.shape[1], some % y.shape[1]
+        traced = self._instrument.traced(*(x[row, time] for x in points))
+        if traced is None:
+            along = sensitivities.movedim(-1, 0), slopes.movedim(-1, 0)
+            observe = partial(self.observables, t=t)
+            pushed = push_tangents(observe, (y, params), along).movedim(0, -1)
+            return self.observables(y, params, t), pushed
+        times, *others = (x.detach().numpy() for x in points)
+        tangents = None, sensitivities.detach().numpy(), slopes[:, None].numpy()
+        found = map(torch.as_tensor, traced.push((times[..., None], *others), tangents))
+        values, pushed = map(self._instrument.report, found)
+        return values, pushed
+
+    def _points(self, y: Tensor, params: Tensor, t: Tensor | None) -> list[Tensor]:
+        """Return where observables are seen: times, states and rows (n, n_times, …)."""
+        if t is None:
+            t = torch.as_tensor(self.times).to(y).expand(len(y), -1)
+        rows = params[:, None].expand(-1, t.shape[1], -1)
+        if self.protocol.inputs.slope:
+            at = self.protocol.at(t.flatten(), rows.flatten(0, 1))
+            rows = at.unflatten(0, t.shape)
+        return [t, y, rows]
 
     def with_experiments(self: Self, experiments: Sequence[Experiment]) -> Self:
         """Return the same system, on which these experiments are made.

@@ -153,7 +153,7 @@ def check_inputs(inputs, *, n_samples, names):
     """Return inputs as a float ndarray of shape (n_samples, n_inputs), all finite.
 
     They may be given by name, in a dict or a data frame, each as one number for all
-    samples or one for each of them.
+    samples or one for each of them. Other columns of a data frame are left alone.
     """
     names = list(names)
     if inputs is None:
@@ -165,18 +165,19 @@ def check_inputs(inputs, *, n_samples, names):
         )
     columns = inputs if isinstance(inputs, dict) else column_names(inputs)
     if len(columns):
-        if sorted(columns) != sorted(names):
+        is_frame = not isinstance(inputs, dict)
+        if set(names) - set(columns) or not (is_frame or len(columns) == len(names)):
             raise ValueError(
                 f"`inputs` must hold {names} of each sample. Got {list(columns)} instead."
             )
-        parts = [np.asarray(inputs[name], dtype=float) for name in names]
+        parts = [_as_numbers(inputs[name]) for name in names]
         if any(part.shape not in ((), (1,), (n_samples,)) for part in parts):
             raise ValueError(
                 f"`inputs` must be one number, or one for each of {n_samples} samples. Got "
                 f"shapes {[part.shape for part in parts]} of {names}."
             )
         inputs = np.stack([np.broadcast_to(part, n_samples) for part in parts], axis=1)
-    array = np.asarray(inputs, dtype=float)
+    array = _as_numbers(inputs)
     if array.shape == (n_samples,) and len(names) == 1:
         array = array[:, None]
     array = np.ascontiguousarray(array)
@@ -187,6 +188,17 @@ def check_inputs(inputs, *, n_samples, names):
             f"{'' if np.isfinite(array).all() else ', some of them not finite'}."
         )
     return array
+
+
+def _as_numbers(inputs):
+    try:
+        return np.asarray(inputs, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`inputs` of samples must be numbers. Got {inputs!r}. What varies with time "
+            "is a Table in the system or in one of its experiments: inputs={'name': "
+            "Table(times, values)}."
+        ) from error
 
 
 def _is_plain(array):

@@ -69,6 +69,16 @@ def test_a_csv_file_is_read_as_its_columns(mark, tmp_path):
     np.testing.assert_array_equal(observed, OBSERVED)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16"])
+def test_a_csv_file_may_be_in_the_encoding_of_a_spreadsheet(encoding, tmp_path):
+    path = tmp_path / "table.csv"
+    lines = ["experiment,light,t (µs),value,observable,comment", "dim,1,1,0.5,a,größer"]
+    path.write_text("\n".join(lines), encoding=encoding)
+    found, observed = read_table(system(), path, columns={"time": "t (µs)"})
+    assert found.times.tolist() == [1]
+    assert observed[0, 0] == 0.5
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
 def test_data_frames_are_read_as_their_columns(library):
     pytest.importorskip(library)

@@ -6,15 +6,18 @@ import torch
 from scipy.integrate import quad
 
 from sklearn_inverse import (
+    CMAESInverter,
     Dose,
     Event,
     Experiment,
+    GradientInverter,
     Increment,
     ODESimulator,
     ODESystem,
     ReactionSystem,
     Table,
 )
+from sklearn_inverse.exceptions import IntegrationWarning
 
 RAMP = Table([2.0, 5.0, 10.0], [300.0, 330.0, 310.0])
 THETA = np.array([[0.1, 3000.0], [0.05, 1500.0]])
@@ -357,16 +360,51 @@ def test_what_is_no_experiment_or_table_is_refused(make, message):
         ([1.0, np.nan], "some of them not finite"),
         ({"temp": 1.0}, r"must hold \['temperature'\].*Got \['temp'\]"),
         ({"temperature": [1.0, 2.0, 3.0]}, "one for each of 2 samples"),
+        ({"temperature": 300.0, "temp": 1.0}, r"Got \['temperature', 'temp'\]"),
+        (
+            {"temperature": RAMP},
+            "must be numbers. Got Table.*in the system or in one of",
+        ),
+        ([[RAMP], [RAMP]], "must be numbers"),
     ],
 )
 def test_wrong_inputs_are_refused(inputs, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         ODESimulator(reactor(times=[0, 1])).simulate(THETA, inputs)
+
+
+def test_inputs_are_picked_from_a_data_frame_by_name():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"who": ["a", "b"], "temperature": [300.0, 310.0]})
+    simulator = ODESimulator(reactor(times=[0, 1]))
+    expected = simulator.simulate(THETA, [300.0, 310.0])
+    np.testing.assert_array_equal(simulator.simulate(THETA, frame), expected)
 
 
 def test_a_system_without_times_says_so():
     with pytest.raises(ValueError, match="must have `times`, or `with_experiments"):
         ODESimulator(reactor()).simulate(THETA, [300.0, 300.0])
+    for inverter in (GradientInverter, CMAESInverter):
+        with pytest.raises(ValueError, match="must have `times`, or `with_experiments"):
+            inverter(reactor()).fit([[0.5, 0.2, 0.1]], inputs=[300.0])
+
+
+def test_a_function_of_inputs_in_a_system_without_any_is_told_so():
+    with pytest.raises(ValueError, match=r"Got \(t, y, p, u\). One more is for inputs"):
+        ODESystem(arrhenius, states={"x": 1.0}, params={"a": (0, 1)}, times=[0, 1])
+
+
+def test_failures_are_counted_by_samples_not_by_experiments():
+    system = ODESystem(
+        lambda t, y, p: [p.k * y.x**2],
+        states={"x": 1.0},
+        params={"k": (-2.0, 2.0)},
+        experiments=[Experiment([0, 0.1]), Experiment([0, 1.0]), Experiment([0, 2.0])],
+    )
+    simulator = ODESimulator(system, max_steps=200)
+    with pytest.warns(IntegrationWarning, match="1 of 2 samples could.*is sample 1,"):
+        trajectories = simulator.simulate([[-1.0], [1.5]])
+    assert np.isnan(trajectories[:, :, 0]).sum() == 2
 
 
 def test_a_table_that_steps_at_the_last_output_has_stepped():

@@ -14,8 +14,8 @@ class Wells:
 
     is_eager = False
 
-    def __init__(self, has_two):
-        self.has_two = torch.as_tensor(has_two)
+    def __init__(self, has_two, depth=9.0):
+        self.has_two, self.depth = torch.as_tensor(has_two), depth
 
     def misfit(self, x, sample):
         misfit = torch.where(self.has_two[sample] & (x[:, 0] < 5), 9.0, 0.0)
@@ -33,7 +33,7 @@ def roll_down(objective, calls, *, fails_at=np.inf):
     def climb(start, sample):
         calls.append(sample.tolist())
         deep = objective.has_two[sample] & (start[:, 0] > 5)
-        value = torch.where(deep, -9.0, 0.0).double()
+        value = torch.where(deep, -objective.depth, 0.0).double()
         failed = start[:, 0] == fails_at
         status = torch.full_like(sample, InversionStatus.CONVERGED)
         return Optimum(
@@ -64,6 +64,16 @@ def test_an_adaptive_search_goes_on_where_starts_disagree():
     assert calls == [[0] * FIRST + [1] * FIRST, [1] * (ALL - FIRST)]
     assert ends.value[0].isinf().sum() == ALL - FIRST
     assert ends.value[1].min() == -9
+
+
+@pytest.mark.parametrize(
+    ("depth", "n_deep", "goes_on"), [(9, 4, 1), (900, 4, 0), (900, 3, 1)]
+)
+def test_what_most_ends_are_far_better_than_does_not_count(depth, n_deep, goes_on):
+    wells, calls = Wells([True], float(depth)), []
+    starts = starts_of(1, [8.0] * n_deep + [0.0] * (ALL - n_deep))
+    multistart(wells, starts, roll_down(wells, calls), adaptive=True)
+    assert len(calls) == 1 + goes_on
 
 
 def test_a_retry_is_for_what_is_not_explained():

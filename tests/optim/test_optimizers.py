@@ -71,6 +71,36 @@ def test_levenberg_marquardt_finds_the_minima():
     assert (end.n_iter < 30).all()
 
 
+class Plateau(Box):
+    """A bowl on the left, and far above it a plateau that hardly slopes."""
+
+    n_readings = torch.full((1,), 2)
+
+    def value(self, unit, sample):
+        return self.linearize(unit, sample)[0]
+
+    def linearize(self, unit, sample):
+        left = unit[:, 0] < 0.5
+        away = unit - 0.2
+        value = torch.where(left, away.square().sum(1) / 2, 1000 - unit[:, 0])
+        slope = torch.tensor([-1.0, 0.0]).double().expand(unit.shape)
+        curvature = torch.where(left, 1.0, 1e4)[:, None, None]
+        gradient = torch.where(left[:, None], away, slope)
+        return value, gradient, curvature * torch.eye(2).double()
+
+
+def test_a_start_that_cannot_catch_up_is_given_up():
+    start = torch.tensor([[0.4, 0.4], [0.6, 0.6]], dtype=torch.float64)
+    sample = torch.zeros(2, dtype=torch.long)
+    options = {"max_iter": 50, "tol": 1e-10}
+    end = levenberg_marquardt(Plateau(), start, sample, **options)
+    assert end.status.tolist() == [InversionStatus.CONVERGED, InversionStatus.STALLED]
+    assert end.n_iter[1] == 10
+    torch.testing.assert_close(end.x[0], torch.full((2,), 0.2).double())
+    alone = levenberg_marquardt(Plateau(), start[1:], sample[1:], **options)
+    assert alone.n_iter.tolist() == [50]
+
+
 def test_a_minimum_at_the_wall_is_that_of_scipy():
     outside = torch.tensor([[1.4, 0.9]], dtype=torch.float64)
     curved = Curved(outside, steepness=1.0)

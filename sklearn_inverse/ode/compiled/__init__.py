@@ -10,7 +10,8 @@ machine.
 Both work on vectors (``_vectors``), one lane per sample. Each lane has its own time and
 step, and takes the next sample as soon as it is done with one, so that no lane waits.
 Nothing crosses lanes: a sample's result is the same to the last bit whichever its lane and
-its companions.
+its companions. What is computed once per solve only, such as observables and initial
+states, is traced too, and left to NumPy (``_rows``).
 
 All samples of a pass take steps of one method. Those that Tsit5 finds to be stiff are set
 aside with all that is known of them, and Rodas5P goes on from there in a second pass.
@@ -27,11 +28,13 @@ from sklearn_inverse.ode.compiled._compile import (
     why_unavailable,
 )
 from sklearn_inverse.ode.compiled._graph import Graph
+from sklearn_inverse.ode.compiled._rows import Lasting
 from sklearn_inverse.ode.compiled._text import equations
 from sklearn_inverse.ode.compiled._trace import trace
 
 __all__ = [
     "Graph",
+    "Lasting",
     "Untraceable",
     "compared_kernel",
     "compared_once",

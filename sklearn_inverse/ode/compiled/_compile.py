@@ -86,7 +86,7 @@ def compile_function(
     if len(y) == 0:  # which says nothing of the next call
         raise Untraceable("there are no samples to try it on")
     n_states, n_params = y.shape[1], params.shape[1]
-    known, key = _known(rhs), (n_states, n_params, *guards)
+    known, key = known_of(rhs), (n_states, n_params, *guards)
     function = rhs
     if guards:
         for other in [k for k in known if k[2:] not in ((), guards)]:
@@ -138,7 +138,7 @@ def compared_kernel(rhs: Callable, y: Tensor, params: Tensor, guards=()):
     return compared.get((rhs, *sizes, *guards)) if compared else None
 
 
-def _known(rhs) -> dict:
+def known_of(rhs) -> dict:
     """Return what is known of a right-hand side; nothing of one that cannot be kept."""
     owner, name = rhs, None
     if isinstance(rhs, MethodType):  # made anew whenever it is asked for

@@ -169,7 +169,8 @@ def _check(graph, nodes, function, inputs, kinds) -> None:
 
     at = np.concatenate([_columns(x) for x in points], axis=1)
     directions = np.eye(at.shape[1])
-    if at.shape[1] * len(outputs) > MAX_VALUES:  # all derivatives are seen in one
+    # All derivatives are seen in one where they, or copies of all outputs, are many.
+    if max(at.shape[1], len(outputs)) * len(outputs) > MAX_VALUES:
         directions = abs(at[:1]) * rng.choice([-1.0, 1.0], at.shape[1])
     try:
         expected = _derivatives(function, points, directions)
