@@ -18,6 +18,7 @@ PRIOR_SHARE = 0.1  # of them come from the prior, to see what lies far from the 
 GOOD_OVERLAP = 0.9  # mass that normal distributions must share with the posterior
 MAX_ROUNDS = 10  # of importance sampling
 N_EFFECTIVE, TOL = 1000, 0.01  # of chains; see MCMCInverter
+FEWEST_DRAWS = 20  # effective ones, if a check is to tell anything
 FEWEST_STEPS = 200  # of chains, if they are to be any good
 
 
@@ -58,7 +59,8 @@ class CheckedInverter(LaplaceInverter):
             return
         answer.effective_share[samples] = seen.share
         answer.overlap[samples] = seen.overlap
-        answer.is_confirmed[samples] = good = seen.overlap >= GOOD_OVERLAP
+        good = (seen.overlap >= GOOD_OVERLAP) & (seen.share * n_checks >= FEWEST_DRAWS)
+        answer.is_confirmed[samples] = good
         answer.n_drawn[samples], left = n_checks, self.max_solves - n_checks
         answer.n_failed[samples] += seen.n_failed
         if self._may_adapt and not good.all():
@@ -172,12 +174,14 @@ class CheckedInverter(LaplaceInverter):
         if len(strange) == 0 or self.max_solves is None:  # chains speak for themselves
             return
         first = answer[strange[0]]
-        why = (
-            f"{first.n_drawn[0]:,} runs of the model at draws say otherwise (overlap "
-            f"{100 * first.overlap[0]:.0f} %)"
-        )
+        runs = f"{first.n_drawn[0]:,} runs of the model"
         if first.kind[0] != "laplace":
-            why = f"draws do not agree after {first.n_drawn[0]:,} runs of the model"
+            why = f"draws do not agree after {runs}"
+        elif first.effective_share[0] * first.n_drawn[0] < FEWEST_DRAWS:
+            why = f"only {100 * first.effective_share[0]:.0f} % of {runs} at draws count"
+        else:
+            told = f"overlap {100 * first.overlap[0]:.0f} %"
+            why = f"{runs} at draws say otherwise ({told})"
         more = max(100_000, 10 * self.max_solves)
         warn_user(
             f"The posteriors of {len(strange)} of {checked.sum()} samples may be wrong. "

@@ -384,7 +384,7 @@ class Posterior(Estimate):
             told = f"overlap {100 * self.overlap[0]:.0f} %, {told}"
             if self.is_confirmed[0]:
                 return f"laplace, checked on {runs}: {told}"
-            return f"laplace, but it is NOT normal ({told} on {runs}): raise max_solves"
+            return f"laplace, NOT confirmed by {runs} ({told}): raise max_solves"
         told = f"{self.n_effective[0].min():,.0f} effective draws"
         if kind == "mcmc":
             told = f"R-hat {self.rhat[0].max():.3f}, {told}"

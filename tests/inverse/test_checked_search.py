@@ -1,5 +1,7 @@
 """Posteriors are as simple as they may be, and say so where they are not."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -99,8 +101,10 @@ def test_a_posterior_that_is_not_normal_is_flagged_and_then_found(case):
         rough = answer(model, [reading], max_solves=200)
     assert rough.kind[0] == "laplace"
     assert not rough.is_confirmed[0]
-    assert "NOT normal" in str(rough[0])
-    posterior = answer(model, [reading])  # without a warning
+    assert "NOT confirmed by 200 runs of the model" in str(rough[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        posterior = answer(model, [reading])
     assert posterior.kind[0] == "importance"
     assert posterior.is_confirmed[0]
     params, weight = brute_force(model, reading, noise)
