@@ -37,4 +37,4 @@ class MisfitWarning(UserWarning):
 
 
 class NormalityWarning(UserWarning):
-    """Issued when posteriors are not as normal as the method takes them to be."""
+    """Issued when runs of the model do not confirm the posteriors that are told."""

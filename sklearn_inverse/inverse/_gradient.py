@@ -4,12 +4,12 @@ from numbers import Integral, Real
 
 import torch
 
-from sklearn_inverse.inverse._laplace_search import LaplaceInverter
+from sklearn_inverse.inverse._checked_search import CheckedInverter
 from sklearn_inverse.optim._lbfgs import lbfgs
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
 from sklearn_inverse.optim._standard import InStandard
-from sklearn_inverse.utils._docs import SEARCHING, shared_docs
-from sklearn_inverse.utils._sklearn import Interval, Options, StrOptions
+from sklearn_inverse.utils._docs import SEARCHING, SOLVES, shared_docs
+from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
 __all__ = ["GradientInverter"]
 
@@ -17,7 +17,7 @@ ROUGH = 1000  # times tol: where the next stage takes over
 
 
 @shared_docs
-class GradientInverter(LaplaceInverter):
+class GradientInverter(CheckedInverter):
     r"""Recover params by gradients through the forward model, with an uncertainty.
 
     For each sample, maximizes the posterior of params and noise by Gauss–Newton steps
@@ -50,10 +50,7 @@ class GradientInverter(LaplaceInverter):
         A start has converged when no step promises to gain more than this, times the
         number of readings, of the log posterior; 1000 times this in earlier stages.
 
-    n_checks : int, default=0
-        Draws per sample at which the model is run once more, to see whether the
-        posterior is as normal as it is told: 200 will do. The report says so, and a
-        warning where it is not.
+    %(max_solves)s
 
     %(prior)s
 
@@ -118,10 +115,7 @@ class GradientInverter(LaplaceInverter):
         "continuation": ["boolean"],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "n_checks": [
-            Options(Integral, {0}),
-            Interval(Integral, 50, None, closed="left"),
-        ],
+        "max_solves": SOLVES,
     }
 
     def __init__(
@@ -134,7 +128,7 @@ class GradientInverter(LaplaceInverter):
         continuation=True,
         max_iter=None,
         tol=1e-6,
-        n_checks=0,
+        max_solves=200,
         prior="model",
         chunk_size=64,
         n_jobs=None,
@@ -149,7 +143,7 @@ class GradientInverter(LaplaceInverter):
         self.continuation = continuation
         self.max_iter = max_iter
         self.tol = tol
-        self.n_checks = n_checks
+        self.max_solves = max_solves
         self.prior = prior
         self.chunk_size = chunk_size
         self.n_jobs = n_jobs
@@ -158,11 +152,6 @@ class GradientInverter(LaplaceInverter):
         self.verbose = verbose
 
     def _search(self, objective):
-        if self.n_checks and self.prior is None:
-            raise ValueError(
-                "`n_checks` weighs draws by the posterior, which needs a prior. Got "
-                "prior=None: leave n_checks at 0."
-            )
         ends, start = self._find(
             objective,
             self._optimize,

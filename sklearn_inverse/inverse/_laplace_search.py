@@ -4,10 +4,8 @@ import numpy as np
 import torch
 
 from sklearn_inverse.base import PosteriorInverter
-from sklearn_inverse.exceptions import NormalityWarning
 from sklearn_inverse.inverse._search import SearchInverter
 from sklearn_inverse.optim._continuation import continuation
-from sklearn_inverse.optim._importance import weigh
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
 from sklearn_inverse.optim._multistart import ALL, multistart
 from sklearn_inverse.optim._standard import InStandard
@@ -20,15 +18,12 @@ from sklearn_inverse.probability._laplace import (
 )
 from sklearn_inverse.probability._mixture import StudentMixture
 from sklearn_inverse.probability._posterior import FlatCoordinate
-from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["LaplaceInverter"]
 
 MAX_MODES = 4  # optima that are kept per sample
 LIGHT = 1e-3  # modes that weigh less are dropped
 N_SETTLE = 6  # rounds in which params and noise settle on each other
-GOOD_SHARE, GOOD_K = 0.6, 0.7  # least effective share, and largest Pareto k
-CLOSE = 0.35  # means differ by less, in standard deviations, and log ratios of these
 
 
 class LaplaceInverter(SearchInverter, PosteriorInverter):
@@ -39,7 +34,6 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
     """
 
     _answer_type = Posterior
-    n_checks = 0
 
     def _blank_modes(self, n_samples, n_params):
         prior = self.model_.prior_
@@ -56,9 +50,6 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             "weights": weights,
             "centers": np.full(shape, np.nan),
             "covariances": np.full((*shape, n_params), np.nan),
-            "effective_share": np.full(n_samples, np.nan),
-            "pareto_k": np.full(n_samples, np.nan),
-            "is_confirmed": np.zeros(n_samples, dtype=bool),
         }
 
     def _find(self, objective, optimize, *, n_starts, first="center", by_stages=True):
@@ -174,53 +165,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         return answer
 
     def _look_closer(self, answer, objective, mixture, samples):
-        """Weigh draws around the modes of samples by how likely each is in truth."""
-        if not self.n_checks:
-            return
-        p, log_density = self.n_params_, self._log_density(objective)
-        seen = weigh(
-            lambda rows, sample: log_density(rows, samples[sample]),
-            mixture,
-            self.n_checks,
-            self._sample_seed,
-        )
-        mean, std = mixture.moments()
-        off = np.abs(seen.mean - mean) / std
-        ratio = np.abs(np.log(seen.std / std))
-        agrees = (np.maximum(off, ratio)[:, :p] < CLOSE).all(axis=1)
-        answer.effective_share[samples] = seen.share
-        answer.pareto_k[samples] = seen.pareto_k
-        answer.is_confirmed[samples] = (
-            agrees & (seen.share >= GOOD_SHARE) & (seen.pareto_k <= GOOD_K)
-        )
-
-    def _log_density(self, objective):
-        """Return the log posterior of standard coordinates, rows of the samples."""
-
-        def log_density(rows: np.ndarray, sample: np.ndarray) -> np.ndarray:
-            z, of = (torch.as_tensor(a, device=self._device) for a in (rows, sample))
-            everyone = torch.arange(len(z), device=z.device)
-            return -InStandard(objective, of).value(z, everyone).cpu().numpy()
-
-        return log_density
-
-    def _warn_of(self, answer):
-        super()._warn_of(answer)
-        checked = np.isfinite(answer.effective_share)
-        strange = np.flatnonzero(checked & ~answer.is_confirmed)
-        if len(strange):
-            first = strange[0]
-            warn_user(
-                f"The posteriors of {len(strange)} of {checked.sum()} samples are not "
-                f"normal; the first is row {first}, where runs of the model at draws "
-                f"have an effective share of {answer.effective_share[first]:.0%} (Pareto "
-                f"k {answer.pareto_k[first]:.2f}). Their errors may be wrong: use "
-                "MCMCInverter.",
-                NormalityWarning,
-            )
-
-    def _about(self, **options):
-        return super()._about(**options) | {"n_checks": self.n_checks}
+        """See whether the posteriors of samples are what the mixture says."""
 
     def _settle_noise(self, modes, x, rows):
         """Let the noise know how closely the params follow the readings.

@@ -5,10 +5,10 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
-from sklearn_inverse.inverse._laplace_search import LaplaceInverter
+from sklearn_inverse.inverse._checked_search import MAX_ROUNDS, CheckedInverter
+from sklearn_inverse.optim._importance import ROUND
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
-from sklearn_inverse.optim._samplers import KEPT, walk
-from sklearn_inverse.probability import SampledPosterior
+from sklearn_inverse.optim._samplers import KEPT
 from sklearn_inverse.utils._docs import SEARCHING, shared_docs
 from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
@@ -18,7 +18,7 @@ MAX_ITER, TOL = 50, 1e-3  # of the search before: chains need no exact optima
 
 
 @shared_docs
-class MCMCInverter(LaplaceInverter):
+class MCMCInverter(CheckedInverter):
     r"""Draw from the posterior itself, whatever its shape.
 
     For each sample, finds the optima of the posterior as :class:`GradientInverter` does,
@@ -98,9 +98,9 @@ class MCMCInverter(LaplaceInverter):
     True
     """
 
-    _answer_type = SampledPosterior
     _tried = "proposals"
     prior = "model"
+    max_solves = None  # as many as its steps are
 
     _parameter_constraints: dict = {
         name: SEARCHING[name] for name in SEARCHING if name != "prior"
@@ -161,37 +161,40 @@ class MCMCInverter(LaplaceInverter):
     def _settle_noise(self, modes, x, rows):
         return x, torch.zeros_like(rows)  # chains settle it
 
+    @property
+    def _may_adapt(self):
+        return True
+
     def _blank_modes(self, n_samples, n_params):
-        shape = (n_samples, n_params)
+        shape = (n_samples, KEPT * self.n_effective, n_params)
         return super()._blank_modes(n_samples, n_params) | {
             "kind": "mcmc",
-            "draws": np.full((n_samples, KEPT * self.n_effective, n_params), np.nan),
-            "rhat": np.full(shape, np.nan),
-            "n_effective": np.full(shape, np.nan),
+            "draws": np.full(shape, np.nan),
         }
 
     def _look_closer(self, answer, objective, mixture, samples):
-        """Walk from the modes of samples."""
-        log_density = self._log_density(objective)
-        chains = walk(
-            lambda rows, sample: log_density(rows, samples[sample]),
+        """Walk from where importance sampling has found samples' posteriors."""
+        proposal, begin = mixture, None
+        affordable = self.n_walkers * self.max_iter // 4
+        if affordable >= ROUND:
+            max_draws = min(affordable, MAX_ROUNDS * ROUND)
+            adapted = self._adapt(answer, objective, mixture, samples, max_draws)
+            if adapted.is_interrupted:
+                return
+            proposal, begin = adapted.mixture, adapted.draws
+        chains = self._walk(
+            answer,
+            objective,
             mixture,
+            samples,
+            proposal,
+            begin,
             n_walkers=self.n_walkers,
             n_effective=self.n_effective,
             tol=self.tol,
             max_iter=self.max_iter,
-            seed=self._sample_seed,
         )
-        p, device = self.n_params_, self._device
-        answer.draws[samples] = self.model_.prior_.from_standard(chains.draws[..., :p])
-        answer.weights[samples] = mixture.shares(chains.draws)
-        answer.rhat[samples] = chains.rhat[:, :p]
-        answer.n_effective[samples] = chains.n_effective[:, :p]
-        middle = torch.as_tensor(np.median(chains.draws, axis=1), device=device)
-        scale = objective.noise_scale(middle, torch.as_tensor(samples, device=device))
-        answer.noise_scale[samples] = scale.cpu().numpy()
         answer.n_iter[samples] = chains.n_iter
-        answer.n_failed[samples] = chains.n_failed
         answer.status[samples] = chains.status
 
     def _why_open(self, answer):
@@ -200,6 +203,3 @@ class MCMCInverter(LaplaceInverter):
             f"{self.n_effective:,} effective draws were made in {answer.n_iter[0]} "
             "steps. Raise `max_iter`, or narrow the prior."
         )
-
-    def _about(self, **options):
-        return super()._about(**options) | {"n_walkers": self.n_walkers}

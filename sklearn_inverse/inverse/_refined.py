@@ -8,20 +8,20 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_inverse.base import BaseInverter
-from sklearn_inverse.inverse._laplace_search import LaplaceInverter
+from sklearn_inverse.inverse._checked_search import CheckedInverter
 from sklearn_inverse.inverse._search import FARTHEST
 from sklearn_inverse.optim._continuation import continuation, growing_horizons
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
 from sklearn_inverse.optim._multistart import multistart
 from sklearn_inverse.probability import InversionStatus
-from sklearn_inverse.utils._docs import SEARCHING, shared_docs
+from sklearn_inverse.utils._docs import SEARCHING, SOLVES, shared_docs
 from sklearn_inverse.utils._sklearn import HasMethods, Interval, _fit_context
 
 __all__ = ["RefinedInverter"]
 
 
 @shared_docs
-class RefinedInverter(LaplaceInverter):
+class RefinedInverter(CheckedInverter):
     """Refine the estimates of any inverter by Gauss–Newton steps on an exact model.
 
     An amortized inverter, or one on a surrogate, is quick but carries the surrogate's
@@ -46,6 +46,8 @@ class RefinedInverter(LaplaceInverter):
     tol : float, default=1e-6
         A start has converged when no step promises to gain more than this, times the
         number of readings, of the log posterior.
+
+    %(max_solves)s
 
     %(prior)s
 
@@ -102,6 +104,7 @@ class RefinedInverter(LaplaceInverter):
         "n_draws": [Interval(Integral, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "max_solves": SOLVES,
     }
 
     def __init__(
@@ -112,6 +115,7 @@ class RefinedInverter(LaplaceInverter):
         n_draws=0,
         max_iter=50,
         tol=1e-6,
+        max_solves=200,
         prior="model",
         chunk_size=64,
         n_jobs=None,
@@ -124,6 +128,7 @@ class RefinedInverter(LaplaceInverter):
         self.n_draws = n_draws
         self.max_iter = max_iter
         self.tol = tol
+        self.max_solves = max_solves
         self.prior = prior
         self.chunk_size = chunk_size
         self.n_jobs = n_jobs

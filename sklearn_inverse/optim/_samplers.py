@@ -10,7 +10,7 @@ from sklearn_inverse.probability._status import InversionStatus
 
 __all__ = ["Chains", "walk"]
 
-FRESH = 0.25  # share of moves to a draw of the mixture, wherever the walker is
+FRESH = 0.5  # share of moves to a draw of the mixture, wherever the walker is
 WHOLE = 0.1  # of the others, share of whole differences: from optimum to optimum
 JITTER = 0.01  # relative, of differences
 WIDEN = 1.5  # how much farther than the mixture's the walkers begin
@@ -53,6 +53,7 @@ def walk(
     tol: float,
     max_iter: int,
     seed: int,
+    begin: np.ndarray | None = None,
 ) -> Chains:
     """Draw from a density of each sample by walkers that move along their differences.
 
@@ -85,6 +86,10 @@ def walk(
     seed : int
         Seed of the random numbers.
 
+    begin : ndarray of shape (n_samples, n_walkers, n_free), default=None
+        Where the walkers begin: by default, or at NaN, at
+        draws of the mixture, made wider.
+
     Returns
     -------
     chains : Chains
@@ -104,7 +109,7 @@ def walk(
     n_stored = 2 * max(N_STORED // 2, 2 * KEPT * n_effective // n_walkers + 1)
     stored = np.empty((n_samples, n_stored, n_walkers, n_free))
     running = np.arange(n_samples)
-    walkers = _Walkers(log_density, mixture, n_walkers, running, seed)
+    walkers = _Walkers(log_density, mixture, n_walkers, running, seed, begin)
     stored[:, 0], length, stride = walkers.points, 1, 1
     step, next_check = 0, FIRST_CHECK
     try:
@@ -173,10 +178,13 @@ def _agreement(recent):
 class _Walkers:
     """Where the walkers of each sample are, and how likely that is."""
 
-    def __init__(self, log_density, mixture, n_walkers, samples, seed):
+    def __init__(self, log_density, mixture, n_walkers, samples, seed, begin=None):
         self.log_density, self.mixture, self.samples = log_density, mixture, samples
         rng, options = np.random.default_rng(seed), {"widen": WIDEN, "by_mode": True}
         self.points = mixture.draw(n_walkers, rng, **options)
+        if begin is not None:
+            known = np.isfinite(begin).all(axis=(1, 2), keepdims=True)
+            self.points = np.where(known, begin, self.points)
         self.value = self._values(self.points)
         for attempt in range(N_TRIES):
             lost = ~np.isfinite(self.value)
@@ -187,7 +195,6 @@ class _Walkers:
                 again[:] = mixture.centers[:, :1]
             self.points[lost] = again[lost]
             self.value[lost] = self._values(again, lost)
-        self.log_mixture = mixture.log_prob(self.points)
 
     def __getitem__(self, index):
         picked = object.__new__(_Walkers)
@@ -200,21 +207,17 @@ class _Walkers:
         n_failed = np.zeros(len(self.samples), dtype=int)
         for half in (0, 1):
             mine, others = slice(half, None, 2), self.points[:, 1 - half :: 2]
-            points, is_fresh = self._propose(self.points[:, mine], others, rng)
+            here = self.points[:, mine]
+            points, is_fresh = self._propose(here, others, rng)
             value = self._values(points)
             n_failed += np.isnan(value).sum(axis=1)
-            log_mixture = self.mixture.log_prob(points)
             with np.errstate(invalid="ignore"):
                 gain = value - self.value[:, mine]
-                correction = self.log_mixture[:, mine] - log_mixture
-                gain = gain + np.where(is_fresh, correction, 0.0)
-                accepted = np.log(rng.random(len(is_fresh))) < gain
-            for old, new in (
-                (self.points, points),
-                (self.value, value),
-                (self.log_mixture, log_mixture),
-            ):
-                old[:, mine][accepted] = new[accepted]
+            gain[:, is_fresh] += self.mixture.log_prob(here[:, is_fresh])
+            gain[:, is_fresh] -= self.mixture.log_prob(points[:, is_fresh])
+            accepted = np.log(rng.random(len(is_fresh))) < gain
+            here[accepted] = points[accepted]
+            self.value[:, mine][accepted] = value[accepted]
         return n_failed
 
     def _propose(self, points, others, rng):

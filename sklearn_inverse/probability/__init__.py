@@ -20,7 +20,6 @@ from sklearn_inverse.probability._priors import (
     Uniform,
     as_prior,
 )
-from sklearn_inverse.probability._sampled import SampledPosterior
 from sklearn_inverse.probability._status import InversionStatus
 
 __all__ = [
@@ -41,7 +40,6 @@ __all__ = [
     "Normal",
     "Poisson",
     "Posterior",
-    "SampledPosterior",
     "StudentT",
     "Uniform",
     "as_noise",

@@ -41,6 +41,25 @@ class StudentMixture:
             self.weights[index], self.centers[index], self.covariances[index]
         )
 
+    @classmethod
+    def join(cls, mixtures, axis=0):
+        """Return one mixture of the samples, or with ``axis=1`` the modes, of several."""
+        parts = zip(*((m.weights, m.centers, m.covariances) for m in mixtures))
+        return cls(*(np.concatenate(part, axis=axis) for part in parts))
+
+    def with_prior(self, n_params, share):
+        """Return it with a mode more: what was believed of standard params before.
+
+        Coordinates beyond the params are as in the first mode.
+        """
+        p, center = n_params, self.centers[:, :1].copy()
+        covariance = self.covariances[:, :1].copy()
+        center[..., :p], covariance[..., :p, :], covariance[..., :p] = 0.0, 0.0, 0.0
+        covariance[..., range(p), range(p)] = 1.0
+        prior = StudentMixture(np.full((len(center), 1), share), center, covariance)
+        own = StudentMixture((1 - share) * self.weights, self.centers, self.covariances)
+        return StudentMixture.join([own, prior], axis=1)
+
     def moments(self):
         """Return means and standard deviations (n_samples, n_free) of the normals."""
         mean = np.einsum("sm,smp->sp", self.weights, self.centers)
@@ -74,18 +93,27 @@ class StudentMixture:
         moved = np.einsum("sdpq,dq->sdp", self._factor[row, mode], noise)
         return self.centers[row, mode] + moved
 
-    def log_prob(self, points):
-        """Return log densities (n_samples, n_points), up to a constant."""
-        return logsumexp(self._by_mode(points), axis=2)
+    def log_prob(self, points, *, is_normal=False):
+        """Return log densities (n_samples, n_points), up to a constant.
+
+        Those of the normal distributions, which have another constant, if asked for.
+        """
+        return logsumexp(self._by_mode(points, is_normal), axis=1)
 
     def shares(self, points):
         """Return how large a part (n_samples, n_modes) of the points is each mode's."""
-        mode = self._by_mode(points).argmax(axis=2)
+        mode = self._by_mode(points).argmax(axis=1)
         return (mode[..., None] == np.arange(self.weights.shape[1])).mean(axis=1)
 
-    def _by_mode(self, points):
-        away = points[:, :, None] - self.centers[:, None]
-        away = np.einsum("smpq,sdmq->sdmp", self._inverse, away)
-        power = (self.df + away.shape[-1]) / 2
-        distance = (away**2).sum(axis=-1)
-        return self._log_scale[:, None] - power * np.log1p(distance / self.df)
+    def _by_mode(self, points, is_normal=False):
+        value = np.empty((*self.weights.shape, points.shape[1]))
+        origin = np.einsum("smpq,smq->smp", self._inverse, self.centers)
+        power = (self.df + points.shape[2]) / 2
+        for i, own in enumerate(points):  # one by one: there may be many modes
+            away = own @ self._inverse[i].mT - origin[i][:, None]
+            distance = np.einsum("mdp,mdp->md", away, away)
+            fall = 0.5 * distance
+            if not is_normal:
+                fall = power * np.log1p(distance / self.df)
+            value[i] = self._log_scale[i][:, None] - fall
+        return value

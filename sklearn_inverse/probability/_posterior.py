@@ -138,8 +138,9 @@ class Estimate:
 class Posterior(Estimate):
     """What is believed of the params of each sample after its readings.
 
-    A mixture of normal distributions, one around each optimum found, in a coordinate in
-    which the prior is normal too: so draws and intervals keep to the prior's support.
+    Either a mixture of normal distributions, one around each optimum found, in a
+    coordinate in which the prior is normal too, so that draws and intervals keep to the
+    prior's support; or draws, where there are any: then all is told by these.
 
     Attributes
     ----------
@@ -156,24 +157,35 @@ class Posterior(Estimate):
     covariances : ndarray of shape (n_samples, n_modes, n_params, n_params)
         Their covariances in the coordinate.
 
-    kind : {"laplace", "amortized", "mcmc"}
-        Where it comes from.
+    kind : ndarray of str of shape (n_samples,)
+        What tells it: "laplace" or "amortized", normal distributions; "importance" or
+        "mcmc", draws.
 
     ends : ndarray of shape (n_samples, n_starts)
         Minus the log posterior where each start of a search ended, infinite where it
         failed or was not needed; empty for other methods.
 
-    effective_share : ndarray of shape (n_samples,)
-        Of runs of the model at draws, those that count when each is weighed by how
-        likely it is (importance sampling): one if the posterior is normal. NaN where
-        this was not checked.
-
-    pareto_k : ndarray of shape (n_samples,)
-        How heavy the tail of these weights is; above 0.7 they cannot be trusted.
+    draws : ndarray of shape (n_samples, n_kept, n_params)
+        Draws of the params, in their own units; NaN where normal distributions tell.
 
     is_confirmed : ndarray of bool of shape (n_samples,)
-        Whether share, tail, and the means and spreads so weighed agree with the normal
-        distributions.
+        Whether runs of the model have borne it out: normal distributions overlap with
+        the posterior, rounds of importance sampling agree, chains have converged.
+
+    overlap : ndarray of shape (n_samples,)
+        Mass that the posterior and the normal distributions have in common, as weighed
+        runs of the model at draws tell; NaN where this was not checked. No classifier
+        tells draws of the two apart at more than ``1 - overlap / 2``.
+
+    effective_share : ndarray of shape (n_samples,)
+        Of these runs, those that count when each is weighed by how likely it is.
+
+    n_drawn : ndarray of int of shape (n_samples,)
+        Runs of the model at draws, to check the posterior or to find it.
+
+    rhat, n_effective : ndarray of shape (n_samples, n_params)
+        Split R-hat of groups of walkers, about one where chains agree; independent draws
+        that would tell means as precisely. NaN where there are none.
 
     Examples
     --------
@@ -195,11 +207,32 @@ class Posterior(Estimate):
     weights: np.ndarray = field(default_factory=lambda: np.empty(0))
     centers: np.ndarray = field(default_factory=lambda: np.empty(0))
     covariances: np.ndarray = field(default_factory=lambda: np.empty(0))
-    kind: str = "laplace"
-    ends: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
-    effective_share: np.ndarray = field(default_factory=lambda: np.empty(0))
-    pareto_k: np.ndarray = field(default_factory=lambda: np.empty(0))
-    is_confirmed: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
+    kind: Any = "laplace"
+    ends: Any = None
+    draws: Any = None
+    is_confirmed: Any = None
+    overlap: Any = None
+    effective_share: Any = None
+    n_drawn: Any = None
+    rhat: Any = None
+    n_effective: Any = None
+
+    def __post_init__(self):
+        n, p = self.params.shape
+        if isinstance(self.kind, str):
+            self.kind = np.full(n, self.kind, dtype="<U10")
+        for name, shape, blank in (
+            ("ends", (n, 0), np.inf),
+            ("draws", (n, 0, p), np.nan),
+            ("is_confirmed", n, False),
+            ("overlap", n, np.nan),
+            ("effective_share", n, np.nan),
+            ("n_drawn", n, 0),
+            ("rhat", (n, p), np.nan),
+            ("n_effective", (n, p), np.nan),
+        ):
+            if getattr(self, name) is None:
+                setattr(self, name, np.full(shape, blank))
 
     @property
     def mean(self) -> np.ndarray:
@@ -219,7 +252,10 @@ class Posterior(Estimate):
     @property
     def correlation(self) -> np.ndarray:
         """Correlations of the params, (n_samples, n_params, n_params)."""
-        return self._correlation_of(self.sample(N_DRAWS))
+        correlation = self._correlation_of(self.sample(N_DRAWS))
+        if (drawn := self._is_drawn).any():
+            correlation[drawn] = self._correlation_of(self.draws[drawn])
+        return correlation
 
     @property
     def covariance(self) -> np.ndarray:
@@ -235,7 +271,10 @@ class Posterior(Estimate):
         mean = np.einsum("sm,smp->sp", self.weights, self.centers)
         variance = np.einsum("smpp->smp", self.covariances)
         away = (self.centers - mean[:, None]) ** 2
-        return np.sqrt(np.einsum("sm,smp->sp", self.weights, variance + away))
+        spread = np.sqrt(np.einsum("sm,smp->sp", self.weights, variance + away))
+        if (drawn := self._is_drawn).any():
+            spread[drawn] = self.coordinate.to_coordinate(self.draws[drawn]).std(axis=1)
+        return spread
 
     def quantile(self, level) -> np.ndarray:
         """Return quantiles, (n_samples, n_params), or with the levels' axis first."""
@@ -251,7 +290,10 @@ class Posterior(Estimate):
             steps = ndtr((middle[..., None, :] - self.centers) / safe)
             below = np.einsum("sm,...smp->...sp", self.weights, steps) < wanted
             low, high = np.where(below, middle, low), np.where(below, high, middle)
-        return self.coordinate.from_coordinate((low + high) / 2)
+        quantile = self.coordinate.from_coordinate((low + high) / 2)
+        if (drawn := self._is_drawn).any():
+            quantile[..., drawn, :] = np.quantile(self.draws[drawn], level, axis=1)
+        return quantile
 
     def interval(self, level=0.9) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of central intervals, each (n_samples, n_params)."""
@@ -262,7 +304,8 @@ class Posterior(Estimate):
         """Draw params, (n_samples, n_draws, n_params).
 
         All samples share their random numbers, so that the draws of one do not depend
-        on its companions.
+        on its companions. Where there are draws these are picked, none a second time
+        before all have been picked once.
         """
         self._check_n_draws(n_draws)
         rng = np.random.default_rng(random_state)
@@ -276,7 +319,11 @@ class Posterior(Estimate):
         row = np.arange(len(mode))[:, None]
         moved = np.einsum("sdpq,dq->sdp", factor[row, mode], noise)
         draws[known] = self.centers[known][row, mode] + moved
-        return self.coordinate.from_coordinate(draws)
+        draws = self.coordinate.from_coordinate(draws)
+        if (drawn := self._is_drawn).any():
+            order = np.random.default_rng(random_state).permutation(self.draws.shape[1])
+            draws[drawn] = self.draws[drawn][:, np.resize(order, n_draws)]
+        return draws
 
     def to_arviz(
         self,
@@ -332,6 +379,9 @@ class Posterior(Estimate):
 
     def _in_order(self, n_draws):
         """Return draws of the first sample as they were made."""
+        if self._is_drawn[0]:
+            draws = self.draws[0]
+            return draws[: N_CHAINS * (len(draws) // N_CHAINS)]
         return self.sample(N_CHAINS * -(-n_draws // N_CHAINS))[0]
 
     @staticmethod
@@ -359,7 +409,19 @@ class Posterior(Estimate):
     def _is_flat(self):
         return isinstance(self.coordinate, FlatCoordinate)
 
+    @property
+    def _is_drawn(self):
+        """Which samples draws tell of."""
+        return np.isfinite(self.draws[:, :1, 0]).any(axis=1)
+
     def _moments(self):
+        mean, std = self._moments_of_modes()
+        if (drawn := self._is_drawn).any():
+            draws = self.draws[drawn]
+            mean[drawn], std[drawn] = draws.mean(axis=1), draws.std(axis=1)
+        return mean, std
+
+    def _moments_of_modes(self):
         if self._is_flat:
             values, spread = self.modes, self.coordinate.slope(self.centers)
             variance = spread**2 * np.einsum("smpp->smp", self.covariances)
@@ -377,20 +439,33 @@ class Posterior(Estimate):
 
     def _method(self):
         """Return how it was found, in words."""
-        if not np.isfinite(self.effective_share).any():
-            return self.kind
-        runs = f"{self.about['n_checks']} runs of the model"
-        share = f"effective share {100 * self.effective_share[0]:.0f} %"
-        if self.is_confirmed[0]:
-            return f"{self.kind}, checked on {runs}: {share}"
-        tail = f"Pareto k {self.pareto_k[0]:.2f}"
-        return f"{self.kind}, not normal ({share}, {tail} on {runs}): use MCMCInverter"
+        kind, n_drawn = self.kind[0], int(self.n_drawn[0])
+        runs = f"{n_drawn:,} runs of the model"
+        told = f"effective share {100 * self.effective_share[0]:.0f} %"
+        if kind == "amortized":
+            return kind
+        if kind == "laplace" and not n_drawn:
+            return "laplace, not checked"
+        if kind == "laplace":
+            told = f"overlap {100 * self.overlap[0]:.0f} %, {told}"
+            if self.is_confirmed[0]:
+                return f"laplace, checked on {runs}: {told}"
+            return f"laplace, NOT confirmed by {runs} ({told}): raise max_solves"
+        told = f"{self.n_effective[0].min():,.0f} effective draws"
+        if kind == "mcmc":
+            told = f"R-hat {self.rhat[0].max():.3f}, {told}"
+        text = f"{kind}: {runs}, {told}"
+        return text if self.is_confirmed[0] else f"{text}; these do NOT agree yet"
 
     def _columns(self):
         lower, upper = self.interval(0.9)
         mean, std = self._moments()
         columns = {"estimate": mean, "std": std, "lower_90": lower, "upper_90": upper}
-        return columns | {"at_bound": self.at_bound}
+        kind = np.broadcast_to(self.kind[:, None], mean.shape)
+        columns |= {"at_bound": self.at_bound, "kind": kind}
+        if self._is_drawn.any():
+            columns |= {"rhat": self.rhat, "n_effective": self.n_effective}
+        return columns
 
 
 class FlatCoordinate:

@@ -4,9 +4,9 @@ from numbers import Integral
 
 import torch
 
-from sklearn_inverse.utils._sklearn import Interval, StrOptions
+from sklearn_inverse.utils._sklearn import Interval, Options, StrOptions
 
-__all__ = ["LEARNING", "SEARCHING", "shared_docs"]
+__all__ = ["LEARNING", "SEARCHING", "SOLVES", "shared_docs"]
 
 LEARNING: dict = {
     "device": [str, torch.device],
@@ -18,8 +18,17 @@ SEARCHING: dict = LEARNING | {
     "chunk_size": [Interval(Integral, 1, None, closed="left")],
     "n_jobs": [Integral, None],
 }
+SOLVES: list = [Options(Integral, {0}), Interval(Integral, 100, None, closed="left")]
 
 _DOCS = {
+    "max_solves": """\
+max_solves : int, default=200
+    Runs of the model per sample, beyond the search, that may be spent on the truth of its
+    posterior. 0: none, normal distributions are taken on trust. 200: they are checked,
+    and a warning says where they are wrong. From 3,200: these posteriors are sampled
+    instead, by adaptive importance sampling (thousands of runs) and, where its rounds do
+    not agree, by Markov chains; 100,000 will mostly do. Without a prior nothing can be
+    checked.""",
     "model": """\
 model : system, forward model, FrozenEstimator or callable, default=None
     What is inverted: a system (its exact simulator), an :class:`ODESimulator`, an

@@ -7,7 +7,6 @@ import torch
 
 from sklearn_inverse import (
     ForwardFunction,
-    GradientInverter,
     MCMCInverter,
     ReactionSystem,
 )
@@ -15,7 +14,6 @@ from sklearn_inverse.datasets import load_lynx_hare
 from sklearn_inverse.exceptions import (
     ConvergenceWarning,
     IntegrationWarning,
-    NormalityWarning,
 )
 from sklearn_inverse.inverse import _mcmc
 from sklearn_inverse.optim import _samplers
@@ -24,7 +22,6 @@ from sklearn_inverse.probability import (
     LogNormal,
     NegativeBinomial,
     Normal,
-    SampledPosterior,
 )
 
 NODES = 801  # of each param's quantiles, in brute force
@@ -139,7 +136,7 @@ def test_boarding_school_influenza():
     mean, std = [1.7349, 0.5420, 0.1375], np.array([0.0528, 0.0454, 0.0748])
     assert (np.abs(posterior.mean[0] - mean) < 0.1 * std).all()
     np.testing.assert_allclose(posterior.std[0], std, rtol=0.1)
-    assert "mcmc: 64 walkers" in str(posterior[0])
+    assert "mcmc: " in str(posterior[0])
 
 
 PREDATION = {
@@ -249,7 +246,8 @@ def test_a_sample_draws_the_same_alone_and_again():
 
 def test_the_posterior_tells_all_of_its_draws():
     posterior = draw(line(), LINES, **QUICK)
-    assert isinstance(posterior, SampledPosterior)
+    assert (posterior.kind == "mcmc").all()
+    assert posterior.is_confirmed.all()
     draws = posterior.draws
     np.testing.assert_allclose(posterior.mean, draws.mean(axis=1))
     np.testing.assert_allclose(posterior.quantile(0.3), np.quantile(draws, 0.3, axis=1))
@@ -306,42 +304,3 @@ def test_ctrl_c_in_the_search_leaves_no_draws(press_at):
 def test_too_few_walkers_are_refused():
     with pytest.raises(ValueError, match="n_walkers=4 for 2 of these; set n_walkers=8"):
         MCMCInverter(line(), n_walkers=4).fit(LINES)
-
-
-def check(model, readings, **options):
-    inverter = GradientInverter(model, n_checks=200, random_state=0, **options)
-    return inverter.fit(readings).posterior(readings)
-
-
-def test_a_normal_posterior_is_confirmed():
-    posterior = check(line(), LINES)
-    assert (posterior.effective_share > 0.8).all()
-    assert posterior.is_confirmed.all()
-    assert "laplace, checked on 200 runs of the model: effective share" in str(
-        posterior[0]
-    )
-    plain = GradientInverter(line(), random_state=0).fit(LINES).posterior(LINES)
-    np.testing.assert_array_equal(plain.mean, posterior.mean)
-    assert (posterior.n_forward - plain.n_forward == 200).all()
-    assert np.isnan(plain.effective_share).all()
-    assert "checked" not in str(plain[0])
-
-
-def test_noise_levels_are_checked_too():
-    y = np.random.default_rng(0).normal(2.0, 0.5, (2, 30))
-    model = ForwardFunction(lambda k: k + torch.zeros(30), params={"mean": (-50, 50)})
-    assert check(model, y).is_confirmed.all()
-
-
-def test_a_posterior_that_is_not_normal_is_not_confirmed():
-    function, priors, reading, noise = SHAPES["banana"]
-    model = ForwardFunction(function, params=priors, noise=noise)
-    with pytest.warns(NormalityWarning, match=r"of 1 of 1 samples .*use MCMCInverter"):
-        posterior = check(model, [reading])
-    assert not posterior.is_confirmed[0]
-    assert "laplace, not normal (effective share" in str(posterior[0])
-
-
-def test_a_check_needs_a_prior():
-    with pytest.raises(ValueError, match="needs a prior"):
-        check(line(), LINES, prior=None)

@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 
 from sklearn_inverse.optim import _samplers
-from sklearn_inverse.optim._importance import weigh
 from sklearn_inverse.optim._samplers import walk
 from sklearn_inverse.probability import InversionStatus
 from sklearn_inverse.probability._mixture import StudentMixture
@@ -101,13 +100,3 @@ def test_long_chains_fit_in_memory_and_keep_their_second_half():
     assert chains.n_iter[0] == 1500
     assert chains.draws.shape == (1, 400, 2)
     np.testing.assert_allclose(chains.draws[0].std(axis=0), 1.0, atol=0.3)
-
-
-def test_the_share_of_weighed_draws_is_that_of_the_variance_of_weights():
-    right = weigh(normal, mixture_of([[0.0, 0.0]], COVARIANCE), 4000, seed=0)
-    assert right.share[0] > 0.85
-    assert right.pareto_k[0] < 0.5
-    np.testing.assert_allclose(right.std[0], 1.0, atol=0.05)
-    narrow = weigh(normal, mixture_of([[0.0, 0.0]], 0.05 * COVARIANCE), 4000, seed=0)
-    assert narrow.share[0] < 0.3
-    assert narrow.pareto_k[0] > 0.5

@@ -1,0 +1,191 @@
+"""Searches that see whether Laplace's approximation holds, and sample where it does not."""
+
+import numpy as np
+import torch
+
+from sklearn_inverse.exceptions import NormalityWarning
+from sklearn_inverse.inverse._laplace_search import LaplaceInverter
+from sklearn_inverse.optim._importance import N_ROUNDS, ROUND, adapt, weigh
+from sklearn_inverse.optim._samplers import KEPT, walk
+from sklearn_inverse.optim._standard import InStandard
+from sklearn_inverse.probability import InversionStatus
+from sklearn_inverse.utils._warnings import warn_user
+
+__all__ = ["CheckedInverter"]
+
+N_CHECKS = 200  # draws of the check
+PRIOR_SHARE = 0.1  # of them come from the prior, to see what lies far from the optima
+GOOD_OVERLAP = 0.9  # mass that normal distributions must share with the posterior
+MAX_ROUNDS = 10  # of importance sampling
+N_EFFECTIVE, TOL = 1000, 0.01  # of chains; see MCMCInverter
+FEWEST_DRAWS = 20  # effective ones, if a check is to tell anything
+FEWEST_STEPS = 200  # of chains, if they are to be any good
+
+
+class CheckedInverter(LaplaceInverter):
+    """A search whose answer is as simple as runs of the model at draws allow.
+
+    Laplace's approximation is weighed by 200 of them; where it is found wanting,
+    adaptive importance sampling follows, and then differential-evolution Markov chains,
+    as far as ``max_solves``, which a subclass stores, allows.
+    """
+
+    _tried = "starts or draws"
+
+    def _blank_modes(self, n_samples, n_params):
+        n_kept = KEPT * N_EFFECTIVE if self._may_adapt else 0
+        draws = np.full((n_samples, n_kept, n_params), np.nan)
+        return super()._blank_modes(n_samples, n_params) | {"draws": draws}
+
+    @property
+    def _may_adapt(self):
+        enough = self.max_solves >= N_CHECKS + N_ROUNDS * ROUND
+        return enough and self.prior is not None
+
+    def _look_closer(self, answer, objective, mixture, samples):
+        if not self.max_solves:
+            return
+        n_checks = min(self.max_solves, N_CHECKS)
+        try:
+            seen = weigh(
+                self._log_density(objective, samples),
+                mixture,
+                proposal=mixture.with_prior(self.n_params_, PRIOR_SHARE),
+                n_draws=n_checks,
+                seed=self._sample_seed,
+            )
+        except KeyboardInterrupt:
+            answer.status[samples] = InversionStatus.INTERRUPTED
+            return
+        answer.effective_share[samples] = seen.share
+        answer.overlap[samples] = seen.overlap
+        good = (seen.overlap >= GOOD_OVERLAP) & (seen.share * n_checks >= FEWEST_DRAWS)
+        answer.is_confirmed[samples] = good
+        answer.n_drawn[samples], left = n_checks, self.max_solves - n_checks
+        answer.n_failed[samples] += seen.n_failed
+        if self._may_adapt and not good.all():
+            self._sample(answer, objective, mixture[~good], samples[~good], left)
+
+    def _sample(self, answer, objective, mixture, samples, max_solves):
+        """Draw from the posteriors of samples, by chains if need be."""
+        max_draws = min(max_solves, MAX_ROUNDS * ROUND)
+        adapted = self._adapt(answer, objective, mixture, samples, max_draws)
+        n_walkers = max(64, 4 * mixture.centers.shape[2])
+        max_iter = (max_solves - max_draws) // n_walkers - 1
+        is_open = ~adapted.agrees
+        if is_open.any() and max_iter >= FEWEST_STEPS and not adapted.is_interrupted:
+            options = {"n_walkers": n_walkers, "n_effective": N_EFFECTIVE, "tol": TOL}
+            self._walk(
+                answer,
+                objective,
+                mixture[is_open],
+                samples[is_open],
+                adapted.mixture[is_open],
+                adapted.draws[is_open],
+                max_iter=max_iter,
+                **options,
+            )
+
+    def _adapt(self, answer, objective, mixture, samples, max_draws):
+        """Let importance sampling tell the posteriors of samples."""
+        adapted = adapt(
+            self._log_density(objective, samples),
+            mixture.with_prior(self.n_params_, 2 * PRIOR_SHARE),
+            max_draws=max_draws,
+            n_kept=answer.draws.shape[1],
+            seed=self._sample_seed,
+        )
+        if adapted.is_interrupted:
+            answer.status[samples[~adapted.agrees]] = InversionStatus.INTERRUPTED
+        answer.n_failed[samples] += adapted.n_failed
+        answer.n_drawn[samples] += adapted.n_draws
+        told = adapted.n_effective > 0
+        rows = samples[told]
+        self._tell(answer, objective, mixture[told], rows, adapted.draws[told])
+        answer.kind[rows] = "importance"
+        answer.effective_share[rows] = adapted.share[told]
+        answer.n_effective[rows] = adapted.n_effective[told, None]
+        answer.is_confirmed[rows] = adapted.agrees[told]
+        return adapted
+
+    def _walk(
+        self,
+        answer,
+        objective,
+        mixture,
+        samples,
+        proposal,
+        begin,
+        *,
+        n_walkers,
+        **options,
+    ):
+        """Let Markov chains tell the posteriors of samples."""
+        density, before = (
+            self._log_density(objective, samples),
+            objective.n_forward.clone(),
+        )
+        chains = walk(
+            density,
+            proposal,
+            n_walkers=n_walkers,
+            seed=self._sample_seed,
+            begin=None if begin is None else begin[:, :n_walkers],
+            **options,
+        )
+        p = self.n_params_
+        self._tell(answer, objective, mixture, samples, chains.draws)
+        answer.kind[samples] = "mcmc"
+        answer.rhat[samples] = chains.rhat[:, :p]
+        answer.n_effective[samples] = chains.n_effective[:, :p]
+        answer.is_confirmed[samples] = chains.status == InversionStatus.CONVERGED
+        answer.n_failed[samples] += chains.n_failed
+        n_more = (objective.n_forward - before).numpy()[samples]
+        answer.n_drawn[samples] += n_more
+        stopped = chains.status == InversionStatus.INTERRUPTED
+        answer.status[samples[stopped]] = InversionStatus.INTERRUPTED
+        return chains
+
+    def _tell(self, answer, objective, mixture, samples, draws):
+        """Let draws in the standard coordinate tell the posteriors of samples."""
+        p, device = self.n_params_, self._device
+        answer.draws[samples] = self.model_.prior_.from_standard(draws[..., :p])
+        answer.weights[samples] = mixture.shares(draws)
+        middle = torch.as_tensor(np.median(draws, axis=1), device=device)
+        scale = objective.noise_scale(middle, torch.as_tensor(samples, device=device))
+        answer.noise_scale[samples] = scale.cpu().numpy()
+
+    def _log_density(self, objective, samples):
+        """Return the log posterior of standard coordinates, rows of some samples."""
+
+        def log_density(rows: np.ndarray, sample: np.ndarray) -> np.ndarray:
+            z, of = (
+                torch.as_tensor(a, device=self._device) for a in (rows, samples[sample])
+            )
+            everyone = torch.arange(len(z), device=z.device)
+            return -InStandard(objective, of).value(z, everyone).cpu().numpy()
+
+        return log_density
+
+    def _warn_of(self, answer):
+        super()._warn_of(answer)
+        checked = answer.n_drawn > 0
+        strange = np.flatnonzero(checked & ~answer.is_confirmed)
+        if len(strange) == 0 or self.max_solves is None:  # chains speak for themselves
+            return
+        first = answer[strange[0]]
+        runs = f"{first.n_drawn[0]:,} runs of the model"
+        if first.kind[0] != "laplace":
+            why = f"draws do not agree after {runs}"
+        elif first.effective_share[0] * first.n_drawn[0] < FEWEST_DRAWS:
+            why = f"only {100 * first.effective_share[0]:.0f} % of {runs} at draws count"
+        else:
+            told = f"overlap {100 * first.overlap[0]:.0f} %"
+            why = f"{runs} at draws say otherwise ({told})"
+        more = max(100_000, 10 * self.max_solves)
+        warn_user(
+            f"The posteriors of {len(strange)} of {checked.sum()} samples may be wrong. "
+            f"The first is row {strange[0]}, told by {first.kind[0]}: {why}. Set "
+            f"max_solves={more:_} to let importance sampling and Markov chains tell them.",
+            NormalityWarning,
+        )
