@@ -167,9 +167,6 @@ class CheckedInverter(LaplaceInverter):
 
         return log_density
 
-    def _few_failures(self, answer):
-        return answer.n_drawn // 100  # draws from the prior may lie anywhere
-
     def _warn_of(self, answer):
         super()._warn_of(answer)
         checked = answer.n_drawn > 0

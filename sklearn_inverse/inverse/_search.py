@@ -289,7 +289,7 @@ class SearchInverter(BaseInverter):
                 f"{first}: {self._why_open(answer[first])}",
                 ConvergenceWarning,
             )
-        if (answer.n_failed > self._few_failures(answer)).any():
+        if answer.n_failed.any():
             n_lost = count(InversionStatus.FAILED)
             warn_user(
                 f"The forward model failed at {answer.n_failed.sum()} {self._tried} of "
@@ -320,10 +320,6 @@ class SearchInverter(BaseInverter):
                 "Widen the prior if values beyond it are possible.",
                 BoundsWarning,
             )
-
-    def _few_failures(self, answer):
-        """Return how many failures of each sample are not worth a warning."""
-        return 0
 
     def _why_open(self, answer):
         """Return why the search of one sample did not converge, in words."""
