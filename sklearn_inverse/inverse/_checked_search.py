@@ -19,6 +19,7 @@ GOOD_OVERLAP = 0.9  # mass that normal distributions must share with the posteri
 MAX_ROUNDS = 10  # of importance sampling
 N_EFFECTIVE, TOL = 1000, 0.01  # of chains; see MCMCInverter
 FEWEST_DRAWS = 20  # effective ones, if a check is to tell anything
+RARE = 0.01  # share of draws that fail without a word
 FEWEST_STEPS = 200  # of chains, if they are to be any good
 
 
@@ -62,7 +63,7 @@ class CheckedInverter(LaplaceInverter):
         good = (seen.overlap >= GOOD_OVERLAP) & (seen.share * n_checks >= FEWEST_DRAWS)
         answer.is_confirmed[samples] = good
         answer.n_drawn[samples], left = n_checks, self.max_solves - n_checks
-        answer.n_failed[samples] += seen.n_failed
+        self._count(answer, samples, seen.n_failed, n_checks)
         if self._may_adapt and not good.all():
             self._sample(answer, objective, mixture[~good], samples[~good], left)
 
@@ -97,7 +98,7 @@ class CheckedInverter(LaplaceInverter):
         )
         if adapted.is_interrupted:
             answer.status[samples[~adapted.agrees]] = InversionStatus.INTERRUPTED
-        answer.n_failed[samples] += adapted.n_failed
+        self._count(answer, samples, adapted.n_failed, adapted.n_draws)
         answer.n_drawn[samples] += adapted.n_draws
         told = adapted.n_effective > 0
         rows = samples[told]
@@ -139,12 +140,17 @@ class CheckedInverter(LaplaceInverter):
         answer.rhat[samples] = chains.rhat[:, :p]
         answer.n_effective[samples] = chains.n_effective[:, :p]
         answer.is_confirmed[samples] = chains.status == InversionStatus.CONVERGED
-        answer.n_failed[samples] += chains.n_failed
         n_more = (objective.n_forward - before).numpy()[samples]
+        self._count(answer, samples, chains.n_failed, n_more)
         answer.n_drawn[samples] += n_more
         stopped = chains.status == InversionStatus.INTERRUPTED
         answer.status[samples[stopped]] = InversionStatus.INTERRUPTED
         return chains
+
+    @staticmethod
+    def _count(answer, samples, n_failed, n_draws):
+        """Count draws that cannot be run, unless they are a few that lie far out."""
+        answer.n_failed[samples] += np.where(n_failed > RARE * n_draws, n_failed, 0)
 
     def _tell(self, answer, objective, mixture, samples, draws):
         """Let draws in the standard coordinate tell the posteriors of samples."""
@@ -178,7 +184,9 @@ class CheckedInverter(LaplaceInverter):
         if first.kind[0] != "laplace":
             why = f"draws do not agree after {runs}"
         elif first.effective_share[0] * first.n_drawn[0] < FEWEST_DRAWS:
-            why = f"only {100 * first.effective_share[0]:.0f} % of {runs} at draws count"
+            why = (
+                f"only {100 * first.effective_share[0]:.0f} % of {runs} at draws count"
+            )
         else:
             told = f"overlap {100 * first.overlap[0]:.0f} %"
             why = f"{runs} at draws say otherwise ({told})"

@@ -51,7 +51,8 @@ class Estimate:
 
     n_iter, n_forward, n_linearized, n_failed : ndarray of shape (n_samples,)
         Iterations over all starts; runs of the forward model, and those that gave its
-        Jacobian too; starts dropped because the model failed there.
+        Jacobian too; starts dropped because the model failed there, and draws, where
+        that befell more than one in a hundred.
 
     n_optima, n_confirmed : ndarray of shape (n_samples,)
         Different optima that the starts found, and how many starts found the best.
