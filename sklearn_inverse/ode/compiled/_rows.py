@@ -24,9 +24,7 @@ from sklearn_inverse.ode.compiled._trace import trace
 
 __all__ = ["Lasting", "RowFunction"]
 
-MULTIPLE = (
-    8  # of which numbers of rows are: no vector of the processor is left half full
-)
+MULTIPLE = 8  # of which numbers of rows are: the processor's vectors are all full
 LARGE = 1_000_000  # expressions times inputs, beyond which torch is as fast
 MANY = 10_000_000  # of their values, to be held at once
 
