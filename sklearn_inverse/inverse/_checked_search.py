@@ -178,7 +178,9 @@ class CheckedInverter(LaplaceInverter):
         if first.kind[0] != "laplace":
             why = f"draws do not agree after {runs}"
         elif first.effective_share[0] * first.n_drawn[0] < FEWEST_DRAWS:
-            why = f"only {100 * first.effective_share[0]:.0f} % of {runs} at draws count"
+            why = (
+                f"only {100 * first.effective_share[0]:.0f} % of {runs} at draws count"
+            )
         else:
             told = f"overlap {100 * first.overlap[0]:.0f} %"
             why = f"{runs} at draws say otherwise ({told})"
