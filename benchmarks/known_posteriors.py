@@ -7,9 +7,10 @@ are stated as published, their true priors included: sbibm's Lotka-Volterra (log
 noise) and SIR (binomial counts), three observations each, and Stan's of lynx and hare
 with both noise levels unknown; and shapes that are hard for normal distributions, of
 which half a million weighed points of a box tell the truth. Each is asked for with no more
-than a check, with a budget for sampling, and of Markov chains. "solves" counts all runs
-of the exact solver, those with sensitivities too; "best" is what no classifier can
-exceed as the check has it. Compilation is not counted.
+than a check and, where that flags it, with a budget of 100,000 solves; with ``--chains``
+of MCMCInverter too. "solves" counts all runs of the exact solver, those with
+sensitivities too; "best" is what no classifier can exceed, as the check has it.
+Compilation is not counted.
 
     python benchmarks/known_posteriors.py --sbibm sbibm/tasks --lynx-hare draws.csv
 
@@ -47,9 +48,7 @@ from sklearn_inverse.probability import (
 
 METHODS = {
     "check": lambda model: GradientInverter(model, random_state=0),
-    "sample": lambda model: GradientInverter(
-        model, max_solves=100_000, n_starts=2, random_state=0
-    ),
+    "sample": lambda model: GradientInverter(model, max_solves=100_000, random_state=0),
     "chains": lambda model: MCMCInverter(model, n_starts=2, random_state=0),
 }
 PREDATION = {
@@ -67,11 +66,16 @@ def main():
     parser.add_argument("--sbibm", type=Path, help="folder of sbibm's tasks")
     parser.add_argument("--lynx-hare", type=Path, help="CSV of reference draws")
     parser.add_argument("--n-draws", type=int, default=2_000, help="sbibm's are 10,000")
+    parser.add_argument("--chains", action="store_true", help="MCMCInverter as well")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
     for case in cases(arguments.sbibm, arguments.lynx_hare):
-        rows += [row(*case, method, arguments.n_draws) for method in METHODS]
+        rows.append(row(*case, "check", arguments.n_draws))
+        if rows[-1]["verdict"] == "flagged":  # else it would come to the same
+            rows.append(row(*case, "sample", arguments.n_draws))
+        if arguments.chains:
+            rows.append(row(*case, "chains", arguments.n_draws))
     write_report("known_posteriors", rows, n_draws=arguments.n_draws, threads=1)
 
 
