@@ -42,6 +42,10 @@ class Estimate:
     explained : ndarray of bool of shape (n_samples,)
         Whether what the estimate leaves over is no more than noise.
 
+    strangeness : ndarray of shape (n_samples,)
+        Chi-square, or the largest squared residual if that is stranger, over what one
+        sample of the model in ten thousand exceeds.
+
     start_misfit : ndarray of shape (n_samples,)
         The misfit where the search set out.
 
@@ -81,6 +85,7 @@ class Estimate:
     at_bound: np.ndarray
     noise_scale: np.ndarray
     about: dict = field(default_factory=dict, repr=False)
+    strangeness: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     def __len__(self):
         return len(self.params)
@@ -155,7 +160,7 @@ class Posterior(Estimate):
     covariances : ndarray of shape (n_samples, n_modes, n_params, n_params)
         Their covariances in the coordinate.
 
-    kind : {"laplace", "amortized", "mcmc"}
+    kind : {"laplace", "learned", "mcmc"}
         Where it comes from.
 
     effective_share : ndarray of shape (n_samples,)
