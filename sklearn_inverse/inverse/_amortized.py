@@ -14,8 +14,8 @@ from sklearn_inverse.probability import InversionStatus
 
 __all__ = ["AmortizedInverter", "StoredPairs"]
 
-MEANT = 0.995  # share of pairs held out whose readings must count as explained
-ENOUGH, FEWEST = 200, 20  # pairs held out that show that quantile, or hint at it
+MEANT = 0.998  # share of pairs held out whose readings must count as explained
+ENOUGH, FEWEST = 500, 20  # pairs held out that show that quantile, or hint at it
 LESSONS = 1000  # pairs held out from which to learn that
 
 
@@ -190,6 +190,7 @@ class AmortizedInverter(LaplaceInverter):
             n_forward=objective.n_forward,
         )
         self._widen(answer, objective, n_told)
+        answer.params = answer.mean
         return answer
 
     def _blank_modes(self, n_samples, n_params):

@@ -183,7 +183,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         By how much their scatter says, and until no error is below what readings of the
         model at the same times would leave: params that are wrong look well known.
         """
-        samples = np.flatnonzero(np.isfinite(answer.params[:, 0]) & ~answer.explained)
+        samples = np.flatnonzero(~np.isnan(answer.misfit) & ~answer.explained)
         if (
             len(samples) == 0 or type(answer) is not Posterior
         ):  # chains see for themselves
@@ -195,18 +195,21 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             return
         floor = self._usual_std(answer, objective, samples)
         narrow = np.arange(len(samples))
-        while len(narrow):
+        for factor in (1, 4, 16, 64, 1e100):  # at last, the prior
             part = answer[samples[narrow]]
-            wider = temper(
-                self.model_.prior_, part.centers, part.covariances, scale[narrow]
+            part.centers, part.covariances = temper(
+                self.model_.prior_,
+                part.centers,
+                part.covariances,
+                factor * scale[narrow],
             )
-            part.centers, part.covariances = wider
-            done = (part.std >= floor[narrow]).all(axis=1) | (scale[narrow] > 1e99)
+            done = (part.std >= floor[narrow]).all(axis=1) | (factor > 64)
             rows = samples[narrow[done]]
             answer.centers[rows] = part.centers[done]
             answer.covariances[rows] = part.covariances[done]
             narrow = narrow[~done]
-            scale[narrow] *= 4
+            if len(narrow) == 0:
+                break
 
     def _usual_std(self, answer, objective, samples):
         """Return errors that readings of the model leave, (n_samples, n_params).

@@ -13,7 +13,7 @@ __all__ = ["Objective"]
 ROWS = 256  # rows whose Jacobians are held together
 MANY_ROWS = 4096  # rows whose trajectories are
 TOLERATED = 1e-3  # of the readings' own spread: residuals so small are no misfit
-RARE = 1e-4  # share of samples of the model that chi-square, or one reading, may refuse
+RARE = 2e-3  # share of samples of the model that chi-square, or one reading, may refuse
 
 
 class Objective:
@@ -265,9 +265,9 @@ class Objective:
             Chi-square.
 
         strangeness : Tensor of shape (n_rows,)
-            Chi-square, or the largest squared residual if that is stranger, over what
-            one sample of the model in ten thousand exceeds; NaN if the simulation
-            failed. Infinite where the noise is unknown, and the model neither accounts
+            Chi-square (of counts the deviance), or the largest of its terms if that is
+            stranger, over what one sample of the model in five hundred exceeds; NaN if the
+            simulation failed. Infinite where the noise is unknown, and the model neither accounts
             for half the variance nor leaves residuals that follow no course.
         """
         with torch.no_grad():
@@ -286,9 +286,19 @@ class Objective:
             counted = torch.where(off <= TOLERATED * spread[:, None], 0.0, squares)
             known = torch.ones(y.shape[2], dtype=torch.bool, device=y.device)
             known[self.unknown] = False
-            counted = torch.where(known, counted, 0.0).flatten(1)
             n_known = (seen & known).sum(dim=(1, 2)).clamp(min=1).to(x)
-            dof = (n_known - n_told).clamp(min=1)
+            worth = torch.ones_like(counted)
+            if noise.is_count.any():
+                is_count = torch.as_tensor(noise.is_count, device=y.device)
+                surprise = self._deviance(noise, y, mean, args)
+                counted = torch.where(is_count & seen, surprise, counted)
+                # What is next to never counted scatters next to never.
+                variance = noise.std(mean, args).square().clamp(1e-300, 1)
+                seldom = (2 * variance * (1 - variance.log())).clamp(max=1)
+                worth = torch.where(is_count, seldom, 1.0)
+            counted = torch.where(known, counted, 0.0).flatten(1)
+            worth = torch.where(seen & known, worth, 0.0).sum(dim=(1, 2))
+            dof = (worth - n_told).clamp(min=1)
             usual, largest = (
                 torch.as_tensor(chi2.isf(rare.cpu(), dof.cpu())).to(x)
                 for rare, dof in ((RARE + 0 * dof, dof), (RARE / n_known, 1 + 0 * dof))
@@ -303,6 +313,12 @@ class Objective:
         return tuple(
             torch.where(failed, torch.nan, part) for part in (misfit, strangeness)
         )
+
+    @staticmethod
+    def _deviance(noise, y, mean, args):
+        """Return deviances of readings from means: squares of what is about N(0, 1)."""
+        best = noise.log_prob(y, y.nan_to_num(), args).nan_to_num()  # certain: 0
+        return 2 * (best - noise.log_prob(y, mean, args)).clamp(min=0)
 
     def noise_scale(self, x: Tensor, sample: Tensor) -> Tensor:
         """Return the unknown noise scales (n_rows, n_channels), NaN where known."""

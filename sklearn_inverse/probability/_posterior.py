@@ -44,7 +44,7 @@ class Estimate:
 
     strangeness : ndarray of shape (n_samples,)
         Chi-square, or the largest squared residual if that is stranger, over what one
-        sample of the model in ten thousand exceeds.
+        sample of the model in five hundred exceeds.
 
     start_misfit : ndarray of shape (n_samples,)
         The misfit where the search set out.
