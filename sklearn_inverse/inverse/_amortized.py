@@ -67,6 +67,7 @@ class AmortizedInverter(LaplaceInverter):
 
     _needs_pairs = True
     _advice = "train on more pairs"
+    _names_bounds = False  # of a thousand samples some always are
     prior = "model"
     chunk_size = 1024  # one batch, as far as memory goes
     n_jobs = None

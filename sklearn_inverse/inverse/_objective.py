@@ -267,8 +267,8 @@ class Objective:
         strangeness : Tensor of shape (n_rows,)
             Chi-square (of counts the deviance), or the largest of its terms if that is
             stranger, over what one sample of the model in five hundred exceeds; NaN if the
-            simulation failed. Infinite where the noise is unknown, and the model neither accounts
-            for half the variance nor leaves residuals that follow no course.
+            simulation failed. Infinite where the noise is unknown, and the model neither
+            accounts for half the variance nor leaves residuals that follow no course.
         """
         with torch.no_grad():
             mean = self._forward(x[:, : self.n_params], sample)
@@ -309,10 +309,8 @@ class Objective:
             random = serial_correlation(residual, seen) <= 4 / n.sqrt()
             aimless = (half | random | known | (n < 12)).all(dim=1)
             strangeness = torch.where(aimless, strangeness, torch.inf)
-        misfit = squares.sum(dim=(1, 2))
-        return tuple(
-            torch.where(failed, torch.nan, part) for part in (misfit, strangeness)
-        )
+        misfit = torch.where(failed, torch.nan, squares.sum(dim=(1, 2)))
+        return misfit, torch.where(failed, torch.nan, strangeness)
 
     @staticmethod
     def _deviance(noise, y, mean, args):

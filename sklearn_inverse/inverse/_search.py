@@ -42,6 +42,7 @@ class SearchInverter(BaseInverter):
     _advice = "raise `n_starts`"  # for readings that were not explained
     _tried = "starts"  # what n_failed counts
     _ends_by_converging = True  # else running out of iterations is the normal end
+    _names_bounds = True  # in a warning, where readings push params against them
     _is_trial = False
     _slack = 1.0  # strangeness of readings that are explained all the same
     _trial_options = (
@@ -195,6 +196,12 @@ class SearchInverter(BaseInverter):
     def _estimates_noise(self):
         return self.model_.noise_.has_unknowns
 
+    def _about(self, **options):
+        about = super()._about(**options)
+        if np.nan_to_num(self._inverted.error_).any():
+            about["noise"] += "; the surrogate's own error is added"
+        return about
+
     def _starts(self, n_starts, first="center") -> Tensor:
         """Return scaled params (n_starts, n_params) that all samples start from."""
         prior = self.model_.prior_
@@ -317,7 +324,7 @@ class SearchInverter(BaseInverter):
                 f"noise=Normal('sigma'))? Or widen the bounds, or {self._advice}.",
                 MisfitWarning,
             )
-        if answer.at_bound.any():
+        if self._names_bounds and answer.at_bound.any():
             named = ", ".join(
                 f"{name} ({n})"
                 for name, n in zip(answer.names, answer.at_bound.sum(axis=0))
