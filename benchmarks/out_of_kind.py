@@ -60,7 +60,7 @@ def main():
             found = judge(inverter, readings, scatter, n)
             rows += [{"problem": name, "method": method} | row for row in found]
         rows[-2 * len(found)]["cost"] = short(cost(adm, readings))
-    write_report("out_of_kind", rows, threads=1, **vars(arguments))
+        write_report("out_of_kind", rows, threads=1, **vars(arguments))
 
 
 def problems(arguments):
