@@ -108,7 +108,7 @@ def train_adm(n_train, basis_epochs, surrogate_epochs, adm_epochs, fraction):
 def for_noise_of(system, surrogate):
     """Return the surrogate with the noise of another system, which it never saw."""
     other = copy.copy(surrogate)
-    other.noise_ = system.noise
+    other.system, other.noise_ = system, system.noise
     return other
 
 

@@ -92,7 +92,8 @@ class BatchCoupledADM(ADMInverter):
     _parameter_constraints: dict = {
         name: constraint
         for name, constraint in ADMInverter._parameter_constraints.items()
-        if name not in ("n_particles", "synthetic_fraction", "rollout")
+        if name
+        not in ("kind", "max_solves", "n_particles", "synthetic_fraction", "rollout")
     } | {
         "normalize": ["boolean"],
         "n_coupled": [Interval(Integral, 1, None, closed="left")],
@@ -120,6 +121,7 @@ class BatchCoupledADM(ADMInverter):
             model,
             design=design,
             training=training,
+            kind="learned",
             n_steps=n_steps,
             gain=gain,
             width=width,

@@ -85,6 +85,11 @@ class ForwardModel(BaseEstimator):
         """Whether it runs without learning from pairs first."""
         return self.is_exact
 
+    @property
+    def exact_(self) -> "ForwardModel":
+        """ForwardModel: what it imitates, where that is at hand and quick; or itself."""
+        return self
+
     def device_for(self, device) -> torch.device:
         """Return where to compute with the model, given a parameter ``device``.
 

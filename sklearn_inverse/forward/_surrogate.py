@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_inverse.exceptions import ExtrapolationWarning
 from sklearn_inverse.forward._base import ForwardModel, differentiate, prior_of_pairs
 from sklearn_inverse.forward._judged import judge
+from sklearn_inverse.forward._simulator import ODESimulator
 from sklearn_inverse.forward._stated import stated_noise, stated_prior, stated_times
 from sklearn_inverse.networks._batches import in_chunks, split_pairs
 from sklearn_inverse.networks._cfno import plain_attention
@@ -196,6 +197,13 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         return self.net_.interrupted_
 
     @property
+    def exact_(self):
+        """ForwardModel: the simulator of its system if that is compiled, or itself."""
+        if self.system is None or self.system.backend_ != "compiled":
+            return self
+        return ODESimulator(self.system)
+
+    @property
     def known_n_channels(self):
         """Number of observables, None if only the observations can tell."""
         if self.is_ready:
@@ -247,7 +255,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         Warns
         -----
         MisfitWarning
-            If its error exceeds the stated noise of some observable.
+            If its error exceeds three tenths of the stated noise of some observable.
         """
         device = resolve_device(self.device)
         start = self.net_.module_ if self.warm_start and self.is_ready else None

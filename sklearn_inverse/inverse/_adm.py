@@ -1,8 +1,8 @@
 """ADMInverter: the amortized drifting model, params from readings in a few forward passes.
 
 A velocity network drifts particles from random starts to the params behind the readings,
-looking at each step at how far the forward model's output is off (INO, stage 2). Nothing
-differentiates through the forward model, in training or inference.
+looking at each step at how far the forward model's output is off (INO, stage 2), without
+differentiating through the forward model. A few Gauss–Newton steps make the answer exact.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_inverse.exceptions import ExtrapolationWarning
-from sklearn_inverse.inverse._amortized import AmortizedInverter
+from sklearn_inverse.inverse._amortized import AmortizedInverter, StoredPairs
 from sklearn_inverse.networks._batches import split_pairs
 from sklearn_inverse.networks._drift import Drift
 from sklearn_inverse.networks._drift_batches import DriftBatches, MoveParticles
@@ -24,9 +24,9 @@ from sklearn_inverse.networks._probit import EDGE, calibrate, probit_center
 from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
 from sklearn_inverse.networks._slots import pick_slots
 from sklearn_inverse.networks._training import fit_net
-from sklearn_inverse.utils._docs import LEARNING, shared_docs
+from sklearn_inverse.utils._docs import LEARNING, SOLVES, shared_docs
 from sklearn_inverse.utils._options import NestedOptions
-from sklearn_inverse.utils._sklearn import Interval, _fit_context
+from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
 from sklearn_inverse.utils._torch import (
     as_tensor,
     generator,
@@ -39,6 +39,7 @@ __all__ = ["ADMInverter"]
 
 BEYOND = 0.01  # of the range of training inputs
 MIN_CALIBRATION = 20  # held-out pairs below which the spread is left as learned
+N_STORED = 1000  # pairs among which searches look for a start
 
 
 @shared_docs
@@ -51,7 +52,8 @@ class ADMInverter(NestedOptions, AmortizedInverter):
 
     from a random start to :math:`\tau = 1`, for thousands of samples at once. At each
     step it compares what the forward model gives at the particle, :math:`\hat U(k)`, with
-    the readings; the forward model is only ever evaluated, never differentiated.
+    the readings, by forward runs alone. A few Gauss–Newton steps from there, or from the
+    most similar of the training pairs, end at a posterior of the model.
 
     Parameters
     ----------
@@ -63,6 +65,12 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         How the velocity is trained: by default 100 epochs at ``lr=1e-3``, in batches of
         512 particles, a tenth of the pairs held out. An epoch is as many steps of
         particles as there are pairs; ``training__max_epochs=30`` sets one of these.
+
+    kind : {"laplace", "learned"}, default="laplace"
+        Posterior that is returned. "laplace" is a normal distribution (Laplace's
+        approximation) around the optimum of the model: the exact one if ``model`` is a
+        surrogate of a system that is compiled. "learned" is what a head of the network
+        has learned: no Jacobians, and as good as the training was.
 
     n_steps : int, default=20
         Steps of the integration, in training and prediction.
@@ -87,6 +95,10 @@ class ADMInverter(NestedOptions, AmortizedInverter):
 
     width, n_blocks : int, default=256, 4
         Width and number of residual blocks of the network.
+
+    max_solves : int, default=0
+        Of ``kind="laplace"``, runs of the model per sample that may be spent on checking
+        and sampling its posterior; see :class:`GradientInverter`.
 
     %(device)s
 
@@ -121,6 +133,10 @@ class ADMInverter(NestedOptions, AmortizedInverter):
     quantiles, trained by maximum likelihood; its center is where the mean of the
     quantiles is where the particles end. What the data say nothing of is as the prior.
 
+    Readings unlike all that the model produces get a :class:`MisfitWarning`, and wider
+    errors: what is usual is learned from pairs held out, unless the model is exact. So do
+    patterns of readings get an :class:`ExtrapolationWarning` that ``design`` leaves out.
+
     References
     ----------
     .. [1] "INO: Inverse neural operator for stiff ODE parameter recovery": amortized
@@ -147,6 +163,8 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         "model": "no_validation",
         "design": [Design, None],
         "training": [Training, None],
+        "kind": [StrOptions({"laplace", "learned"})],
+        "max_solves": SOLVES,
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "gain": [Interval(Real, 0, None, closed="neither")],
         "n_particles": [Interval(Integral, 1, None, closed="left")],
@@ -164,6 +182,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         *,
         design=None,
         training=None,
+        kind="laplace",
         n_steps=20,
         gain=7.0,
         n_particles=1,
@@ -171,6 +190,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         rollout=True,
         width=256,
         n_blocks=4,
+        max_solves=0,
         device="auto",
         random_state=None,
         verbose=0,
@@ -178,6 +198,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         self.model = model
         self.design = design
         self.training = training
+        self.kind = kind
         self.n_steps = n_steps
         self.gain = gain
         self.n_particles = n_particles
@@ -185,6 +206,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         self.rollout = rollout
         self.width = width
         self.n_blocks = n_blocks
+        self.max_solves = max_solves
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -211,8 +233,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
             The trained inverter.
         """
         device = resolve_device(self.device)
-        for learned in ("net_", "_usual_misfit"):
-            vars(self).pop(learned, None)
+        vars(self).pop("net_", None)
         trajectories, params, inputs = self._start_fit(observations, params, inputs)
         if self.model_.was_interrupted and not isinstance(self.model, FrozenEstimator):
             raise KeyboardInterrupt("The forward model was not trained to its end.")
@@ -242,10 +263,15 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         read = ReadingSimulator(self.model_, scaler, self._to_params, *design)
         rng = generator(held_out_seed, device)
         read.settle(*train.tensors[:2], rng)
+        known = ~train.tensors[1].isnan().all(dim=0).cpu().numpy()
+        self._pattern = design[0], known & design[1]
         self.net_ = self._fit_velocity(
             train, valid, read, training, (weight_seed, pool_seed), device
         )
         self.n_iter_ = len(self.net_.history)
+        some = slice(None, None, math.ceil(len(train) / N_STORED))
+        stored = (part[some] for part in train.tensors[:2])
+        self._pairs = StoredPairs(*stored, scaler.noise_size)
         self._calibrate(valid, read, rng)
         return self
 
@@ -341,16 +367,17 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         """Learn from pairs held out how wide the spread must be, and what is unusual."""
         quantiles, trajectories, inputs = held_out.tensors
         self.calibration_ = np.ones(self.n_params_)
-        if len(quantiles) < MIN_CALIBRATION:
-            return
         readings, mask = read.draw(quantiles, trajectories, rng)
-        estimate, factor = self._arrive(readings, mask, inputs)
-        truths = quantiles.double().cpu().numpy()
-        self.calibration_ = calibrate(truths, estimate, factor)
+        if len(quantiles) >= MIN_CALIBRATION:
+            truths = quantiles.double().cpu().numpy()
+            answer = self._arrive(readings, mask, inputs)
+            self.calibration_ = calibrate(truths, *answer)
         readings = read.scaler.restore(readings).where(mask > 0, torch.nan)
         told = self.input_scaler_.from_scaled_tensor(inputs.double()).cpu().numpy()
-        answer = self._around(readings.cpu().numpy(), told, estimate, factor)
-        self._learn_what_is_usual(answer)
+        read_at_all = (mask > 0).flatten(1).any(dim=1).cpu().numpy()
+        self._learn_what_is_usual(
+            readings.cpu().numpy()[read_at_all], told[read_at_all]
+        )
 
     # --- how it answers
 
@@ -369,16 +396,29 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         """Return observations to invert; warn of what the network will not see."""
         readings = super()._check_readings(observations)
         self.reading_scaler_.warn_of_far(readings)
-        n_slots = self.net_.module_.n_slots
-        crowded = ((~np.isnan(readings)).any(axis=2).sum(axis=1) > n_slots).sum()
-        if crowded:
-            warn_user(
-                f"{crowded} of {len(readings)} samples are observed at more than the "
-                f"{n_slots} times that this inverter was trained for; {n_slots} evenly "
-                "spread ones are used. Raise `design__n_observed` to use them all.",
-                ExtrapolationWarning,
-            )
+        self._check_pattern(~np.isnan(readings))
         return readings
+
+    def _check_pattern(self, seen):
+        """Warn of samples that are read at other times, or of other observables."""
+        (fewest, most), known = self._pattern
+        n_times = seen.any(axis=2).sum(axis=1)
+        at_times = seen.any(axis=2, keepdims=True)
+        lacking = (at_times & known & ~seen).any(axis=(1, 2))
+        foreign = (seen & ~known).any(axis=(1, 2))
+        for what, strange, does in (
+            ("denser", (n_times > most) | foreign, f"the network sees {most} of them"),
+            ("sparser", (n_times < fewest) | lacking, "the network knows of none such"),
+        ):
+            if strange.any():
+                range_of = f"{fewest} to {most}" if fewest < most else f"{most}"
+                warn_user(
+                    f"{strange.sum()} of {len(seen)} samples, the first in row "
+                    f"{np.argmax(strange)}, are read in a {what} pattern than this "
+                    f"inverter was trained for, {known.any(axis=0).sum()} observables at "
+                    f"{range_of} times: {does}. Let `design` say how it will be.",
+                    ExtrapolationWarning,
+                )
 
     def _check_inputs(self, inputs, readings):
         """Return inputs of samples; warn of what no training pair was like."""
@@ -395,22 +435,22 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         return inputs
 
     def _answer(self, readings, noise_std, inputs):
+        answer = super()._answer(readings, noise_std, inputs)
+        answer.n_forward += self.n_particles * self.n_steps
+        if self.kind == "learned":
+            answer.n_iter += self.n_steps
+        return answer
+
+    def _learned(self, readings, inputs):
         device = resolve_device(self.device)
         prepared = self.reading_scaler_.prepare(readings, device)
         scaled = as_tensor(self.input_scaler_.to_scaled(inputs), device)
-        return self._around(readings, inputs, *self._arrive(*prepared, scaled))
-
-    def _around(self, readings, inputs, estimate, factor):
-        """Return posteriors around quantiles where particles ended."""
+        estimate, factor = self._arrive(*prepared, scaled)
         factor = self.calibration_[:, None] * factor
         spread = np.linalg.norm(factor, axis=2)
         # No posterior is wider than the prior, whose probit is standard normal.
         factor = factor / np.maximum(spread, 1)[..., None]
-        center = probit_center(estimate, np.minimum(spread, 1))
-        n_forward = self.n_particles * self.n_steps
-        return self._posterior_of(
-            readings, inputs, center, factor, n_iter=self.n_steps, n_forward=n_forward
-        )
+        return probit_center(estimate, np.minimum(spread, 1)), factor
 
     @property
     def _draw_seed(self):

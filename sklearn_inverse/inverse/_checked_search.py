@@ -44,7 +44,11 @@ class CheckedInverter(LaplaceInverter):
         return enough and self.prior is not None
 
     def _look_closer(self, answer, objective, mixture, samples):
-        if not self.max_solves:
+        # Errors of readings that nothing explains have been widened: no model bears
+        # them out.
+        mixture = mixture[answer.explained[samples]]
+        samples = samples[answer.explained[samples]]
+        if not self.max_solves or len(samples) == 0:
             return
         n_checks = min(self.max_solves, N_CHECKS)
         try:

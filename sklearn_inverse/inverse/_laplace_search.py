@@ -24,6 +24,7 @@ __all__ = ["LaplaceInverter"]
 MAX_MODES = 4  # optima that are kept per sample
 LIGHT = 1e-3  # modes that weigh less are dropped
 N_SETTLE = 6  # rounds in which params and noise settle on each other
+N_PLACES = 4  # params of the prior at which it is seen how well readings tell params
 
 
 class LaplaceInverter(SearchInverter, PosteriorInverter):
@@ -116,6 +117,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         status = torch.where(stopped, int(InversionStatus.INTERRUPTED), status)
         start_misfit, _ = objective.misfit(start, everyone)
         near = torch.zeros_like(best[:, : self.n_params_])
+        n_told = torch.zeros_like(best[:, 0])
 
         mixture = None
         sample, place = exists.nonzero().T
@@ -142,12 +144,15 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             at_best = value <= lowest[sample]
             best[sample[at_best]] = x[at_best]
             near[sample[at_best]] = 2 * self._scaled_std(modes, x, spread)[at_best]
+            n_told[sample[at_best]] = self._n_told(modes, spread)[at_best]
             for name in ("n_forward", "n_linearized"):
                 counter = getattr(objective, name)
                 counter.index_add_(0, sample.cpu(), getattr(modes, name))
-        self._judge(answer, objective, best, everyone, status, near)
+        self._judge(answer, objective, best, everyone, status, near, n_told)
         lost = np.isnan(answer.misfit)
         answer.centers[lost], answer.covariances[lost] = np.nan, np.nan
+        if not (stopped.any() or self._is_trial):
+            self._widen(answer, objective, n_told.cpu().numpy())
         self._set(
             answer,
             start_misfit=start_misfit,
@@ -163,6 +168,69 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             self._look_closer(answer, objective, mixture[found], found)
             self._set(answer, n_forward=objective.n_forward)
         return answer
+
+    def _n_told(self, modes, spread):
+        """Return of how many readings the params follow the scatter, for each mode."""
+        variance = spread.diagonal(dim1=1, dim2=2)[:, : self.n_params_]
+        if modes.weighs_prior:
+            return (1 - variance).clamp(min=0).sum(dim=1)
+        return (variance > 0).to(spread).sum(dim=1)
+
+    def _widen(self, answer, objective, n_told):
+        """Widen posteriors of readings that nothing explains, as if they were noisier.
+
+        By how much their scatter says, and until no error is below what readings of the
+        model at the same times would leave: params that are wrong look well known.
+        """
+        samples = np.flatnonzero(~np.isnan(answer.misfit) & ~answer.explained)
+        if len(samples) == 0:
+            return
+        dof = np.maximum(answer.n_readings - n_told, 1)
+        scale = np.maximum(answer.misfit / dof, 1)[samples].clip(max=1e100)
+        if not objective.weighs_prior:
+            answer.covariances[samples] *= scale[:, None, None, None]
+            return
+        floor = self._usual_std(answer, objective, samples)
+        narrow = np.arange(len(samples))
+        for factor in (1, 4, 16, 64, 1e100):  # at last, the prior
+            part = answer[samples[narrow]]
+            part.centers, part.covariances = temper(
+                self.model_.prior_,
+                part.centers,
+                part.covariances,
+                factor * scale[narrow],
+            )
+            done = (part.std >= floor[narrow]).all(axis=1) | (factor > 64)
+            rows = samples[narrow[done]]
+            answer.centers[rows] = part.centers[done]
+            answer.covariances[rows] = part.covariances[done]
+            narrow = narrow[~done]
+            if len(narrow) == 0:
+                break
+
+    def _usual_std(self, answer, objective, samples):
+        """Return errors that readings of the model leave, (n_samples, n_params).
+
+        The largest over some params of the prior, but not above the prior's own.
+        """
+        center, covariance = self._usual(objective, samples)
+        usual = answer[np.repeat(samples, len(center) // len(samples))]
+        usual.weights = np.ones((len(usual), 1))
+        usual.centers, usual.covariances = center[:, None], covariance[:, None]
+        std = usual.std.reshape(len(samples), -1, self.n_params_).max(axis=1)
+        mixing, prior = self.model_.prior_.mixing, usual[:1]
+        prior.centers = 0 * prior.centers
+        prior.covariances = (mixing @ mixing.T)[None, None]
+        return np.minimum(std, (1 - 1e-6) * prior.std)
+
+    def _usual(self, objective, samples):
+        """Return centers and covariances for params of the prior, read as samples are."""
+        places = self._starts(N_PLACES)
+        sample = torch.as_tensor(samples, device=places.device)
+        sample = sample.repeat_interleave(N_PLACES)
+        x = objective.with_scales(places.repeat(len(samples), 1), sample)
+        center, covariance, _ = self._locate(objective, x, sample)
+        return center, covariance
 
     def _look_closer(self, answer, objective, mixture, samples):
         """See whether the posteriors of samples are what the mixture says."""
@@ -261,6 +329,24 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             mode[i], mode[i, :n] = rows[0], rows
         answer.centers[:], answer.covariances[:] = center[mode], covariance[mode]
         return n_optima, mode
+
+
+def temper(prior, centers, covariances, scale):
+    """Return centers and covariances for noise of ``scale`` times the variance.
+
+    To first order: in a coordinate in which the prior is standard normal, the
+    information of the readings is divided by the scale (n_samples,) of each sample.
+    """
+    back = np.linalg.inv(prior.mixing)
+    values, vectors = np.linalg.eigh(back @ covariances @ back.T)
+    values = values.clip(0, 1)
+    scale = scale[:, None, None]
+    shrink = 1 / (1 - values + scale * values)
+    vectors = prior.mixing @ vectors
+    along = np.linalg.solve(vectors, centers[..., None])[..., 0]
+    centers = (vectors @ (shrink * along)[..., None])[..., 0]
+    factor = vectors * np.sqrt(scale * values * shrink)[..., None, :]
+    return centers, factor @ factor.mT
 
 
 def _apart(rows, center, covariance):

@@ -172,6 +172,9 @@ class MCMCInverter(CheckedInverter):
             "draws": np.full(shape, np.nan),
         }
 
+    def _widen(self, answer, objective, n_told):
+        """Leave it: chains see the posterior, wide or not."""
+
     def _look_closer(self, answer, objective, mixture, samples):
         """Walk from where importance sampling has found samples' posteriors."""
         proposal, begin = mixture, None

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 __all__ = ["Objective"]
@@ -12,6 +13,7 @@ __all__ = ["Objective"]
 ROWS = 256  # rows whose Jacobians are held together
 MANY_ROWS = 4096  # rows whose trajectories are
 TOLERATED = 1e-3  # of the readings' own spread: residuals so small are no misfit
+RARE = 2e-3  # share of samples of the model that chi-square, or one reading, may refuse
 
 
 class Objective:
@@ -232,18 +234,41 @@ class Objective:
         return torch.cat(parts)
 
     def misfit(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """Return chi-square of each row, and whether it is :meth:`strange` no more than 1.
+
+        Chi-square is the sum of squared standardized residuals, NaN if the simulation
+        failed.
+        """
+        misfit, strangeness = self.strange(x, sample)
+        return misfit, strangeness <= 1
+
+    def strange(
+        self, x: Tensor, sample: Tensor, n_told: Tensor | float = 0.0
+    ) -> tuple[Tensor, Tensor]:
         """Judge each row by its readings alone.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_free)
+            Coordinates.
+
+        sample : Tensor of shape (n_rows,)
+            Whose they are.
+
+        n_told : Tensor of shape (n_rows,), default=0
+            Of how many readings the fit has taken the scatter up: an effective number of
+            params.
 
         Returns
         -------
         misfit : Tensor of shape (n_rows,)
-            Chi-square: sum of squared standardized residuals; NaN if the simulation
-            failed.
+            Chi-square.
 
-        explained : Tensor of bool of shape (n_rows,)
-            Whether that is no more than noise, but for one case in a thousand. Where
-            the noise is unknown, whether the model accounts for half the variance, or
-            leaves residuals that follow no course.
+        strangeness : Tensor of shape (n_rows,)
+            Chi-square (of counts the deviance), or the largest of its terms if that is
+            stranger, over what one sample of the model in five hundred exceeds; NaN if the
+            simulation failed. Infinite where the noise is unknown, and the model neither
+            accounts for half the variance nor leaves residuals that follow no course.
         """
         with torch.no_grad():
             mean = self._forward(x[:, : self.n_params], sample)
@@ -261,14 +286,37 @@ class Objective:
             counted = torch.where(off <= TOLERATED * spread[:, None], 0.0, squares)
             known = torch.ones(y.shape[2], dtype=torch.bool, device=y.device)
             known[self.unknown] = False
-            n_known = (seen & known).sum(dim=(1, 2))
-            most = n_known + 3 * (2 * n_known).sqrt() + 3
-            explained = (counted * known).sum(dim=(1, 2)) <= most
+            n_known = (seen & known).sum(dim=(1, 2)).clamp(min=1).to(x)
+            worth = torch.ones_like(counted)
+            if noise.is_count.any():
+                is_count = torch.as_tensor(noise.is_count, device=y.device)
+                surprise = self._deviance(noise, y, mean, args)
+                counted = torch.where(is_count & seen, surprise, counted)
+                # What is next to never counted scatters next to never.
+                variance = noise.std(mean, args).square().clamp(1e-300, 1)
+                seldom = (2 * variance * (1 - variance.log())).clamp(max=1)
+                worth = torch.where(is_count, seldom, 1.0)
+            counted = torch.where(known, counted, 0.0).flatten(1)
+            worth = torch.where(seen & known, worth, 0.0).sum(dim=(1, 2))
+            dof = (worth - n_told).clamp(min=1)
+            usual, largest = (
+                torch.as_tensor(chi2.isf(rare.cpu(), dof.cpu())).to(x)
+                for rare, dof in ((RARE + 0 * dof, dof), (RARE / n_known, 1 + 0 * dof))
+            )
+            strangeness = counted.sum(dim=1) / usual
+            strangeness = strangeness.maximum(counted.amax(dim=1) / largest)
             half = off.square().sum(dim=1) <= 0.5 * away.square().sum(dim=1)
             random = serial_correlation(residual, seen) <= 4 / n.sqrt()
-            explained &= (half | random | known | (n < 12)).all(dim=1)
+            aimless = (half | random | known | (n < 12)).all(dim=1)
+            strangeness = torch.where(aimless, strangeness, torch.inf)
         misfit = torch.where(failed, torch.nan, squares.sum(dim=(1, 2)))
-        return misfit, explained & ~failed
+        return misfit, torch.where(failed, torch.nan, strangeness)
+
+    @staticmethod
+    def _deviance(noise, y, mean, args):
+        """Return deviances of readings from means: squares of what is about N(0, 1)."""
+        best = noise.log_prob(y, y.nan_to_num(), args).nan_to_num()  # certain: 0
+        return 2 * (best - noise.log_prob(y, mean, args)).clamp(min=0)
 
     def noise_scale(self, x: Tensor, sample: Tensor) -> Tensor:
         """Return the unknown noise scales (n_rows, n_channels), NaN where known."""

@@ -42,7 +42,9 @@ class SearchInverter(BaseInverter):
     _advice = "raise `n_starts`"  # for readings that were not explained
     _tried = "starts"  # what n_failed counts
     _ends_by_converging = True  # else running out of iterations is the normal end
+    _names_bounds = True  # in a warning, where readings push params against them
     _is_trial = False
+    _slack = 1.0  # strangeness of readings that are explained all the same
     _trial_options = (
         "max_iter",
         "refine_iter",
@@ -120,14 +122,19 @@ class SearchInverter(BaseInverter):
         return answer
 
     @property
+    def _inverted(self):
+        """Return the model whose readings are explained."""
+        return self.model_
+
+    @property
     def _device(self):
-        return self.model_.device_for(self.device)
+        return self._inverted.device_for(self.device)
 
     def _search_chunk(self, readings, inputs, *arrays, has_noise=False):
         """Invert some samples together."""
         noise_std, *per_sample = arrays if has_noise else (None, *arrays)
         objective = self._objective(readings, noise_std, inputs)
-        with self.model_.unchanging():
+        with self._inverted.unchanging():
             return self._search(objective, *per_sample)
 
     def _objective(self, readings, noise_std, inputs, **options) -> Objective:
@@ -140,7 +147,7 @@ class SearchInverter(BaseInverter):
         )
         options = {"weighs_prior": self.prior is not None} | options
         return Objective(
-            self.model_,
+            self._inverted,
             self.model_.noise_,
             readings,
             noise_std=noise_std,
@@ -165,7 +172,7 @@ class SearchInverter(BaseInverter):
 
     def _may_thread(self):
         """Whether chunks may share this process."""
-        return self.model_.may_thread
+        return self._inverted.may_thread
 
     def _blank(self, readings):
         """Return the answer for samples none of which was begun."""
@@ -177,6 +184,7 @@ class SearchInverter(BaseInverter):
             misfit=nan.copy(),
             n_readings=(~np.isnan(readings)).sum(axis=(1, 2)),
             explained=np.zeros(n, dtype=bool),
+            strangeness=nan.copy(),
             start_misfit=nan.copy(),
             status=np.full(n, int(InversionStatus.INTERRUPTED)),
             **{name: zero.copy() for name in COUNTS},
@@ -191,6 +199,12 @@ class SearchInverter(BaseInverter):
 
     def _estimates_noise(self):
         return self.model_.noise_.has_unknowns
+
+    def _about(self, **options):
+        about = super()._about(**options)
+        if np.nan_to_num(self._inverted.error_).any():
+            about["noise"] += "; the surrogate's own error is added"
+        return about
 
     def _starts(self, n_starts, first="center") -> Tensor:
         """Return scaled params (n_starts, n_params) that all samples start from."""
@@ -234,12 +248,13 @@ class SearchInverter(BaseInverter):
         )
         return answer
 
-    def _judge(self, answer, objective, x, sample, status, near=torch.inf):
+    def _judge(self, answer, objective, x, sample, status, near=torch.inf, n_told=0.0):
         """Fill in what is known of the best coordinates of each sample.
 
-        Params within ``near`` of a bound may lie on it as far as the readings tell.
+        Params within ``near`` of a bound may lie on it as far as the readings tell; the
+        fit has taken up the scatter of ``n_told`` readings.
         """
-        misfit, explained = objective.misfit(x, sample)
+        misfit, strangeness = objective.strange(x, sample, n_told)
         lost = misfit.isnan()
         p = self.n_params_
         params = self.model_.param_scaler_.from_scaled(x[:, :p].cpu().numpy())
@@ -252,7 +267,8 @@ class SearchInverter(BaseInverter):
             answer,
             params=np.where(lost.cpu().numpy()[:, None], np.nan, params),
             misfit=misfit,
-            explained=explained,
+            explained=strangeness <= self._slack,
+            strangeness=strangeness,
             status=torch.where(lost, int(InversionStatus.FAILED), status),
             at_bound=at_bound & ~lost[:, None],
             noise_scale=objective.noise_scale(x, sample),
@@ -297,18 +313,22 @@ class SearchInverter(BaseInverter):
                 "samples have none left and are NaN.",
                 IntegrationWarning,
             )
-        unexplained = done & ~answer.explained
-        if unexplained.any():
-            first = int(np.argmax(unexplained))
+        strange = np.flatnonzero(done & ~answer.explained)
+        if len(strange):
+            first, n_more = strange[0], len(strange) - 5
+            named = ", ".join(map(str, strange[:5])) + f" and {n_more} more" * (
+                n_more > 0
+            )
             warn_user(
-                f"No params were found that explain the readings of {unexplained.sum()} "
-                f"of {n_samples} samples. The first is row {first}, whose chi-square is "
-                f"{answer.misfit[first]:.3g} for {answer.n_readings[first]} readings. "
-                "Check the noise (estimate it: noise=Normal('sigma')), the model and "
-                f"its bounds, or {self._advice}.",
+                f"No params were found that explain the readings of {len(strange)} of "
+                f"{n_samples} samples (rows {named}); those found mean little. The "
+                f"chi-square of row {first} is {answer.misfit[first]:.3g} for "
+                f"{answer.n_readings[first]} readings. Are they of another kind, in other "
+                "units or order, or noisier than stated (estimate it: "
+                f"noise=Normal('sigma'))? Or widen the bounds, or {self._advice}.",
                 MisfitWarning,
             )
-        if answer.at_bound.any():
+        if self._names_bounds and answer.at_bound.any():
             named = ", ".join(
                 f"{name} ({n})"
                 for name, n in zip(answer.names, answer.at_bound.sum(axis=0))

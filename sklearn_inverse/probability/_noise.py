@@ -281,7 +281,7 @@ class Laplace(Noise):
     scale: Argument = None
 
 
-class _Counts(Noise):
+class Counts(Noise):
     _must = "counts must be whole numbers >= 0"
     _nonnegative = True
     _stabilize = staticmethod(lambda y: 2 * y.clamp(min=0).sqrt())
@@ -292,7 +292,7 @@ class _Counts(Noise):
 
 
 @dataclass(frozen=True, repr=False)
-class Poisson(_Counts):
+class Poisson(Counts):
     """Counts of independent events, whose variance is their mean.
 
     Examples
@@ -312,7 +312,7 @@ class Poisson(_Counts):
 
 
 @dataclass(frozen=True, repr=False)
-class NegativeBinomial(_Counts):
+class NegativeBinomial(Counts):
     """Counts that scatter more than Poisson's: variance mean + mean² / dispersion.
 
     Parameters
@@ -337,7 +337,7 @@ class NegativeBinomial(_Counts):
 
 
 @dataclass(frozen=True, repr=False)
-class Binomial(_Counts):
+class Binomial(Counts):
     """How many of a total are counted; the observable is the expected count.
 
     Parameters

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Generator, Tensor
 
-from sklearn_inverse.probability._noise import LogNormalNoise, NormalNoise
+from sklearn_inverse.probability._noise import Counts, LogNormalNoise, NormalNoise
 from sklearn_inverse.probability._noise_base import (
     Argument,
     Arguments,
@@ -179,6 +179,11 @@ class NoiseModel:
     def is_normal(self) -> np.ndarray:
         """Whether the noise of each observable is normal, of shape (n_channels,)."""
         return np.array([isinstance(kind, NormalNoise) for kind in self.kinds])
+
+    @property
+    def is_count(self) -> np.ndarray:
+        """Which observables are counted, of shape (n_channels,)."""
+        return np.array([isinstance(kind, Counts) for kind in self.kinds])
 
     def with_std(self, noise_std: ArrayLike | Tensor) -> "NoiseModel":
         """Replace all scales by ``noise_std``, broadcastable to the means."""

@@ -43,6 +43,10 @@ class Estimate:
     explained : ndarray of bool of shape (n_samples,)
         Whether what the estimate leaves over is no more than noise.
 
+    strangeness : ndarray of shape (n_samples,)
+        Chi-square, or the largest squared residual if that is stranger, over what one
+        sample of the model in five hundred exceeds.
+
     start_misfit : ndarray of shape (n_samples,)
         The misfit where the search set out.
 
@@ -83,6 +87,7 @@ class Estimate:
     at_bound: np.ndarray
     noise_scale: np.ndarray
     about: dict = field(default_factory=dict, repr=False)
+    strangeness: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     def __len__(self):
         return len(self.params)
@@ -159,7 +164,7 @@ class Posterior(Estimate):
         Their covariances in the coordinate.
 
     kind : ndarray of str of shape (n_samples,)
-        What tells it: "laplace" or "amortized", normal distributions; "importance" or
+        What tells it: "laplace" or "learned", normal distributions; "importance" or
         "mcmc", draws.
 
     ends : ndarray of shape (n_samples, n_starts)
@@ -443,7 +448,7 @@ class Posterior(Estimate):
         kind, n_drawn = self.kind[0], int(self.n_drawn[0])
         runs = f"{n_drawn:,} runs of the model"
         told = f"effective share {100 * self.effective_share[0]:.0f} %"
-        if kind == "amortized":
+        if kind == "learned":
             return kind
         if kind == "laplace" and not n_drawn:
             return "laplace, not checked"

@@ -82,6 +82,7 @@ def check_observations(
         observations,
         reset=reset,
         dtype=np.float64,
+        order="C",  # tensors know no reversed views
         ensure_all_finite="allow-nan",
         ensure_min_samples=ensure_min_samples,
     )

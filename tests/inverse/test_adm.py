@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
@@ -30,6 +29,7 @@ from sklearn_inverse import (
 from sklearn_inverse.exceptions import (
     ConvergenceWarning,
     ExtrapolationWarning,
+    IntegrationWarning,
     MisfitWarning,
 )
 from sklearn_inverse.probability import (
@@ -113,6 +113,7 @@ def make_inverter(model=None, n_observed=2, training=None, **kwargs):
         "training": Training(
             **{"lr": 3e-3, "batch_size": 64, "max_epochs": 2} | (training or {})
         ),
+        "kind": "learned",  # what is a search's is in test_amortized
         "n_steps": 3,
         "width": 16,
         "n_blocks": 1,
@@ -266,7 +267,7 @@ def test_noise_that_is_a_param_is_estimated_like_any_other():
     estimate = inverter.predict(decay(truth[:, 0]) + noise)
     scores = r2_score(truth, estimate, multioutput="raw_values")
     assert (scores > [0.4, 0.6]).all()
-    assert inverter.posterior(READINGS[:1]).about["noise_is_estimated"]
+    assert inverter.posterior(TRAJECTORIES[:1]).about["noise_is_estimated"]
 
 
 def test_counts_are_learned_from_trajectories_that_are_none():
@@ -289,20 +290,20 @@ def test_readings_unlike_all_that_was_learned_are_said_to_be_so(trained):
     assert (usual.misfit[usual.explained] < 20).all()
     strange = READINGS[:3].copy()
     strange[2, ~np.isnan(strange[2])] = [3.0, -3.0]
-    message = r"1 of 3 samples \(rows 2\) look like nothing that this model produces"
+    message = (
+        r"explain the readings of 1 of 3 samples \(rows 2\); those found mean little"
+    )
     with pytest.warns(MisfitWarning, match=message):
         posterior = trained.posterior(strange)
     assert posterior.explained.tolist() == [True, True, False]
 
 
-def test_ordinary_readings_are_no_cause_of_warning_even_if_few_were_held_out():
+def test_ordinary_readings_are_explained_even_if_few_were_held_out():
     training = {"max_epochs": 60, "batch_size": 128}
     inverter = make_inverter(n_steps=5, width=64, training=training)
     inverter.fit(TRAJECTORIES, PARAMS)  # 80 held out
     ordinary = read(draw(4000, seed=7), n_observed=2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", MisfitWarning)
-        assert inverter.posterior(ordinary).explained.mean() > 0.99
+    assert inverter.posterior(ordinary).explained.mean() > 0.99
 
 
 # --- shapes and patterns
@@ -334,7 +335,7 @@ def test_a_report_says_where_the_answer_is_from(tiny):
     posterior = tiny.posterior(READINGS[:2])
     assert posterior.n_forward.tolist() == [4, 4]
     text = str(posterior[0])
-    assert "amortized" in text
+    assert "learned" in text
     assert "normal, sd 0.02" in text
 
 
@@ -355,14 +356,14 @@ def test_any_pattern_of_missing_readings_is_answered(tiny_2d):
         assert np.isfinite(answer).all()
 
 
-def test_more_readings_than_trained_for_are_thinned_with_a_warning(tiny):
-    message = "1 of 2 samples are observed at more than the 2 times that this"
+def test_more_readings_than_trained_for_are_thinned_with_a_warning(trained):
+    message = "1 of 2 samples, the first in row 0, are read in a denser pattern than"
     readings = np.vstack([decay(1.0), READINGS[:1]])
     with pytest.warns(ExtrapolationWarning, match=message):
-        answer = tiny.predict(readings)
+        answer = trained.predict(readings)
     ends = np.full((1, 8), np.nan)
     ends[0, [0, -1]] = decay(1.0)[0, [0, -1]]
-    np.testing.assert_array_equal(answer[:1], tiny.predict(ends))
+    np.testing.assert_array_equal(answer[:1], trained.predict(ends))
 
 
 # --- the forward model is only ever evaluated
@@ -403,13 +404,16 @@ def test_a_system_stands_for_its_exact_simulator():
 @pytest.mark.parametrize("fails_above", [1.2, 0.1])
 def test_particles_whose_simulation_fails_harm_nobody(fails_above):
     inverter = make_inverter(exact_decay(fails_above=fails_above)).fit(*FEW_PAIRS)
-    for answer in inverter.predict(READINGS, return_std=True):
+    with pytest.warns(IntegrationWarning, match="0 samples have none left"):
+        answers = inverter.predict(READINGS, return_std=True)
+    for answer in answers:
         assert np.isfinite(answer).all()
 
 
 # --- how it trains
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.ExtrapolationWarning")
 @pytest.mark.parametrize(
     "options",
     [

@@ -203,7 +203,7 @@ def test_readings_that_no_params_explain_are_reported(make, fitted, make_pairs):
     with pytest.warns() as caught:
         answer = fitted(make).invert(readings)
     (told,) = messages(caught, MisfitWarning)
-    assert "1 of 4 samples. The first is row 2" in told
+    assert "1 of 4 samples (rows 2)" in told
     assert answer.explained.tolist() == [True, True, False, True]
     assert answer.misfit[2] > 1000
     assert np.abs(answer.params - params)[[0, 1, 3]].max() < 0.1
