@@ -21,6 +21,9 @@ from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
 __all__ = ["BatchCoupledADM"]
 
+# Parameters of our own inverter that the paper's has not.
+UNPRINTED = ("kind", "max_solves", "n_particles", "synthetic_fraction", "rollout")
+
 
 @shared_docs
 class BatchCoupledADM(ADMInverter):
