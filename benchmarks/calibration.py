@@ -72,7 +72,8 @@ def main():
             trained = time.perf_counter()
             posterior = inverter.posterior(readings)
             seconds = (time.perf_counter() - trained) / len(readings)
-            draws = posterior.sample(N_DRAWS)
+            draws = [one.sample(N_DRAWS, i)[0] for i, one in enumerate(posterior)]
+            draws = np.array(draws)
             rows.append(
                 {"problem": name, "method": method}
                 | judged(draws, truths)

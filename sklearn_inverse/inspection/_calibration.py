@@ -111,7 +111,11 @@ class CalibrationDisplay:
             The display, drawn.
         """
         inverter, observations = split_pipeline(inverter, observations)
-        draws = inverter.posterior(observations, **metadata).sample(n_draws)
+        posterior = inverter.posterior(observations, **metadata)
+        # Random numbers that samples share would make their ranks depend on each other.
+        draws = np.concatenate(
+            [one.sample(n_draws, random_state=i) for i, one in enumerate(posterior)]
+        )
         names = inverter.model_.param_names_
         params = np.reshape(put_in_order(params, names), (len(draws), -1))
         return cls.from_draws(draws, params, param_names=names, ax=ax)

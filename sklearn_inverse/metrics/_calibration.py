@@ -24,7 +24,8 @@ def sbc_ranks(draws, truths):
     Parameters
     ----------
     draws : array-like of shape (n_samples, n_draws, n_params)
-        Independent draws from each sample's posterior, as of ``inverter.sample``.
+        Draws from each sample's posterior, by random numbers of its own, as
+        ``posterior[i].sample(n_draws, random_state=i)``.
 
     truths : array-like of shape (n_samples, n_params)
         Params that produced the observations, drawn from the prior.

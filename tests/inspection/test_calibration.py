@@ -41,6 +41,7 @@ def test_right_posteriors_pass():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.BoundsWarning")
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.MisfitWarning")
 def test_an_exact_inverter_is_calibrated():
     system = ODESystem(
         lambda t, y, p: [-p.rate * y.amount],
