@@ -16,7 +16,7 @@ FIRST_SHARE = 0.2  # of a proposal is the one that it all began with
 LEAST_CLOUD = (
     50  # effective draws that kernels are put around; else weights are flattened
 )
-N_ROUNDS, N_DRAWS = 3, 1000  # least, the latter effective
+N_ROUNDS, N_DRAWS = 3, 3000  # least, the latter effective: fewer would repeat
 GOOD_SHARE = 0.3  # least effective share of the last round
 SAME_MASS, SAME_MOMENTS = 0.1, 0.2  # log mass; moments, in standard deviations
 

@@ -180,7 +180,7 @@ def test_kinds_are_the_samples_own_whatever_the_company():
     np.testing.assert_array_equal(picked.std[0], together.std[2])
     frame = together.to_frame()
     assert frame["kind"].tolist()[::2] == together.kind.tolist()
-    assert "importance: 3,200 runs of the model" in str(together[0])
+    assert "importance: 5,200 runs of the model" in str(together[0])
 
 
 def never(self, *args):
