@@ -25,10 +25,9 @@ _DOCS = {
 max_solves : int, default=200
     Runs of the model per sample, beyond the search, that may be spent on the truth of its
     posterior. 0: none, normal distributions are taken on trust. 200: they are checked,
-    and a warning says where they are wrong. From 3,200: these posteriors are sampled
-    instead, by adaptive importance sampling (thousands of runs) and, where its rounds do
-    not agree, by Markov chains; 100,000 will mostly do. Without a prior nothing can be
-    checked.""",
+    and a warning says where they are wrong. 10,000: these posteriors are sampled
+    instead, by adaptive importance sampling. 100,000: and where its rounds do not agree,
+    by Markov chains. Without a prior nothing can be checked.""",
     "model": """\
 model : system, forward model, FrozenEstimator or callable, default=None
     What is inverted: a system (its exact simulator), an :class:`ODESimulator`, an
