@@ -143,7 +143,7 @@ def draw(rows):
     figure.supxlabel("ms per trajectory, one core", fontsize="medium")
     figure.supylabel("error", fontsize="medium")
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False)
     return figure
 
 
