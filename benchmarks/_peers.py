@@ -395,7 +395,9 @@ def numba_functions(system, params):
     tables = Reactions(system)
     rates, jacobian = compiled_loops()
     S = tables.stoichiometry
-    k = system.rates(torch.as_tensor(params)[None])[0].numpy()  # some reactions share one
+    k = system.rates(torch.as_tensor(params)[None])[
+        0
+    ].numpy()  # some reactions share one
     by_rate = k, S, tables.first, tables.second
     by_slope = k, S, tables.reaction, tables.reactant, tables.other
     return lambda t, y: rates(y, *by_rate), lambda t, y: jacobian(y, *by_slope)

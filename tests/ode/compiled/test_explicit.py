@@ -48,7 +48,7 @@ def test_inner_outputs_are_good_to_ten_times_the_tolerance(rtol):
 
 
 def test_states_and_derivatives_are_those_of_torch():
-    t, options = np.linspace(0, 10, 41), {"rtol": 1e-10, "sensitivities": True}
+    t, options = np.linspace(0, 3, 13), {"rtol": 1e-10, "sensitivities": True}
     ours, theirs = (
         solve_ivp(
             prey_and_predator, t, **CYCLE, method="tsit5", backend=backend, **options
