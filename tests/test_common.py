@@ -144,7 +144,9 @@ def test_estimator_passes_the_check(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("name", ["adm", "gradient"])
+@pytest.mark.parametrize(
+    "name", ["adm", pytest.param("gradient", marks=pytest.mark.slow)]
+)
 def test_no_tag_silently_switches_checks_off(name):
     estimator = clone(ESTIMATORS[name])
     if name == "adm":

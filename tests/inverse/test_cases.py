@@ -279,6 +279,7 @@ def test_param_on_its_bound_is_held():
     assert "at its bound" in str(posterior[0])
 
 
+@pytest.mark.slow
 def test_two_optima_are_both_told():
     """A → B → C with only C read: the rates can be exchanged; intervals cover 90 %."""
     system = ReactionSystem(

@@ -26,6 +26,7 @@ def solve(params, **kwargs):
     return solve_ivp(system.kinetics, TIMES, system.initial_state, params, **kwargs)
 
 
+@pytest.mark.slow
 def test_compiled_and_torch_agree(params):
     compiled = solve(params, backend="compiled", sensitivities=True)
     in_torch = solve(params, backend="torch", sensitivities=True)

@@ -79,7 +79,11 @@ def finite_differences(solve, params, j, step=1e-3):
 
 @pytest.mark.parametrize(
     ("make_system", "t_end", "columns"),
-    [(pollu, 60.0, [0, 24]), (hires, 321.8122, [6]), (van_der_pol, 700.0, [0])],
+    [
+        pytest.param(pollu, 60.0, [0, 24], marks=pytest.mark.slow),
+        pytest.param(hires, 321.8122, [6], marks=pytest.mark.slow),
+        (van_der_pol, 700.0, [0]),
+    ],
     ids=["pollu", "hires", "van_der_pol"],
 )
 def test_stiff_derivatives_equal_finite_differences(make_system, t_end, columns):

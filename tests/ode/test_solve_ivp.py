@@ -39,6 +39,7 @@ def test_error_follows_the_tolerance_on_a_stiff_non_autonomous_problem(stiffness
     assert errors[2] < max(errors[0], rtol)
 
 
+@pytest.mark.slow
 def test_tightening_the_tolerance_costs_steps_as_a_fifth_order_method_does():
     # Steps grow as tol^(-1/(p+1)) with p = 3 of the estimate asked for rtol^(2/3), so
     # as rtol^(-1/6): a factor 10^(2/3) = 4.6 over four decades.

@@ -44,6 +44,7 @@ def test_a_wrong_mixture_costs_time_only():
     np.testing.assert_allclose(np.cov(chains.draws[0].T), COVARIANCE, atol=0.15)
 
 
+@pytest.mark.slow
 def test_effective_draws_are_as_good_as_independent_ones():
     mixture, options = mixture_of([[0.5, 0.0]], 2 * np.eye(2)), {"n_effective": 200}
     ratios = []

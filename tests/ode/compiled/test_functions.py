@@ -53,7 +53,12 @@ def draw(name, n_samples=3):
     return rhs, np.linspace(0, t_end, 11), tensor(y0).repeat(n_samples, 1), params
 
 
-@pytest.mark.parametrize("name", MODELS)
+SLOW = {"spikes": pytest.mark.slow, "odd": pytest.mark.slow}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=SLOW.get(n, ())) for n in MODELS]
+)
 def test_agrees_with_torch_sensitivities_included(name):
     problem = draw(name)
     options = {"method": "rodas5p", "sensitivities": True}
