@@ -13,9 +13,7 @@ __all__ = ["Adapted", "Weighed", "adapt", "weigh"]
 ROUND = 1000  # draws of a round
 N_CLOUD, N_KERNELS, N_NEAR = 2000, 200, 250  # of which a proposal is made
 FIRST_SHARE = 0.2  # of a proposal is the one that it all began with
-LEAST_CLOUD = (
-    50  # effective draws that kernels are put around; else weights are flattened
-)
+LEAST_CLOUD = 50  # effective draws around which kernels are put, or weights flattened
 N_ROUNDS, N_DRAWS = 3, 3000  # least, the latter effective: fewer would repeat
 GOOD_SHARE = 0.3  # least effective share of the last round
 SAME_MASS, SAME_MOMENTS = 0.1, 0.2  # log mass; moments, in standard deviations

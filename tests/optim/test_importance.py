@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sklearn_inverse.optim import _importance
 from sklearn_inverse.optim._importance import adapt, weigh
 from sklearn_inverse.probability._mixture import StudentMixture
 
@@ -74,6 +75,16 @@ def test_draws_follow_a_curved_density_that_the_first_proposal_hardly_meets():
     std = np.sqrt(weight @ (grid - mean) ** 2 / weight.sum())
     assert (np.abs(found.draws[0].mean(axis=0) - mean) < 0.1 * std).all()
     np.testing.assert_allclose(found.draws[0].std(axis=0), std, rtol=0.06)
+
+
+@pytest.mark.parametrize("name", ["SAME_MASS", "SAME_MOMENTS"])
+def test_rounds_must_agree_however_large_their_share(monkeypatch, name):
+    mixture = mixture_of([[0.0, 0.0]], 1.0)
+    assert adapt(normal, mixture, **OPTIONS).agrees[0]
+    monkeypatch.setattr(_importance, name, 0.0)  # no two rounds are the same
+    found = adapt(normal, mixture, **OPTIONS)
+    assert found.share[0] > 0.9
+    assert not found.agrees[0]
 
 
 def test_no_more_is_drawn_than_allowed_and_no_more_claimed():
