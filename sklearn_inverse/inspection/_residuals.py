@@ -24,6 +24,7 @@ from sklearn_inverse.inspection._sample import (
 from sklearn_inverse.probability._arviz import arguments
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._docs import shared_docs
+from sklearn_inverse.utils._validation import one_sample
 
 __all__ = ["ResidualDisplay"]
 
@@ -198,7 +199,7 @@ class ResidualDisplay:
         shape, answer = (model.n_times_, model.n_channels_), posterior[sample_index]
         noise_std = noise_of(noise_std, sample_index, (len(posterior), *shape))
         told = pick_inputs(model, inputs, sample_index, len(posterior))
-        y = np.asarray(pick(observations, sample_index), dtype=float).reshape(1, *shape)
+        y = one_sample(pick(observations, sample_index), shape)[None]
         noise = model.noise_ if noise_std is None else model.noise_.with_std(noise_std)
         args = arguments(noise, answer.params, answer.names, answer.noise_scale)
         mean = torch.as_tensor(model.attempt(answer.params, told)[0])

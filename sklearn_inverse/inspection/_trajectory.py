@@ -22,6 +22,7 @@ from sklearn_inverse.inspection._sample import (
 )
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.utils._docs import shared_docs
+from sklearn_inverse.utils._validation import one_sample
 
 
 @shared_docs
@@ -259,8 +260,7 @@ class TrajectoryDisplay:
         shape = model.n_times_, model.n_channels_
         noise_std = noise_of(noise_std, sample_index, (len(posterior), *shape))
         if observations is not None:
-            observations = np.asarray(pick(observations, sample_index), dtype=float)
-            observations = observations.reshape(shape)
+            observations = one_sample(pick(observations, sample_index), shape)
         answer = posterior[sample_index]
         told = pick_inputs(model, inputs, sample_index, len(posterior))
         prediction = predict(

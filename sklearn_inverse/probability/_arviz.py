@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from sklearn_inverse.utils._torch import generator
+from sklearn_inverse.utils._validation import one_sample
 
 __all__ = ["arguments", "scatter", "to_arviz"]
 
@@ -83,13 +84,18 @@ def to_arviz(draws, answer, model=None, observations=None, noise_std=None, input
         return values.reshape(N_CHAINS, -1, *values.shape[1:])
 
     groups = {"posterior": dict(zip(answer.names, chained(draws).transpose(2, 0, 1)))}
+    if model is None and observations is not None:
+        raise ValueError(
+            "Readings are compared with what the model foretells: give `model`, too, "
+            "`inverter.model_`. Got observations alone."
+        )
     if model is None:
         return from_dict(groups)
     noise = model.noise_ if noise_std is None else model.noise_.with_std(noise_std)
     told = None if inputs is None else np.repeat(inputs, len(draws), axis=0)
     trajectories, _ = model.attempt(draws, told)
     shape, about = trajectories.shape[1:], (noise, draws, answer.names)
-    y = np.zeros(shape) if observations is None else np.reshape(observations, shape)
+    y = np.zeros(shape) if observations is None else one_sample(observations, shape)
     readings = scatter(*about, trajectories, answer.noise_scale)
     kinds = {"posterior_predictive": chained(readings)}
     if observations is not None:

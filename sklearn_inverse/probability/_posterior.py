@@ -373,7 +373,8 @@ class Posterior(Estimate):
             If arviz-base is not installed.
 
         ValueError
-            If there are several samples, or nothing was found for this one.
+            If there are several samples, nothing was found for this one, or observations
+            have another size or no model.
         """
         if len(self) != 1 or not np.isfinite(self.params).all():
             raise ValueError(

@@ -21,6 +21,7 @@ __all__ = [
     "check_scale",
     "check_times",
     "column_names",
+    "one_sample",
     "put_in_order",
     "to_trajectories",
 ]
@@ -148,6 +149,17 @@ def check_params(params, *, n_samples=None, n_params=None, names=None):
             f"Got {params.shape} instead."
         )
     return params
+
+
+def one_sample(observations, shape):
+    """Return the readings of one sample, given in any shape, as floats of this one."""
+    array = np.asarray(observations, dtype=float)
+    if array.size != shape[0] * shape[1]:
+        raise ValueError(
+            f"The observations of one sample must be {shape[0]} times of {shape[1]} "
+            f"observables. Got shape {array.shape}."
+        )
+    return array.reshape(shape)
 
 
 def check_inputs(inputs, *, n_samples, names):

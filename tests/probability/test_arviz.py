@@ -64,3 +64,11 @@ def test_one_sample_is_taken(inverter):
     two = np.repeat(READINGS, 2, axis=0)
     with pytest.raises(ValueError, match=r"pick one, posterior\[0\]"):
         inverter.posterior(two).to_arviz()
+
+
+def test_readings_need_a_model_and_its_shape(inverter):
+    posterior = inverter.posterior(READINGS)[0]
+    with pytest.raises(ValueError, match="give `model`"):
+        posterior.to_arviz(observations=READINGS)
+    with pytest.raises(ValueError, match="4 times of 2 observables"):
+        posterior.to_arviz(model=inverter.model_, observations=READINGS[:, :3])
