@@ -17,6 +17,8 @@ from sklearn_inverse.systems import (
     Experiment,
     Increment,
     ODESystem,
+    PDESystem,
+    PointValues,
     ReactionSystem,
     Table,
 )
@@ -39,6 +41,8 @@ __all__ = [
     "ODESurrogate",
     "ODESystem",
     "Operator",
+    "PDESystem",
+    "PointValues",
     "ReactionSystem",
     "ReadingNetwork",
     "RefinedInverter",

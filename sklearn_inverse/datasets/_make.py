@@ -8,7 +8,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn_inverse.datasets._measure import absolute_noise, draw_mask, draw_readings
 from sklearn_inverse.exceptions import IntegrationError, IntegrationWarning
 from sklearn_inverse.forward import ForwardModel, ODESimulator
-from sklearn_inverse.systems import ODESystem
+from sklearn_inverse.systems import ODESystem, PDESystem
 from sklearn_inverse.utils._torch import spawn_seeds
 from sklearn_inverse.utils._validation import (
     check_inputs,
@@ -154,6 +154,8 @@ def make_inverse_problem(
     ...     system, 5, noisy=True, n_observed=2, random_state=1
     ... ).observations
     """
+    if isinstance(system, PDESystem):
+        system = system.semidiscretize()
     if not isinstance(system, ODESystem):
         raise TypeError(f"`system` must be an ODESystem. Got {system!r} instead.")
     if not isinstance(n_samples, Integral) or n_samples < 1:

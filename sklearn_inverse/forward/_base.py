@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sklearn_inverse.ode._rhs import push_tangents
 from sklearn_inverse.probability import JointPrior
-from sklearn_inverse.systems import ODESystem
+from sklearn_inverse.systems import ODESystem, PDESystem
 from sklearn_inverse.utils._scaling import ParamScaler
 from sklearn_inverse.utils._torch import resolve_device
 
@@ -269,7 +269,7 @@ def as_forward_model(model, **options) -> ForwardModel:
 
     Parameters
     ----------
-    model : None, ODESystem, ForwardModel, FrozenEstimator or callable
+    model : None, ODESystem, PDESystem, ForwardModel, FrozenEstimator or callable
         None is a surrogate with its defaults, a system its exact simulator, a function
         of params a :class:`ForwardFunction` whose prior is the range of the pairs.
 
@@ -293,6 +293,16 @@ def as_forward_model(model, **options) -> ForwardModel:
         from sklearn_inverse.forward._surrogate import ODESurrogate
 
         return ODESurrogate(**options)
+    if isinstance(model, PDESystem) and model.is_steady:
+        return ForwardFunction(
+            model.report,
+            model.priors,
+            observables=model.observable_names,
+            noise=model.noise,
+            device=options.get("device", "auto"),
+        )
+    if isinstance(model, PDESystem):
+        model = model.semidiscretize()
     if isinstance(model, ODESystem):
         return ODESimulator(model, device=options.get("device", "auto"))
     if isinstance(model, FrozenEstimator) and isinstance(model.estimator, ForwardModel):
@@ -302,7 +312,7 @@ def as_forward_model(model, **options) -> ForwardModel:
     if callable(model) and not isinstance(model, type):
         return ForwardFunction(model, device=options.get("device", "auto"))
     raise TypeError(
-        "`model` must be a system (ODESystem, ReactionSystem), a forward model "
+        "`model` must be a system (ODESystem, ReactionSystem, PDESystem), a forward model "
         "(ODESimulator, ODESurrogate, ForwardFunction), one of these in a "
         f"FrozenEstimator, or a torch function of the params. Got {model!r} instead."
     )

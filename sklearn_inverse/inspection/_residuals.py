@@ -22,7 +22,7 @@ from sklearn_inverse.inspection._sample import (
     pick_inputs,
 )
 from sklearn_inverse.probability._arviz import arguments
-from sklearn_inverse.systems import ODESystem
+from sklearn_inverse.systems import ODESystem, PDESystem
 from sklearn_inverse.utils._docs import shared_docs
 from sklearn_inverse.utils._validation import one_sample
 
@@ -194,7 +194,7 @@ class ResidualDisplay:
         display : ResidualDisplay
             The display, drawn.
         """
-        if isinstance(model, ODESystem):
+        if isinstance(model, (ODESystem, PDESystem)):
             model = as_forward_model(model)
         shape, answer = (model.n_times_, model.n_channels_), posterior[sample_index]
         noise_std = noise_of(noise_std, sample_index, (len(posterior), *shape))

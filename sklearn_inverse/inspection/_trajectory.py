@@ -20,7 +20,7 @@ from sklearn_inverse.inspection._sample import (
     pick,
     pick_inputs,
 )
-from sklearn_inverse.systems import ODESystem
+from sklearn_inverse.systems import ODESystem, PDESystem
 from sklearn_inverse.utils._docs import shared_docs
 from sklearn_inverse.utils._validation import one_sample
 
@@ -255,7 +255,7 @@ class TrajectoryDisplay:
             The display, drawn.
         """
         import_pyplot(f"{cls.__name__}.from_posterior")
-        if isinstance(model, ODESystem):
+        if isinstance(model, (ODESystem, PDESystem)):
             model = as_forward_model(model)
         shape = model.n_times_, model.n_channels_
         noise_std = noise_of(noise_std, sample_index, (len(posterior), *shape))

@@ -1,5 +1,6 @@
 """What is believed beforehand, how readings scatter, and what is believed after."""
 
+from sklearn_inverse.probability._functions import GaussianFunction
 from sklearn_inverse.probability._groups import GaussianProcess, MultivariateNormal
 from sklearn_inverse.probability._joint import JointPrior
 from sklearn_inverse.probability._names import LogNormal, Normal
@@ -27,6 +28,7 @@ __all__ = [
     "Binomial",
     "Estimate",
     "Gamma",
+    "GaussianFunction",
     "GaussianProcess",
     "HalfNormal",
     "InversionStatus",

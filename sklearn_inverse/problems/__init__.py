@@ -1,18 +1,24 @@
 """Published problems, one function each: equations, values, units, reference."""
 
+from sklearn_inverse.problems._fisher_kpp import fisher_kpp
 from sklearn_inverse.problems._grn import grn
+from sklearn_inverse.problems._heat import heat
 from sklearn_inverse.problems._hires import hires
 from sklearn_inverse.problems._lotka_volterra import lotka_volterra
 from sklearn_inverse.problems._oregonator import oregonator
+from sklearn_inverse.problems._poisson import poisson
 from sklearn_inverse.problems._pollu import pollu
 from sklearn_inverse.problems._robertson import robertson
 from sklearn_inverse.problems._van_der_pol import van_der_pol
 
 __all__ = [
+    "fisher_kpp",
     "grn",
+    "heat",
     "hires",
     "lotka_volterra",
     "oregonator",
+    "poisson",
     "pollu",
     "robertson",
     "van_der_pol",

@@ -19,12 +19,14 @@ __all__ = [
     "Instrument",
     "Source",
     "Start",
+    "Together",
     "check_keys",
     "check_times",
     "find",
     "read_initial",
     "read_nominal",
     "read_observe",
+    "read_start",
     "read_value",
     "split_params",
     "value_of",
@@ -76,8 +78,24 @@ def value_of(source: Source, params: Tensor) -> Tensor:
     return params.new_full((len(params),), source)
 
 
+@dataclass(frozen=True)
+class Together:
+    """One function of p for what all states start at."""
+
+    function: Any
+
+
+def read_start(states: Mapping[str, Any], names: Names) -> "Start":
+    """Return what all states start at."""
+    first = next(iter(states.values()))
+    if not isinstance(first, Together):
+        return Start(read_initial(states, names))
+    shape = (len(states),)
+    return Start([OneSample(first.function, "`states`", None, names, shape)])
+
+
 class Start(Lasting):
-    """What all states start at."""
+    """What all states start at: a source for each, or one function of all."""
 
     kinds = ("p",)
 
@@ -86,6 +104,9 @@ class Start(Lasting):
 
     def __call__(self, params: Tensor) -> Tensor:
         """Return states (n_samples, n_states)."""
+        first = self.sources[0]
+        if isinstance(first, OneSample) and first.shape:
+            return first(params)
         return torch.stack([value_of(x, params) for x in self.sources], dim=1)
 
 

@@ -23,7 +23,7 @@ from sklearn_inverse.systems._vocabulary import (
     meant,
 )
 
-__all__ = ["Named", "Names", "OneSample"]
+__all__ = ["Named", "Names", "OneSample", "takes"]
 
 FIRST, LAST = ("t", "y", "p"), ("p",)
 INPUTS = "u"  # may follow either
@@ -140,7 +140,7 @@ class OneSample(Lasting):
         self.function, self.what, self.shape = function, what, shape
         self.states, self.params = states, params
         self.names = self.kinds = LAST if states is None else FIRST
-        if params.inputs is not None and _takes(function, len(self.names) + 1):
+        if params.inputs is not None and takes(function, len(self.names) + 1):
             self.names = (*self.names, INPUTS)
 
     def __call__(self, *tensors: Tensor) -> Tensor:
@@ -301,7 +301,7 @@ class OneSample(Lasting):
         return "", ""
 
 
-def _takes(function: Any, n_arguments: int) -> bool:
+def takes(function: Any, n_arguments: int) -> bool:
     """Whether a function has so many arguments without a default."""
     try:
         arguments = inspect.signature(function).parameters.values()

@@ -19,12 +19,11 @@ from sklearn_inverse.probability import JointPrior, NoiseModel, as_noise
 from sklearn_inverse.systems._checks import check_system
 from sklearn_inverse.systems._declared import (
     Instrument,
-    Start,
     check_keys,
     find,
-    read_initial,
     read_nominal,
     read_observe,
+    read_start,
     split_params,
 )
 from sklearn_inverse.systems._events import Schedule
@@ -266,7 +265,7 @@ class ODESystem:
         drawn = {name: ranges.get(name) for name in self.input_names}
         self.input_prior = JointPrior(drawn) if drawn and all(drawn.values()) else None
         # What ``states`` say, before experiments that start otherwise.
-        self.common_start = Start(read_initial(states, p_names))
+        self.common_start = read_start(states, p_names)
         observed = read_observe(observe, y_names, p_names)
         self.observable_names = list(observed)
         self._instrument = Instrument(list(observed.values()))

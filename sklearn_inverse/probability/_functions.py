@@ -1,0 +1,148 @@
+"""Priors of whole functions, by how much they bend."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sklearn_inverse.probability._groups import Group
+from sklearn_inverse.probability._priors import LogNormalPrior, NormalPrior
+
+__all__ = ["GaussianFunction"]
+
+
+@dataclass(frozen=True)
+class GaussianFunction(Group):
+    r"""An unknown function on an interval: its values at even nodes are the params.
+
+    The density of a function g is :math:`\exp(-\tfrac12 \int (g^{(m)} / s)^2 dx)` for the
+    order m and the scale s: one that rises (order 1) or bends (order 2) steeply is
+    unlikely. Between nodes it is linear.
+
+    Parameters
+    ----------
+    n_nodes : int, default=33
+        Nodes from one end of the interval to the other.
+
+    order : {1, 2}, default=1
+        1 allows kinks, 2 wants a smooth function.
+
+    scale : float, default=1.0
+        How much g (order 1) or its slope (order 2) varies over a unit of length: twice
+        the distance lets it vary √2 times as much.
+
+    ends : (float, float), default=None
+        Values at both ends, where they are known; these are then no params.
+
+    mean, std : float, default=0.0, 1.0
+        Of g at both ends, where they are not known.
+
+    link : {"identity", "exp"}, default="identity"
+        The function is g, or exp(g), which is positive.
+
+    interval : (float, float), default=(0, 1)
+        Where it lives.
+
+    Attributes
+    ----------
+    marginals : list of Prior
+        Priors of the values one by one.
+
+    correlation : ndarray of shape (size, size)
+        Correlation of the values' standard coordinates.
+
+    nodes : ndarray of shape (n_nodes,)
+        The nodes, the ends among them.
+
+    Examples
+    --------
+    >>> from sklearn_inverse.probability import GaussianFunction, JointPrior
+    >>> slowness = GaussianFunction(5, ends=(1, 1), link="exp")
+    >>> JointPrior({"slowness": slowness}).median
+    array([1., 1., 1.])
+    """
+
+    n_nodes: int = 33
+    order: int = 1
+    scale: float = 1.0
+    ends: Any = None
+    mean: float = 0.0
+    std: float = 1.0
+    link: str = "identity"
+    interval: Any = (0.0, 1.0)
+
+    def __post_init__(self):
+        low, high = self.interval
+        if not (isinstance(self.n_nodes, int) and self.n_nodes >= 2 + self.order):
+            raise ValueError(
+                f"`n_nodes` must be {2 + self.order} at least. Got {self.n_nodes!r}."
+            )
+        for what, value, known in (
+            ("order", self.order, (1, 2)),
+            ("link", self.link, ("identity", "exp")),
+        ):
+            if value not in known:
+                raise ValueError(f"`{what}` must be one of {known}. Got {value!r}.")
+        for what in ("scale", "std"):
+            if not 0 < getattr(self, what) < np.inf:
+                raise ValueError(
+                    f"`{what}` must be positive. Got {getattr(self, what)}."
+                )
+        if not -np.inf < low < high < np.inf:
+            raise ValueError(
+                f"`interval` must be (low, high), finite. Got {(low, high)}."
+            )
+        precision, mean = self._precision(), np.full(self.n_nodes, self.mean)
+        if self.ends is not None:
+            if self.link == "exp" and min(self.ends) <= 0:
+                raise ValueError(
+                    f"`ends` must be positive with link='exp'. Got {self.ends}."
+                )
+            ends = np.log(self.ends) if self.link == "exp" else np.array(self.ends)
+            mean = np.linspace(ends[0], ends[1], self.n_nodes)[
+                1:-1
+            ]  # it bends the least
+            precision = precision[1:-1, 1:-1]
+        covariance = np.linalg.inv(precision)
+        std = np.sqrt(np.diag(covariance))
+        kind: Any = NormalPrior
+        if self.link == "exp":
+            kind, mean = LogNormalPrior, np.exp(mean)
+        marginals = [kind(m, s) for m, s in zip(mean, std)]
+        self._set(marginals=marginals, correlation=covariance / np.outer(std, std))
+
+    def _precision(self):
+        """Return the precision of g at the nodes."""
+        bend = np.diff(np.eye(self.n_nodes), n=self.order, axis=0)
+        low, high = self.interval
+        spacing = (high - low) / (self.n_nodes - 1)
+        precision = bend.T @ bend / (self.scale**2 * spacing ** (2 * self.order - 1))
+        if self.ends is None:
+            precision[[0, -1], [0, -1]] += 1 / self.std**2
+        return precision
+
+    @property
+    def nodes(self):
+        """The nodes, the ends among them."""
+        low, high = self.interval
+        return np.linspace(low, high, self.n_nodes)
+
+    def reading(self, points):
+        """Return what makes values at points of the params, and of 1 behind them.
+
+        Parameters
+        ----------
+        points : ndarray of shape (n_points,)
+            Inside the interval.
+
+        Returns
+        -------
+        matrix : ndarray of shape (n_points, size + 1)
+            Linear interpolation.
+        """
+        unit = np.eye(self.n_nodes)
+        matrix = np.stack([np.interp(points, self.nodes, row) for row in unit], axis=1)
+        if self.ends is None:
+            return np.hstack([matrix, np.zeros((len(points), 1))])
+        known = matrix[:, [0, -1]] @ np.asarray(self.ends, dtype=float)
+        return np.hstack([matrix[:, 1:-1], known[:, None]])

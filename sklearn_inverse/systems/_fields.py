@@ -1,0 +1,153 @@
+"""Functions on a grid as users write with them: u.xx, (p.D * u.x).x, np.sin(x.x)."""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from sklearn_inverse.systems._grids import CONSTANT, INNER, NODE, Grid
+
+__all__ = ["Coordinates", "Field", "ParamsOnGrid", "inner"]
+
+
+class Field(NDArrayOperatorsMixin):
+    """A function on a grid: computes as an array does, and has derivatives.
+
+    Parameters
+    ----------
+    grid : Grid
+        The grid.
+
+    axis : str
+        Name of its coordinate: with "x", ``field.x`` and ``field.xx`` are derivatives.
+
+    values : ndarray or Value
+        The function at its places.
+
+    place : int, default=NODE
+        Where these are.
+
+    rate : Field, default=None
+        Derivative by time, for the unknown.
+    """
+
+    def __init__(
+        self, grid: Grid, axis: str, values: Any, place: int = NODE, rate: Any = None
+    ):
+        self._grid, self._axis, self._rate = grid, axis, rate
+        self._values, self._place = values, place
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name == "t" and self._rate is not None:
+            return self._rate
+        if set(name) == {self._axis} and self._place != CONSTANT:
+            matrix, place = self._grid.derivative(self._place)
+            first = Field(self._grid, self._axis, matrix @ self._values, place)
+            return first if len(name) == 1 else getattr(first, name[1:])
+        if "t" in name and self._rate is not None:
+            raise AttributeError(
+                f"u.{name} is not known here: by time there is u.t, and nothing of it"
+            )
+        raise AttributeError(
+            f"a function of {self._axis} has the derivatives .{self._axis} and "
+            f".{2 * self._axis}; there is no .{name}"
+        )
+
+    def at(self, place: int) -> Any:
+        """Return the values at places where they are known, or can be had from these."""
+        return self._grid.moved(self._values, self._place, place)
+
+    def _apply(self, function: Callable[..., Any], args: Any) -> "Field":
+        place = max(x._place for x in args if isinstance(x, Field))
+        moved = (x.at(place) if isinstance(x, Field) else x for x in args)
+        return Field(self._grid, self._axis, function(*moved), place)
+
+    def __array_ufunc__(
+        self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any
+    ) -> Any:
+        if method != "__call__" or kwargs:
+            return NotImplemented
+        return self._apply(OPERATORS.get(ufunc.__name__, ufunc), inputs)
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        like = next(x for x in args if isinstance(x, Field))
+        return like._apply(getattr(np, func.__name__, func), args)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if func is not np.where and func is not np.clip:
+            raise TypeError(f"np.{func.__name__} does not take functions on a grid")
+        return self._apply(func, args)
+
+
+# Python's, which the values of a model's functions know as well as arrays do.
+OPERATORS = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "true_divide": operator.truediv,
+    "divide": operator.truediv,
+    "power": operator.pow,
+    "negative": operator.neg,
+}
+
+
+class Coordinates:
+    """Where and when: ``x.x`` and ``x.t``."""
+
+    def __init__(self, grid: Grid, axis: str, t: Any = None):
+        self._axis, self._known = axis, {axis: Field(grid, axis, grid.nodes)}
+        if t is not None:
+            self._known["t"] = Field(grid, axis, t, CONSTANT)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._known:
+            raise AttributeError(f"the domain has {list(self._known)}. Got x.{name}")
+        return self._known[name]
+
+
+class ParamsOnGrid:
+    """Params, functions among them as functions on the grid.
+
+    Parameters
+    ----------
+    params : object
+        The params of one sample, by name.
+
+    functions : dict of str to ndarray of shape (n_nodes, size + 1)
+        By name of each function, what makes values at the nodes of its params, and of 1
+        behind them.
+    """
+
+    def __init__(
+        self, params: Any, functions: Mapping[str, np.ndarray], grid: Grid, axis: str
+    ):
+        self._params, self._functions = params, functions
+        self._grid, self._axis = grid, axis
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        value = getattr(self._params, name)
+        if name not in self._functions:
+            return Field(self._grid, self._axis, value, CONSTANT)
+        matrix = self._functions[name]
+        values = matrix[:, :-1] @ value + matrix[:, -1]
+        return Field(self._grid, self._axis, values)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return getattr(self, key)
+        return Field(self._grid, self._axis, self._params[key], CONSTANT)
+
+
+def inner(field: Any, n: int) -> Any:
+    """Return the values at the inner nodes of what may be a plain number."""
+    values = field.at(INNER) if isinstance(field, Field) else field
+    return values + np.zeros(n)

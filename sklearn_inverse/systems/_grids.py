@@ -1,0 +1,137 @@
+"""Grids on an interval, and derivatives of what is known at their nodes."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["CONSTANT", "INNER", "NODE", "Chebyshev", "FiniteDifferences", "Grid"]
+
+# Where values are known: a constant everywhere, others at ever fewer places.
+CONSTANT, NODE, MIDDLE, INNER = range(-1, 3)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Nodes on an interval, both ends among them, and how to differentiate there.
+
+    Values are known at all nodes, between neighboring ones, or at the inner ones.
+
+    Parameters
+    ----------
+    n_nodes : int
+        Number of nodes, three at least.
+    """
+
+    n_nodes: int
+    low: float = field(default=0.0, kw_only=True, repr=False)
+    high: float = field(default=1.0, kw_only=True, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n_nodes, (int, np.integer)) or self.n_nodes < 3:
+            raise ValueError(
+                f"`n_nodes` must be a whole number, 3 at least. Got {self.n_nodes!r}."
+            )
+
+    def on(self, low: float, high: float) -> "Grid":
+        """Return the same grid on another interval."""
+        return type(self)(self.n_nodes, low=low, high=high)
+
+    @property
+    def nodes(self) -> np.ndarray:
+        """Where they are, (n_nodes,), increasing."""
+        return self.low + (self.high - self.low) * self._unit_nodes()
+
+    def _unit_nodes(self) -> np.ndarray:
+        raise AssertionError("every grid has nodes")
+
+    def derivative(self, place: int) -> tuple[np.ndarray, int]:
+        """Return the matrix that differentiates values, and where its results are."""
+        raise AssertionError("every grid differentiates")
+
+    def moved(self, values: Any, place: int, to: int) -> Any:
+        """Return values where others are known: there are fewer of them."""
+        if place in (to, CONSTANT):
+            return values
+        if to == MIDDLE or place == MIDDLE:
+            return (values[1:] + values[:-1]) / 2
+        return values[1:-1]
+
+    def interpolation(self, points: np.ndarray) -> np.ndarray:
+        """Return the matrix (n_points, n_nodes) that reads values off at points."""
+        raise AssertionError("every grid interpolates")
+
+
+class Chebyshev(Grid):
+    """Chebyshev's nodes: few are enough where the solution is smooth.
+
+    The error falls exponentially with their number; kinks and fronts need
+    :class:`FiniteDifferences`.
+
+    Parameters
+    ----------
+    n_nodes : int
+        Number of nodes, both ends among them.
+
+    References
+    ----------
+    .. [1] L. N. Trefethen, "Spectral Methods in MATLAB", SIAM 2000, chapter 6.
+    """
+
+    def _unit_nodes(self) -> np.ndarray:
+        return (1 - np.cos(np.pi * np.arange(self.n_nodes) / (self.n_nodes - 1))) / 2
+
+    def derivative(self, place: int) -> tuple[np.ndarray, int]:
+        """Return the matrix that differentiates values, and where its results are."""
+        x, weight = self.nodes, 1 / self._barycentric()
+        apart = x[:, None] - x + np.eye(self.n_nodes)
+        matrix = np.outer(weight, 1 / weight) / apart
+        matrix -= np.diag(matrix.sum(axis=1))
+        return matrix, NODE
+
+    def interpolation(self, points: np.ndarray) -> np.ndarray:
+        """Return the matrix (n_points, n_nodes) that reads values off at points."""
+        away = points[:, None] - self.nodes
+        hit = away == 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = self._barycentric() / away
+            share /= share.sum(axis=1, keepdims=True)
+        return np.where(hit.any(axis=1, keepdims=True), hit, share)
+
+    def _barycentric(self) -> np.ndarray:
+        weight = (-1.0) ** np.arange(self.n_nodes)
+        weight[[0, -1]] /= 2
+        return weight
+
+
+class FiniteDifferences(Grid):
+    """Evenly spaced nodes: for solutions or coefficients with kinks.
+
+    First derivatives are differences of neighbors, known half-way between them, where
+    coefficients are averaged: ``(p.D * u.x).x`` conserves what flows, as linear finite
+    elements do. The error falls with the square of the spacing.
+
+    Parameters
+    ----------
+    n_nodes : int
+        Number of nodes, both ends among them.
+    """
+
+    def _unit_nodes(self) -> np.ndarray:
+        return np.linspace(0.0, 1.0, self.n_nodes)
+
+    def derivative(self, place: int) -> tuple[np.ndarray, int]:
+        """Return the matrix that differentiates values, and where its results are."""
+        if place == INNER:
+            raise ValueError(
+                "finite differences stop at second derivatives; take Chebyshev for "
+                "higher ones, or write them of fluxes, as in (p.D * u.x).x"
+            )
+        n = self.n_nodes - place
+        spacing = (self.high - self.low) / (self.n_nodes - 1)
+        return np.diff(np.eye(n), axis=0) / spacing, place + 1
+
+    def interpolation(self, points: np.ndarray) -> np.ndarray:
+        """Return the matrix (n_points, n_nodes) that reads values off at points."""
+        x, unit = self.nodes, np.eye(self.n_nodes)
+        return np.stack([np.interp(points, x, row) for row in unit], axis=1)

@@ -1,0 +1,60 @@
+"""Claims: priors of functions are the processes that they are named after."""
+
+import numpy as np
+import pytest
+
+from sklearn_inverse.probability import GaussianFunction, JointPrior
+
+
+def covariance(prior):
+    std = np.array([marginal.std for marginal in prior.marginals])
+    return prior.correlation * np.outer(std, std)
+
+
+def test_order_one_between_known_ends_is_a_brownian_bridge():
+    prior = GaussianFunction(21, scale=3.0, ends=(1, 2), interval=(0, 2))
+    x = prior.nodes[1:-1]
+    bridge = 9 * (np.minimum(x[:, None], x) - np.outer(x, x) / 2)
+    assert np.allclose(covariance(prior), bridge)
+    assert np.allclose(JointPrior({"f": prior}).median, 1 + x / 2)
+
+
+def test_order_two_between_known_ends_is_twice_integrated_noise():
+    prior = GaussianFunction(201, order=2, ends=(0, 0))
+    x = prior.nodes[1:-1]
+    # Green's function of the beam that rests on its ends, f'''' = δ.
+    low, high = np.minimum(x[:, None], x), np.maximum(x[:, None], x)
+    beam = low * (1 - high) * (1 - low**2 - (1 - high) ** 2) / 6
+    assert np.allclose(covariance(prior), beam, atol=1e-3 * beam.max())
+
+
+def test_open_ends_have_the_spread_that_was_given():
+    prior = GaussianFunction(33, scale=1e-4, mean=2.0, std=0.5)
+    assert np.allclose([m.mean for m in prior.marginals], 2)
+    assert np.allclose(np.diag(covariance(prior)), 0.5**2 / 2)  # both ends say so
+
+
+def test_positive_functions_stay_positive_and_keep_their_ends():
+    prior = GaussianFunction(11, scale=2.0, ends=(1, 4), link="exp")
+    draws = JointPrior({"f": prior}).from_standard(np.full((1, 9), -3.0))
+    matrix = prior.reading(np.array([0.0, 0.1, 0.15, 1.0]))
+    values = matrix[:, :-1] @ draws[0] + matrix[:, -1]
+    assert (draws > 0).all()
+    assert np.allclose(values[[0, 1, 3]], [1, draws[0, 0], 4])
+    assert values[2] == pytest.approx(draws[0, :2].mean())
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"n_nodes": 2}, "must be 3 at least"),
+        ({"order": 3}, "`order` must be one of"),
+        ({"link": "log"}, "`link` must be one of"),
+        ({"scale": 0.0}, "`scale` must be positive"),
+        ({"ends": (0, 1), "link": "exp"}, "must be positive"),
+        ({"interval": (1, 0)}, r"must be \(low, high\)"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, match):
+    with pytest.raises(ValueError, match=match):
+        GaussianFunction(**options)

@@ -1,0 +1,294 @@
+"""Claims: PDE systems solve published problems, and every inverter takes them."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_inverse import (
+    ForwardFunction,
+    GradientInverter,
+    MCMCInverter,
+    ODESimulator,
+    PDESystem,
+    PointValues,
+)
+from sklearn_inverse.datasets import make_inverse_problem
+from sklearn_inverse.forward._base import as_forward_model
+from sklearn_inverse.probability import GaussianFunction
+from sklearn_inverse.problems import fisher_kpp, heat, poisson
+from sklearn_inverse.systems import Chebyshev, FiniteDifferences
+
+X = np.linspace(0.1, 0.9, 9)
+HAT = np.linspace(0, 1, 51)[1:-1]
+HAT = 1.5 - np.abs(HAT - 0.5)
+
+
+def diffusion(**options):
+    """D u'' = -π² sin πx, whose solution is sin(πx) / D."""
+    given = {
+        "domain": {"x": (0, 1)},
+        "residual": lambda x, u, p: p.D * u.xx + np.pi**2 * np.sin(np.pi * x.x),
+        "constraint": lambda x, n: n * x.x * (1 - x.x),
+        "params": {"D": (0.5, 4)},
+        "observe": PointValues(X),
+        "noise": 0.01,
+    }
+    return PDESystem(**given | options)
+
+
+def decaying(**options):
+    """u_t = D u_xx, whose solution is sin(πx) e^(-D π² t)."""
+    given = {
+        "domain": {"x": (0, 1), "t": (0, 1)},
+        "residual": lambda x, u, p: u.t - p.D * u.xx,
+        "constraint": lambda x, n: np.sin(np.pi * x.x) + n * x.x * (1 - x.x) * x.t,
+        "params": {"D": (0.01, 0.2)},
+        "observe": PointValues(X, t=[0.5, 1.0]),
+        "noise": 0.01,
+        "grid": Chebyshev(13),
+    }
+    return PDESystem(**given | options)
+
+
+# --- grids
+
+
+def test_chebyshev_derivatives_converge_exponentially():
+    errors = []
+    for n_nodes in (8, 12, 16):
+        grid = Chebyshev(n_nodes).on(-1, 2)
+        matrix, _ = grid.derivative(0)
+        x = grid.nodes
+        errors.append(np.abs(matrix @ np.sin(2 * x) - 2 * np.cos(2 * x)).max())
+        assert np.allclose(grid.interpolation(x), np.eye(n_nodes))
+    assert errors[1] < 1e-2 * errors[0]
+    assert errors[2] < 1e-2 * errors[1] < 1e-4
+
+
+@pytest.mark.parametrize("grid", [Chebyshev(20), FiniteDifferences(400)])
+def test_interpolation_between_nodes(grid):
+    points = np.linspace(0, 1, 7)
+    read = grid.interpolation(points) @ np.sin(3 * grid.nodes)
+    assert np.allclose(read, np.sin(3 * points), atol=1e-5)
+
+
+def test_finite_differences_are_of_second_order():
+    exact = np.array([0.294640489253, 0.634945368865, 0.854750306378])
+    errors = []
+    for n_nodes in (41, 81):
+        system = poisson(n_nodes=n_nodes)
+        x = system.functions["D"].shape[1]
+        nodes = np.linspace(0, 1, x + 1)[1:-1]
+        u = system.solve(1.5 - np.abs(nodes - 0.5))[0]
+        read = np.interp([0.1, 0.25, 0.5], system.nodes, u)
+        errors.append(np.abs(read - exact).max())
+    assert errors[1] < 1.5e-4
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.1)
+
+
+# --- published values
+
+
+@pytest.mark.parametrize(
+    ("params", "values"),
+    [
+        (
+            (1, 1),
+            (0.1903259453, 0.3713432999, 0.5240726513, 0.6241990237, 0.6585975638),
+        ),
+        (
+            (2, 2),
+            (0.3250309532, 0.5564439161, 0.6979649900, 0.7730861550, 0.7965831827),
+        ),
+        (
+            (1, 2),
+            (0.3442363509, 0.5853919203, 0.7347317662, 0.8135224578, 0.8377428988),
+        ),
+    ],
+)
+def test_fisher_kpp_equals_published_values(params, values):
+    simulator = ODESimulator(fisher_kpp().semidiscretize(), rtol=1e-9, atol=1e-12)
+    u = simulator.simulate([params])[0, 0]
+    assert np.allclose(u, [*values, *values[-2::-1]], atol=1e-8)
+
+
+def test_fisher_kpp_is_compiled_and_its_sensitivities_are_published():
+    system = fisher_kpp().semidiscretize()
+    assert system.backend_ == "compiled"
+    slopes = ODESimulator(system, rtol=1e-8).sensitivities([[2, 2]])[0, 0]
+    by_diffusion = [-0.0256, -0.0340, -0.0369, -0.0387, -0.0393]
+    by_growth = [0.1420, 0.1902, 0.1823, 0.1633, 0.1551]
+    assert np.allclose(slopes[:5], np.stack([by_diffusion, by_growth], 1), atol=6e-5)
+
+
+def test_heat_equals_its_series():
+    x, m = np.linspace(0, 1, 51)[1:-1], np.arange(1, 400, 2)
+    waves = np.sin(m * np.pi / 2) * np.exp(-0.01 * (m * np.pi) ** 2) / m**2
+    series = 8 / np.pi**2 * np.sin(m * np.pi * x[:, None]) @ waves
+    start = 1 - 2 * np.abs(x - 0.5)
+    u = ODESimulator(heat().semidiscretize()).simulate(start[None])[0, 0]
+    assert np.abs(u - series).max() < 2e-4
+
+
+def test_decay_in_closed_form_at_several_times():
+    system = decaying()
+    rate = np.array([[0.05], [0.1]])
+    whole = system.solve(rate, times=[0.25, 1.0])
+    t = np.array([0.25, 1.0])[:, None]
+    exact = np.sin(np.pi * system.nodes) * np.exp(-rate[:, None] * np.pi**2 * t)
+    assert whole.shape == (2, 2, 13)
+    assert np.allclose(whole, exact, atol=2e-5)
+    read = ODESimulator(system.semidiscretize()).simulate(rate)
+    exact = np.exp(-rate * np.pi**2)[:, None] * np.sin(np.pi * X)
+    assert np.allclose(read[:, 1:], exact, atol=2e-5)
+
+
+# --- steady problems
+
+
+def nonlinear():
+    """0.01 u'' + k tanh u = f with u = sin³ 6x for k = 0.7, between ±0.7."""
+
+    def residual(x, u, p):
+        s, c = np.sin(6 * x.x), np.cos(6 * x.x)
+        bend = 108 * (2 * s * c**2 - s**3)
+        return 0.01 * (u.xx - bend) + p.k * np.tanh(u) - 0.7 * np.tanh(s**3)
+
+    end = np.sin(4.2) ** 3
+    return PDESystem(
+        {"x": (-0.7, 0.7)},
+        residual,
+        constraint=lambda x, n: end * x.x / 0.7 + n * (0.7 - x.x) * (x.x + 0.7),
+        params={"k": (0.5, 0.9)},
+        observe=PointValues(np.linspace(-0.6, 0.6, 6)),
+        noise=0.01,
+        grid=Chebyshev(65),
+    )
+
+
+def test_a_nonlinear_problem_is_solved_and_differentiated():
+    system = nonlinear()
+    x = np.linspace(-0.6, 0.6, 6)
+    k = torch.tensor([[0.7], [0.62]], dtype=torch.float64, requires_grad=True)
+    read = system.report(k)
+    assert np.allclose(read[0, 0].detach(), np.sin(6 * x) ** 3, atol=1e-6)
+    (slope,) = torch.autograd.grad(read.sum(), k)
+    step = 1e-5
+    near = [system.report(k.detach() + s).sum(dim=(1, 2)) for s in (step, -step)]
+    assert np.allclose(slope[:, 0], (near[0] - near[1]) / (2 * step), rtol=1e-5)
+
+
+def test_a_batch_equals_one_by_one_and_failures_stay_alone():
+    system = diffusion(
+        residual=lambda x, u, p: p.D * u.xx + np.pi**2 * np.sin(np.pi * x.x),
+        params={"D": (-1, 4)},
+    )
+    rates = np.array([[2.0], [0.0], [0.5]])
+    u = system.solve(rates)
+    assert np.isnan(u[1]).all()
+    assert np.allclose(u[[0]], system.solve(rates[[0]]), rtol=1e-12)
+    assert np.allclose(u[[0, 2]], np.sin(np.pi * system.nodes) / rates[[0, 2]])
+
+
+# --- inverters
+
+
+def test_params_are_found():
+    read = [np.sin(np.pi * X) / 2]
+    posterior = GradientInverter(diffusion()).fit(read).posterior(read)
+    # d(u/σ)/dD = sin(πx) / (σ D²)
+    exact = 0.01 * 4 / np.linalg.norm(np.sin(np.pi * X))
+    assert posterior.mean[0, 0] == pytest.approx(2, abs=1e-3)
+    assert posterior.std[0, 0] == pytest.approx(exact, rel=0.01)
+
+
+def test_a_system_in_time_is_inverted_by_other_methods_too():
+    system = decaying()
+    pairs = make_inverse_problem(system, 2, noisy=True, random_state=0)
+    assert pairs.observations.shape == (2, 18)
+    inverter = MCMCInverter(system, n_walkers=8, n_effective=50, random_state=0)
+    answer = inverter.fit(pairs.observations).posterior(pairs.observations)
+    assert (np.abs(answer.mean - pairs.params) < 4 * answer.std).all()
+
+
+def test_fisher_kpp_without_noise():
+    system = fisher_kpp(noise=1e-4)  # at 1e-2, D = 3.9 and rho = 2.4 do as well
+    read = ODESimulator(system.semidiscretize()).simulate([[2, 2]]).reshape(1, -1)
+    inverter = GradientInverter(system, max_solves=0).fit(read)
+    assert np.allclose(inverter.predict(read), 2, atol=1e-4)
+
+
+def test_an_unknown_diffusivity_has_a_band_that_holds_it():
+    system = poisson()
+    x = np.linspace(0, 1, 51)[1:-1]
+    u = np.interp(x, system.nodes, system.solve(HAT)[0])
+    read = u + 0.01 * np.random.default_rng(1).standard_normal((4, 49))
+    inverter = GradientInverter(system, n_starts=1, max_solves=0).fit(read)
+    posterior = inverter.posterior(read)
+    low, high = posterior.interval(0.9)
+    assert np.linalg.norm(posterior.mean - HAT) < 0.05 * np.linalg.norm([HAT] * 4)
+    assert 0.85 < np.mean((low < HAT) & (high > HAT)) <= 1
+
+
+def test_models_are_of_the_kind_that_solves_them():
+    assert isinstance(as_forward_model(diffusion()), ForwardFunction)
+    assert isinstance(as_forward_model(decaying()), ODESimulator)
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"domain": {"t": (0, 1)}}, "one coordinate of space"),
+        ({"domain": {"x": (0, 1), "y": (0, 1)}}, "one coordinate of space"),
+        ({"domain": {"x": (1, 0)}}, "low, high"),
+        ({"constraint": lambda x, n: n}, "must fix u at both ends"),
+        ({"constraint": lambda x, n: 1 - x.x}, "must leave u open inside"),
+        ({"residual": lambda x, u, p: p.D * u.tt}, r"there is no \.tt"),
+        ({"residual": lambda x, u, p: p.k * u.xx}, "there is no param 'k'"),
+        ({"residual": lambda x, u, p: u.xx + p.D * x.y}, "the domain has"),
+        ({"residual": lambda x, u, p: u.xx / (0 * p.D)}, "must be finite"),
+        ({"observe": PointValues([0.5, 1.5])}, "inside the domain"),
+        ({"observe": PointValues([0.5], t=1.0)}, "has no 't'"),
+        ({"params": {"D": GaussianFunction(9, interval=(0, 2))}}, "must live on"),
+        ({"grid": Chebyshev(33), "params": {}}, "at least one name"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, match):
+    with pytest.raises((ValueError, TypeError), match=match):
+        diffusion(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"residual": lambda x, u, p: u.xx * p.D}, "must depend on u.t"),
+        ({"residual": lambda x, u, p: u.t**2 - p.D * u.xx}, "linear in u.t"),
+        ({"residual": lambda x, u, p: u.xt - p.D * u.xx}, "by time there is u.t"),
+        ({"constraint": lambda x, n: n * x.x * (1 - x.x)}, "what u begins with"),
+        ({"observe": PointValues(X)}, "when it is read"),
+    ],
+)
+def test_what_cannot_be_in_time_is_refused(options, match):
+    with pytest.raises(ValueError, match=match):
+        decaying(**options)
+
+
+def test_a_steady_problem_has_no_ordinary_equations():
+    with pytest.raises(ValueError, match="needs time in the `domain`"):
+        diffusion().semidiscretize()
+
+
+def test_third_derivatives_need_chebyshev():
+    dispersive = {"residual": lambda x, u, p: u.t + p.D * u.xxx}
+    assert decaying(**dispersive)
+    with pytest.raises(ValueError, match="take Chebyshev"):
+        decaying(grid=FiniteDifferences(21), **dispersive)
+
+
+def test_a_factor_of_the_rate_may_vary():
+    system = decaying(residual=lambda x, u, p: (1 + x.x) * (u.t - p.D * u.xx))
+    rate = np.array([[0.1]])
+    assert np.allclose(system.solve(rate), decaying().solve(rate), atol=1e-6)
