@@ -1,7 +1,6 @@
 """PDESystem: a partial differential equation on an interval, described once."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,31 +14,19 @@ from sklearn_inverse.systems._experiments import Experiment
 from sklearn_inverse.systems._fields import Coordinates, Field, ParamsOnGrid, inner
 from sklearn_inverse.systems._functions import Names, OneSample, takes
 from sklearn_inverse.systems._grids import CONSTANT, NODE, Chebyshev, Grid
+from sklearn_inverse.systems._newton import newton
+from sklearn_inverse.systems._pde_checks import (
+    PointValues,
+    check_constraint,
+    check_residual,
+    read_domain,
+    read_places,
+)
 from sklearn_inverse.systems._system import ODESystem
 
 __all__ = ["PDESystem", "PointValues"]
 
 TIME = "t"
-N_NEWTON, N_HALVINGS = 50, 10
-SETTLED = 1e-11  # last step of Newton's method, relative to the solution
-SAME = 1e-9  # relative, of what must not depend on something
-
-
-@dataclass(frozen=True)
-class PointValues:
-    """The solution, read at points, and at times where there is time.
-
-    Parameters
-    ----------
-    x : array-like of shape (n_points,)
-        Points inside the domain; each is an observable.
-
-    t : float or array-like of shape (n_times,), default=None
-        When they are read.
-    """
-
-    x: Any
-    t: Any = None
 
 
 class PDESystem:
@@ -149,7 +136,7 @@ class PDESystem:
             for key, prior in params.items()
             if isinstance(prior, GaussianFunction)
         }
-        self._points, self._times = self._read(observe)
+        self._points, self._times = read_places(self.domain, self.axis, observe)
         self._sees_params = takes(constraint, 3)
         self._rate_factor: Any = None
         self._check()
@@ -239,13 +226,7 @@ class PDESystem:
         t = torch.as_tensor(np.concatenate([[start], times])).expand(len(p), -1)
         with torch.no_grad():
             y = solve_ivp(system.solved, t, system.initial_state(p), p).y[:, 1:]
-            whole = OneSample(
-                self._whole,
-                "`constraint`",
-                Names("node", self._node_names),
-                self._names,
-                (len(self.nodes),),
-            )
+            whole = self.one_sample(self._whole, "`constraint`", len(self.nodes))
             n = len(times)
             rows = p.repeat_interleave(n, dim=0)
             u = whole(t[:, 1:].flatten(), y.flatten(0, 1), rows)
@@ -270,10 +251,7 @@ class PDESystem:
     def _solution(self, params: Tensor) -> Tensor:
         """Return the steady solution at all nodes (n_samples, n_nodes)."""
         at = torch.zeros_like(params[:, 0])
-        names = Names("node", self._node_names)
-        off = OneSample(
-            self._off, "`residual`", names, self._names, (len(self._node_names),)
-        )
+        off = self.one_sample(self._off, "`residual`", len(self._node_names))
         with torch.no_grad():
             start = OneSample(
                 self._start, "`constraint`", None, self._names, off.shape
@@ -281,9 +259,7 @@ class PDESystem:
             u, slope = newton(lambda u, p: off(at[: len(u)], u, p), start, params)
         # A further step, of which only the params count (implicit function theorem).
         u = u - torch.linalg.solve(slope, off(at, u, params)[..., None])[..., 0]
-        whole = OneSample(
-            self._whole, "`constraint`", names, self._names, (len(self.nodes),)
-        )
+        whole = self.one_sample(self._whole, "`constraint`", len(self.nodes))
         solved = u.isfinite().all(dim=1, keepdim=True)
         return torch.where(solved, whole(at, u, params), torch.nan)
 
@@ -291,16 +267,16 @@ class PDESystem:
 
     def _rate(self, t: Any, y: Any, p: Any) -> Any:
         """Return du/dt at the inner nodes, from a residual that is linear in it."""
-        off = self._residual(t, y, p, rate=0.0)
+        off = self.residual_at(t, y, p, rate=0.0)
         factor = self._rate_factor
         if factor is None:
-            factor = self._residual(t, y, p, rate=1.0) - off
+            factor = self.residual_at(t, y, p, rate=1.0) - off
         return -off / factor
 
     def _off(self, t: Any, y: Any, p: Any) -> Any:
-        return self._residual(t, y, p, rate=None)
+        return self.residual_at(t, y, p, rate=None)
 
-    def _residual(self, t: Any, y: Any, p: Any, rate: float | None) -> Any:
+    def residual_at(self, t: Any, y: Any, p: Any, rate: float | None) -> Any:
         """Return the residual at the inner nodes."""
         n = len(self._node_names)
         by_time = None
@@ -311,15 +287,15 @@ class PDESystem:
 
     def _whole(self, t: Any, y: Any, p: Any) -> Any:
         """Return the solution at all nodes, its ends from the constraint."""
-        ends = self._constrained(t, 0.0, p)
+        ends = self.constrained(t, 0.0, p)
         return np.concatenate([ends[:1], y[:], ends[-1:]])
 
     def _start(self, p: Any) -> Any:
         """Return what u begins with, or is first thought to be, at the inner nodes."""
         start = None if self.is_steady else self.domain[TIME][0]
-        return self._constrained(start, 0.0, p)[1:-1]
+        return self.constrained(start, 0.0, p)[1:-1]
 
-    def _constrained(self, t: Any, n: float, p: Any) -> Any:
+    def constrained(self, t: Any, n: float, p: Any) -> Any:
         """Return the constraint at all nodes, for a constant n."""
         field = Field(self.grid, self.axis, np.full(len(self.nodes), n))
         last = (self._on_grid(p),) if self._sees_params else ()
@@ -349,35 +325,6 @@ class PDESystem:
             )
         return prior.reading(self.nodes)
 
-    def _read(self, observe: PointValues) -> tuple[np.ndarray, np.ndarray]:
-        """Return points and times of the readings."""
-        if not isinstance(observe, PointValues):
-            raise TypeError(f"`observe` must be PointValues(x, t). Got {observe!r}.")
-        found = []
-        for axis, given in ((self.axis, observe.x), (TIME, observe.t)):
-            if axis not in self.domain:
-                if given is not None:
-                    raise ValueError(
-                        "`observe` has times, but `domain` has no 't': say from when to "
-                        "when, {'t': (0, 1)}, or leave them out."
-                    )
-                found.append(np.zeros(1))
-                continue
-            if given is None:
-                raise ValueError(
-                    "`observe` must say when it is read: PointValues(x, t)."
-                )
-            places = np.atleast_1d(np.asarray(given, dtype=float))
-            low, high = self.domain[axis]
-            inside = (places >= low) & (places <= high)
-            if places.ndim != 1 or not len(places) or not inside.all():
-                raise ValueError(
-                    f"`observe` must be read inside the domain, {axis} from {low:g} to "
-                    f"{high:g}. Got {places[~inside].tolist() or places.shape}."
-                )
-            found.append(places)
-        return found[0], found[1]
-
     def _check(self) -> None:
         """Try the functions out, in the middle of the prior and elsewhere."""
         check_keys("params", self.params)
@@ -388,91 +335,13 @@ class PDESystem:
         params = torch.as_tensor(self.prior.from_standard(z))
         low, high = (0.0, 0.0) if self.is_steady else self.domain[TIME]
         times = torch.tensor([low, low + 0.7 * (high - low)])
-        self._check_constraint(params, times)
-        n = len(self._node_names)
-        bump = np.sin(np.pi * (np.arange(1, n + 1) / (n + 1)))
-        states = torch.as_tensor(np.stack([0.3 + bump, 0.2 - 0.5 * bump]))
+        check_constraint(self, times, params)
+        self._rate_factor = check_residual(self, times, params)
 
-        def run(rate: float | None) -> Tensor:
-            names = Names("node", self._node_names)
-            function = OneSample(
-                lambda t, y, p: self._residual(t, y, p, rate),
-                "`residual`",
-                names,
-                self._names,
-                (n,),
-            )
-            try:
-                return function(times, states, params)
-            except (AttributeError, ValueError, TypeError, RuntimeError) as error:
-                raise ValueError(f"`residual` cannot be run: {error}") from error
-
-        if self.is_steady:
-            off = run(None)
-        else:
-            off, one, two = (run(rate) for rate in (0.0, 1.0, 2.0))
-            factor = one - off
-            size = factor.abs().amax()
-            if not size > 0 or (factor == 0).any():
-                raise ValueError(
-                    "`residual` must depend on u.t everywhere. Got one that does not: for "
-                    "a steady problem leave 't' out of `domain`."
-                )
-            scale = size + off.abs().amax()
-            if (two - one - factor).abs().amax() > SAME * scale:
-                raise ValueError(
-                    "`residual` must be linear in u.t. Got one that is not."
-                )
-            if (factor - factor[0, 0]).abs().amax() <= SAME * scale:
-                whole = float(factor[0, 0])
-                near = round(whole)
-                self._rate_factor = near if abs(whole - near) < 1e-9 else whole
-        if not off.isfinite().all():
-            raise ValueError(
-                "`residual` must be finite inside the prior. Got NaN or infinity."
-            )
-
-    def _check_constraint(self, params: Tensor, times: Tensor) -> None:
-        """Refuse a constraint that leaves boundary values or the start open."""
-        shape = (len(self.nodes),)
-
-        def run(n: float) -> Tensor:
-            function = OneSample(
-                lambda t, y, p: self._constrained(t, n, p),
-                "`constraint`",
-                Names("node", self._node_names),
-                self._names,
-                shape,
-            )
-            try:
-                return function(times, torch.zeros(len(times), len(shape)), params)
-            except (AttributeError, ValueError, TypeError, RuntimeError) as error:
-                raise ValueError(f"`constraint` cannot be run: {error}") from error
-
-        zero, other = run(0.0), run(1.0)
-        moved = (other - zero).abs() > SAME * (1 + zero.abs())
-        if moved[:, [0, -1]].any():
-            raise ValueError(
-                "`constraint` must fix u at both ends, whatever n is: multiply n by what "
-                f"vanishes there, as in n * {self._vanishing()}. Other conditions than "
-                "given values are not known here."
-            )
-        if not self.is_steady and moved[0].any():
-            raise ValueError(
-                "`constraint` must fix what u begins with, whatever n is: multiply n by "
-                f"x.t, as in n * {self._vanishing()} * x.t."
-            )
-        if not moved[-1, 1:-1].any():
-            raise ValueError(
-                "`constraint` must leave u open inside: it is the same with n = 0 and "
-                "n = 1."
-            )
-
-    def _vanishing(self) -> str:
-        low, high = self.domain[self.axis]
-        x = f"x.{self.axis}"
-        left = x if low == 0 else f"({x} - {low:g})"
-        return f"{left} * ({high:g} - {x})"
+    def one_sample(self, function: Any, what: str, n_values: int) -> OneSample:
+        """Return a function of t, values at the inner nodes and params, for batches."""
+        names = Names("node", self._node_names)
+        return OneSample(function, what, names, self._names, (n_values,))
 
     def __repr__(self) -> str:
         return (
@@ -482,93 +351,3 @@ class PDESystem:
 
     def __deepcopy__(self, memo: Any) -> "PDESystem":
         return self  # nothing changes it: copies of estimators share it
-
-
-def read_domain(domain: Any) -> dict[str, tuple[float, float]]:
-    """Return the intervals by name, one of them of space."""
-    check_keys("domain", domain)
-    found = {}
-    for axis, ends in domain.items():
-        given = np.asarray(ends, dtype=float)
-        if given.shape != (2,) or not -np.inf < given[0] < given[1] < np.inf:
-            raise ValueError(
-                f"`domain` must have (low, high) of each coordinate. Got {ends!r} for "
-                f"{axis!r}."
-            )
-        found[axis] = (float(given[0]), float(given[1]))
-    space = [axis for axis in found if axis != TIME]
-    if len(space) != 1 or len(space[0]) != 1:
-        raise ValueError(
-            "`domain` must have one coordinate of space, of one letter, and may have time "
-            f"'t'. Got {list(found)}."
-        )
-    return found
-
-
-def newton(
-    off: Callable[[Tensor, Tensor], Tensor], u: Tensor, params: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Solve off(u, params) = 0 for each row by damped Newton steps.
-
-    Parameters
-    ----------
-    off : callable
-        Returns residuals (n_rows, n) of some rows.
-
-    u : Tensor of shape (n_rows, n)
-        Where to start.
-
-    params : Tensor of shape (n_rows, n_params)
-        Params of each row.
-
-    Returns
-    -------
-    u : Tensor of shape (n_rows, n)
-        Solutions; NaN where there is none to be found.
-
-    slope : Tensor of shape (n_rows, n, n)
-        Derivatives of the residuals there; where there is none, the identity.
-    """
-    u, open_ = u.clone(), torch.ones(len(u), dtype=torch.bool)
-    slope = torch.eye(u.shape[1]).to(u).repeat(len(u), 1, 1)
-    for _ in range(N_NEWTON):
-        rows = open_.nonzero()[:, 0]
-        if len(rows) == 0:
-            break
-        here, p = u[rows], params[rows]
-        value = off(here, p)
-        slope[rows] = _jacobian(off, here, p)
-        step, info = torch.linalg.solve_ex(slope[rows], value[..., None])
-        step = step[..., 0]
-        length, size = torch.ones_like(step[:, :1]), value.norm(dim=1)
-        small = step.norm(dim=1) <= SETTLED * here.norm(dim=1)
-        left = off(here - step, p).norm(dim=1)
-        for _ in range(N_HALVINGS):
-            worse = ~(left <= size) & ~small
-            if not worse.any():
-                break
-            length[worse] /= 2
-            left = off(here - length * step, p).norm(dim=1)
-        u[rows] = here - length * step
-        lost = (info != 0) | ~u[rows].isfinite().all(dim=1)
-        u[rows[lost]] = torch.nan
-        # One step solves a linear problem.
-        solved = (small | (left <= SETTLED * size)) & (length[:, 0] == 1)
-        open_[rows[lost | solved]] = False
-    u[open_] = torch.nan
-    unsolved = u.isnan().any(dim=1)
-    slope[unsolved] = torch.eye(u.shape[1]).to(u)
-    return u, slope
-
-
-def _jacobian(
-    off: Callable[[Tensor, Tensor], Tensor], u: Tensor, params: Tensor
-) -> Tensor:
-    """Return derivatives (n_rows, n, n) of residuals by u, in one pass."""
-    u = u.detach().requires_grad_()
-    with torch.enable_grad():
-        value = off(u, params)
-    n = u.shape[1]
-    axes = torch.eye(n).to(value)[:, None].expand(-1, len(u), -1)
-    (found,) = torch.autograd.grad(value, u, axes, is_grads_batched=True)
-    return found.movedim(0, 1)
