@@ -56,3 +56,13 @@ def test_refinement_brings_every_inverter_to_the_limit(tmp_path):
         assert 0.8 < relative[name] < 1.15  # 40 samples, four params
     assert max(relative.values()) < 2.5
     assert (tmp_path / "compare_inverters.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_an_unknown_function_is_found_with_its_band(tmp_path):
+    result = runpy.run_path(str(EXAMPLES / "plot_unknown_diffusion.py"))
+    assert result["scales"][result["best"]] == 2
+    assert result["error"] < 0.045
+    inside = (result["low"] < result["truth"]) & (result["truth"] < result["high"])
+    assert inside.mean() > 0.8
+    assert (tmp_path / "unknown_diffusion.png").stat().st_size > 10_000

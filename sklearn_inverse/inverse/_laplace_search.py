@@ -135,6 +135,10 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             n_optima, mode = self._fill_modes(
                 answer, sample, weight, center, covariance
             )
+            if modes.weighs_prior and len(modes.unknown) == 0:
+                of, logs = sample.cpu().numpy(), weight.cpu().numpy()
+                answer.log_evidence[of] = -np.inf
+                np.logaddexp.at(answer.log_evidence, of, logs)
             if modes.weighs_prior:
                 z = InStandard(modes, rows).from_scaled(x).cpu().numpy()
                 spread_of = spread.cpu().numpy()[mode]

@@ -178,6 +178,12 @@ class Posterior(Estimate):
         Whether runs of the model have borne it out: normal distributions overlap with
         the posterior, rounds of importance sampling agree, chains have converged.
 
+    log_evidence : ndarray of shape (n_samples,)
+        Log density of the readings under model, noise and prior, params integrated out:
+        of two models, or scales of a prior, that with the larger one is the likelier.
+        By Laplace's approximation; NaN where no prior counts, or a noise level is unknown
+        that has none.
+
     overlap : ndarray of shape (n_samples,)
         Mass that the posterior and the normal distributions have in common, as weighed
         runs of the model at draws tell; NaN where this was not checked. No classifier
@@ -218,6 +224,7 @@ class Posterior(Estimate):
     draws: Any = None
     is_confirmed: Any = None
     overlap: Any = None
+    log_evidence: Any = None
     effective_share: Any = None
     n_drawn: Any = None
     rhat: Any = None
@@ -232,6 +239,7 @@ class Posterior(Estimate):
             ("draws", (n, 0, p), np.nan),
             ("is_confirmed", n, False),
             ("overlap", n, np.nan),
+            ("log_evidence", n, np.nan),
             ("effective_share", n, np.nan),
             ("n_drawn", n, 0),
             ("rhat", (n, p), np.nan),

@@ -8,13 +8,13 @@ from sklearn_inverse.systems import FiniteDifferences, PDESystem, PointValues
 __all__ = ["heat"]
 
 
-def heat(*, scale=2.0, noise=0.03, n_nodes=101):
+def heat(*, order=2, scale=4.0, noise=0.03, n_nodes=101):
     r"""Return the heat equation with an unknown start f(x), seen at t = 1.
 
     Parameters
     ----------
-    scale : float, default=2.0
-        Of the prior of f: by how much it varies over the interval.
+    order, scale : int, float, default=2, 4.0
+        Of the prior of f, a :class:`~sklearn_inverse.probability.GaussianFunction`.
 
     noise : object, default=0.03
         How readings scatter.
@@ -43,7 +43,7 @@ def heat(*, scale=2.0, noise=0.03, n_nodes=101):
         domain={"x": (0, 1), "t": (0, 1)},
         residual=lambda x, u, p: u.t - 0.01 * u.xx,
         constraint=lambda x, n, p: p.f + n * x.x * (1 - x.x) * x.t,
-        params={"f": GaussianFunction(n_values, scale=scale, ends=(0, 0))},
+        params={"f": GaussianFunction(n_values, order=order, scale=scale, ends=(0, 0))},
         observe=PointValues(np.linspace(0, 1, 51)[1:-1], t=1.0),
         noise=noise,
         grid=FiniteDifferences(n_nodes),

@@ -8,13 +8,13 @@ from sklearn_inverse.systems import FiniteDifferences, PDESystem, PointValues
 __all__ = ["poisson"]
 
 
-def poisson(*, scale=0.2, noise=0.01, n_nodes=101):
+def poisson(*, order=2, scale=2.0, noise=0.01, n_nodes=101):
     r"""Return Poisson's equation with an unknown diffusivity D(x), D = 1 at both ends.
 
     Parameters
     ----------
-    scale : float, default=0.2
-        Of the prior of log D: by how much it varies over the interval.
+    order, scale : int, float, default=2, 2.0
+        Of the prior of log D, a :class:`~sklearn_inverse.probability.GaussianFunction`.
 
     noise : object, default=0.01
         How readings scatter.
@@ -41,7 +41,11 @@ def poisson(*, scale=0.2, noise=0.01, n_nodes=101):
         domain={"x": (0, 1)},
         residual=lambda x, u, p: (p.D * u.x).x + np.pi**2 * np.sin(np.pi * x.x),
         constraint=lambda x, n: n * x.x * (1 - x.x),
-        params={"D": GaussianFunction(n_values, scale=scale, ends=(1, 1), link="exp")},
+        params={
+            "D": GaussianFunction(
+                n_values, order=order, scale=scale, ends=(1, 1), link="exp"
+            )
+        },
         observe=PointValues(np.linspace(0, 1, 51)[1:-1]),
         noise=noise,
         grid=FiniteDifferences(n_nodes),

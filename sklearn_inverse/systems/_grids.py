@@ -21,6 +21,9 @@ class Grid:
     ----------
     n_nodes : int
         Number of nodes, three at least.
+
+    low, high : float, default=0.0, 1.0
+        Ends of the interval; a :class:`PDESystem` puts its grid on its domain.
     """
 
     n_nodes: int
@@ -73,9 +76,18 @@ class Chebyshev(Grid):
     n_nodes : int
         Number of nodes, both ends among them.
 
+    low, high : float, default=0.0, 1.0
+        Ends of the interval; a :class:`PDESystem` puts its grid on its domain.
+
     References
     ----------
     .. [1] L. N. Trefethen, "Spectral Methods in MATLAB", SIAM 2000, chapter 6.
+
+    Examples
+    --------
+    >>> from sklearn_inverse.systems import Chebyshev
+    >>> Chebyshev(5).nodes.round(3)
+    array([0.   , 0.146, 0.5  , 0.854, 1.   ])
     """
 
     def _unit_nodes(self) -> np.ndarray:
@@ -115,6 +127,15 @@ class FiniteDifferences(Grid):
     ----------
     n_nodes : int
         Number of nodes, both ends among them.
+
+    low, high : float, default=0.0, 1.0
+        Ends of the interval; a :class:`PDESystem` puts its grid on its domain.
+
+    Examples
+    --------
+    >>> from sklearn_inverse.systems import FiniteDifferences
+    >>> FiniteDifferences(5, high=2.0).nodes
+    array([0. , 0.5, 1. , 1.5, 2. ])
     """
 
     def _unit_nodes(self) -> np.ndarray:

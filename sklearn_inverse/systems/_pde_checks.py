@@ -33,6 +33,11 @@ class PointValues:
 
     t : float or array-like of shape (n_times,), default=None
         When they are read.
+
+    Examples
+    --------
+    >>> from sklearn_inverse import PointValues
+    >>> at_the_end = PointValues([0.25, 0.5, 0.75], t=1.0)
     """
 
     x: Any

@@ -293,3 +293,18 @@ def test_a_search_runs_a_traced_function_a_few_times_only_and_sees_it_change():
     assert posterior.mean[0, 0] == pytest.approx(1.5, rel=1e-2)
     known["rate"] = 0.5
     assert inverter.posterior(observations).mean[0, 0] == pytest.approx(3.0, rel=1e-2)
+
+
+def test_evidence_of_a_linear_model_is_that_of_its_readings():
+    matrix = torch.tensor([[1.0, 0.3], [0.2, -1.0], [0.5, 0.5]], dtype=torch.float64)
+    model = ForwardFunction(
+        lambda p: p @ matrix.T, {"a": Normal(0.5, 2.0), "b": Normal(0, 1)}, noise=0.3
+    )
+    readings = np.array([[1.0, 0.2, -0.4], [0.1, 0.3, 0.2]])
+    posterior = GradientInverter(model).fit(readings).posterior(readings)
+    a = matrix.numpy()
+    covariance = a @ np.diag([4.0, 1.0]) @ a.T + 0.09 * np.eye(3)
+    exact = stats.multivariate_normal(a @ [0.5, 0.0], covariance).logpdf(readings)
+    assert np.allclose(posterior.log_evidence, exact, rtol=1e-6)
+    flat = GradientInverter(model, prior=None, max_solves=0).fit(readings)
+    assert np.isnan(flat.posterior(readings).log_evidence).all()
