@@ -9,7 +9,8 @@ such numbers one is below .025 by chance.
 
 Problems: Lotka-Volterra read at 21 times, both species, log-normal noise of 20 %; POLLU
 from three random full-state snapshots with 1 % noise; an epidemic counted weekly, negative
-binomial, of unknown start, reporting fraction and dispersion.
+binomial, of unknown start, reporting fraction and dispersion; the Fisher-KPP equation
+read at its end in nine points.
 
     python benchmarks/calibration.py --n-samples 200
 """
@@ -41,7 +42,7 @@ from sklearn_inverse.metrics import (
     uniformity_test,
 )
 from sklearn_inverse.probability import Beta, LogNormal, LogUniform, NegativeBinomial
-from sklearn_inverse.problems import lotka_volterra
+from sklearn_inverse.problems import fisher_kpp, lotka_volterra
 
 N_DRAWS = 199
 BUDGET = 100_000  # solves per sample of a search that may go beyond Laplace
@@ -84,7 +85,12 @@ def main():
                 }
             )
             print(rows[-1], flush=True)
-            write_report("calibration", rows, **vars(arguments))
+            some = set(arguments.problems) < set(PROBLEMS)
+            write_report(
+                "_".join(["calibration", *arguments.problems * some]),
+                rows,
+                **vars(arguments),
+            )
             display = CalibrationDisplay.from_draws(
                 draws, truths, param_names=system.param_names
             )
@@ -177,6 +183,13 @@ def epidemic(n_samples):
     return system, pairs.observations, pairs.params, Design(n_observed=16)
 
 
+def spreading(n_samples):
+    """Return Fisher-KPP with readings and truths."""
+    system = fisher_kpp()
+    pairs = make_inverse_problem(system, n_samples, noisy=True, random_state=0)
+    return pairs.system, pairs.observations, pairs.params, Design(n_observed=1)
+
+
 def tell(system, readings, truths):
     """Print the report and the verdict of the largest epidemic."""
     largest = int(np.argmax(truths[:, 0] / truths[:, 1]))
@@ -185,7 +198,12 @@ def tell(system, readings, truths):
     print(identifiability(inverter, readings[[largest]]))
 
 
-PROBLEMS = {"lotka_volterra": predation, "pollu": pollution, "epidemic": epidemic}
+PROBLEMS = {
+    "lotka_volterra": predation,
+    "pollu": pollution,
+    "epidemic": epidemic,
+    "fisher_kpp": spreading,
+}
 
 
 if __name__ == "__main__":

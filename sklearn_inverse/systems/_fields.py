@@ -2,14 +2,15 @@
 
 import operator
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from sklearn_inverse.systems._grids import CONSTANT, INNER, NODE, Grid
+from sklearn_inverse.systems._grids import CONSTANT, NODE, Grid
 
-__all__ = ["Coordinates", "Field", "ParamsOnGrid", "inner"]
+__all__ = ["Coordinates", "Field", "ParamsOnGrid", "values_at"]
 
 
 class Field(NDArrayOperatorsMixin):
@@ -56,6 +57,25 @@ class Field(NDArrayOperatorsMixin):
             f"a function of {self._axis} has the derivatives .{self._axis} and "
             f".{2 * self._axis}; there is no .{name}"
         )
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "a choice by `if`, `max` or `and` needs one number, a function on a grid has "
+            "many: write np.where(x.x < 0.5, a, b) or np.maximum(u, 0)"
+        )
+
+    def __float__(self) -> float:
+        raise TypeError(
+            "functions of `math` need one number: write np.sin(…), np.exp(…), …"
+        )
+
+    def __getitem__(self, key: Any) -> Any:
+        raise TypeError(
+            "a function on a grid has no parts: write its equation as at one point"
+        )
+
+    def __call__(self, *args: Any) -> Any:
+        raise TypeError("functions are known where x is: write p.D, not p.D(x)")
 
     def at(self, place: int) -> Any:
         """Return the values at places where they are known, or can be had from these."""
@@ -123,18 +143,27 @@ class ParamsOnGrid:
     functions : dict of str to ndarray of shape (n_nodes, size + 1)
         By name of each function, what makes values at the nodes of its params, and of 1
         behind them.
+
+    asked : set
+        Takes the names that are asked for.
     """
 
     def __init__(
-        self, params: Any, functions: Mapping[str, np.ndarray], grid: Grid, axis: str
+        self,
+        params: Any,
+        functions: Mapping[str, np.ndarray],
+        grid: Grid,
+        axis: str,
+        asked: set[Any],
     ):
-        self._params, self._functions = params, functions
+        self._params, self._functions, self._asked = params, functions, asked
         self._grid, self._axis = grid, axis
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         value = getattr(self._params, name)
+        self._asked.add(name)
         if name not in self._functions:
             return Field(self._grid, self._axis, value, CONSTANT)
         matrix = self._functions[name]
@@ -144,10 +173,14 @@ class ParamsOnGrid:
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
             return getattr(self, key)
+        self._asked.add(key)
         return Field(self._grid, self._axis, self._params[key], CONSTANT)
 
 
-def inner(field: Any, n: int) -> Any:
-    """Return the values at the inner nodes of what may be a plain number."""
-    values = field.at(INNER) if isinstance(field, Field) else field
-    return values + np.zeros(n)
+def values_at(field: Any, place: int, n: int) -> Any:
+    """Return the n values somewhere, of what may be a plain number."""
+    if isinstance(field, Field):
+        return field.at(place) + np.zeros(n)
+    if isinstance(field, Real):
+        return np.full(n, float(field))
+    raise TypeError(f"it must return one function of the coordinates. Got {field!r}")

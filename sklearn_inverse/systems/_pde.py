@@ -11,9 +11,9 @@ from torch import Tensor
 from sklearn_inverse.probability import GaussianFunction, JointPrior, as_noise
 from sklearn_inverse.systems._declared import Together, check_keys, split_params
 from sklearn_inverse.systems._experiments import Experiment
-from sklearn_inverse.systems._fields import Coordinates, Field, ParamsOnGrid, inner
+from sklearn_inverse.systems._fields import Coordinates, Field, ParamsOnGrid, values_at
 from sklearn_inverse.systems._functions import Names, OneSample, takes
-from sklearn_inverse.systems._grids import CONSTANT, NODE, Chebyshev, Grid
+from sklearn_inverse.systems._grids import CONSTANT, INNER, NODE, Chebyshev, Grid
 from sklearn_inverse.systems._newton import newton
 from sklearn_inverse.systems._pde_checks import (
     PointValues,
@@ -127,7 +127,12 @@ class PDESystem:
     ):
         self.domain = read_domain(domain)
         self.axis = next(axis for axis in self.domain if axis != TIME)
-        self.grid = (grid or Chebyshev(33)).on(*self.domain[self.axis])
+        grid = Chebyshev(33) if grid is None else grid
+        if not isinstance(grid, Grid):
+            raise TypeError(
+                f"`grid` must be Chebyshev(33), say, or FiniteDifferences(101). Got {grid!r}."
+            )
+        self.grid = grid.on(*self.domain[self.axis])
         self.residual, self.constraint = residual, constraint
         self.params, self.noise, self.nominal = params, noise, nominal
         self.observe, self.name = observe, name
@@ -139,6 +144,7 @@ class PDESystem:
         self._points, self._times = read_places(self.domain, self.axis, observe)
         self._sees_params = takes(constraint, 3)
         self._rate_factor: Any = None
+        self._asked: set[Any] = set()
         self._check()
 
     @property
@@ -283,7 +289,8 @@ class PDESystem:
         if rate is not None:
             by_time = Field(self.grid, self.axis, rate, CONSTANT)
         u = Field(self.grid, self.axis, self._whole(t, y, p), rate=by_time)
-        return inner(self.residual(self._at(t), u, self._on_grid(p)), n)
+        off = self.residual(self._at(t), u, self._on_grid(p))
+        return values_at(off, INNER, n)
 
     def _whole(self, t: Any, y: Any, p: Any) -> Any:
         """Return the solution at all nodes, its ends from the constraint."""
@@ -300,14 +307,13 @@ class PDESystem:
         field = Field(self.grid, self.axis, np.full(len(self.nodes), n))
         last = (self._on_grid(p),) if self._sees_params else ()
         value = self.constraint(self._at(t), field, *last)
-        value = value.at(NODE) if isinstance(value, Field) else value
-        return value + np.zeros(len(self.nodes))
+        return values_at(value, NODE, len(self.nodes))
 
     def _at(self, t: Any) -> Coordinates:
         return Coordinates(self.grid, self.axis, None if self.is_steady else t)
 
     def _on_grid(self, p: Any) -> ParamsOnGrid:
-        return ParamsOnGrid(p, self.functions, self.grid, self.axis)
+        return ParamsOnGrid(p, self.functions, self.grid, self.axis, self._asked)
 
     # --- what is checked at construction
 
@@ -328,7 +334,9 @@ class PDESystem:
     def _check(self) -> None:
         """Try the functions out, in the middle of the prior and elsewhere."""
         check_keys("params", self.params)
-        as_noise(self.noise, self.observable_names, param_names=self.prior.names)
+        noise = as_noise(
+            self.noise, self.observable_names, param_names=self.prior.names
+        )
         z = np.stack(
             [np.zeros(self.prior.n_params), 0.3 * np.ones(self.prior.n_params)]
         )
@@ -337,6 +345,13 @@ class PDESystem:
         times = torch.tensor([low, low + 0.7 * (high - low)])
         check_constraint(self, times, params)
         self._rate_factor = check_residual(self, times, params)
+        asked = {*self._asked, *noise.param_names}
+        idle = [key for key in self.priors if not asked & {key, *np.atleast_1d(key)}]
+        if idle and not any(isinstance(key, int) for key in asked):
+            raise ValueError(
+                "`residual`, `constraint` or `noise` must depend on every param. Got "
+                f"nothing that reads {idle}: take it out of `params`."
+            )
 
     def one_sample(self, function: Any, what: str, n_values: int) -> OneSample:
         """Return a function of t, values at the inner nodes and params, for batches."""

@@ -179,4 +179,5 @@ def _run(
     try:
         return system.one_sample(function, what, n_values)(*at)
     except (AttributeError, ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{what} cannot be run: {error}") from error
+        call = "residual(x, u, p)" if "res" in what else "constraint(x, n[, p])"
+        raise ValueError(f"{call} cannot be run: {error}") from error

@@ -1,5 +1,7 @@
 """Claims: PDE systems solve published problems, and every inverter takes them."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -250,6 +252,12 @@ def test_models_are_of_the_kind_that_solves_them():
         ({"residual": lambda x, u, p: p.k * u.xx}, "there is no param 'k'"),
         ({"residual": lambda x, u, p: u.xx + p.D * x.y}, "the domain has"),
         ({"residual": lambda x, u, p: u.xx / (0 * p.D)}, "must be finite"),
+        ({"residual": lambda x, u, p: p.D * u.xx + max(u, 0)}, r"write np\.where"),
+        ({"residual": lambda x, u, p: p.D * u.xx + math.sin(x.x)}, r"write np\.sin"),
+        ({"residual": lambda x, u, p: p.D(x.x) * u.xx}, r"write p\.D, not"),
+        ({"residual": lambda x, u, p: (p.D * u.xx, u)}, "one function of the"),
+        ({"residual": lambda x, u, p: u.xx + 1}, r"nothing that reads \['D'\]"),
+        ({"grid": 33}, r"must be Chebyshev\(33\)"),
         ({"observe": PointValues([0.5, 1.5])}, "inside the domain"),
         ({"observe": PointValues([0.5], t=1.0)}, "has no 't'"),
         ({"params": {"D": GaussianFunction(9, interval=(0, 2))}}, "must live on"),
