@@ -130,7 +130,8 @@ class PDESystem:
         grid = Chebyshev(33) if grid is None else grid
         if not isinstance(grid, Grid):
             raise TypeError(
-                f"`grid` must be Chebyshev(33), say, or FiniteDifferences(101). Got {grid!r}."
+                "`grid` must be Chebyshev(33), say, or FiniteDifferences(101). Got "
+                f"{grid!r}."
             )
         self.grid = grid.on(*self.domain[self.axis])
         self.residual, self.constraint = residual, constraint
