@@ -23,10 +23,13 @@ __all__ = ["ConditionalDeepONet", "DeepONet", "dense"]
 
 def dense(widths, activation):
     """Return linear layers of these widths, ``activation`` between them."""
+    *hidden, last = (Linear(a, b) for a, b in pairwise(widths))
     layers = []
-    for a, b in pairwise(widths):
-        layers += [Linear(a, b), activation()]
-    return nn.Sequential(*layers[:-1])
+    for layer in hidden:
+        # Eight layers deep, weights of torch's own size would let nothing through.
+        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+        layers += [layer, activation()]
+    return nn.Sequential(*layers, last)
 
 
 class DeepONet(nn.Module):
@@ -61,7 +64,7 @@ class DeepONet(nn.Module):
         """Return the functions of coefficients (…, n_basis), linear in these but a bias."""
         n_grid, n_outputs = len(self.grid), len(self.bias)
         basis = self.trunk(self.grid).reshape(n_grid * n_outputs, -1)
-        values = linear(coefficients, basis) / basis.shape[1] ** 0.5
+        values = linear(coefficients, basis)
         return values.unflatten(-1, (n_grid, n_outputs)) + self.bias
 
 

@@ -176,13 +176,13 @@ def test_every_operator_learns_decays_without_a_direct_part(module, sparse):
             "observation_dropout": 0.5,
             "params_dropout": 0.0,
         },
-        training={"max_epochs": 12, "lr": 1e-2, "batch_size": 32},
+        training={"max_epochs": 14, "lr": 1e-2, "batch_size": 32},
         n_basis=0,
         design=Design(n_observed=(1, 4)),
     ).fit(TRAJECTORIES, PARAMS)
     for readings in (None, sparse):
         simulated = surrogate.simulate(NEW_PARAMS, readings)
-        assert (rmse_per_std(simulated, NEW_TRAJECTORIES) < 0.08).all()
+        assert (rmse_per_std(simulated, NEW_TRAJECTORIES) < 0.1).all()
     again = pickle.loads(pickle.dumps(surrogate))
     np.testing.assert_array_equal(again.simulate(NEW_PARAMS, sparse), simulated)
     x = torch.rand(5, 1, dtype=torch.float64, requires_grad=True)
