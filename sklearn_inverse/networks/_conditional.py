@@ -56,7 +56,7 @@ class ConditionalOperator(nn.Module):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
-    def operate(self, told: Tensor, seen: Tensor) -> Tensor:
+    def operate(self, told: Tensor, seen: Tensor | None) -> Tensor:
         """Return what is added to the direct part.
 
         Parameters
