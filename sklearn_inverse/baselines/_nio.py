@@ -2,7 +2,7 @@ r"""NIOInverter: the neural inverse operator, one pass from a set of readings to
 
 Each reading :math:`(t_i, u(t_i))` is the input of a DeepONet, whose output is a function
 :math:`f_i` of time; the L functions are mixed by weights that they share, and an FNO maps
-what comes out to the params (NIO, Section 3):
+what comes out to the params:
 
 .. math:: h(t) = \tfrac1L \sum_{i=1}^L W f_i(t) + V t + b, \qquad
           k = \mathrm{head}(\mathrm{FNO}(h)).

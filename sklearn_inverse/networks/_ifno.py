@@ -1,7 +1,7 @@
 r"""iFNO: an invertible Fourier neural operator between params and trajectories.
 
 Params, lifted to functions of time in two halves :math:`(u_1, u_2)` of the features, pass
-through invertible blocks ([1]_, Section 3)
+through invertible blocks [1]_
 
 .. math::
 
