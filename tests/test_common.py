@@ -29,7 +29,9 @@ from sklearn_inverse import (
 from sklearn_inverse.baselines import (
     BatchCoupledADM,
     GradientDescentInverter,
+    IFNOInverter,
     NeuralAdjointInverter,
+    NIOInverter,
 )
 from sklearn_inverse.collocation import Bilevel, LocalNetwork
 
@@ -127,6 +129,8 @@ ESTIMATORS = {
     "adjoint": NeuralAdjointInverter(
         ROUGH, n_starts=2, max_iter=2, training=QUICK, random_state=0
     ),
+    "nio": NIOInverter(ROUGH, n_basis=4, width=16, training=QUICK, random_state=0),
+    "ifno": IFNOInverter(ROUGH, width=4, n_layers=1, training=QUICK, random_state=0),
 }
 
 

@@ -27,7 +27,9 @@ from sklearn_inverse import (
 from sklearn_inverse.baselines import (
     BatchCoupledADM,
     GradientDescentInverter,
+    IFNOInverter,
     NeuralAdjointInverter,
+    NIOInverter,
 )
 from sklearn_inverse.collocation import Bilevel
 from sklearn_inverse.inverse import BiLOInverter
@@ -78,11 +80,11 @@ class WhereBatchesLive(Callback):
         self.devices |= {tensor.device.type for tensor in tensors}
 
 
-def make_surrogate(device, max_epochs=5, callbacks=None):
+def make_surrogate(device, max_epochs=5, callbacks=None, module="cfno"):
     return ODESurrogate(
         params={"k": (0.5, 2.0)},
         noise=NOISE,
-        network=Operator(width=16, n_layers=1),
+        network=Operator(width=16, n_layers=1, module=module),
         n_basis=3,
         basis_epochs=60,
         training=Training(max_epochs=max_epochs, callbacks=callbacks),
@@ -135,6 +137,15 @@ def test_surrogate_learns_on_a_gpu_as_on_the_cpu(surrogates):
     errors = {name: emulation_error(s) for name, s in surrogates.items()}
     assert max(errors.values()) < 0.06
     assert errors["cuda"] == pytest.approx(errors["cpu"], rel=0.2)
+
+
+@pytest.mark.parametrize("module", ["fno", "deeponet", "mgno"])
+def test_every_operator_learns_on_a_gpu_and_answers_on_the_cpu(module, readings):
+    surrogate = make_surrogate("cuda", module=module).fit(TRAJECTORIES, PARAMS)
+    assert emulation_error(surrogate) < 0.1
+    on_gpu = surrogate.simulate(NEW_PARAMS, readings)
+    on_cpu = surrogate.set_params(device="cpu").simulate(NEW_PARAMS, readings)
+    np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-3, atol=1e-4)
 
 
 def test_inverter_learns_on_a_gpu_as_on_the_cpu(inverters, readings):
@@ -212,6 +223,22 @@ def test_same_random_state_gives_the_same_answers_on_a_gpu(surrogates, readings)
         for _ in range(2)
     )
     np.testing.assert_allclose(first, second, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cls", [NIOInverter, IFNOInverter])
+def test_single_passes_learn_on_a_gpu_and_answer_on_the_cpu(cls, surrogates, readings):
+    inverter = cls(
+        FrozenEstimator(surrogates["cuda"]),
+        design=Design(n_observed=2),
+        training=Training(lr=1e-2, max_epochs=20),
+        width=16,
+        device="cuda",
+        random_state=0,
+    ).fit(TRAJECTORIES, PARAMS)
+    on_gpu = inverter.predict(readings)
+    assert inverter.score(readings, NEW_PARAMS) > 0.8
+    on_cpu = inverter.set_params(device="cpu").predict(readings)
+    np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-3, atol=1e-4)
 
 
 def test_training_leaves_the_gpu_generator_alone():

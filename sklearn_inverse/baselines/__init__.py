@@ -2,6 +2,14 @@
 
 from sklearn_inverse.baselines._batch_coupled_adm import BatchCoupledADM
 from sklearn_inverse.baselines._gradient_descent import GradientDescentInverter
+from sklearn_inverse.baselines._ifno import IFNOInverter
 from sklearn_inverse.baselines._neural_adjoint import NeuralAdjointInverter
+from sklearn_inverse.baselines._nio import NIOInverter
 
-__all__ = ["BatchCoupledADM", "GradientDescentInverter", "NeuralAdjointInverter"]
+__all__ = [
+    "BatchCoupledADM",
+    "GradientDescentInverter",
+    "IFNOInverter",
+    "NIOInverter",
+    "NeuralAdjointInverter",
+]

@@ -299,7 +299,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         self.n_iter_ = len(self.net_.history)
         self._seen = np.stack([scaled.min(axis=0), scaled.max(axis=0)])
         known = self.reading_scaler_, self.noise_, self.observable_names_
-        self.error_ = judge(self._predict, valid, train, design[1], *known)
+        self.error_ = judge(self._predict, valid, train, design[1].any(axis=0), *known)
         return self
 
     def transform(self, observations):

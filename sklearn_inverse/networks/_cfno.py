@@ -32,6 +32,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
+from sklearn_inverse.networks._conditional import ConditionalOperator
 from sklearn_inverse.networks._layers import Linear
 
 __all__ = ["CFNO", "SpectralConv", "plain_attention"]
@@ -130,39 +131,18 @@ def plain_attention():
         _IS_PLAIN.reset(token)
 
 
-class ParamEmbedding(nn.Module):
-    """Embed the params, or their absence, for FiLM."""
-
-    def __init__(self, n_params: int, embedding: int):
-        super().__init__()
-        self.first = Linear(n_params + 1, embedding)
-        self.second = Linear(embedding, embedding)
-
-    def forward(self, params: Tensor, has_params: Tensor) -> Tensor:
-        """Embed (n_samples, n_params), with 1 where known and 0 where not."""
-        centered = (2 * params - 1) * has_params
-        h = nn.functional.silu(self.first(torch.cat([centered, has_params], dim=-1)))
-        return nn.functional.silu(self.second(h))
-
-
-class CFNO(nn.Module):
+class CFNO(ConditionalOperator):
     """Conditional Fourier neural operator: params and sparse readings to a trajectory.
 
     Parameters
     ----------
-    times : Tensor of shape (n_times,)
-        Time grid scaled to [0, 1].
+    times, n_channels, n_params, pod, spread
+        See :class:`ConditionalOperator`.
 
-    n_channels, n_params : int
-        Sizes.
+    embedding : int
+        See :class:`Operator`; 0 concatenates the params as they are with all else.
 
-    pod : PODNet, default=None
-        Trained direct part; its weights stay as they are.
-
-    spread : Tensor of shape (n_channels,), default=None
-        Spread of standardized readings, if not one.
-
-    width, n_layers, n_modes, embedding, film, attention, norm
+    width, n_layers, n_modes, film, attention, norm
         See :class:`Operator`.
     """
 
@@ -182,66 +162,45 @@ class CFNO(nn.Module):
         attention=True,
         norm=None,
     ):
-        super().__init__()
+        super().__init__(times, n_channels, n_params, pod=pod, spread=spread)
         n_times = len(times)
-        self.embed = ParamEmbedding(n_params, embedding)
+        self.embed = None
+        n_told = embedding or self.n_told
+        if embedding:
+            self.embed = nn.Sequential(
+                Linear(self.n_told, embedding),
+                nn.SiLU(),
+                Linear(embedding, embedding),
+                nn.SiLU(),
+            )
         # Time enters through its low harmonics, and a free bias per grid point.
-        angle = math.pi * times[:, None] * torch.arange(8).to(times)
-        self.register_buffer("harmonics", torch.cat([angle.cos(), angle.sin()], dim=1))
-        self.lift_time = Linear(16, width)
-        spread = torch.ones(n_channels) if spread is None else spread
-        self.register_buffer("spread", spread)
+        self.lift_time = Linear(self.harmonics.shape[1], width)
         self.lift_grid = nn.Parameter(torch.zeros(n_times, 1, width))
-        self.lift_params = Linear(embedding, width)
-        self.lift_readings = Linear(2 * n_channels, width, bias=False)
+        self.lift_params = Linear(n_told, width)
+        self.lift_readings = Linear(self.n_seen, width, bias=False)
         self.blocks = nn.ModuleList(
-            Block(n_times, width, n_modes, embedding, film, norm)
-            for _ in range(n_layers)
+            Block(n_times, width, n_modes, n_told, film, norm) for _ in range(n_layers)
         )
         self.attention = CrossAttention(width) if attention else None
         self.project = nn.Sequential(
             Linear(width, 2 * width), nn.ReLU(), Linear(2 * width, n_channels)
         )
-        self.pod = pod
-        if pod is not None:
-            pod.requires_grad_(False)
-            # Start from it alone: the operator adds to it from the first step on.
-            nn.init.zeros_(self.project[-1].weight)
-            nn.init.zeros_(self.project[-1].bias)
+        self.start_from_direct(self.project[-1])
 
-    def forward(self, params, has_params, readings=None, mask=None) -> Tensor:
-        """Predict standardized trajectories.
+    def operate(self, told, seen):
+        """Return (n_samples, n_times, n_channels).
 
         1. Lift time, params and readings to features. 2. Run the blocks. 3. Attend to
-        their result from the features. 4. Project to channels. 5. Add the direct part.
-
-        Parameters
-        ----------
-        params, has_params : Tensor of shape (n_samples, n_params), (n_samples, 1)
-            Scaled params, and 1 where they are known, else 0.
-
-        readings, mask : Tensor of shape (n_samples, n_times, n_channels), default=None
-            Standardized readings, and 1 where there are any, else 0.
-
-        Returns
-        -------
-        trajectories : Tensor of shape (n_samples, n_times, n_channels)
-            Standardized.
+        their result from the features. 4. Project to channels.
         """
-        z_params = self.embed(params, has_params)
+        z_params = told if self.embed is None else self.embed(told)
         z0 = self.lift_time(self.harmonics)[:, None] + self.lift_grid
         z0 = z0 + self.lift_params(z_params)
-        if readings is not None:
-            seen = torch.cat([readings / self.spread * mask, mask], dim=-1).transpose(
-                0, 1
-            )
-            z0 = z0 + self.lift_readings(seen)
+        if seen is not None:
+            z0 = z0 + self.lift_readings(seen.transpose(0, 1))
         z = z0
         for block in self.blocks:
             z = block(z, z_params)
         if self.attention is not None:
             z = self.attention(z0, z)
-        out = self.project(z).transpose(0, 1)
-        if self.pod is not None:
-            out = out + self.pod.trajectory(params, has_params)
-        return out
+        return self.project(z).transpose(0, 1)

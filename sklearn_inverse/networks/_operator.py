@@ -12,6 +12,8 @@ from sklearn.decomposition import PCA
 
 from sklearn_inverse.networks._batches import ReadingBatches
 from sklearn_inverse.networks._cfno import CFNO
+from sklearn_inverse.networks._deeponet import ConditionalDeepONet
+from sklearn_inverse.networks._mgno import MgNO
 from sklearn_inverse.networks._pod import PODNet
 from sklearn_inverse.networks._reading_net import EvenBatches
 from sklearn_inverse.networks._training import fit_net
@@ -21,40 +23,59 @@ from sklearn_inverse.utils._torch import as_tensor
 __all__ = ["AbsoluteError", "Operator", "fit_operator", "fit_pod"]
 
 POD_BATCH, POD_LR = 512, 2e-3
+# Each with the options that it has.
+MODULES = {
+    "cfno": (
+        CFNO,
+        ("width", "n_layers", "n_modes", "embedding", "film", "attention", "norm"),
+    ),
+    "fno": (
+        partial(CFNO, embedding=0, film=False, attention=False),
+        ("width", "n_layers", "n_modes", "norm"),
+    ),
+    "deeponet": (ConditionalDeepONet, ("n_layers", "embedding")),
+    "mgno": (MgNO, ("width", "n_layers")),
+}
 
 
 class Operator(BaseEstimator):
-    """The conditional Fourier neural operator of :class:`ODESurrogate`.
+    """The neural operator of :class:`ODESurrogate`.
 
     Parameters
     ----------
     width : int, default=16
-        Features per time.
+        Features per time; a DeepONet has none.
 
     n_layers : int, default=2
-        Operator blocks.
+        Operator blocks, or hidden layers.
 
     n_modes : int, default=16
-        Fourier modes kept; more resolve faster changes.
+        Fourier modes kept, by the C-FNO and the FNO; more resolve faster changes.
 
     embedding : int, default=64
-        Width of the embedding of the params.
+        Width of the C-FNO's embedding of the params; that of a DeepONet's layers, and
+        its number of basis functions.
 
     film : bool, default=True
-        Whether the params modulate every block. Without it and without attention this
-        is a plain FNO.
+        Whether the params modulate every block of the C-FNO.
 
     attention : bool, default=True
-        Whether a cross-attention over time follows the blocks.
+        Whether a cross-attention over time follows the blocks of the C-FNO.
 
     norm : {"batch"} or None, default=None
-        Normalization inside the blocks. "batch" is the paper's; it raises the error.
+        Normalization inside the Fourier blocks. "batch" is the paper's; it raises the
+        error.
 
     observation_dropout : float, default=0.3
         Share of the training batches without readings: the emulator's share.
 
     params_dropout : float, default=0.4
         Share of the training batches without params: the imputer's share.
+
+    module : {"cfno", "fno", "deeponet", "mgno"}, default="cfno"
+        Conditional Fourier neural operator; plain one, with the params as further
+        features and nothing else; DeepONet, with a branch on params and readings and a
+        trunk on times; multigrid neural operator.
 
     Examples
     --------
@@ -73,6 +94,7 @@ class Operator(BaseEstimator):
         "norm": [StrOptions({"batch"}), None],
         "observation_dropout": [Interval(Real, 0, 1, closed="both")],
         "params_dropout": [Interval(Real, 0, 1, closed="both")],
+        "module": [StrOptions(set(MODULES))],
     }
 
     def __init__(
@@ -86,6 +108,7 @@ class Operator(BaseEstimator):
         norm=None,
         observation_dropout=0.3,
         params_dropout=0.4,
+        module="cfno",
     ):
         self.width = width
         self.n_layers = n_layers
@@ -96,6 +119,7 @@ class Operator(BaseEstimator):
         self.norm = norm
         self.observation_dropout = observation_dropout
         self.params_dropout = params_dropout
+        self.module = module
 
 
 def fit_operator(
@@ -111,7 +135,7 @@ def fit_operator(
     read : ReadingSimulator
         Draws readings.
 
-    start : CFNO or ndarray of shape (n_times,)
+    start : ConditionalOperator or ndarray of shape (n_times,)
         An operator to go on from, or the times of a new one.
 
     options, training : Operator, Training
@@ -128,10 +152,14 @@ def fit_operator(
     """
     pod_seed, weight_seed, batch_seed = seeds
     shown = {"verbose": verbose, "device": device}
-    switches, loop = options.get_params(), training._loop()
-    dropout = {n: switches.pop(n) for n in ("observation_dropout", "params_dropout")}
+    loop = training._loop()
+    make, names = MODULES[options.module]
+    switches = {name: getattr(options, name) for name in names}
+    dropout = {
+        n: getattr(options, n) for n in ("observation_dropout", "params_dropout")
+    }
     was_interrupted = False
-    if isinstance(start, CFNO):
+    if isinstance(start, torch.nn.Module):
         make_module = partial(copy.deepcopy, start)
     else:
         direct = fit_pod(train, *pod, seed=pod_seed, **shown)
@@ -142,7 +170,7 @@ def fit_operator(
         span = start[-1] - start[0]
         grid = torch.as_tensor((start - start[0]) / (span or 1.0)).float()
         sizes = train.tensors[1].shape[2], train.tensors[0].shape[1]
-        make_module = partial(CFNO, grid, *sizes, spread=read.scaler.spread, **switches)
+        make_module = partial(make, grid, *sizes, spread=read.scaler.spread, **switches)
     net = fit_net(
         make_module,
         AbsoluteError,

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from sklearn_inverse.utils._sklearn import Interval
-from sklearn_inverse.utils._validation import check_n_observed
+from sklearn_inverse.utils._validation import check_n_observed, check_observables
 
 __all__ = ["Design", "Training"]
 
@@ -91,6 +91,10 @@ class Design(BaseEstimator):
     observables : list of str or int, default=None
         Names or indices of the observables that are read. If None, all of them.
 
+    time_index : list of int, default=None
+        Indices of the times at which readings can be made, ``n_observed`` of them: all
+        if that is as many. If None, at any time.
+
     Examples
     --------
     >>> from sklearn_inverse import ADMInverter, Design
@@ -100,32 +104,31 @@ class Design(BaseEstimator):
     _parameter_constraints: dict = {
         "n_observed": [Integral, tuple, list, None],
         "observables": ["array-like", None],
+        "time_index": ["array-like", None],
     }
 
-    def __init__(self, n_observed=None, observables=None):
+    def __init__(self, n_observed=None, observables=None, time_index=None):
         self.n_observed = n_observed
         self.observables = observables
+        self.time_index = time_index
 
     def _settle(self, n_times, names):
-        """Return (fewest, most) observed times, and which of the observables are read."""
+        """Return (fewest, most) observed times, and what can be read.
+
+        The latter of shape (n_times, n_channels).
+        """
         self._validate_params()
+        at_times = np.zeros((n_times, 1), dtype=bool)
+        try:
+            at_times[slice(None) if self.time_index is None else self.time_index] = True
+        except IndexError:
+            at_times[:] = False
+        if not at_times.any():
+            raise ValueError(
+                f"`time_index` must hold indices of the {n_times} times, at least one. "
+                f"Got {self.time_index!r} instead."
+            )
+        n_times = int(at_times.sum())
         n_observed = (1, n_times) if self.n_observed is None else self.n_observed
         n_observed = check_n_observed(n_observed, n_times=n_times)
-        names, n = list(names), len(names)
-        if self.observables is None:
-            return n_observed, np.ones(n, dtype=bool)
-        chosen = list(self.observables)
-        known = [
-            c in names
-            if isinstance(c, str)
-            else isinstance(c, Integral) and -n <= c < n
-            for c in chosen
-        ]
-        if not chosen or not all(known):
-            raise ValueError(
-                f"`observables` must hold names or indices of the {n} observables "
-                f"{names}, at least one. Got {self.observables!r} instead."
-            )
-        observed = np.zeros(n, dtype=bool)
-        observed[[names.index(c) if isinstance(c, str) else c for c in chosen]] = True
-        return n_observed, observed
+        return n_observed, at_times & check_observables(self.observables, names)

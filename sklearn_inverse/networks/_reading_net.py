@@ -99,8 +99,19 @@ def conv_layers(n_inputs, n_times):
     return nn.Sequential(*layers), n_inputs * length
 
 
-def fit_even(make_module, pairs, draw, *, training, seeds, device, verbose, desc):
-    """Train a network by mean squared error on what is drawn from pairs.
+def fit_even(
+    make_module,
+    pairs,
+    draw,
+    *,
+    criterion=None,
+    training,
+    seeds,
+    device,
+    verbose,
+    desc,
+):
+    """Train a network on what is drawn from pairs.
 
     Parameters
     ----------
@@ -112,6 +123,9 @@ def fit_even(make_module, pairs, draw, *, training, seeds, device, verbose, desc
 
     draw : callable
         ``draw(index, rng) -> (inputs, target)`` of the samples at ``index``.
+
+    criterion : type of nn.Module, default=None
+        Loss of ``(prediction, target)``; if None, the mean squared error.
 
     training : Training
         With every option filled.
@@ -132,7 +146,7 @@ def fit_even(make_module, pairs, draw, *, training, seeds, device, verbose, desc
     )
     return fit_net(
         make_module,
-        KnownSquares,
+        criterion or KnownSquares,
         lambda dataset, training: batches,
         pairs,
         None,

@@ -108,8 +108,8 @@ class ReadingSimulator:
     to_params : callable
         From the training set's coordinate to params in their own units, as tensors.
 
-    n_observed, observed : (int, int), ndarray of bool of shape (n_channels,)
-        Fewest and most observed times; observables that are read.
+    n_observed, observed : (int, int), ndarray of bool of shape (n_times, n_channels)
+        Fewest and most observed times, and what can be read.
     """
 
     def __init__(self, model, scaler, to_params, n_observed, observed):
@@ -123,10 +123,13 @@ class ReadingSimulator:
         Trajectories are standardized, and so are the readings, which are 0 where the mask
         that comes with them is; coordinates are those of the training set.
         """
-        n_samples, n_times, _ = trajectories.shape
         observed = trajectories.new_tensor(self.observed)
-        mask = draw_times(n_samples, n_times, self.n_observed, rng)[..., None]
-        mask = mask * observed * ~trajectories.isnan()
+        at_times = observed.any(dim=1)
+        chosen = draw_times(
+            len(trajectories), int(at_times.sum()), self.n_observed, rng
+        )
+        mask = observed * ~trajectories.isnan()
+        mask[:, at_times] *= chosen[..., None]
         readings = self._noisy(coordinates, trajectories, rng)
         return torch.where(mask > 0, readings, 0.0), mask
 

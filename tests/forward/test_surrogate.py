@@ -1,5 +1,6 @@
 """The surrogate learns a family of decays in seconds, and behaves like an estimator."""
 
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -164,6 +165,32 @@ def test_an_uneven_grid_is_learned_as_well():
     assert (error < 0.05).all()
     harmonics = surrogate.net_.module_.harmonics[:, 1]  # cos(π t / t_end)
     np.testing.assert_allclose(harmonics, np.cos(np.pi * times / 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("module", ["cfno", "fno", "deeponet", "mgno"])
+def test_every_operator_learns_decays_without_a_direct_part(module, sparse):
+    surrogate = make_surrogate(
+        network={
+            "module": module,
+            "embedding": 32,
+            "observation_dropout": 0.5,
+            "params_dropout": 0.0,
+        },
+        training={"max_epochs": 14, "lr": 1e-2, "batch_size": 32},
+        n_basis=0,
+        design=Design(n_observed=(1, 4)),
+    ).fit(TRAJECTORIES, PARAMS)
+    for readings in (None, sparse):
+        simulated = surrogate.simulate(NEW_PARAMS, readings)
+        assert (rmse_per_std(simulated, NEW_TRAJECTORIES) < 0.1).all()
+    again = pickle.loads(pickle.dumps(surrogate))
+    np.testing.assert_array_equal(again.simulate(NEW_PARAMS, sparse), simulated)
+    x = torch.rand(5, 1, dtype=torch.float64, requires_grad=True)
+    scale = torch.as_tensor(TRAJECTORIES.std(axis=(0, 1)))
+    jacobian = surrogate.linearize(x)[1] / scale[:, None]
+    scaled = surrogate.forward(x) / scale
+    (gradient,) = torch.autograd.grad(scaled.sum(), x)
+    torch.testing.assert_close(jacobian.sum((1, 2)), gradient, rtol=1e-4, atol=1e-4)
 
 
 def test_gaps_in_the_training_trajectories_are_bridged():

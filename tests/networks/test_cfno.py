@@ -99,6 +99,7 @@ SWITCHES = [
     {"n_layers": 0},
     {"n_layers": 0, "attention": False},
     {"n_modes": 1000},
+    {"embedding": 0},
 ]
 
 

@@ -95,11 +95,14 @@ def test_slots_are_taken_and_put_by_sample():
 NAMES = ["u", "v"]
 
 
-def make_reader(noise, trajectories, n_observed=(1, 6), observables=None):
+def make_reader(
+    noise, trajectories, n_observed=(1, 6), observables=None, time_index=None
+):
     """Return a simulator of readings whose params are (sigma, k)."""
     model = SimpleNamespace(noise_=as_noise(noise, NAMES), param_names_=["sigma", "k"])
     scaler = ReadingScaler(model.noise_, trajectories)
-    design = Design(n_observed, observables)._settle(trajectories.shape[1], NAMES)
+    design = Design(n_observed, observables, time_index)
+    design = design._settle(trajectories.shape[1], NAMES)
     return ReadingSimulator(model, scaler, lambda params: params, *design)
 
 
@@ -123,6 +126,20 @@ def test_readings_are_made_at_as_many_random_times_as_asked_for():
     assert sorted(set(n_seen)) == [2, 3, 4]
     assert (mask.sum(axis=(0, 2)) > 0).all()
     np.testing.assert_allclose(readings[mask > 0], trajectories()[mask > 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("time_index", [[1, 4, 5], [1, -2, -1, 4]])
+def test_readings_are_made_at_the_times_of_the_design(time_index):
+    for n_observed, counts in ((3, {3}), (None, {1, 2, 3})):
+        reader = make_reader(0.1, trajectories(), n_observed, ["v"], time_index)
+        _, mask = draw(reader, trajectories())
+        assert set(mask[..., 1].sum(axis=1)) == counts
+        assert np.argwhere(mask.any(axis=0)).tolist() == [[1, 1], [4, 1], [5, 1]]
+    for wrong in ([6], [], ["v"]):
+        with pytest.raises(ValueError, match="indices of the 6 times, at least one"):
+            Design(time_index=wrong)._settle(6, NAMES)
+    with pytest.raises(ValueError, match="n_times=1"):
+        Design(2, time_index=[3])._settle(6, NAMES)
 
 
 def test_observables_that_are_not_named_and_gaps_are_never_read():
@@ -203,7 +220,7 @@ def test_readings_that_noise_explains_are_not_far():
 def test_observables_that_are_not_there_are_refused(wrong):
     with pytest.raises(ValueError, match="names or indices of the 2 observables"):
         Design(observables=wrong)._settle(6, NAMES)
-    assert Design(3, ["v", -2])._settle(6, NAMES)[1].tolist() == [True, True]
+    assert Design(3, ["v", -2])._settle(6, NAMES)[1].all()
 
 
 # --- drifting
