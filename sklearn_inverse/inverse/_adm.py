@@ -356,11 +356,15 @@ class ADMInverter(NestedOptions, AmortizedInverter):
 
     def _simulate_drifting(self, quantiles, inputs):
         """Return standardized trajectories at quantiles, by forward passes only."""
+        with torch.no_grad():
+            return self._simulate_scaled(self._to_scaled(quantiles), inputs)
+
+    def _simulate_scaled(self, scaled, inputs):
+        """Return standardized trajectories at scaled params, differentiably."""
         told = ()
         if inputs.shape[1]:
             told = (self.input_scaler_.from_scaled_tensor(inputs.double()),)
-        with torch.no_grad():
-            trajectories = self.model_.forward(self._to_scaled(quantiles), *told)
+        trajectories = self.model_.forward(scaled, *told)
         return self.reading_scaler_.standardize(trajectories).float()
 
     def _calibrate(self, held_out, read, rng):

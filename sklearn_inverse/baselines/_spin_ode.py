@@ -1,0 +1,385 @@
+"""SpinODEInverter: a neural ODE first, rates from its derivatives, then fine-tuning."""
+
+from itertools import pairwise
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_inverse.forward import ODESimulator
+from sklearn_inverse.inverse._search import FARTHEST, SearchInverter
+from sklearn_inverse.optim._descent import descend
+from sklearn_inverse.optim._lbfgs import lbfgs
+from sklearn_inverse.optim._standard import InStandard
+from sklearn_inverse.probability import InversionStatus
+from sklearn_inverse.utils._docs import SEARCHING, shared_docs
+from sklearn_inverse.utils._sklearn import Interval
+from sklearn_inverse.utils._torch import generator
+
+__all__ = ["SpinODEInverter"]
+
+WIDTH, DEPTH = 10, 4  # of the neural ODE, as printed
+N_STEPS = 2  # of Runge and Kutta's, from one reading to the next
+CONTINUITY = 1.0  # weight of jumps at readings, beside that of the readings
+N_DRAWS = 8  # of the prior, by which derivatives are scaled
+TOL = 1e-12
+
+
+@shared_docs
+class SpinODEInverter(SearchInverter):
+    """Recover rate constants from the derivatives of a neural ODE [1]_.
+
+    For each sample, (1) a small neural ODE dy/dt = net(y) is fitted to its readings; (2)
+    params are fitted to states and derivatives along its trajectory, without solving the
+    system; (3) they are fine-tuned through the solver. From a few snapshots the first
+    step is badly determined, and so is all that follows: a method to compare with, made
+    for trajectories that are read densely.
+
+    Parameters
+    ----------
+    model : ODESystem or ODESimulator, default=None
+        What is inverted. All states are observed, in one experiment without events, and
+        initial states are known.
+
+    max_iter : int, default=200
+        Most iterations of each of the first two steps, by L-BFGS.
+
+    tune_iter : int, default=200
+        Iterations of the third, by Adam. Zero leaves it out.
+
+    lr : float, default=0.01
+        Adam's learning rate, in the prior's standard coordinate.
+
+    %(chunk_size)s
+
+    %(n_jobs)s
+
+    %(device)s
+
+    %(random_state)s
+
+    %(verbose)s
+
+    Attributes
+    ----------
+    %(model_)s
+
+    %(n_iter_)s
+
+    %(n_features_in_)s
+
+    See Also
+    --------
+    GradientInverter : Goes through the solver at once, with an uncertainty.
+
+    Notes
+    -----
+    Other than in [1]_: the neural ODE is fitted by multiple shooting, all intervals
+    between readings at once, whose ends may differ from the readings and from each other,
+    by Runge and Kutta's method instead of a stiff solver; it does not cut negative states
+    off, which other systems have. L-BFGS stands for thousands of steps of Adam.
+    Derivatives are compared in units of how far the prior lets each state's vary, since
+    those of radicals are far larger than their slopes. Params move in the standard
+    coordinate of the prior, for a log-normal one the logarithm of [1]_, and start at its
+    center. Fine-tuning minimizes the misfit of the model's own noise, not that of
+    logarithms of readings plus 1e-8, which hides radicals. The prior does not count. The
+    activation, which is not printed, is tanh.
+
+    References
+    ----------
+    .. [1] W. Peng, Z.-S. Liu, M. Boy, "SPIN-ODE: Stiff physics-informed neural ODE for
+       chemical reaction rate estimation" (2025): three-stage training. Table 1 of the
+       paper on the inverse neural operator (INO) has its row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_inverse import ODESimulator, ODESystem
+    >>> from sklearn_inverse.baselines import SpinODEInverter
+    >>> def decay(t, y, p):
+    ...     return -p.rate * y.amount
+    >>> system = ODESystem(
+    ...     decay, states={"amount": 1.0}, params={"rate": (0.1, 3.0)},
+    ...     times=np.linspace(0, 3, 10), noise=0.02,
+    ... )
+    >>> readings = ODESimulator(system).simulate([[0.8]])
+    >>> inverter = SpinODEInverter(system, max_iter=50, random_state=0).fit(readings)
+    >>> inverter.predict(readings).round(2)
+    array([[0.8]])
+    """
+
+    _parameter_constraints: dict = {
+        name: SEARCHING[name] for name in SEARCHING if name != "prior"
+    } | {
+        "model": "no_validation",
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tune_iter": [Interval(Integral, 0, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+    }
+    _advice = "use GradientInverter"
+    _ends_by_converging = False
+    _takes_inputs = False
+    _trial_options = ("max_iter", "tune_iter")
+    prior = None  # no more than where the search begins, and its bounds
+
+    def __init__(
+        self,
+        model=None,
+        *,
+        max_iter=200,
+        tune_iter=200,
+        lr=0.01,
+        chunk_size=64,
+        n_jobs=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.model = model
+        self.max_iter = max_iter
+        self.tune_iter = tune_iter
+        self.lr = lr
+        self.chunk_size = chunk_size
+        self.n_jobs = n_jobs
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _start_fit(self, observations, params, inputs=None):
+        found = super()._start_fit(observations, params, inputs)
+        if not isinstance(self.model_, ODESimulator):
+            raise TypeError(
+                "`model` must be an ODESystem or an ODESimulator, whose right-hand side "
+                f"can be evaluated. Got {self.model_!r}."
+            )
+        system, prior = self.model_.system, self.model_.prior_
+        if len(system.experiments) > 1 or system.schedule.events:
+            raise ValueError(
+                "SpinODEInverter needs one experiment without events. Got "
+                f"{len(system.experiments)} experiments and "
+                f"{len(system.schedule.events)} events."
+            )
+        places = np.stack([np.zeros(self.n_params_), np.ones(self.n_params_)])
+        rows = system.rows(torch.as_tensor(prior.from_standard(places)))
+        start = system.initial_state(rows)
+        seen = system.observables(start[:, None].expand(-1, system.n_times, -1), rows)
+        if not torch.equal(start[0], start[1]):
+            raise ValueError(
+                "SpinODEInverter needs initial states that are known. Those of "
+                f"{system.name!r} depend on the params."
+            )
+        if seen.shape[2] != start.shape[1] or not torch.equal(seen[:, 0], start):
+            raise ValueError(
+                "SpinODEInverter needs all states observed, as they are. Got observables "
+                f"{system.observable_names} of states {system.state_names}."
+            )
+        self._initial = start[0].numpy()
+        return found
+
+    def _search(self, objective):
+        readings = objective.readings
+        everyone = torch.arange(len(readings), device=readings.device)
+        first = self._starts(1).expand(len(readings), -1)
+        times = torch.as_tensor(self.model_.times_).to(readings)
+        initial = torch.as_tensor(self._initial).to(readings)
+        neural = ShootingMisfit(readings, times, initial)
+        weights = neural.start(self._start_seed)
+        fit = lbfgs(neural, weights, max_iter=self.max_iter, tol=TOL)
+        draws = self._starts(N_DRAWS)
+        match = SlopeMisfit(self.model_, *neural.slopes(fit.x), draws)
+        free, z = InStandard(match, everyone), torch.zeros_like(first)
+        ends = [fit]
+        if not (fit.status == InversionStatus.INTERRUPTED).any():
+            ends += [lbfgs(free, z, max_iter=self.max_iter, tol=TOL, reach=reach)]
+            z = ends[-1].x
+        x = objective.with_scales(free.to_scaled(z), everyone)
+        if (
+            self.tune_iter
+            and not (ends[-1].status == InversionStatus.INTERRUPTED).any()
+        ):
+            free = InStandard(objective, everyone)
+            options = {"method": "adam", "lr": self.lr, "max_iter": self.tune_iter}
+            ends += [descend(free, free.from_scaled(x), **options)]
+            lost = ends[-1].status == InversionStatus.FAILED
+            x = torch.where(lost[:, None], x, free.to_scaled(ends[-1].x))
+        stopped = (ends[-1].status == InversionStatus.INTERRUPTED).any()
+        status = InversionStatus.INTERRUPTED if stopped else InversionStatus.MAX_ITER
+        return self._estimate(
+            objective,
+            x,
+            objective.with_scales(first, everyone),
+            sum(end.n_iter for end in ends),
+            torch.full_like(everyone, status),
+            torch.zeros_like(everyone),
+        )
+
+
+def reach(z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how far params may go in one iteration, and within the prior."""
+    return (z - 1).clamp(min=-FARTHEST), (z + 1).clamp(max=FARTHEST)
+
+
+class ShootingMisfit:
+    """How far neural ODEs, one per sample, are from readings, by multiple shooting.
+
+    Called as :func:`lbfgs` asks, with rows of weights and of the states at the times of
+    readings, in which an interval ends and the next begins.
+
+    Parameters
+    ----------
+    readings : Tensor of shape (n_samples, n_times, n_states)
+        What was read, NaN where nothing was.
+
+    times : Tensor of shape (n_times,)
+        When; the first has the initial states, and its readings do not count.
+
+    initial : Tensor of shape (n_states,)
+        Initial states.
+    """
+
+    def __init__(self, readings: Tensor, times: Tensor, initial: Tensor):
+        n = readings.shape[2]
+        read = (~readings.isnan()).any(dim=2)
+        read[:, 0] = True
+        n_nodes = int(read.sum(dim=1).max())
+        order = (~read).to(torch.int8).argsort(dim=1, stable=True)[:, :n_nodes]
+        is_node = read.gather(1, order)
+        readings = readings.gather(1, order[..., None].expand(-1, -1, n))
+        readings = torch.where(is_node[..., None], readings, torch.nan)
+        readings[:, 0] = initial
+        low, high = (
+            readings.nan_to_num(nan=torch.inf),
+            readings.nan_to_num(nan=-torch.inf),
+        )
+        low, high = low.amin(dim=1, keepdim=True), high.amax(dim=1, keepdim=True)
+        size = torch.where(high > low, high - low, high.abs())
+        self.size = torch.where(size > 0, size, 1.0)
+        self.duration = times[-1] - times[0]
+        at = times[order] - times[0]
+        # Intervals that are not there have no length, and do not count.
+        self.length = torch.where(is_node[:, 1:], at.diff(dim=1), 0.0)[..., None]
+        self.began = times[order[:, :-1]][..., None]
+        self.readings, self.seen = readings / self.size, ~readings.isnan()
+        self.seen[:, 0] = False
+        widths = [n, *DEPTH * [WIDTH], n]
+        self.shapes = [(a + 1, b) for a, b in pairwise(widths)]
+        self.n_weights = [a * b for a, b in self.shapes]
+
+    def start(self, seed: int) -> Tensor:
+        """Return random weights, and the readings; what was not read is interpolated."""
+        rng = generator(seed)
+        parts = [
+            torch.randn(a * b, generator=rng, dtype=torch.float64) / a**0.5
+            for a, b in self.shapes
+        ]
+        nodes, seen = (
+            self.readings.clone().cpu().numpy(),
+            self.seen.cpu().numpy().copy(),
+        )
+        seen[:, 0] = True
+        place = np.cumsum(
+            np.pad(self.length[..., 0].cpu().numpy(), ((0, 0), (1, 0))), 1
+        )
+        for i, c in np.argwhere(~seen.all(axis=1)):
+            known = seen[i, :, c]
+            nodes[i, :, c] = np.interp(place[i], place[i, known], nodes[i, known, c])
+        nodes = torch.as_tensor(nodes).to(self.readings)[:, 1:].flatten(1)
+        return torch.cat([torch.cat(parts).to(nodes).expand(len(nodes), -1), nodes], 1)
+
+    def __call__(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values (n_rows,) and gradients of the samples at ``rows``."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            layers, nodes = self._unpack(x, rows)
+            end, _ = self._shoot(layers, nodes[:, :-1], self.length[rows])
+            jump = torch.where(self.length[rows] > 0, end - nodes[:, 1:], 0.0)
+            off = torch.where(self.seen[rows], nodes - self.readings[rows], 0.0)
+            n_seen = self.seen[rows].sum(dim=(1, 2)).clamp(min=1)
+            # A mean for each sample: none must feel its companions.
+            value = off.square().sum(dim=(1, 2)) / n_seen
+            value = value + CONTINUITY * jump.square().sum(dim=(1, 2)) / n_seen
+            (gradient,) = torch.autograd.grad(value.sum(), x)
+        return value.detach().nan_to_num(nan=torch.inf), gradient.nan_to_num()
+
+    @torch.no_grad()
+    def slopes(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return times, states and derivatives along the way, and which of them count.
+
+        Each of shape (n_samples, n_points, n_states) or (n_samples, n_points, 1).
+        """
+        everyone = torch.arange(len(x), device=x.device)
+        layers, nodes = self._unpack(x, everyone)
+        _, states = self._shoot(layers, nodes[:, :-1], self.length)
+        y = torch.cat(states, dim=1)
+        shares = [(i + 1) / N_STEPS for i in range(N_STEPS)]
+        times = torch.cat([self.began + share * self.length for share in shares], dim=1)
+        counts = (self.length > 0).repeat(1, N_STEPS, 1)
+        slope = self._net(layers, y) * self.size / self.duration
+        return times, y * self.size, slope, counts
+
+    def _unpack(self, x: Tensor, rows: Tensor):
+        """Return the layers of each sample, and states where intervals begin and end."""
+        *parts, nodes = x.split([*self.n_weights, x.shape[1] - sum(self.n_weights)], 1)
+        layers = [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes)]
+        nodes = nodes.unflatten(1, (-1, self.size.shape[2]))
+        return layers, torch.cat([self.readings[rows, :1], nodes], dim=1)
+
+    def _shoot(self, layers, y: Tensor, length: Tensor):
+        """Return where intervals that begin at y end, and the states along their way."""
+        h, states = length / self.duration / N_STEPS, []
+        for _ in range(N_STEPS):
+            k1 = self._net(layers, y)
+            k2 = self._net(layers, y + h / 2 * k1)
+            k3 = self._net(layers, y + h / 2 * k2)
+            k4 = self._net(layers, y + h * k3)
+            y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+            states.append(y)
+        return y, states
+
+    @staticmethod
+    def _net(layers, h: Tensor) -> Tensor:
+        """Return scaled derivatives at scaled states (n_samples, n_points, n_states)."""
+        for layer in layers[:-1]:
+            h = torch.baddbmm(layer[:, -1:], h, layer[:, :-1]).tanh()
+        return torch.baddbmm(layers[-1][:, -1:], h, layers[-1][:, :-1])
+
+
+class SlopeMisfit:
+    """How far the system's derivatives along trajectories are from given ones.
+
+    An objective for :class:`InStandard`, of scaled params.
+    """
+
+    def __init__(self, model, times, states, slopes, counts, draws):
+        self.system, self.prior = model.system, model.prior_
+        self.n_params = model.n_params_
+        self.times, self.states, self.slopes = times[..., 0], states, slopes
+        everyone = torch.arange(len(states), device=states.device)
+        with torch.no_grad():
+            drawn = torch.stack(
+                [self._rhs(x.expand(len(states), -1), everyone) for x in draws]
+            )
+        spread = (
+            torch.where(counts, drawn.std(dim=0), 0.0).square().mean(1, True).sqrt()
+        )
+        usable = counts & (spread > 0) & spread.isfinite()
+        self.weight = torch.where(usable, 1 / spread, 0.0)
+        self.n = usable.sum(dim=(1, 2)).clamp(min=1)
+
+    def gradient(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values (n_rows,) and gradients by scaled params."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            off = self.weight[sample] * (self._rhs(x, sample) - self.slopes[sample])
+            value = off.square().sum(dim=(1, 2)) / self.n[sample]
+            (gradient,) = torch.autograd.grad(value.sum(), x)
+        return value.detach().nan_to_num(nan=torch.inf), gradient.nan_to_num()
+
+    def _rhs(self, x: Tensor, sample: Tensor) -> Tensor:
+        """Return derivatives (n_rows, n_points, n_states) at scaled params."""
+        times, y = self.times[sample], self.states[sample]
+        rows = self.system.rows(self.prior.scaler.from_scaled_tensor(x))
+        rows = rows.repeat_interleave(y.shape[1], dim=0)
+        f = self.system.rhs(times.flatten(), y.flatten(0, 1), rows)
+        return f.unflatten(0, y.shape[:2])
