@@ -137,7 +137,13 @@ ESTIMATORS = {
     "descent": GradientDescentInverter(ROUGH, n_starts=2, max_iter=2, random_state=0),
     "sgld": SGLDInverter(ROUGH, n_starts=2, max_iter=10, random_state=0),
     "fm_grad": FMGradInverter(
-        ROUGH, n_steps=2, width=8, n_blocks=0, training=QUICK, random_state=0
+        ROUGH,
+        n_steps=2,
+        n_particles=2,
+        width=8,
+        n_blocks=0,
+        training=QUICK,
+        random_state=0,
     ),
     "spin_ode": AnySpinODE(max_iter=2, tune_iter=2, random_state=0),
     "adjoint": NeuralAdjointInverter(
