@@ -17,7 +17,7 @@ from sklearn_inverse.utils._sklearn import Interval
 __all__ = ["SGLDInverter"]
 
 TOL = 0.01  # within which R-hat is one where chains agree
-KEPT = 4000  # draws per sample
+KEPT, FEWEST = 4000, 5  # draws of a sample, and of a chain, that are kept
 
 
 @shared_docs
@@ -139,7 +139,8 @@ class SGLDInverter(SearchInverter, PosteriorInverter):
     @property
     def _stride(self):
         """Of how many steps of the second half one is kept."""
-        return -(-(self.max_iter - self.max_iter // 2) * self.n_starts // KEPT)
+        n_steps = self.max_iter - self.max_iter // 2
+        return max(min(-(-n_steps * self.n_starts // KEPT), n_steps // FEWEST), 1)
 
     def _blank_modes(self, n_samples, n_params):
         n_points = -(-(self.max_iter - self.max_iter // 2) // self._stride)
@@ -178,17 +179,18 @@ class SGLDInverter(SearchInverter, PosteriorInverter):
         usual = InversionStatus.INTERRUPTED if stopped else InversionStatus.MAX_ITER
         trail = self._replaced(trail.cpu().numpy(), failed.cpu().numpy())
         draws = self.model_.prior_.from_standard(trail[..., : self.n_params_])
+        draws = draws.reshape(n_samples, -1, self.n_params_)
         answer = self._estimate(
             objective,
-            objective.with_scales(self._scaled(draws.mean(axis=(1, 2))), everyone),
+            objective.with_scales(self._scaled(draws.mean(axis=1)), everyone),
             x[::n_starts],
             end.n_iter.reshape(n_samples, n_starts).sum(dim=1),
             torch.full_like(everyone, usual),
             failed.sum(dim=1),
         )
         known = np.flatnonzero(np.isfinite(answer.params).all(axis=1))
-        self._tell(answer, known, draws[known].reshape(len(known), -1, self.n_params_))
-        if not (stopped or self._is_trial):
+        self._tell(answer, known, draws[known])
+        if len(known) and not (stopped or self._is_trial):
             self._compare(answer, known, trail[known])
         return answer
 

@@ -151,11 +151,14 @@ class SpinODEInverter(SearchInverter):
                 f"can be evaluated. Got {self.model_!r}."
             )
         system, prior = self.model_.system, self.model_.prior_
-        if len(system.experiments) > 1 or system.schedule.events:
+        protocol, n_experiments = system.protocol, len(system.experiments)
+        late = protocol.equilibrates or protocol.t_eval[0, 0] != system.times[0]
+        if n_experiments > 1 or system.schedule.events or late:
             raise ValueError(
-                "SpinODEInverter needs one experiment without events. Got "
-                f"{len(system.experiments)} experiments and "
-                f"{len(system.schedule.events)} events."
+                "SpinODEInverter needs one experiment without events, whose initial states "
+                f"are those of its first time. Got {n_experiments} experiments and "
+                f"{len(system.schedule.events)} events"
+                + (", and a beginning before the first time." if late else ".")
             )
         places = np.stack([np.zeros(self.n_params_), np.ones(self.n_params_)])
         rows = system.rows(torch.as_tensor(prior.from_standard(places)))
@@ -183,26 +186,22 @@ class SpinODEInverter(SearchInverter):
         neural = ShootingMisfit(
             readings, times, initial, width=WIDTH, n_layers=N_LAYERS
         )
-        weights = neural.start(self._start_seed)
-        fit = lbfgs(neural, weights, max_iter=self.max_iter, tol=TOL)
-        draws = self._starts(N_DRAWS)
-        match = SlopeMisfit(self.model_, *neural.slopes(fit.x), draws)
-        free, z = InStandard(match, everyone), torch.zeros_like(first)
-        ends = [fit]
-        if not (fit.status == InversionStatus.INTERRUPTED).any():
-            ends += [lbfgs(free, z, max_iter=self.max_iter, tol=TOL, reach=reach)]
-            z = ends[-1].x
-        x = objective.with_scales(free.to_scaled(z), everyone)
-        if (
-            self.tune_iter
-            and not (ends[-1].status == InversionStatus.INTERRUPTED).any()
-        ):
+        x = first
+        ends = [lbfgs(neural, neural.start(self._start_seed), **self._lbfgs_options)]
+        if not self._stopped(ends):
+            along = neural.slopes(ends[-1].x)
+            match = SlopeMisfit(self.model_, *along, draws=self._starts(N_DRAWS))
+            free, z = InStandard(match, everyone), torch.zeros_like(first)
+            ends.append(lbfgs(free, z, reach=reach, **self._lbfgs_options))
+            x = free.to_scaled(ends[-1].x)
+        x = objective.with_scales(x, everyone)
+        if self.tune_iter and not self._stopped(ends):
             free = InStandard(objective, everyone)
             options = {"method": "adam", "lr": self.lr, "max_iter": self.tune_iter}
-            ends += [descend(free, free.from_scaled(x), **options)]
+            ends.append(descend(free, free.from_scaled(x), **options))
             lost = ends[-1].status == InversionStatus.FAILED
             x = torch.where(lost[:, None], x, free.to_scaled(ends[-1].x))
-        stopped = (ends[-1].status == InversionStatus.INTERRUPTED).any()
+        stopped = self._stopped(ends)
         status = InversionStatus.INTERRUPTED if stopped else InversionStatus.MAX_ITER
         return self._estimate(
             objective,
@@ -212,6 +211,15 @@ class SpinODEInverter(SearchInverter):
             torch.full_like(everyone, status),
             torch.zeros_like(everyone),
         )
+
+    @property
+    def _lbfgs_options(self):
+        return {"max_iter": self.max_iter, "tol": TOL}
+
+    @staticmethod
+    def _stopped(ends):
+        """Whether Ctrl-C ended the last step."""
+        return bool((ends[-1].status == InversionStatus.INTERRUPTED).any())
 
 
 def reach(z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -225,7 +233,7 @@ class SlopeMisfit:
     An objective for :class:`InStandard`, of scaled params.
     """
 
-    def __init__(self, model, times, states, slopes, counts, draws):
+    def __init__(self, model, times, states, slopes, counts, *, draws):
         self.system, self.prior = model.system, model.prior_
         self.n_params = model.n_params_
         self.times, self.states, self.slopes = times[..., 0], states, slopes

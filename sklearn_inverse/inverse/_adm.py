@@ -174,7 +174,8 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         "n_blocks": [Interval(Integral, 0, None, closed="left")],
     }
     _option_types = {"design": Design, "training": Training}
-    _velocity_loss = torch.nn.MSELoss  # whose minimum is the posterior mean
+    # Whose minimum is the posterior mean.
+    _velocity_loss: type[torch.nn.Module] = torch.nn.MSELoss
 
     def __init__(
         self,

@@ -47,11 +47,8 @@ class ShootingMisfit:
         readings = readings.gather(1, order[..., None].expand(-1, -1, n))
         readings = torch.where(is_node[..., None], readings, torch.nan)
         readings[:, 0] = initial
-        low, high = (
-            readings.nan_to_num(nan=torch.inf),
-            readings.nan_to_num(nan=-torch.inf),
-        )
-        low, high = low.amin(dim=1, keepdim=True), high.amax(dim=1, keepdim=True)
+        low = readings.nan_to_num(nan=torch.inf).amin(dim=1, keepdim=True)
+        high = readings.nan_to_num(nan=-torch.inf).amax(dim=1, keepdim=True)
         size = torch.where(high > low, high - low, high.abs())
         self.size = torch.where(size > 0, size, 1.0)
         self.duration = times[-1] - times[0]
@@ -72,19 +69,16 @@ class ShootingMisfit:
             torch.randn(a * b, generator=rng, dtype=torch.float64) / a**0.5
             for a, b in self.shapes
         ]
-        nodes, seen = (
-            self.readings.clone().cpu().numpy(),
-            self.seen.cpu().numpy().copy(),
+        nodes, seen, length = (
+            a.cpu().numpy().copy() for a in (self.readings, self.seen, self.length)
         )
         seen[:, 0] = True
-        place = np.cumsum(
-            np.pad(self.length[..., 0].cpu().numpy(), ((0, 0), (1, 0))), 1
-        )
+        place = np.pad(length[..., 0], ((0, 0), (1, 0))).cumsum(axis=1)
         for i, c in np.argwhere(~seen.all(axis=1)):
             known = seen[i, :, c]
             nodes[i, :, c] = np.interp(place[i], place[i, known], nodes[i, known, c])
-        nodes = torch.as_tensor(nodes).to(self.readings)[:, 1:].flatten(1)
-        return torch.cat([torch.cat(parts).to(nodes).expand(len(nodes), -1), nodes], 1)
+        free = torch.as_tensor(nodes).to(self.readings)[:, 1:].flatten(1)
+        return torch.cat([torch.cat(parts).to(free).expand(len(free), -1), free], dim=1)
 
     def __call__(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return values (n_rows,) and gradients of the samples at ``rows``."""

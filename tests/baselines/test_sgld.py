@@ -125,3 +125,12 @@ def test_ctrl_c_keeps_what_was_drawn(monkeypatch):
     assert (posterior.status == InversionStatus.INTERRUPTED).all()
     assert np.isfinite(posterior.mean[:2]).all()
     assert np.isnan(posterior.mean[2]).all()
+
+
+def test_a_sample_that_cannot_be_simulated_at_all_is_nan():
+    model = ForwardFunction(lambda k: k * TIMES + torch.nan, {"k": (0.1, 3)}, noise=0.1)
+    inverter = SGLDInverter(model, n_starts=3, max_iter=10, random_state=0).fit(CURVES)
+    with pytest.warns(IntegrationWarning, match="3 samples have none left"):
+        posterior = inverter.posterior(CURVES)
+    assert np.isnan(posterior.mean).all()
+    assert (posterior.status == InversionStatus.FAILED).all()

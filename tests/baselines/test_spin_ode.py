@@ -6,6 +6,7 @@ import torch
 
 from sklearn_inverse import (
     Dose,
+    Experiment,
     ForwardFunction,
     ODESimulator,
     ODESystem,
@@ -17,6 +18,9 @@ from sklearn_inverse.networks._neural_ode import ShootingMisfit
 from sklearn_inverse.optim._standard import InStandard
 from sklearn_inverse.probability import InversionStatus, LogUniform
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn_inverse.exceptions.MisfitWarning"
+)
 RATES = np.array([[2.0, 1.0, 0.5], [0.5, 3.0, 2.0]])
 TOY = ReactionSystem(
     {"A -> B": "k1", "B -> C": "k2", "B + C -> A": "k3"},
@@ -34,17 +38,16 @@ def readings():
 
 
 def test_recovers_three_rates_from_a_dense_trajectory_to_one_percent(readings):
-    inverter = SpinODEInverter(TOY, max_iter=100, random_state=0).fit(readings[:1])
-    answer = inverter.invert(readings[:1])
+    inverter = SpinODEInverter(TOY, max_iter=80, tune_iter=100, random_state=0)
+    answer = inverter.fit(readings[:1]).invert(readings[:1])
     np.testing.assert_allclose(answer.params, RATES[:1], rtol=0.01)
     assert answer.explained.all()
 
 
-@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.MisfitWarning")
 def test_derivatives_alone_find_the_rates_nearly(readings):
-    inverter = SpinODEInverter(TOY, max_iter=150, tune_iter=0, random_state=0)
-    answer = inverter.fit(readings).invert(readings)
-    np.testing.assert_allclose(answer.params, RATES, rtol=0.15)
+    inverter = SpinODEInverter(TOY, max_iter=100, tune_iter=0, random_state=0)
+    answer = inverter.fit(readings[:1]).invert(readings[:1])
+    np.testing.assert_allclose(answer.params, RATES[:1], rtol=0.05)
     assert (answer.n_forward <= 3).all()  # the model only judges
 
 
@@ -56,7 +59,7 @@ def test_the_rates_of_true_derivatives_are_the_true_ones():
     slopes = TOY.rhs(times.flatten(), states.flatten(0, 1), rows).reshape(states.shape)
     counts = torch.ones(2, 41, 1, dtype=torch.bool)
     draws = torch.rand(8, 3, dtype=torch.float64)
-    misfit = SlopeMisfit(model, times[..., None], states, slopes, counts, draws)
+    misfit = SlopeMisfit(model, times[..., None], states, slopes, counts, draws=draws)
     truth = torch.as_tensor(TOY.prior.to_standard(RATES))
     free = InStandard(misfit, torch.arange(2))
     value, gradient = free(truth, torch.arange(2))
@@ -136,12 +139,18 @@ def relax(t, y, p):
         ({"observe": ["a"]}, "all states observed"),
         ({"states": {"a": "rate", "b": 0.0}}, "initial states that are known"),
         ({"events": [Dose("a", 1.0, times=[0.5])]}, "without events"),
+        (
+            {"experiments": [Experiment(np.arange(1, 6), start=0.0)]},
+            "a beginning before",
+        ),
     ],
-    ids=["observables", "initial states", "events"],
+    ids=["observables", "initial states", "events", "start"],
 )
 def test_what_it_is_not_made_for_is_refused(options, message):
     told = {"states": {"a": 1.0, "b": 0.0}, "params": {"rate": (0.5, 2.0)}} | options
-    system = ODESystem(relax, times=np.linspace(0, 1, 5), noise=0.1, **told)
+    if "experiments" not in told:
+        told["times"] = np.linspace(0, 1, 5)
+    system = ODESystem(relax, noise=0.1, **told)
     width = 5 * system.n_channels
     with pytest.raises(ValueError, match=message):
         SpinODEInverter(system).fit(np.ones((1, width)))
