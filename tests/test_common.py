@@ -28,10 +28,13 @@ from sklearn_inverse import (
 )
 from sklearn_inverse.baselines import (
     BatchCoupledADM,
+    FMGradInverter,
     GradientDescentInverter,
     IFNOInverter,
     NeuralAdjointInverter,
     NIOInverter,
+    SGLDInverter,
+    SpinODEInverter,
 )
 from sklearn_inverse.collocation import Bilevel, LocalNetwork
 
@@ -70,16 +73,24 @@ def relaxation(n_params, n_times):
     return system.truncate(n_times)
 
 
-class AnyBiLO(BiLOInverter):
+class AnySizes:
     """Take a system of the pairs' sizes: the checks have data of many widths."""
 
-    def _start_fit(self, observations, params):
+    def _start_fit(self, observations, params, *inputs):
         shapes = [np.shape(np.asarray(data)) for data in (params, observations)]
         self._sizes = [max(s[1], 1) if len(s) > 1 else 1 for s in shapes]
-        return super()._start_fit(observations, params)
+        return super()._start_fit(observations, params, *inputs)
 
     def _given_model(self):
         return relaxation(*self._sizes)
+
+
+class AnyBiLO(AnySizes, BiLOInverter):
+    pass
+
+
+class AnySpinODE(AnySizes, SpinODEInverter):
+    pass
 
 
 ESTIMATORS = {
@@ -126,6 +137,17 @@ ESTIMATORS = {
         ROUGH, n_steps=2, width=32, n_blocks=1, training=LEARNS, random_state=0
     ),
     "descent": GradientDescentInverter(ROUGH, n_starts=2, max_iter=2, random_state=0),
+    "sgld": SGLDInverter(ROUGH, n_starts=2, max_iter=10, random_state=0),
+    "fm_grad": FMGradInverter(
+        ROUGH,
+        n_steps=2,
+        n_particles=2,
+        width=8,
+        n_blocks=0,
+        training=QUICK,
+        random_state=0,
+    ),
+    "spin_ode": AnySpinODE(max_iter=2, tune_iter=2, random_state=0),
     "adjoint": NeuralAdjointInverter(
         ROUGH, n_starts=2, max_iter=2, training=QUICK, random_state=0
     ),

@@ -156,7 +156,7 @@ class ScaledDrift:
         self.normalize = normalize
         self.scale = 1.0 if normalize else None
 
-    def __call__(self, particles, truths, residuals):
+    def __call__(self, particles, truths, residuals, slots=None):
         """Return the drift (n_particles, n_params)."""
         drift = batch_drift(particles, truths, residuals, normalize=self.normalize)
         if self.scale is None:

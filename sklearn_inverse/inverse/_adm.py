@@ -174,7 +174,8 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         "n_blocks": [Interval(Integral, 0, None, closed="left")],
     }
     _option_types = {"design": Design, "training": Training}
-    _velocity_loss = torch.nn.MSELoss  # whose minimum is the posterior mean
+    # Whose minimum is the posterior mean.
+    _velocity_loss: type[torch.nn.Module] = torch.nn.MSELoss
 
     def __init__(
         self,
@@ -356,11 +357,15 @@ class ADMInverter(NestedOptions, AmortizedInverter):
 
     def _simulate_drifting(self, quantiles, inputs):
         """Return standardized trajectories at quantiles, by forward passes only."""
+        with torch.no_grad():
+            return self._simulate_scaled(self._to_scaled(quantiles), inputs)
+
+    def _simulate_scaled(self, scaled, inputs):
+        """Return standardized trajectories at scaled params, differentiably."""
         told = ()
         if inputs.shape[1]:
             told = (self.input_scaler_.from_scaled_tensor(inputs.double()),)
-        with torch.no_grad():
-            trajectories = self.model_.forward(self._to_scaled(quantiles), *told)
+        trajectories = self.model_.forward(scaled, *told)
         return self.reading_scaler_.standardize(trajectories).float()
 
     def _calibrate(self, held_out, read, rng):

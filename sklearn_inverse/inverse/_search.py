@@ -45,11 +45,8 @@ class SearchInverter(BaseInverter):
     _names_bounds = True  # in a warning, where readings push params against them
     _is_trial = False
     _slack = 1.0  # strangeness of readings that are explained all the same
-    _trial_options = (
-        "max_iter",
-        "refine_iter",
-        "n_starts",
-    )  # one is enough for a trial
+    # Of these one is enough for a trial.
+    _trial_options: tuple[str, ...] = ("max_iter", "refine_iter", "n_starts")
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, observations, params=None, *, inputs=None):

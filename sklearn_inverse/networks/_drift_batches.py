@@ -16,7 +16,7 @@ __all__ = ["DriftBatches", "MoveParticles"]
 SHIFT = 0.25  # of the cube: far enough that a shifted truth is another one
 
 
-def way_to_go(particles: Tensor, truths: Tensor, residuals: Tensor) -> Tensor:
+def way_to_go(particles: Tensor, truths: Tensor, residuals: Tensor, slots) -> Tensor:
     """Return the way from each particle to its truth, (n_particles, n_params)."""
     return truths - particles
 
@@ -50,8 +50,9 @@ class DriftBatches:
         Standardized error of the model, given to simulated truths as noise.
 
     couple : callable, default=way_to_go
-        ``couple(particles, truths, residuals)`` returns the targets, given what each
-        particle gives minus what its truth gives, over the whole trajectory.
+        ``couple(particles, truths, residuals, slots)`` returns the targets, given what
+        each particle gives minus what its truth gives, over the whole trajectory, and
+        what was read.
 
     n_coupled : int, default=1
         Particles that share one truth and its readings.
@@ -155,7 +156,7 @@ class DriftBatches:
     def _batch(self):
         simulated = self.drift.simulate(self.particles, self.slots.inputs)
         off = (simulated - self.trajectories).nan_to_num()
-        target = self.couple(self.particles, self.truths, off)
+        target = self.couple(self.particles, self.truths, off, self.slots)
         inputs = {
             "particles": self.particles,
             "residuals": self.slots.residuals(simulated),

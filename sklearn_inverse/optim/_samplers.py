@@ -8,7 +8,7 @@ import numpy as np
 from sklearn_inverse.probability._mixture import StudentMixture
 from sklearn_inverse.probability._status import InversionStatus
 
-__all__ = ["Chains", "walk"]
+__all__ = ["Chains", "agreement", "walk"]
 
 FRESH = 0.5  # share of moves to a draw of the mixture, wherever the walker is
 WHOLE = 0.1  # of the others, share of whole differences: from optimum to optimum
@@ -127,7 +127,7 @@ def walk(
             next_check = int(CHECK_GROWTH * step)
             recent = stored[running, length // 2 : length]
             rhat, n_drawn = chains.rhat, chains.n_effective
-            rhat[running], n_drawn[running] = _agreement(recent)
+            rhat[running], n_drawn[running] = agreement(recent)
             good = (rhat <= 1 + tol) & (n_drawn >= n_effective)
             done = good[running].all(axis=1)
             ends = done | (step >= max_iter)
@@ -137,7 +137,7 @@ def walk(
     except KeyboardInterrupt:
         recent = stored[running, length // 2 : length]
         if step > 10:
-            chains.rhat[running], chains.n_effective[running] = _agreement(recent)
+            chains.rhat[running], chains.n_effective[running] = agreement(recent)
         chains.status[running] = InversionStatus.INTERRUPTED
         _finish(chains, running, recent, step, seed)
     return chains
@@ -154,7 +154,7 @@ def _finish(chains, samples, recent, step, seed):
     chains.n_iter[samples] = step
 
 
-def _agreement(recent):
+def agreement(recent):
     """Return R-hat and effective draws (n_samples, n_free) of recent points.
 
     R-hat is that of a few groups of walkers: of many short chains it would ask for far
@@ -164,10 +164,11 @@ def _agreement(recent):
     from arviz_stats.base import array_stats  # takes a second to import
 
     n_samples, n_steps, n_walkers, n_free = recent.shape
-    size = n_walkers // N_GROUPS
-    groups = recent[:, :, : N_GROUPS * size]
-    groups = groups.reshape(n_samples, n_steps, N_GROUPS, size, n_free)
-    groups = groups.transpose(0, 4, 2, 1, 3).reshape(n_samples, n_free, N_GROUPS, -1)
+    n_groups = min(N_GROUPS, n_walkers)
+    size = n_walkers // n_groups
+    groups = recent[:, :, : n_groups * size]
+    groups = groups.reshape(n_samples, n_steps, n_groups, size, n_free)
+    groups = groups.transpose(0, 4, 2, 1, 3).reshape(n_samples, n_free, n_groups, -1)
     walks = recent.transpose(0, 3, 2, 1)
     with np.errstate(all="ignore"):  # of a coordinate that never moved
         rhat = array_stats.rhat(groups, chain_axis=2, draw_axis=3, method="split")

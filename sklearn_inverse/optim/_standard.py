@@ -50,6 +50,19 @@ class InStandard:
         outside = ((scales < low) | (scales > high)).any(dim=1)
         return torch.where(outside, torch.inf, value)
 
+    def curvature(self, z: Tensor, rows: Tensor) -> Tensor:
+        """Return the largest curvature of each row, zero where the simulation failed."""
+        x, p = self.to_scaled(z), self.n_params
+        value, _, hessian = self.objective.linearize(x, self.sample[rows])
+        slope = torch.eye(x.shape[1]).to(x).repeat(len(x), 1, 1)
+        slope[:, :p, :p] = torch.as_tensor(
+            self.prior.standard_slope(x[:, :p].cpu().numpy())
+        )
+        back = torch.linalg.inv(slope)
+        known = value.isfinite()[:, None, None]
+        hessian = torch.where(known, back.mT @ hessian @ back, 0.0)
+        return torch.linalg.eigvalsh(hessian)[:, -1]
+
     def to_scaled(self, z: Tensor) -> Tensor:
         """Return scaled coordinates."""
         standard = z[:, : self.n_params].clamp(-FARTHEST, FARTHEST).cpu().numpy()

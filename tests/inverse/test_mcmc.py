@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from sklearn.frozen import FrozenEstimator
 
 from sklearn_inverse import (
     ForwardFunction,
     MCMCInverter,
+    ODESurrogate,
+    Operator,
     ReactionSystem,
+    Training,
 )
 from sklearn_inverse.datasets import load_lynx_hare
 from sklearn_inverse.exceptions import (
@@ -241,6 +245,25 @@ def test_a_sample_draws_the_same_alone_and_again():
     mean, std = inverter.predict(LINES[:2], return_std=True)
     np.testing.assert_array_equal(mean, posterior.mean[:2])
     np.testing.assert_array_equal(std, posterior.std[:2])
+
+
+def test_chains_on_a_shared_surrogate_tell_its_posterior():
+    """As the papers' row "MCMC" has it; the surrogate's own error is added to the noise."""
+    times, rate = np.linspace(0, 2, 8), np.linspace(0.5, 2, 200)[:, None]
+    options = {"network": Operator(n_layers=0, embedding=4), "n_basis": 2}
+    options |= {"basis_epochs": 20, "training": Training(max_epochs=1)}
+    surrogate = ODESurrogate(noise=0.1, random_state=0, **options)
+    surrogate.fit(np.exp(-rate * times), rate)
+    reading = np.where(np.arange(8) % 3 == 2, np.exp(-1.2 * times), np.nan)[None]
+    posterior = draw(FrozenEstimator(surrogate), reading, **QUICK)
+    off = surrogate.simulate(rate)[..., 0] - reading
+    noise = np.hypot(0.1, surrogate.error_)
+    weight = np.exp(-0.5 * np.nansum((off / noise) ** 2, axis=1))
+    mean = np.average(rate[:, 0], weights=weight)
+    std = np.average((rate[:, 0] - mean) ** 2, weights=weight) ** 0.5
+    assert posterior.is_confirmed.all()
+    assert posterior.mean[0, 0] == pytest.approx(mean, abs=0.15 * std)
+    assert posterior.std[0, 0] == pytest.approx(std, rel=0.1)
 
 
 def test_the_posterior_tells_all_of_its_draws():
