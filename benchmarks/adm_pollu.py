@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 import torch
-from _pollu import PolluProblem
+from _ino import InoProblem
 from _report import short, write_report
 from sklearn.frozen import FrozenEstimator
 
@@ -41,7 +41,7 @@ def main():
     parser.add_argument("--adm-epochs", type=int, default=150)
     parser.add_argument("--batch-coupling-epochs", type=int, default=10)
     arguments = parser.parse_args()
-    problem = PolluProblem(arguments.n_train)
+    problem = InoProblem("pollu", arguments.n_train)
     torch.set_num_threads(arguments.threads)
     limit = round(float(problem.laplace_variance().mean()), 5)
     rows = [{"method": "Bayes limit, first order", "mse": limit}]
