@@ -137,6 +137,7 @@ class Row:
     samples: str = "many"
     starts: str = ""
     then: tuple = ()
+    n_pairs: int | None = None  # that it learns from, if not all
     backprop: str = "no"
     paper: str = ""
     paper_seconds: str = ""  # of Table 3
@@ -144,7 +145,14 @@ class Row:
     @property
     def how(self):
         """Return what the measurement hangs on, beside the estimator."""
-        return self.on, self.learns, self.samples, self.starts, self.then
+        return (
+            self.on,
+            self.learns,
+            self.samples,
+            self.starts,
+            self.then,
+            self.n_pairs,
+        )
 
 
 def rows(case):
@@ -236,12 +244,14 @@ def rows(case):
         "Reparam": Row(
             ReparamJointInverter(design=design, random_state=0),
             learns=True,
+            n_pairs=10_000,
             samples="few",
             backprop="surrogate",
         ),
         "Neural adjoint": Row(
             NeuralAdjointInverter(random_state=0),
             learns=True,
+            n_pairs=10_000,
             samples="few",
             backprop="surrogate",
         ),
@@ -379,10 +389,10 @@ def ready(case, estimator, on):
 
 
 @memory.cache
-def train(case, estimator, on):
+def train(case, estimator, on, n_pairs=None):
     """Return a method that learns from pairs, and the seconds of its training."""
     problem, estimator = problem_of(case), ready(case, estimator, on)
-    trajectories, params = problem.pairs
+    trajectories, params = (part[:n_pairs] for part in problem.pairs)
     if not on and not hasattr(estimator, "posterior"):  # it knows nothing of readings
         trajectories = read(problem, trajectories)
     start = time.perf_counter()
@@ -400,13 +410,13 @@ def read(problem, trajectories):
 
 
 @memory.cache
-def measure(case, estimator, on, learns, samples, starts, then):
+def measure(case, estimator, on, learns, samples, starts, then, n_pairs):
     """Return what a method answers, by start, and what it costs."""
     budget, problem = BUDGETS[case.budget], problem_of(case)
     observations = problem.observations[: getattr(budget, samples)]
     training_s = surrogate_of(case)[1] if on == "surrogate" else 0.0
     if learns:
-        inverter, seconds = train(case, estimator, on)
+        inverter, seconds = train(case, estimator, on, n_pairs)
         training_s += seconds
         for name, value in then:
             setattr(inverter, name, value)
