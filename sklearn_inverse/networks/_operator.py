@@ -50,6 +50,10 @@ class Operator(BaseEstimator):
     norm : {"batch"} or None, default=None
         Normalization inside the blocks. "batch" is the paper's; it raises the error.
 
+    direct_width, direct_layers : int, default=256, 2
+        Width and hidden layers of the direct part. Dozens of params that act strongly
+        take more: twice both.
+
     observation_dropout : float, default=0.3
         Share of the training batches without readings: the emulator's share.
 
@@ -71,6 +75,8 @@ class Operator(BaseEstimator):
         "film": ["boolean"],
         "attention": ["boolean"],
         "norm": [StrOptions({"batch"}), None],
+        "direct_width": [Interval(Integral, 1, None, closed="left")],
+        "direct_layers": [Interval(Integral, 1, None, closed="left")],
         "observation_dropout": [Interval(Real, 0, 1, closed="both")],
         "params_dropout": [Interval(Real, 0, 1, closed="both")],
     }
@@ -84,6 +90,8 @@ class Operator(BaseEstimator):
         film=True,
         attention=True,
         norm=None,
+        direct_width=256,
+        direct_layers=2,
         observation_dropout=0.3,
         params_dropout=0.4,
     ):
@@ -94,6 +102,8 @@ class Operator(BaseEstimator):
         self.film = film
         self.attention = attention
         self.norm = norm
+        self.direct_width = direct_width
+        self.direct_layers = direct_layers
         self.observation_dropout = observation_dropout
         self.params_dropout = params_dropout
 
@@ -130,19 +140,20 @@ def fit_operator(
     shown = {"verbose": verbose, "device": device}
     switches, loop = options.get_params(), training._loop()
     dropout = {n: switches.pop(n) for n in ("observation_dropout", "params_dropout")}
+    sizes = switches.pop("direct_width"), switches.pop("direct_layers")
     was_interrupted = False
     if isinstance(start, CFNO):
         make_module = partial(copy.deepcopy, start)
     else:
-        direct = fit_pod(train, *pod, seed=pod_seed, **shown)
+        direct = fit_pod(train, *pod, *sizes, seed=pod_seed, **shown)
         switches["pod"] = None if direct is None else direct.module_
         was_interrupted = direct is not None and direct.interrupted_
         if was_interrupted:
             loop["max_epochs"] = 0  # who stopped the one does not want the other
         span = start[-1] - start[0]
         grid = torch.as_tensor((start - start[0]) / (span or 1.0)).float()
-        sizes = train.tensors[1].shape[2], train.tensors[0].shape[1]
-        make_module = partial(CFNO, grid, *sizes, spread=read.scaler.spread, **switches)
+        shape = train.tensors[1].shape[2], train.tensors[0].shape[1]
+        make_module = partial(CFNO, grid, *shape, spread=read.scaler.spread, **switches)
     net = fit_net(
         make_module,
         AbsoluteError,
@@ -165,7 +176,7 @@ def fit_operator(
     return net
 
 
-def fit_pod(train, n_basis, n_epochs, *, seed, verbose, device):
+def fit_pod(train, n_basis, n_epochs, width, n_layers, *, seed, verbose, device):
     """Train the direct part of an operator, params to principal components, if any."""
     params, trajectories = train.tensors
     flat = np.nan_to_num(trajectories.flatten(1).double().cpu().numpy())
@@ -187,7 +198,7 @@ def fit_pod(train, n_basis, n_epochs, *, seed, verbose, device):
         len(flat), draw, batch_size=POD_BATCH, seed=seed, device=device
     )
     return fit_net(
-        partial(PODNet, mean, basis, spread, params.shape[1]),
+        partial(PODNet, mean, basis, spread, params.shape[1], width, n_layers),
         torch.nn.MSELoss,
         lambda dataset, training: batches,
         train,
