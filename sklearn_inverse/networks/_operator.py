@@ -21,6 +21,7 @@ from sklearn_inverse.utils._torch import as_tensor
 __all__ = ["AbsoluteError", "Operator", "fit_operator", "fit_pod"]
 
 POD_BATCH, POD_LR = 512, 2e-3
+POD_ROWS = 10_000  # trajectories that are enough to find their principal components
 
 
 class Operator(BaseEstimator):
@@ -179,17 +180,18 @@ def fit_operator(
 def fit_pod(train, n_basis, n_epochs, width, n_layers, *, seed, verbose, device):
     """Train the direct part of an operator, params to principal components, if any."""
     params, trajectories = train.tensors
-    flat = np.nan_to_num(trajectories.flatten(1).double().cpu().numpy())
-    n_basis = min(n_basis, *flat.shape)
+    flat = trajectories.flatten(1).nan_to_num()
+    some = flat[:: math.ceil(len(flat) / POD_ROWS)].double().cpu().numpy()
+    n_basis = min(n_basis, *some.shape)
     if n_basis == 0:
         return None
-    pca = PCA(n_basis, random_state=seed).fit(flat)
-    mean = pca.mean_.reshape(trajectories.shape[1:])
+    pca = PCA(n_basis, random_state=seed).fit(some)
     spread = np.sqrt(pca.explained_variance_)
-    mean, basis, spread, targets = (
-        as_tensor(a, device)
-        for a in (mean, pca.components_, spread, pca.transform(flat))
+    mean, basis, spread = (
+        as_tensor(a, device) for a in (pca.mean_, pca.components_, spread)
     )
+    targets = (flat - mean) @ basis.T
+    mean = mean.reshape(trajectories.shape[1:])
 
     def draw(index, rng):
         return {"params": params[index]}, targets[index]
