@@ -5,7 +5,7 @@ noise. ADM (surrogate included) is trained first; a plain network that reads the
 slots with the same width and depth, on the same pairs with freshly drawn readings, gets
 the same time. Errors are in params scaled to [0, 1] (the prior scores MSE 0.0833, MAE
 0.25). The limit is the mean Laplace variance of the same held-out samples, with
-sensitivities of the exact simulator.
+sensitivities of the exact simulator. Other methods are in ``ino_tables.py``.
 
     python benchmarks/adm_pollu.py --threads 2
 """
@@ -17,18 +17,15 @@ import time
 
 import numpy as np
 import torch
-from _pollu import PolluProblem
+from _ino import N_OBSERVED, InoProblem
 from _report import short, write_report
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_inverse import ADMInverter, Design, ODESurrogate, Operator, Training
-from sklearn_inverse.baselines import BatchCoupledADM, GradientDescentInverter
 from sklearn_inverse.networks._drift_net import DriftNet
 from sklearn_inverse.networks._readings import ReadingSimulator
 from sklearn_inverse.networks._slots import pick_slots
 from sklearn_inverse.networks._training import WarmupCosine
-
-N_OBSERVED = 3
 
 
 def main():
@@ -39,9 +36,8 @@ def main():
     parser.add_argument("--basis-epochs", type=int, default=250)
     parser.add_argument("--surrogate-epochs", type=int, default=2)
     parser.add_argument("--adm-epochs", type=int, default=150)
-    parser.add_argument("--batch-coupling-epochs", type=int, default=10)
     arguments = parser.parse_args()
-    problem = PolluProblem(arguments.n_train)
+    problem = InoProblem("pollu", arguments.n_train)
     torch.set_num_threads(arguments.threads)
     limit = round(float(problem.laplace_variance().mean()), 5)
     rows = [{"method": "Bayes limit, first order", "mse": limit}]
@@ -61,24 +57,16 @@ def main():
         "surrogate_s": round(surrogate_s, 1),
         "surrogate_mse": f"{np.mean(error**2):.2e}",
     }
-    learned = FrozenEstimator(surrogate)
-
-    def adm(epochs, cls=ADMInverter, **options):
-        start = time.perf_counter()
-        if cls is ADMInverter:  # without the exact model's help
-            options = {"kind": "learned"} | options
-        inverter = cls(
-            learned,
-            design=Design(n_observed=N_OBSERVED),
-            training=Training(max_epochs=epochs),
-            random_state=0,
-            verbose=1,
-            **options,
-        ).fit(*problem.pairs)
-        return inverter, time.perf_counter() - start
-
-    inverter, adm_s = adm(arguments.adm_epochs)
-    total_s = surrogate_s + adm_s
+    start = time.perf_counter()
+    inverter = ADMInverter(
+        FrozenEstimator(surrogate),
+        design=Design(n_observed=N_OBSERVED),
+        training=Training(max_epochs=arguments.adm_epochs),
+        kind="learned",  # without the exact model's help
+        random_state=0,
+        verbose=1,
+    ).fit(*problem.pairs)
+    total_s = surrogate_s + time.perf_counter() - start
     start = time.perf_counter()
     posterior = inverter.posterior(problem.observations)
     answer_s = (time.perf_counter() - start) / len(posterior)
@@ -91,16 +79,6 @@ def main():
     settings["reconstruct_mse"] = f"{np.mean(error**2):.2e}"
     write_report("adm_pollu", rows, **settings)
 
-    # The paper's descent: Adam on the mean absolute misfit, from a hundred starts.
-    descent = GradientDescentInverter(learned, random_state=0)
-    descent.fit(problem.observations)
-    start = time.perf_counter()
-    descent.invert(problem.observations[:3])
-    descent_s = (time.perf_counter() - start) / 3
-    settings |= {
-        "descent_s_per_sample": round(descent_s, 3),
-        "adm_faster_than_descent": round(descent_s / answer_s, 1),
-    }
     for share, name in [(1, "plain MLP, same time"), (1 / 8, "plain MLP, an eighth")]:
         seconds = share * total_s
         last, best = plain_regression(problem, inverter, seconds)
@@ -108,16 +86,6 @@ def main():
         rows.append(row(f"{name}, best held-out", problem, params=best))
         write_report("adm_pollu", rows, **settings)
 
-    # The paper's coupling of unrelated samples, and the default for as many epochs.
-    for name, options in {
-        "ADM, Eq. (8) as printed": {"cls": BatchCoupledADM},
-        "ADM, Eq. (8) normalized": {"cls": BatchCoupledADM, "normalize": True},
-        "ADM, learned, same epochs": {},
-    }.items():
-        inverter, seconds = adm(arguments.batch_coupling_epochs, **options)
-        posterior = inverter.posterior(problem.observations)
-        rows.append(row(name, problem, posterior, training_s=short(seconds)))
-    write_report("adm_pollu", rows, **settings)
     print(settings)
 
 

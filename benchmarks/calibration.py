@@ -21,7 +21,7 @@ import warnings
 
 import numpy as np
 import torch
-from _pollu import PolluProblem
+from _ino import InoProblem
 from _report import RESULTS, short, write_report
 
 from sklearn_inverse import (
@@ -152,7 +152,7 @@ def predation(n_samples):
 
 def pollution(n_samples):
     """Return POLLU with readings and truths."""
-    problem = PolluProblem(n_train=50_000, n_test=1_000)
+    problem = InoProblem("pollu", n_train=50_000, n_test=1_000)
     readings, truths = problem.observations[:n_samples], problem.test.params[:n_samples]
     return problem.system, readings, truths, Design(n_observed=3)
 

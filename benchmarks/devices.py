@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import torch
-from _pollu import N_OBSERVED, PolluProblem
+from _ino import N_OBSERVED, InoProblem
 from _report import short, write_report
 from sklearn.frozen import FrozenEstimator
 
@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--adm-epochs", type=int, default=40)
     arguments = parser.parse_args()
     start = time.perf_counter()
-    problem = PolluProblem(arguments.n_train, device=arguments.simulate_on)
+    problem = InoProblem("pollu", arguments.n_train, device=arguments.simulate_on)
     settings = vars(arguments) | {
         "simulation_s": short(time.perf_counter() - start),
         "threads": torch.get_num_threads(),

@@ -19,7 +19,7 @@ import warnings
 
 import numpy as np
 import torch
-from _pollu import PolluProblem
+from _ino import InoProblem
 from _report import short, write_report
 from sklearn.base import clone
 
@@ -133,7 +133,7 @@ def gradient_error(inverter, simulator, readings, start):
 
 def pollu_row(params_optimizer, n_samples=4):
     """Invert three snapshots of all species, with 1 % noise."""
-    problem = PolluProblem(2_000, 100)
+    problem = InoProblem("pollu", 2_000, 100)
     readings = problem.observations[:n_samples]
     inverter = BiLOInverter(
         problem.system,

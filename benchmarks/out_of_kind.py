@@ -19,7 +19,7 @@ import warnings
 
 import numpy as np
 import torch
-from _pollu import N_OBSERVED, PolluProblem
+from _ino import N_OBSERVED, InoProblem
 from _report import short, write_report
 from known_posteriors import sbibm_predation, sbibm_sir
 from scipy.stats import chi2
@@ -72,7 +72,7 @@ def problems(arguments):
             system, n_test, sampling="random", noisy=True, random_state=1
         )
         yield name, system, system.n_times, train, test, test.observations
-    problem = PolluProblem(n_train, n_test)
+    problem = InoProblem("pollu", n_train, n_test)
     readings = problem.observations
     yield "POLLU", problem.system, N_OBSERVED, problem.train, problem.test, readings
 

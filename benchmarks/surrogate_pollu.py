@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 import torch
-from _pollu import PolluProblem
+from _ino import InoProblem
 from _report import write_report
 
 import sklearn_inverse.networks._operator as operator_module
@@ -38,7 +38,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--n-train", type=int, default=50_000)
     arguments = parser.parse_args()
-    problem = PolluProblem(arguments.n_train)
+    problem = InoProblem("pollu", arguments.n_train)
     torch.set_num_threads(arguments.threads)
 
     rows = []

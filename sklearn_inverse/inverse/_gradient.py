@@ -41,11 +41,12 @@ class GradientInverter(CheckedInverter):
         Where the first start lies.
 
     continuation : bool, default=True
-        Whether a search begins with the first readings and goes on to later ones,
-        which oscillations need.
+        Whether a search begins with the first readings and goes on to later ones, which
+        oscillations need; or, with less than two readings per param, with a prior that
+        counts much and then ever less.
 
     max_iter : int, default=None
-        Most iterations of a start and stage. If None, 50, or 200 for "lbfgs".
+        Most iterations of a start and stage. If None, 100, or 200 for "lbfgs".
 
     tol : float, default=1e-6
         A start has converged when no step promises to gain more than this, times the
@@ -166,7 +167,7 @@ class GradientInverter(CheckedInverter):
         if self.optimizer == "gauss_newton":
             tol = self.tol * torch.where(objective.knows_less, ROUGH, 1.0)[sample]
             return levenberg_marquardt(
-                objective, start, sample, max_iter=self.max_iter or 50, tol=tol
+                objective, start, sample, max_iter=self.max_iter or 100, tol=tol
             )
         free = InStandard(objective, sample)
         start = free.from_scaled(start)

@@ -1,5 +1,6 @@
 """What a search minimizes: minus the log posterior of params and noise."""
 
+import copy
 import math
 from functools import cached_property
 
@@ -82,6 +83,7 @@ class Objective:
         self.n_readings = seen.sum(dim=(1, 2))
         self.knows_less = torch.zeros_like(self.n_readings, dtype=torch.bool)
         self.is_eager = model.linearizes_cheaply
+        self._prior_weight = 1.0
         self.n_forward = torch.zeros(len(readings), dtype=torch.long)
         self.n_linearized = torch.zeros_like(self.n_forward)
         # Leverages, and the means at which they were found, one row per sample.
@@ -130,6 +132,13 @@ class Objective:
         shorter._unit = self._unit
         shorter.knows_less = shorter.n_readings < self.n_readings
         return shorter
+
+    def tempered(self, weight: float) -> "Objective":
+        """Return the objective whose prior counts ``weight`` times."""
+        flatter = copy.copy(self)
+        flatter._prior_weight = weight
+        flatter.knows_less = torch.ones_like(self.knows_less)
+        return flatter
 
     def count_up(self, numbers: Tensor) -> Tensor:
         """Add numbers (n_samples, n_times) up to each time, the earliest first."""
@@ -522,7 +531,8 @@ class Objective:
         """Return the prior's part of value, gradient and Hessian."""
         scaled = x[:, : self.n_params].detach().cpu().numpy()
         return tuple(
-            torch.as_tensor(a).to(x) for a in self.prior.scaled_penalty(scaled)
+            self._prior_weight * torch.as_tensor(a).to(x)
+            for a in self.prior.scaled_penalty(scaled)
         )
 
     def _forward(self, scaled, sample):

@@ -23,6 +23,7 @@ from sklearn_inverse.utils._torch import as_tensor
 __all__ = ["AbsoluteError", "Operator", "fit_operator", "fit_pod"]
 
 POD_BATCH, POD_LR = 512, 2e-3
+POD_ROWS = 10_000  # trajectories that are enough to find their principal components
 # Each with the options that it has.
 MODULES = {
     "cfno": (
@@ -66,6 +67,10 @@ class Operator(BaseEstimator):
         Normalization inside the Fourier blocks. "batch" is the paper's; it raises the
         error.
 
+    direct_width, direct_layers : int, default=256, 2
+        Width and hidden layers of the direct part. Dozens of params that act strongly
+        take more: twice both.
+
     observation_dropout : float, default=0.3
         Share of the training batches without readings: the emulator's share.
 
@@ -92,6 +97,8 @@ class Operator(BaseEstimator):
         "film": ["boolean"],
         "attention": ["boolean"],
         "norm": [StrOptions({"batch"}), None],
+        "direct_width": [Interval(Integral, 1, None, closed="left")],
+        "direct_layers": [Interval(Integral, 1, None, closed="left")],
         "observation_dropout": [Interval(Real, 0, 1, closed="both")],
         "params_dropout": [Interval(Real, 0, 1, closed="both")],
         "module": [StrOptions(set(MODULES))],
@@ -106,6 +113,8 @@ class Operator(BaseEstimator):
         film=True,
         attention=True,
         norm=None,
+        direct_width=256,
+        direct_layers=2,
         observation_dropout=0.3,
         params_dropout=0.4,
         module="cfno",
@@ -117,6 +126,8 @@ class Operator(BaseEstimator):
         self.film = film
         self.attention = attention
         self.norm = norm
+        self.direct_width = direct_width
+        self.direct_layers = direct_layers
         self.observation_dropout = observation_dropout
         self.params_dropout = params_dropout
         self.module = module
@@ -158,19 +169,20 @@ def fit_operator(
     dropout = {
         n: getattr(options, n) for n in ("observation_dropout", "params_dropout")
     }
+    sizes = options.direct_width, options.direct_layers
     was_interrupted = False
     if isinstance(start, torch.nn.Module):
         make_module = partial(copy.deepcopy, start)
     else:
-        direct = fit_pod(train, *pod, seed=pod_seed, **shown)
+        direct = fit_pod(train, *pod, *sizes, seed=pod_seed, **shown)
         switches["pod"] = None if direct is None else direct.module_
         was_interrupted = direct is not None and direct.interrupted_
         if was_interrupted:
             loop["max_epochs"] = 0  # who stopped the one does not want the other
         span = start[-1] - start[0]
         grid = torch.as_tensor((start - start[0]) / (span or 1.0)).float()
-        sizes = train.tensors[1].shape[2], train.tensors[0].shape[1]
-        make_module = partial(make, grid, *sizes, spread=read.scaler.spread, **switches)
+        shape = train.tensors[1].shape[2], train.tensors[0].shape[1]
+        make_module = partial(make, grid, *shape, spread=read.scaler.spread, **switches)
     net = fit_net(
         make_module,
         AbsoluteError,
@@ -193,20 +205,21 @@ def fit_operator(
     return net
 
 
-def fit_pod(train, n_basis, n_epochs, *, seed, verbose, device):
+def fit_pod(train, n_basis, n_epochs, width, n_layers, *, seed, verbose, device):
     """Train the direct part of an operator, params to principal components, if any."""
     params, trajectories = train.tensors
-    flat = np.nan_to_num(trajectories.flatten(1).double().cpu().numpy())
-    n_basis = min(n_basis, *flat.shape)
+    flat = trajectories.flatten(1).nan_to_num()
+    some = flat[:: math.ceil(len(flat) / POD_ROWS)].double().cpu().numpy()
+    n_basis = min(n_basis, *some.shape)
     if n_basis == 0:
         return None
-    pca = PCA(n_basis, random_state=seed).fit(flat)
-    mean = pca.mean_.reshape(trajectories.shape[1:])
+    pca = PCA(n_basis, random_state=seed).fit(some)
     spread = np.sqrt(pca.explained_variance_)
-    mean, basis, spread, targets = (
-        as_tensor(a, device)
-        for a in (mean, pca.components_, spread, pca.transform(flat))
+    mean, basis, spread = (
+        as_tensor(a, device) for a in (pca.mean_, pca.components_, spread)
     )
+    targets = (flat - mean) @ basis.T
+    mean = mean.reshape(trajectories.shape[1:])
 
     def draw(index, rng):
         return {"params": params[index]}, targets[index]
@@ -215,7 +228,7 @@ def fit_pod(train, n_basis, n_epochs, *, seed, verbose, device):
         len(flat), draw, batch_size=POD_BATCH, seed=seed, device=device
     )
     return fit_net(
-        partial(PODNet, mean, basis, spread, params.shape[1]),
+        partial(PODNet, mean, basis, spread, params.shape[1], width, n_layers),
         torch.nn.MSELoss,
         lambda dataset, training: batches,
         train,

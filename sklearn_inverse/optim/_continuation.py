@@ -9,19 +9,23 @@ from sklearn_inverse.probability._status import InversionStatus
 __all__ = ["continuation", "growing_horizons"]
 
 FIRST_SHARE = 0.1  # of the observed times that the first stage knows
+WEIGHTS = (1e4, 1e3, 1e2, 1e1)  # of the prior, where readings are few
 
 
 def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
     """Optimize stage after stage, each from where the last one ended.
 
     An oscillation whose phase is far off has local optima at every period; over its
-    first part it has one. The end is never worse than what plain optimization from the
-    start would begin with.
+    first part it has one. Readings that are less than twice as many as the params cannot
+    be divided; there the prior counts much at first and then ever less, which leads along
+    narrow valleys (the iteratively regularized Gauss–Newton method [1]_). The end is never
+    worse than what plain optimization from the start would begin with.
 
     Parameters
     ----------
     objective : Objective
-        Has ``up_to(n_observed)``, ``count_up``, ``value`` and what ``optimize`` asks for.
+        Has ``up_to(n_observed)``, ``tempered(weight)``, ``count_up``, ``value`` and what
+        ``optimize`` asks for.
 
     optimize : callable
         ``optimize(objective, start, sample) -> Optimum`` with a Hessian.
@@ -36,27 +40,31 @@ def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
     -------
     optimum : Optimum
         Of the whole objective.
+
+    References
+    ----------
+    .. [1] A. B. Bakushinskii, "The problem of the convergence of the iteratively
+       regularized Gauss–Newton method", Comput. Math. Math. Phys. 32 (1992) 1353-1359.
     """
-    stages = growing_horizons(objective)
-    (first, _), *others = stages
-    end = optimize(first, start, sample)
-    for stage, knows_more in others:
-        if (end.status == InversionStatus.INTERRUPTED).any():
-            break
+    horizons, few = growing_horizons(objective), _has_few_readings(objective)
+    stages = [(objective.tempered(w), few) for w in WEIGHTS if few.any()] + horizons
+    end = _not_begun(start)
+    for stage, is_for in stages:
         # Whoever knows no more than before stays as it is.
-        rows = knows_more[sample].nonzero()[:, 0]
+        rows = is_for[sample].nonzero()[:, 0]
         later = optimize(stage, _finite(end.x, start)[rows], sample[rows])
         later.n_iter.add_(end.n_iter[rows])
         for whole, part in zip(end, later):
             whole[rows] = part
+        if (later.status == InversionStatus.INTERRUPTED).any():
+            # Perhaps in an early stage, whose values are of fewer readings.
+            return end._replace(value=objective.value(end.x, sample))
     if len(stages) == 1:
         return end
-    if (end.status == InversionStatus.INTERRUPTED).any():
-        # Perhaps in an early stage, whose values are of fewer readings.
-        return end._replace(value=objective.value(end.x, sample))
     worse = ~(end.value <= objective.value(start, sample))
     _, explained = objective.misfit(end.x, sample)
-    rows = (worse | ~explained).nonzero()[:, 0]  # the first readings may mislead
+    led = worse | ~explained  # perhaps astray, by the first readings or the prior
+    rows = (led & (few[sample] | (len(horizons) > 1))).nonzero()[:, 0]
     if len(rows):
         direct = optimize(objective, start[rows], sample[rows])
         direct.n_iter.add_(end.n_iter[rows])
@@ -64,6 +72,20 @@ def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
         for whole, part in zip(end, direct):
             whole[rows[better]] = part[better]
     return end
+
+
+def _has_few_readings(objective):
+    """Return which samples have less than twice as many readings as params."""
+    few = objective.n_readings < 2 * objective.n_params
+    return few & objective.weighs_prior
+
+
+def _not_begun(start):
+    """Return an end to be filled in, stage by stage."""
+    status = torch.full_like(start[:, 0], InversionStatus.MAX_ITER, dtype=torch.long)
+    eye = torch.eye(start.shape[1]).to(start).repeat(len(start), 1, 1)
+    value = torch.full_like(start[:, 0], torch.inf)
+    return Optimum(start.clone(), value, torch.zeros_like(status), status, eye)
 
 
 def _finite(x, start):

@@ -24,6 +24,7 @@ def make_pod():
         torch.rand(5),
         N_PARAMS,
         width=6,
+        n_layers=3,
     )
 
 

@@ -80,6 +80,18 @@ def test_a_first_stage_holds_twice_as_many_readings_as_params():
     assert first.n_readings.tolist() == [2]
 
 
+def test_less_than_two_readings_per_param_are_led_to_by_the_prior():
+    """One reading fits a wave per period; the likeliest is at the prior's center."""
+    readings = torch.full_like(READINGS, torch.nan)
+    readings[:, -1] = READINGS[:, -1]
+    objective = make_objective(readings)
+    direct = optimize(objective, at(7.0), ROW)
+    end = continuation(objective, optimize, at(7.0), ROW)
+    assert direct.value[0] > end.value[0] + 0.3
+    assert 0.5 + 7.5 * end.x.item() == pytest.approx(FREQUENCY, abs=0.1)
+    assert end.n_iter > direct.n_iter
+
+
 def test_ctrl_c_in_an_early_stage_tells_the_value_of_all_readings():
     objective = make_objective(READINGS)
 
