@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from sklearn_inverse.networks._layers import Linear, linear
+from sklearn_inverse.networks._layers import Linear, ResidualBlocks, linear
 
 __all__ = ["PODNet"]
 
@@ -12,27 +12,32 @@ class PODNet(nn.Module):
 
     ``mean`` (n_times, n_channels) is the mean standardized trajectory, ``basis``
     (n_basis, n_times * n_channels) has orthonormal rows, ``spread`` (n_basis,) is how far
-    each coefficient goes in training.
+    each coefficient goes in training. Between params and coefficients lie two dense
+    layers, or so many residual blocks.
     """
 
     mean: Tensor
     basis: Tensor
 
-    def __init__(self, mean, basis, spread, n_params: int, width: int = 256):
+    def __init__(self, mean, basis, spread, n_params: int, width=256, n_blocks=0):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("basis", basis)
         self.register_buffer("spread", spread)
         self.linear = Linear(n_params, len(basis))
         self.first = Linear(n_params, width)
-        self.second = Linear(width, width)
+        self.blocks = ResidualBlocks(width, n_blocks) if n_blocks else None
+        self.second = None if n_blocks else Linear(width, width)
         self.third = Linear(width, len(basis))
 
     def forward(self, params: Tensor) -> Tensor:
         """Return the coefficients (n_samples, n_basis) of the basis."""
         centered = 2 * params - 1
-        h = nn.functional.silu(self.first(centered))
-        h = nn.functional.silu(self.second(h))
+        h = self.first(centered)
+        if self.blocks is not None:
+            h = self.blocks(h)
+        else:
+            h = nn.functional.silu(self.second(nn.functional.silu(h)))
         return self.spread * (self.third(h) + self.linear(centered))
 
     def trajectory(self, params: Tensor, has_params: Tensor) -> Tensor:

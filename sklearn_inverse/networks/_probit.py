@@ -26,10 +26,10 @@ CENTER_EDGE = 0.005  # and of an estimate, for a center that leaves nothing on t
 def normal_head(width: int, n_params: int) -> nn.Sequential:
     """Features to what :func:`precision_factor` splits; the prior, untrained."""
     n_out = 2 * n_params + n_params * (n_params - 1) // 2
-    head = nn.Sequential(Linear(width, width), nn.SiLU(), Linear(width, n_out))
-    nn.init.zeros_(head[-1].weight)
-    nn.init.zeros_(head[-1].bias)
-    return head
+    last = Linear(width, n_out)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(Linear(width, width), nn.SiLU(), last)
 
 
 def precision_factor(out: Tensor, n_params: int) -> tuple[Tensor, Tensor]:
