@@ -26,18 +26,14 @@ class PODNet(nn.Module):
         self.register_buffer("spread", spread)
         self.linear = Linear(n_params, len(basis))
         self.first = Linear(n_params, width)
-        self.blocks = ResidualBlocks(width, n_blocks) if n_blocks else None
-        self.second = None if n_blocks else Linear(width, width)
+        dense = nn.Sequential(nn.SiLU(), Linear(width, width), nn.SiLU())
+        self.hidden = ResidualBlocks(width, n_blocks) if n_blocks else dense
         self.third = Linear(width, len(basis))
 
     def forward(self, params: Tensor) -> Tensor:
         """Return the coefficients (n_samples, n_basis) of the basis."""
         centered = 2 * params - 1
-        h = self.first(centered)
-        if self.blocks is not None:
-            h = self.blocks(h)
-        else:
-            h = nn.functional.silu(self.second(nn.functional.silu(h)))
+        h = self.hidden(self.first(centered))
         return self.spread * (self.third(h) + self.linear(centered))
 
     def trajectory(self, params: Tensor, has_params: Tensor) -> Tensor:
