@@ -16,6 +16,7 @@ from sklearn_inverse import (
     ADMInverter,
     BiLOInverter,
     CMAESInverter,
+    FlowInverter,
     GradientInverter,
     MCMCInverter,
     ODESurrogate,
@@ -28,6 +29,7 @@ from sklearn_inverse import (
 )
 from sklearn_inverse.baselines import (
     BatchCoupledADM,
+    FlowMatchingInverter,
     FMGradInverter,
     GradientDescentInverter,
     IFNOInverter,
@@ -112,6 +114,16 @@ ESTIMATORS = {
         training=LEARNS,
         random_state=0,
     ),
+    "flow": FlowInverter(
+        ROUGH,
+        n_transforms=1,
+        n_bins=2,
+        width=16,
+        n_blocks=1,
+        n_draws=8,
+        training=LEARNS,
+        random_state=0,
+    ),
     "bilo": AnyBiLO(
         network=LocalNetwork(width=2, n_layers=1, n_collocation=3),
         pretrain_iter=2,
@@ -135,6 +147,9 @@ ESTIMATORS = {
     ),
     "batch_coupled": BatchCoupledADM(
         ROUGH, n_steps=2, width=32, n_blocks=1, training=LEARNS, random_state=0
+    ),
+    "flow_matching": FlowMatchingInverter(
+        ROUGH, n_steps=2, n_draws=8, width=16, training=LEARNS, random_state=0
     ),
     "descent": GradientDescentInverter(ROUGH, n_starts=2, max_iter=2, random_state=0),
     "sgld": SGLDInverter(ROUGH, n_starts=2, max_iter=10, random_state=0),

@@ -15,6 +15,8 @@ from sklearn_inverse import (
     ADMInverter,
     CMAESInverter,
     Design,
+    FlowInverter,
+    ForwardFunction,
     GradientInverter,
     ODESimulator,
     ODESurrogate,
@@ -26,6 +28,7 @@ from sklearn_inverse import (
 )
 from sklearn_inverse.baselines import (
     BatchCoupledADM,
+    FlowMatchingInverter,
     FMGradInverter,
     GradientDescentInverter,
     IFNOInverter,
@@ -216,6 +219,45 @@ def test_options_train_on_a_gpu(surrogates, readings, options):
     options = {"training": {"max_epochs": 2}} | options
     inverter = make_inverter(frozen, "cuda", **options).fit(TRAJECTORIES, PARAMS)
     assert np.isfinite(inverter.predict(readings)).all()
+
+
+@pytest.mark.parametrize("cls", [FlowInverter, FlowMatchingInverter])
+def test_draws_are_learned_on_a_gpu_as_on_the_cpu(cls, readings):
+    times = torch.as_tensor(TIMES)
+    devices, answers = set(), {}
+    for device in ("cpu", "cuda"):
+        model = ForwardFunction(
+            lambda k: torch.exp(-k * times.to(k.device)),
+            params={"k": (0.5, 2.0)},
+            noise=NOISE,
+            device=device,
+        )
+        callbacks = [WhereBatchesLive(devices)] if device == "cuda" else None
+        inverter = cls(
+            model,
+            design=Design(n_observed=2),
+            training=Training(
+                lr=3e-3, batch_size=128, max_epochs=40, callbacks=callbacks
+            ),
+            width=64,
+            n_blocks=1,
+            n_draws=200,
+            device=device,
+            random_state=0,
+        )
+        answers[device] = inverter.fit(TRAJECTORIES, PARAMS).posterior(readings)
+    assert devices == {"cuda"}
+    for answer in answers.values():
+        low, high = answer.interval(0.9)
+        inside = (low[:, 0] < NEW_PARAMS) & (high[:, 0] > NEW_PARAMS)
+        assert 0.8 < inside.mean() < 0.97
+    off = answers["cuda"].mean - answers["cpu"].mean
+    assert np.sqrt((off**2).mean()) < 0.5 * answers["cpu"].std.mean()
+    on_gpu = inverter.sample(readings[:20], 50)
+    inverter.set_params(device="cpu", model__device="cpu")
+    np.testing.assert_allclose(
+        inverter.sample(readings[:20], 50), on_gpu, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_same_random_state_gives_the_same_answers_on_a_gpu(surrogates, readings):

@@ -19,7 +19,7 @@ __all__ = ["ForwardFunction"]
 
 
 class ForwardFunction(ForwardModel):
-    """A differentiable torch function of params as a forward model.
+    """A torch function of params, differentiable as a rule, as a forward model.
 
     Parameters
     ----------
@@ -42,6 +42,10 @@ class ForwardFunction(ForwardModel):
     noise : object, default=None
         As for :class:`ODESystem`.
 
+    differentiable : bool, default=True
+        Whether gradients flow from the trajectories back to the params. Without, as of a
+        simulator behind NumPy, :class:`CMAESInverter` and :class:`FlowInverter` take it.
+
     device : {"auto", "cpu", "cuda", …}, default="auto"
         Where it runs.
 
@@ -61,6 +65,7 @@ class ForwardFunction(ForwardModel):
         "observables": [list, None],
         "times": ["array-like", None],
         "noise": "no_validation",
+        "differentiable": ["boolean"],
         "device": [str, torch.device],
     }
     is_exact = True
@@ -73,6 +78,7 @@ class ForwardFunction(ForwardModel):
         observables=None,
         times=None,
         noise=None,
+        differentiable=True,
         device="auto",
     ):
         self.function = function
@@ -80,6 +86,7 @@ class ForwardFunction(ForwardModel):
         self.observables = observables
         self.times = times
         self.noise = noise
+        self.differentiable = differentiable
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -128,18 +135,28 @@ class ForwardFunction(ForwardModel):
         )
         middle = self.prior_.from_standard(np.zeros((2, self.prior_.n_params)))
         params = torch.as_tensor(middle, device=resolve_device(self.device))
-        trajectories = self._trajectories(params.requires_grad_())
-        if not trajectories.requires_grad:
+        trajectories = self._trajectories(params.requires_grad_(self.differentiable))
+        if self.differentiable and not trajectories.requires_grad:
             raise ValueError(
                 "The function must be differentiable: gradients must flow from the "
                 "trajectories back to the params. Got a tensor without gradient instead. "
-                "Use torch operations throughout, without detach() or NumPy."
+                "Use torch operations throughout, without detach() or NumPy, or set "
+                "differentiable=False for methods that only evaluate it."
             )
         n_times, n_channels = trajectories.shape[1:]
         self.times_ = even_times(n_times) if self.times is None else self.times
         self.observable_names_ = self.observables or unnamed("c", n_channels)
         self.noise_ = as_noise(self.noise, self.observable_names_)
         self.error_ = np.zeros(n_channels)
+
+    def linearize(self, scaled_params, inputs=None):
+        """Return trajectories and their Jacobian (…, n_params) by scaled params."""
+        if not self.differentiable:
+            raise ValueError(
+                "This method needs derivatives of the function, which was declared to "
+                "have none (differentiable=False): use CMAESInverter or FlowInverter."
+            )
+        return super().linearize(scaled_params, inputs)
 
     def forward(self, scaled_params: Tensor, inputs: Tensor | None = None) -> Tensor:
         """Return trajectories (n_samples, n_times, n_channels) at scaled params."""

@@ -11,39 +11,24 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.frozen import FrozenEstimator
 
-from sklearn_inverse.exceptions import ExtrapolationWarning
-from sklearn_inverse.inverse._amortized import AmortizedInverter, StoredPairs
-from sklearn_inverse.networks._batches import split_pairs
+from sklearn_inverse.inverse._amortized import AMORTIZED, AmortizedInverter
 from sklearn_inverse.networks._drift import Drift
 from sklearn_inverse.networks._drift_batches import DriftBatches, MoveParticles
 from sklearn_inverse.networks._drift_net import DriftLoss, DriftNet
-from sklearn_inverse.networks._options import Design, Training
-from sklearn_inverse.networks._probit import EDGE, calibrate, probit_center
-from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
+from sklearn_inverse.networks._probit import calibrate, probit_center
 from sklearn_inverse.networks._slots import pick_slots
 from sklearn_inverse.networks._training import fit_net
-from sklearn_inverse.utils._docs import LEARNING, SOLVES, shared_docs
-from sklearn_inverse.utils._options import NestedOptions
-from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
-from sklearn_inverse.utils._torch import (
-    as_tensor,
-    generator,
-    resolve_device,
-    spawn_seeds,
-)
-from sklearn_inverse.utils._warnings import warn_user
+from sklearn_inverse.utils._docs import SOLVES, shared_docs
+from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
 __all__ = ["ADMInverter"]
 
-BEYOND = 0.01  # of the range of training inputs
 MIN_CALIBRATION = 20  # held-out pairs below which the spread is left as learned
-N_STORED = 1000  # pairs among which searches look for a start
 
 
 @shared_docs
-class ADMInverter(NestedOptions, AmortizedInverter):
+class ADMInverter(AmortizedInverter):
     r"""Recover params by drifting particles with a learned velocity (amortized).
 
     ``fit`` trains a network :math:`F_\varphi` on simulated pairs; ``predict`` integrates
@@ -159,10 +144,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
     True
     """
 
-    _parameter_constraints: dict = LEARNING | {
-        "model": "no_validation",
-        "design": [Design, None],
-        "training": [Training, None],
+    _parameter_constraints: dict = AMORTIZED | {
         "kind": [StrOptions({"laplace", "learned"})],
         "max_solves": SOLVES,
         "n_steps": [Interval(Integral, 1, None, closed="left")],
@@ -173,7 +155,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         "width": [Interval(Integral, 1, None, closed="left")],
         "n_blocks": [Interval(Integral, 0, None, closed="left")],
     }
-    _option_types = {"design": Design, "training": Training}
+    _trained_by_default = {"lr": 1e-3, "max_epochs": 100, "batch_size": 512}
     # Whose minimum is the posterior mean.
     _velocity_loss: type[torch.nn.Module] = torch.nn.MSELoss
 
@@ -212,80 +194,15 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, observations, params, *, inputs=None):
-        """Train on simulated pairs.
-
-        1. Fit the forward model, unless it is fitted or exact. 2. Train the velocity on
-        the way to the truth, and the spread on its likelihood. 3. Calibrate the spread
-        on pairs held out. A KeyboardInterrupt in the second step ends it early and keeps
-        what was learned, with a ConvergenceWarning, one in the first ends all; training
-        that diverges is a ValueError.
-
-        Parameters
-        ----------
-        %(pairs)s
-
-        %(inputs)s
-
-        Returns
-        -------
-        self : ADMInverter
-            The trained inverter.
-        """
-        device = resolve_device(self.device)
-        vars(self).pop("net_", None)
-        trajectories, params, inputs = self._start_fit(observations, params, inputs)
-        if self.model_.was_interrupted and not isinstance(self.model, FrozenEstimator):
-            raise KeyboardInterrupt("The forward model was not trained to its end.")
-        prior = self.model_.prior_
-        prior.check_inside(params)
-        training = (self.training or Training())._filled(
-            lr=1e-3, max_epochs=100, batch_size=512, validation_fraction=0.1
-        )
-        design = (self.design or Design())._settle(
-            self.n_times_, self.model_.observable_names_
-        )
-        split_seed, weight_seed, pool_seed, held_out_seed, self._start_seed = (
-            spawn_seeds(self.random_state, 5)
-        )
-
-        self.reading_scaler_ = ReadingScaler(self.model_.noise_, trajectories)
-        self.input_scaler_ = self.model_.scale_inputs(inputs)
-        train, valid = split_pairs(
-            prior.to_quantile(params),
-            self.reading_scaler_.standardize(trajectories),
-            self.input_scaler_.to_scaled(inputs),
-            fraction=training.validation_fraction,
-            seed=split_seed,
-            device=device,
-        )
-        scaler = self.reading_scaler_
-        read = ReadingSimulator(self.model_, scaler, self._to_params, *design)
-        rng = generator(held_out_seed, device)
-        read.settle(*train.tensors[:2], rng)
-        known = ~train.tensors[1].isnan().all(dim=0).cpu().numpy()
-        self._pattern = design[0], known & design[1]
-        self.net_ = self._fit_velocity(
-            train, valid, read, training, (weight_seed, pool_seed), device
-        )
-        self.n_iter_ = len(self.net_.history)
-        some = slice(None, None, math.ceil(len(train) / N_STORED))
-        stored = (part[some] for part in train.tensors[:2])
-        self._pairs = StoredPairs(*stored, scaler.noise_size)
-        self._calibrate(valid, read, rng)
-        return self
-
     # --- how it is trained
 
     def _coupling(self):
         """Return options of DriftBatches that say what particles are drawn to."""
         return {}
 
-    def _fit_velocity(self, train, valid, read, training, seeds, device):
-        """Train the network on pools of particles."""
+    def _fit_net(self, train, valid, read, training, seeds, device):
+        """Train the velocity, and the spread, on pools of particles."""
         weight_seed, pool_seed = seeds
-        n_slots = read.n_observed[1]
         batch_size = min(training.batch_size, len(train))
         n_batches = math.ceil(len(train) / batch_size)
         some = read.scaler.restore(train.tensors[1][:1000]).cpu().numpy()
@@ -296,15 +213,12 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         # The worse the forward model, the less its trajectories are worth as truths.
         trust = max(0.0, 1 - 5 * float(np.sqrt(np.mean(error**2))))
 
-        def read_slots(quantiles, trajectories, inputs, rng):
-            return pick_slots(*read.draw(quantiles, trajectories, rng), inputs, n_slots)
-
         pools = {
             is_training: DriftBatches(
                 dataset,
                 training=is_training,
                 drift=self._drift(),
-                read=read_slots,
+                read=read.slots,
                 batch_size=batch_size,
                 n_batches=n_batches,
                 synthetic=trust * self.synthetic_fraction,
@@ -320,13 +234,7 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         return fit_net(
             partial(
                 DriftNet,
-                n_slots,
-                self.n_channels_,
-                self.n_params_,
-                train.tensors[2].shape[1],
-                torch.linspace(0, 1, self.n_times_),
-                train.tensors[1].nanmean(dim=0).nan_to_num(),
-                read.scaler.spread,
+                *self._net_sizes(train, read),
                 torch.as_tensor(residual_scale).float(),
                 width=self.width,
                 n_blocks=self.n_blocks,
@@ -343,18 +251,6 @@ class ADMInverter(NestedOptions, AmortizedInverter):
             **training._loop(),
         )
 
-    def _to_scaled(self, quantiles):
-        """Return scaled params at a tensor of quantiles, off the ends of open supports."""
-        prior = self.model_.prior_
-        if not prior.is_quantile_scaled:
-            quantiles = quantiles.double().clamp(EDGE, 1 - EDGE)
-        return prior.quantile_to_scaled_tensor(quantiles)
-
-    def _to_params(self, quantiles):
-        """Return params in their own units at a tensor of quantiles."""
-        scaled = self._to_scaled(quantiles.double())
-        return self.model_.param_scaler_.from_scaled_tensor(scaled)
-
     def _simulate_drifting(self, quantiles, inputs):
         """Return standardized trajectories at quantiles, by forward passes only."""
         with torch.no_grad():
@@ -368,21 +264,13 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         trajectories = self.model_.forward(scaled, *told)
         return self.reading_scaler_.standardize(trajectories).float()
 
-    def _calibrate(self, held_out, read, rng):
-        """Learn from pairs held out how wide the spread must be, and what is unusual."""
-        quantiles, trajectories, inputs = held_out.tensors
+    def _calibrate(self, quantiles, readings, mask, inputs):
+        """Learn from pairs held out how wide the spread must be."""
         self.calibration_ = np.ones(self.n_params_)
-        readings, mask = read.draw(quantiles, trajectories, rng)
         if len(quantiles) >= MIN_CALIBRATION:
             truths = quantiles.double().cpu().numpy()
             answer = self._arrive(readings, mask, inputs)
             self.calibration_ = calibrate(truths, *answer)
-        readings = read.scaler.restore(readings).where(mask > 0, torch.nan)
-        told = self.input_scaler_.from_scaled_tensor(inputs.double()).cpu().numpy()
-        read_at_all = (mask > 0).flatten(1).any(dim=1).cpu().numpy()
-        self._learn_what_is_usual(
-            readings.cpu().numpy()[read_at_all], told[read_at_all]
-        )
 
     # --- how it answers
 
@@ -397,48 +285,6 @@ class ADMInverter(NestedOptions, AmortizedInverter):
     def _drift(self):
         return Drift(self._simulate_drifting, self.n_steps, self.gain)
 
-    def _check_readings(self, observations):
-        """Return observations to invert; warn of what the network will not see."""
-        readings = super()._check_readings(observations)
-        self.reading_scaler_.warn_of_far(readings)
-        self._check_pattern(~np.isnan(readings))
-        return readings
-
-    def _check_pattern(self, seen):
-        """Warn of samples that are read at other times, or of other observables."""
-        (fewest, most), known = self._pattern
-        n_times = seen.any(axis=2).sum(axis=1)
-        at_times = seen.any(axis=2, keepdims=True)
-        lacking = (at_times & known & ~seen).any(axis=(1, 2))
-        foreign = (seen & ~known).any(axis=(1, 2))
-        for what, strange, does in (
-            ("denser", (n_times > most) | foreign, f"the network sees {most} of them"),
-            ("sparser", (n_times < fewest) | lacking, "the network knows of none such"),
-        ):
-            if strange.any():
-                range_of = f"{fewest} to {most}" if fewest < most else f"{most}"
-                warn_user(
-                    f"{strange.sum()} of {len(seen)} samples, the first in row "
-                    f"{np.argmax(strange)}, are read in a {what} pattern than this "
-                    f"inverter was trained for, {known.any(axis=0).sum()} observables at "
-                    f"{range_of} times: {does}. Let `design` say how it will be.",
-                    ExtrapolationWarning,
-                )
-
-    def _check_inputs(self, inputs, readings):
-        """Return inputs of samples; warn of what no training pair was like."""
-        inputs = super()._check_inputs(inputs, readings)
-        scaled = self.input_scaler_.to_scaled(inputs)
-        outside = ~((scaled > -BEYOND) & (scaled < 1 + BEYOND)).all(axis=1)
-        if outside.any():
-            warn_user(
-                f"{outside.sum()} of {len(inputs)} samples have inputs outside the range "
-                f"{self.input_scaler_.bounds.tolist()} that this inverter was trained "
-                f"for, the first in row {np.argmax(outside)}: their params mean little.",
-                ExtrapolationWarning,
-            )
-        return inputs
-
     def _answer(self, readings, noise_std, inputs):
         answer = super()._answer(readings, noise_std, inputs)
         answer.n_forward += self.n_particles * self.n_steps
@@ -447,19 +293,9 @@ class ADMInverter(NestedOptions, AmortizedInverter):
         return answer
 
     def _learned(self, readings, inputs):
-        device = resolve_device(self.device)
-        prepared = self.reading_scaler_.prepare(readings, device)
-        scaled = as_tensor(self.input_scaler_.to_scaled(inputs), device)
-        estimate, factor = self._arrive(*prepared, scaled)
+        estimate, factor = self._arrive(*self._prepare(readings, inputs))
         factor = self.calibration_[:, None] * factor
         spread = np.linalg.norm(factor, axis=2)
         # No posterior is wider than the prior, whose probit is standard normal.
         factor = factor / np.maximum(spread, 1)[..., None]
         return probit_center(estimate, np.minimum(spread, 1)), factor
-
-    @property
-    def _draw_seed(self):
-        return self._start_seed
-
-    def __sklearn_is_fitted__(self):
-        return "net_" in vars(self)

@@ -1,23 +1,17 @@
 """The network of the amortized drifting model: velocity, and posterior spread."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sklearn_inverse.networks._layers import Linear
-from sklearn_inverse.networks._probit import precision_factor, probit
-from sklearn_inverse.networks._slots import Slots
+from sklearn_inverse.networks._layers import Linear, ResidualBlocks
+from sklearn_inverse.networks._probit import normal_head, precision_factor, probit
+from sklearn_inverse.networks._slots import N_HARMONICS, SlotFeatures, Slots, harmonics
 
-__all__ = ["DriftLoss", "DriftNet"]
+__all__ = ["DriftLoss", "DriftNet", "ParticleTrunk"]
 
 
-class DriftNet(nn.Module):
-    r"""Conditional MLP that reads where a particle is and how far its readings are off.
-
-    Inputs are the particle :math:`k_\tau`, the residuals :math:`u_{obs} - \hat U(k_\tau)`
-    at the observed entries, the readings, their mask and times, and :math:`\tau`.
-
-    The spread is read off the same features by a head of its own, which sends no gradient
-    back: mean and precision of a normal distribution of the probit of the quantiles.
+class ParticleTrunk(nn.Module):
+    """Features of a particle: where it is, the readings, and how far off it leaves them.
 
     Residuals matter from many times the noise down to a fraction of it; asinh of the
     residual in units of ``residual_scale`` keeps both in range.
@@ -27,13 +21,17 @@ class DriftNet(nn.Module):
     n_slots, n_channels, n_params, n_inputs, width, n_blocks : int
         Sizes.
 
-    times, mean : Tensor of shape (n_times,), (n_times, n_channels)
-        Time grid scaled to [0, 1]; mean standardized trajectory, from which readings
-        enter as deviations.
+    times, mean, spread : Tensor
+        As of :class:`SlotFeatures`.
 
-    spread, residual_scale : Tensor of shape (n_channels,)
-        Spread of standardized readings; a few times their noise.
+    residual_scale : Tensor of shape (n_channels,)
+        A few times the noise of standardized readings.
+
+    n_more : int, default=0
+        Further features that it is given.
     """
+
+    residual_scale: Tensor
 
     def __init__(
         self,
@@ -48,44 +46,74 @@ class DriftNet(nn.Module):
         *,
         width,
         n_blocks,
+        n_more=0,
     ):
         super().__init__()
-        self.n_slots = n_slots
-        self.register_buffer("grid", times)
-        self.register_buffer("mean", mean)
-        self.register_buffer("spread_of_readings", spread)
+        self.n_slots, self.n_params = n_slots, n_params
+        self.see = SlotFeatures(times, mean, spread)
         self.register_buffer("residual_scale", residual_scale)
-        self.read = Linear(n_slots * (3 * n_channels + 16), width)
-        self.condition = Linear(n_params + 16 + n_inputs, width, bias=False)
-        self.blocks = nn.ModuleList(Linear(width, width) for _ in range(n_blocks))
-        self.velocity = Linear(width, n_params)
-        n_spread = 2 * n_params + n_params * (n_params - 1) // 2
-        self.spread = nn.Sequential(
-            Linear(width, width), nn.SiLU(), Linear(width, n_spread)
+        self.read = Linear(n_slots * (n_channels + self.see.n_features), width)
+        n_conditions = n_params + n_more + n_inputs
+        self.condition = Linear(n_conditions, width, bias=False)
+        self.blocks = ResidualBlocks(width, n_blocks)
+
+    def forward(
+        self, particles: Tensor, residuals: Tensor, slots: Slots, *more: Tensor
+    ):
+        """Return features (n_samples, width).
+
+        ``particles`` are quantiles (n_samples, n_params), ``residuals`` readings minus
+        what the model gives there.
+        """
+        residual = slots.mask * torch.asinh(residuals / self.residual_scale)
+        readings = torch.cat([residual, self.see(slots)], dim=-1).flatten(1)
+        condition = [2 * particles - 1, *more, 2 * slots.inputs - 1]
+        h = self.read(readings) + self.condition(torch.cat(condition, dim=-1))
+        return self.blocks(h)
+
+
+class DriftNet(nn.Module):
+    r"""Conditional MLP that reads where a particle is and how far its readings are off.
+
+    Inputs are the particle :math:`k_\tau`, the residuals :math:`u_{obs} - \hat U(k_\tau)`
+    at the observed entries, the readings, their mask and times, and :math:`\tau`.
+
+    The spread is read off the same features by a head of its own, which sends no gradient
+    back: mean and precision of a normal distribution of the probit of the quantiles.
+
+    Parameters
+    ----------
+    n_slots, n_channels, n_params, n_inputs, times, mean, spread, residual_scale
+        As of :class:`ParticleTrunk`.
+
+    width, n_blocks : int
+        Sizes.
+    """
+
+    def __init__(self, n_slots, n_channels, n_params, *sizes, width, n_blocks):
+        super().__init__()
+        self.n_slots = n_slots
+        self.trunk = ParticleTrunk(
+            n_slots,
+            n_channels,
+            n_params,
+            *sizes,
+            width=width,
+            n_blocks=n_blocks,
+            n_more=2 * N_HARMONICS,
         )
-        # Start from the prior, standard normal in the probit.
-        nn.init.zeros_(self.spread[-1].weight)
-        nn.init.zeros_(self.spread[-1].bias)
+        self.velocity = Linear(width, n_params)
+        self.spread = normal_head(width, n_params)
 
     def forward(self, particles, residuals, time_index, readings, mask, inputs, tau):
         """Return velocity and spread of each particle.
 
-        ``particles`` are quantiles (n_samples, n_params), ``residuals`` readings minus
-        what the model gives there; then come the parts of :class:`Slots`, and drift
-        times ``tau`` (n_samples,). The velocity is the way to the estimate; the spread is
-        what :func:`precision_factor` takes apart.
+        ``particles`` and ``residuals`` are those of :class:`ParticleTrunk`; then come the
+        parts of :class:`Slots`, and drift times ``tau`` (n_samples,). The velocity is the
+        way to the estimate; the spread is what :func:`precision_factor` takes apart.
         """
         slots = Slots(time_index, readings, mask, inputs)
-        residual = slots.mask * torch.asinh(residuals / self.residual_scale)
-        deviation = (slots.readings - self.mean[time_index]) / self.spread_of_readings
-        parts = [residual, slots.mask * deviation, slots.mask, slots.times(self.grid)]
-        angle = torch.pi * tau[:, None] * torch.arange(8, device=tau.device)
-        condition = [2 * particles - 1, angle.cos(), angle.sin(), 2 * inputs - 1]
-        h = self.read(torch.cat(parts, dim=-1).flatten(1))
-        h = h + self.condition(torch.cat(condition, dim=-1))
-        for block in self.blocks:
-            h = h + block(nn.functional.silu(h))
-        h = nn.functional.silu(h)
+        h = self.trunk(particles, residuals, slots, harmonics(tau))
         velocity = self.velocity(h)
         return velocity, self._spread(h.detach(), (particles + velocity).detach())
 

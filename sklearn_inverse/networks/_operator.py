@@ -20,7 +20,7 @@ from sklearn_inverse.networks._training import fit_net
 from sklearn_inverse.utils._sklearn import Interval, StrOptions
 from sklearn_inverse.utils._torch import as_tensor
 
-__all__ = ["AbsoluteError", "Operator", "fit_operator", "fit_pod"]
+__all__ = ["AbsoluteError", "NoiseError", "Operator", "fit_operator", "fit_pod"]
 
 POD_BATCH, POD_LR = 512, 2e-3
 POD_ROWS = 10_000  # trajectories that are enough to find their principal components
@@ -37,6 +37,7 @@ MODULES = {
     "deeponet": (ConditionalDeepONet, ("n_layers", "embedding")),
     "mgno": (MgNO, ("width", "n_layers")),
 }
+NOISE_BATCH, NOISE_LAYERS = 256, 4  # of a direct part that is trained for the noise
 
 
 class Operator(BaseEstimator):
@@ -134,7 +135,18 @@ class Operator(BaseEstimator):
 
 
 def fit_operator(
-    train, valid, read, *, start, options, pod, training, seeds, verbose, device
+    train,
+    valid,
+    read,
+    *,
+    start,
+    options,
+    pod,
+    training,
+    seeds,
+    verbose,
+    device,
+    for_noise=False,
 ):
     """Train an operator on params, trajectories and readings.
 
@@ -160,7 +172,11 @@ def fit_operator(
 
     verbose, device
         As the estimators' parameters of these names.
+
+    for_noise : bool, default=False
+        Whether errors count in units of the noise, by :class:`NoiseError`.
     """
+    size = noise_unit(read.scaler, device) if for_noise else None
     pod_seed, weight_seed, batch_seed = seeds
     shown = {"verbose": verbose, "device": device}
     loop = training._loop()
@@ -174,7 +190,7 @@ def fit_operator(
     if isinstance(start, torch.nn.Module):
         make_module = partial(copy.deepcopy, start)
     else:
-        direct = fit_pod(train, *pod, *sizes, seed=pod_seed, **shown)
+        direct = fit_pod(train, *pod, *sizes, seed=pod_seed, unit=size, **shown)
         switches["pod"] = None if direct is None else direct.module_
         was_interrupted = direct is not None and direct.interrupted_
         if was_interrupted:
@@ -185,7 +201,7 @@ def fit_operator(
         make_module = partial(make, grid, *shape, spread=read.scaler.spread, **switches)
     net = fit_net(
         make_module,
-        AbsoluteError,
+        AbsoluteError if size is None else partial(NoiseError, size),
         partial(
             ReadingBatches,
             batch_size=training.batch_size,
@@ -205,10 +221,18 @@ def fit_operator(
     return net
 
 
-def fit_pod(train, n_basis, n_epochs, width, n_layers, *, seed, verbose, device):
-    """Train the direct part of an operator, params to principal components, if any."""
+def fit_pod(
+    train, n_basis, n_epochs, width, n_layers, *, seed, verbose, device, unit=None
+):
+    """Train the direct part of an operator, params to principal components, if any.
+
+    With a ``unit`` (n_channels,) components and errors are of trajectories in it, and
+    their loss is that of :class:`NoiseError`; without, mean squares of coefficients.
+    """
     params, trajectories = train.tensors
-    flat = trajectories.flatten(1).nan_to_num()
+    scale = torch.ones_like(trajectories[0, 0]) if unit is None else unit
+    scale = scale.repeat(trajectories.shape[1])
+    flat = trajectories.flatten(1).nan_to_num() / scale
     some = flat[:: math.ceil(len(flat) / POD_ROWS)].double().cpu().numpy()
     n_basis = min(n_basis, *some.shape)
     if n_basis == 0:
@@ -219,17 +243,21 @@ def fit_pod(train, n_basis, n_epochs, width, n_layers, *, seed, verbose, device)
         as_tensor(a, device) for a in (pca.mean_, pca.components_, spread)
     )
     targets = (flat - mean) @ basis.T
-    mean = mean.reshape(trajectories.shape[1:])
+    mean = (scale * mean).reshape(trajectories.shape[1:])
+    criterion, batch_size = torch.nn.MSELoss, POD_BATCH
+    if unit is not None:
+        criterion, batch_size = partial(NoiseError, 1.0, basis), NOISE_BATCH
+        n_layers = max(n_layers, NOISE_LAYERS)
 
     def draw(index, rng):
         return {"params": params[index]}, targets[index]
 
     batches = EvenBatches(
-        len(flat), draw, batch_size=POD_BATCH, seed=seed, device=device
+        len(flat), draw, batch_size=batch_size, seed=seed, device=device
     )
     return fit_net(
-        partial(PODNet, mean, basis, spread, params.shape[1], width, n_layers),
-        torch.nn.MSELoss,
+        partial(PODNet, mean, scale * basis, spread, params.shape[1], width, n_layers),
+        criterion,
         lambda dataset, training: batches,
         train,
         None,
@@ -252,3 +280,36 @@ class AbsoluteError(torch.nn.Module):
         """Return the mean; unknown targets have no error and no gradient."""
         known = torch.where(target.isnan(), prediction, target)
         return (prediction - known).abs().mean()
+
+
+class NoiseError(torch.nn.Module):
+    r"""Mean of :math:`\operatorname{asinh}^2` of errors in units of the noise.
+
+    Squares where readings would hardly tell, and about logarithms where they would, so
+    that neither the few worst errors nor those that no one notices are all that counts.
+
+    Parameters
+    ----------
+    unit : Tensor of shape (n_channels,) or float
+        The noise.
+
+    components : Tensor of shape (n_basis, n_entries), default=None
+        What errors are coefficients of, if they are.
+    """
+
+    def __init__(self, unit, components=None):
+        super().__init__()
+        self.unit, self.components = unit, components
+
+    def forward(self, prediction, target):
+        """Return the mean; targets that are not known (NaN) count as met."""
+        off = prediction - torch.where(target.isnan(), prediction, target)
+        if self.components is not None:
+            off = off @ self.components
+        return torch.asinh(off / self.unit).square().mean()
+
+
+def noise_unit(scaler, device):
+    """Return the size of the noise (n_channels,), but no more precision than there is."""
+    least = np.finfo(np.float32).eps
+    return as_tensor(np.maximum(scaler.noise_size, least), device)

@@ -6,11 +6,14 @@ There the prior is standard normal, so that what the data say nothing of is as b
 import numpy as np
 import torch
 from scipy.special import ndtri
-from torch import Tensor
+from torch import Tensor, nn
+
+from sklearn_inverse.networks._layers import Linear
 
 __all__ = [
     "calibrate",
     "covariance_factor",
+    "normal_head",
     "precision_factor",
     "probit",
     "probit_center",
@@ -18,6 +21,15 @@ __all__ = [
 
 EDGE = 1e-4  # quantiles nearer to 0 or 1 count as this
 CENTER_EDGE = 0.005  # and of an estimate, for a center that leaves nothing on the wall
+
+
+def normal_head(width: int, n_params: int) -> nn.Sequential:
+    """Features to what :func:`precision_factor` splits; the prior, untrained."""
+    n_out = 2 * n_params + n_params * (n_params - 1) // 2
+    last = Linear(width, n_out)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(Linear(width, width), nn.SiLU(), last)
 
 
 def precision_factor(out: Tensor, n_params: int) -> tuple[Tensor, Tensor]:

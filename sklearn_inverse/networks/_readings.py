@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.exceptions import ExtrapolationWarning
+from sklearn_inverse.networks._slots import pick_slots
 from sklearn_inverse.utils._scaling import ChannelScaler
 from sklearn_inverse.utils._warnings import warn_user
 
@@ -132,6 +133,11 @@ class ReadingSimulator:
         mask[:, at_times] *= chosen[..., None]
         readings = self._noisy(coordinates, trajectories, rng)
         return torch.where(mask > 0, readings, 0.0), mask
+
+    def slots(self, coordinates, trajectories, inputs, rng):
+        """Draw readings as slots, as many as times may be observed."""
+        readings, mask = self.draw(coordinates, trajectories, rng)
+        return pick_slots(readings, mask, inputs, self.n_observed[1])
 
     def settle(self, coordinates, trajectories, rng):
         """Measure how large noise (n_channels,) on standardized readings is."""

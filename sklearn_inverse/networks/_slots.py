@@ -8,9 +8,11 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["Slots", "pick_slots"]
+__all__ = ["N_HARMONICS", "SlotFeatures", "Slots", "harmonics", "pick_slots"]
+
+N_HARMONICS = 8
 
 
 class Slots(NamedTuple):
@@ -39,12 +41,10 @@ class Slots(NamedTuple):
         """
         return (self.readings - self.gather(simulated)).nan_to_num()
 
-    def times(self, times: Tensor, n_harmonics: int = 8) -> Tensor:
+    def times(self, times: Tensor) -> Tensor:
         """Low harmonics of the slots' times, zero in empty slots."""
-        angle = math.pi * times[self.time_index][..., None]
-        angle = angle * torch.arange(n_harmonics, device=times.device)
         seen = self.mask.amax(dim=-1, keepdim=True)
-        return seen * torch.cat([angle.cos(), angle.sin()], dim=-1)
+        return seen * harmonics(times[self.time_index])
 
     def take(self, index: Tensor) -> "Slots":
         """Keep the samples at ``index`` only."""
@@ -54,6 +54,43 @@ class Slots(NamedTuple):
         """Overwrite the samples at ``index``."""
         for mine, theirs in zip(self, other):
             mine[index] = theirs
+
+
+def harmonics(times: Tensor) -> Tensor:
+    """Low harmonics of times in [0, 1], in a new last axis."""
+    angle = math.pi * times[..., None] * torch.arange(N_HARMONICS, device=times.device)
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+class SlotFeatures(nn.Module):
+    """What a network sees of readings: deviations from the mean, their mask and times.
+
+    Parameters
+    ----------
+    times, mean : Tensor of shape (n_times,), (n_times, n_channels)
+        Time grid scaled to [0, 1]; mean standardized trajectory, from which readings
+        enter as deviations.
+
+    spread : Tensor of shape (n_channels,)
+        Spread of standardized readings.
+    """
+
+    grid: Tensor
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, times, mean, spread):
+        super().__init__()
+        self.register_buffer("grid", times)
+        self.register_buffer("mean", mean)
+        self.register_buffer("spread", spread)
+        self.n_features = 2 * len(spread) + 2 * N_HARMONICS
+
+    def forward(self, slots: Slots) -> Tensor:
+        """Return (n_samples, n_slots, n_features)."""
+        deviation = (slots.readings - self.mean[slots.time_index]) / self.spread
+        parts = [slots.mask * deviation, slots.mask, slots.times(self.grid)]
+        return torch.cat(parts, dim=-1)
 
 
 def pick_slots(readings: Tensor, mask: Tensor, inputs: Tensor, n_slots: int) -> Slots:

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 
 from sklearn_inverse.probability._mixture import StudentMixture
 
-__all__ = ["Adapted", "Weighed", "adapt", "weigh"]
+__all__ = ["N_CLOUD", "Adapted", "Weighed", "adapt", "kernels_around", "weigh"]
 
 ROUND = 1000  # draws of a round
 N_CLOUD, N_KERNELS, N_NEAR = 2000, 200, 250  # of which a proposal is made
@@ -240,34 +240,38 @@ class _Cloud:
         while _n_effective(weight) < LEAST_CLOUD and flatter > 0.01:
             flatter *= 0.8
             weight = _normalize(flatter * log_weight)
-        cloud = self.points[_pick(weight, N_CLOUD, rng)]
-        centers = rng.permutation(cloud)[:N_KERNELS]
-        n, n_free = centers.shape
-        width = (4 / (n_free + 2) / n) ** (1 / (n_free + 4))  # Silverman's
-        whole = np.cov(cloud.T, bias=True).reshape(n_free, n_free)
-        whole = whole + 1e-9 * np.diag(np.diag(whole))  # positive, if points repeat
-        white = np.linalg.inv(np.linalg.cholesky(whole)).T
-        distance = ((cloud @ white) ** 2).sum(axis=1)
-        distance = distance - 2 * (centers @ white) @ (cloud @ white).T
-        near = cloud[np.argpartition(distance, N_NEAR, axis=1)[:, :N_NEAR]]
-        away = near - near.mean(axis=1, keepdims=True)
-        spread = np.einsum("knp,knq->kpq", away, away) / N_NEAR
-        kernels = StudentMixture(
-            np.full((1, n), (1 - FIRST_SHARE) / n),
-            centers[None],
-            (spread + (0.1 * width) ** 2 * whole)[None],
-        )
+        kernels = kernels_around(self.points[_pick(weight, N_CLOUD, rng)], rng)
         first = self.proposals[0]
-        first = StudentMixture(
-            FIRST_SHARE * first.weights, first.centers, first.covariances
+        self.proposal = StudentMixture.join(
+            [first.weighing(FIRST_SHARE), kernels.weighing(1 - FIRST_SHARE)], axis=1
         )
-        self.proposal = StudentMixture.join([first, kernels], axis=1)
 
     def pick(self, n, rng):
         """Return points drawn by their weights, NaN where there are none."""
         if not self.weight.any():
             return np.full((n, self.points.shape[1]), np.nan)
         return self.points[rng.permutation(_pick(self.weight, n, rng))]
+
+
+def kernels_around(cloud, rng) -> StudentMixture:
+    """Return kernels around some of equally likely draws (n_draws, n_free).
+
+    Each as wide as its neighbors are apart: a mixture for one sample.
+    """
+    centers = rng.permutation(cloud)[:N_KERNELS]
+    n, n_free = centers.shape
+    width = (4 / (n_free + 2) / n) ** (1 / (n_free + 4))  # Silverman's
+    whole = np.cov(cloud.T, bias=True).reshape(n_free, n_free)
+    whole = whole + 1e-9 * np.diag(np.diag(whole))  # positive, if points repeat
+    white = np.linalg.inv(np.linalg.cholesky(whole)).T
+    distance = ((cloud @ white) ** 2).sum(axis=1)
+    distance = distance - 2 * (centers @ white) @ (cloud @ white).T
+    n_near = min(N_NEAR, len(cloud) // 2)
+    near = cloud[np.argpartition(distance, n_near, axis=1)[:, :n_near]]
+    away = near - near.mean(axis=1, keepdims=True)
+    spread = np.einsum("knp,knq->kpq", away, away) / n_near
+    covariances = spread + (0.1 * width) ** 2 * whole
+    return StudentMixture(np.full((1, n), 1 / n), centers[None], covariances[None])
 
 
 def _values(log_density, draws):

@@ -57,8 +57,11 @@ class StudentMixture:
         center[..., :p], covariance[..., :p, :], covariance[..., :p] = 0.0, 0.0, 0.0
         covariance[..., range(p), range(p)] = 1.0
         prior = StudentMixture(np.full((len(center), 1), share), center, covariance)
-        own = StudentMixture((1 - share) * self.weights, self.centers, self.covariances)
-        return StudentMixture.join([own, prior], axis=1)
+        return StudentMixture.join([self.weighing(1 - share), prior], axis=1)
+
+    def weighing(self, share):
+        """Return it as a share of a mixture."""
+        return StudentMixture(share * self.weights, self.centers, self.covariances)
 
     def moments(self):
         """Return means and standard deviations (n_samples, n_free) of the normals."""

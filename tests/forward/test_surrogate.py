@@ -22,6 +22,7 @@ from sklearn_inverse.exceptions import (
     MisfitWarning,
 )
 from sklearn_inverse.networks._batches import split_held_out
+from sklearn_inverse.networks._operator import NoiseError
 from sklearn_inverse.networks._reading_net import EvenBatches
 from sklearn_inverse.probability import LogNormal, Poisson
 from sklearn_inverse.utils._torch import spawn_seeds
@@ -133,6 +134,56 @@ def test_error_is_that_of_the_held_out_pairs_in_units_of_the_channels(fitted):
     expected = np.sqrt((residual**2).mean(axis=(0, 1)))
     np.testing.assert_allclose(fitted.error_, expected, rtol=1e-4)
     assert fitted.error_[1] == pytest.approx(1e-18 * fitted.error_[0], rel=0.2)
+
+
+def counted(params):
+    """Return what grows over three decades, to 10 %."""
+    params = np.asarray(params)
+    return np.exp(params[:, :1] * (1 + TIMES) + np.sin(4 * params[:, 1:] * TIMES))
+
+
+def train_for_noise(**options):
+    rng = np.random.default_rng(0)
+    params = np.stack([rng.uniform(0.5, 2, 1000), rng.uniform(0, 1, 1000)], axis=1)
+    surrogate = ODESurrogate(
+        params={"a": (0.5, 2.0), "b": (0.0, 1.0)},
+        noise=LogNormal(0.1),
+        loss="noise",
+        random_state=0,
+        **options,
+    )
+    return surrogate.fit(counted(params), params)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.MisfitWarning")
+@pytest.mark.parametrize("max_epochs", [0, 3])
+def test_trained_for_the_noise_its_error_is_told_in_units_of_it(max_epochs):
+    training = Training(max_epochs=max_epochs)
+    surrogate = train_for_noise(basis_epochs=80, training=training)
+    rng = np.random.default_rng(1)
+    params = np.stack([rng.uniform(0.5, 2, 500), rng.uniform(0, 1, 500)], axis=1)
+    off = np.log(surrogate.simulate(params)[..., 0] / counted(params)) / 0.1
+    told = surrogate.error_in_noise_[:, 0]
+    np.testing.assert_allclose(np.quantile(np.abs(off), [0.5, 0.95]), told, rtol=0.35)
+    assert told[0] < 0.2
+    assert surrogate.error_ == 0  # readings would hardly notice
+
+
+def test_errors_that_readings_notice_are_warned_of_and_count():
+    with pytest.warns(MisfitWarning, match="not small beside the noise"):
+        surrogate = train_for_noise(basis_epochs=1, training=Training(max_epochs=0))
+    assert surrogate.error_in_noise_[1, 0] > 0.3
+    assert surrogate.error_[0] > 0
+
+
+def test_errors_far_out_count_as_logarithms():
+    error, unit = torch.tensor([[[0.1, 40.0]]]), torch.tensor([0.5, 2.0])
+    target = torch.zeros(1, 1, 2)
+    expected = (np.arcsinh(0.2) ** 2 + np.arcsinh(20) ** 2) / 2
+    assert float(NoiseError(unit)(error, target)) == pytest.approx(expected, rel=1e-6)
+    target[..., 1] = torch.nan
+    expected = np.arcsinh(0.2) ** 2 / 2
+    assert float(NoiseError(unit)(error, target)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_an_error_below_the_noise_is_nothing_to_warn_of():

@@ -82,18 +82,31 @@ def test_what_was_learned_alone_says_so(trained):
     assert "learned" in str(answer[0])
 
 
+def test_runs_at_draws_check_it(trained):
+    answer = copy.copy(trained).set_params(max_solves=200).posterior(READINGS[:3])
+    assert (answer.n_drawn == 200).all()
+    assert (answer.is_confirmed == (answer.overlap >= 0.9)).all()
+    assert answer.is_confirmed.any()
+
+
 def test_a_search_sets_out_from_the_nearest_stored_pair():
     quantiles = torch.arange(300.0)[:, None] / 300
     times = torch.arange(1.0, 7.0)[:, None]
-    stored = StoredPairs(quantiles, quantiles[:, None] * times, np.array([0.1]))
-    truth = quantiles[[3, 77, 200]] + 1e-3
+    trajectories = quantiles[:, None] * times
+    stored = StoredPairs(quantiles, trajectories, np.array([0.1]), n_stored=100)
+    assert stored.step == 3
+    truth = quantiles[[3, 78, 201]] + 1e-3
     readings = (truth[:, None] * times).float()
     mask = torch.ones_like(readings)
     mask[:, 2:] = 0.0
     near = stored.nearest(readings * mask, mask)
-    np.testing.assert_allclose(near, truth - 1e-3, atol=1e-6)
-    alone = stored.nearest((readings * mask)[1:2], mask[1:2])
-    np.testing.assert_array_equal(alone, near[1:2])
+    assert near.tolist() == [1, 26, 67]
+    assert stored.nearest((readings * mask)[1:2], mask[1:2]).tolist() == [26]
+    # A training pair is not its own neighbor, but where it is not stored.
+    others = stored.nearest(readings * mask, mask, torch.tensor([3, 77, 201]))
+    assert others[0] in (0, 2)
+    assert others[1] == 26
+    assert others[2] in (66, 68)
 
 
 def test_samples_answered_together_or_alone_are_the_same(trained):

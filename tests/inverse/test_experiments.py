@@ -18,6 +18,7 @@ from sklearn_inverse import (
     Design,
     Dose,
     Experiment,
+    FlowInverter,
     GradientInverter,
     ODESimulator,
     ODESurrogate,
@@ -181,7 +182,10 @@ def test_twelve_patients_at_once_are_twelve_patients():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.MisfitWarning")
-def test_one_amortized_model_answers_for_every_dose():
+@pytest.mark.parametrize(
+    "cls", [ADMInverter, pytest.param(FlowInverter, marks=pytest.mark.slow)]
+)
+def test_one_amortized_model_answers_for_every_dose(cls):
     system = ODESystem(
         lambda t, y, p: [-p.ke * y.blood],
         states={"blood": "dose"},
@@ -193,7 +197,7 @@ def test_one_amortized_model_answers_for_every_dose():
     )
     pairs = make_inverse_problem(system, 2000, random_state=0)
     test = make_inverse_problem(system, 200, noisy=True, random_state=1)
-    inverter = ADMInverter(
+    inverter = cls(
         system,
         design=Design(n_observed=5),
         training=Training(max_epochs=25),
