@@ -57,6 +57,11 @@ def model(names, function, noise=0.01):
             "only a*c and b/c are determined",
         ),
         (
+            "a b c d",
+            lambda t, a, b, c, d: a * c * d * torch.exp((a - b) * t),
+            "only a - b and a*c*d are determined",
+        ),
+        (
             "a b",
             lambda t, a, b: torch.exp(-a * t) + 0 * b,
             "b has no effect on what is read",
@@ -70,7 +75,7 @@ def model(names, function, noise=0.01):
 )
 def test_what_is_determined_is_told(names, function, note):
     forward = model(names, function)
-    readings = forward.fit(None).simulate([[0.7, 0.9, 1.1][: len(names.split())]])
+    readings = forward.fit(None).simulate([[0.7, 0.9, 1.1, 1.4][: len(names.split())]])
     inverter = GradientInverter(forward, prior=None, random_state=0).fit(readings)
     verdict = identifiability(inverter, readings)
     assert verdict.notes == [note]
