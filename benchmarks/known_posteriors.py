@@ -18,6 +18,7 @@ The first is the folder of sbibm's tasks, the second a table with one column per
 """
 
 import argparse
+import importlib.util
 import time
 import warnings
 from pathlib import Path
@@ -38,6 +39,7 @@ from sklearn_inverse import (
     ReactionSystem,
 )
 from sklearn_inverse.datasets import load_lynx_hare
+from sklearn_inverse.optim._samplers import _agreement
 from sklearn_inverse.probability import (
     Binomial,
     LogNormal,
@@ -50,7 +52,11 @@ METHODS = {
     "check": lambda model: GradientInverter(model, random_state=0),
     "sample": lambda model: GradientInverter(model, max_solves=100_000, random_state=0),
     "chains": lambda model: MCMCInverter(model, n_starts=2, random_state=0),
+    "hamiltonian": lambda model: MCMCInverter(
+        model, n_starts=2, moves="hamiltonian", random_state=0
+    ),
 }
+N_WALKERS, MOST_STEPS = 64, 20_000  # of emcee
 PREDATION = {
     "prey -> 2 prey": "alpha",
     "prey + predator -> predator": "beta",
@@ -67,16 +73,21 @@ def main():
     parser.add_argument("--lynx-hare", type=Path, help="CSV of reference draws")
     parser.add_argument("--n-draws", type=int, default=2_000, help="sbibm's are 10,000")
     parser.add_argument("--chains", action="store_true", help="MCMCInverter as well")
+    parser.add_argument("--pace", action="store_true", help="costs alone, beside emcee")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
     for case in cases(arguments.sbibm, arguments.lynx_hare):
+        if arguments.pace:
+            rows += pace(*case[:3])
+            continue
         rows.append(row(*case, "check", arguments.n_draws))
         if rows[-1]["verdict"] == "flagged":  # else it would come to the same
             rows.append(row(*case, "sample", arguments.n_draws))
         if arguments.chains:
             rows.append(row(*case, "chains", arguments.n_draws))
-    write_report("known_posteriors", rows, n_draws=arguments.n_draws, threads=1)
+    name = "known_posteriors" + ("_pace" if arguments.pace else "")
+    write_report(name, rows, n_draws=arguments.n_draws, threads=1)
 
 
 def cases(sbibm, lynx_hare):
@@ -273,6 +284,68 @@ def row(name, model, readings, reference, method, n_draws):
     }
     print(result, flush=True)
     return result
+
+
+def pace(name, model, readings):
+    """Yield what 1,000 effective draws cost by each sampler."""
+    for method in ("sample", "chains", "hamiltonian"):
+        inverter = METHODS[method](model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            inverter.fit(readings)  # compiles
+            start = time.process_time()
+            posterior = inverter.posterior(readings)
+            seconds = time.process_time() - start
+        solves = posterior.n_forward[0] + posterior.n_linearized[0]
+        if posterior.kind[0] != "laplace":  # which needs no draws
+            n_drawn = posterior.n_effective[0].min()
+            yield cost(
+                name, method, n_drawn, posterior.is_confirmed[0], solves, seconds
+            )
+    if importlib.util.find_spec("emcee"):
+        yield cost(name, "emcee", *by_emcee(model, readings))
+
+
+def cost(name, method, n_drawn, is_enough, solves, seconds):
+    """Return a row of the table of costs."""
+    result = {
+        "case": name,
+        "sampler": method,
+        "effective draws": int(n_drawn),
+        "enough": "yes" if is_enough else "no",
+        "solves per 1,000": int(1000 * solves / n_drawn),
+        "seconds per 1,000": short(1000 * seconds / n_drawn),
+    }
+    print(result, flush=True)
+    return result
+
+
+def by_emcee(model, readings, n_effective=1000):
+    """Return effective draws of emcee, whether they are enough, solves and seconds."""
+    import emcee
+
+    inverter = GradientInverter(model, max_solves=0, random_state=0).fit(readings)
+    arrays = inverter._check_readings(readings), None, np.empty((1, 0))
+    objective, prior = inverter._objective(*arrays), inverter.model_.prior_
+    density = inverter._log_density(objective, np.zeros(1, dtype=int))
+
+    def log_prob(z):
+        return np.nan_to_num(density(z, np.zeros(len(z), dtype=int)), nan=-np.inf)
+
+    start = time.process_time()
+    begin = inverter.posterior(readings).sample(N_WALKERS)[0]
+    sampler = emcee.EnsembleSampler(
+        N_WALKERS, inverter.n_params_, log_prob, vectorize=True
+    )
+    sampler.random_state = np.random.RandomState(0).get_state()
+    state, is_enough = prior.to_standard(begin), False
+    while not is_enough and sampler.iteration < MOST_STEPS:
+        state = sampler.run_mcmc(state, max(100, sampler.iteration // 5))
+        recent = sampler.get_chain()[sampler.iteration // 2 :][None]
+        rhat, n_drawn = _agreement(recent)
+        is_enough = rhat.max() <= 1.01 and n_drawn.min() >= n_effective
+    solves = int(objective.n_forward[0])
+    return n_drawn.min(), is_enough, solves, time.process_time() - start
 
 
 def c2st(reference, draws, seed=1):

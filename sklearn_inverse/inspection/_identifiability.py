@@ -278,7 +278,7 @@ def _weak_notes(weak, params, slope, is_weak, names):
     notes = []
     for block in blocks(weak, smallest=TIED):
         own = [names[j] for j in block]
-        if len(block) > 1 and is_weak[block].all():
+        if is_weak[block].sum() > 1:
             null = _within(weak, block)
             formulas = combinations(null, params[block], slope[block], own, tol=0.1)
             told = f": hardly more than {listed(formulas)} is told" if formulas else ""

@@ -6,7 +6,7 @@ import torch
 from sklearn_inverse.exceptions import NormalityWarning
 from sklearn_inverse.inverse._laplace_search import LaplaceInverter
 from sklearn_inverse.optim._importance import N_ROUNDS, ROUND, adapt, weigh
-from sklearn_inverse.optim._samplers import KEPT, walk
+from sklearn_inverse.optim._samplers import walk
 from sklearn_inverse.optim._standard import InStandard
 from sklearn_inverse.probability import InversionStatus
 from sklearn_inverse.utils._warnings import warn_user
@@ -17,7 +17,7 @@ N_CHECKS = 200  # draws of the check
 PRIOR_SHARE = 0.1  # of them come from the prior, to see what lies far from the optima
 GOOD_OVERLAP = 0.9  # mass that normal distributions must share with the posterior
 MAX_ROUNDS = 10  # of importance sampling
-N_EFFECTIVE, TOL = 1000, 0.01  # of chains; see MCMCInverter
+N_EFFECTIVE, TOL = 2000, 0.01  # of chains; see MCMCInverter
 FEWEST_DRAWS = 20  # effective ones, if a check is to tell anything
 RARE = 0.01  # share of draws that fail without a word
 FEWEST_STEPS = 200  # of chains, if they are to be any good
@@ -34,7 +34,7 @@ class CheckedInverter(LaplaceInverter):
     _tried = "starts or draws"
 
     def _blank_modes(self, n_samples, n_params):
-        n_kept = KEPT * N_EFFECTIVE if self._may_adapt else 0
+        n_kept = N_EFFECTIVE if self._may_adapt else 0
         draws = np.full((n_samples, n_kept, n_params), np.nan)
         return super()._blank_modes(n_samples, n_params) | {"draws": draws}
 
@@ -123,19 +123,18 @@ class CheckedInverter(LaplaceInverter):
         begin,
         *,
         n_walkers,
+        by_gradient=False,
         **options,
     ):
         """Let Markov chains tell the posteriors of samples."""
-        density, before = (
-            self._log_density(objective, samples),
-            objective.n_forward.clone(),
-        )
+        before = objective.n_forward.clone()
         chains = walk(
-            density,
+            self._log_density(objective, samples),
             proposal,
             n_walkers=n_walkers,
             seed=self._sample_seed,
-            begin=None if begin is None else begin[:, :n_walkers],
+            begin=begin,
+            gradient=self._gradient(objective, samples) if by_gradient else None,
             **options,
         )
         p = self.n_params_
@@ -169,13 +168,26 @@ class CheckedInverter(LaplaceInverter):
         """Return the log posterior of standard coordinates, rows of some samples."""
 
         def log_density(rows: np.ndarray, sample: np.ndarray) -> np.ndarray:
-            z, of = (
-                torch.as_tensor(a, device=self._device) for a in (rows, samples[sample])
-            )
-            everyone = torch.arange(len(z), device=z.device)
-            return -InStandard(objective, of).value(z, everyone).cpu().numpy()
+            free, z, everyone = self._in_standard(objective, samples[sample], rows)
+            return -free.value(z, everyone).cpu().numpy()
 
         return log_density
+
+    def _gradient(self, objective, samples):
+        """Return its gradient, NaN where there is none."""
+
+        def gradient(rows: np.ndarray, sample: np.ndarray) -> np.ndarray:
+            free, z, everyone = self._in_standard(objective, samples[sample], rows)
+            value, slope = free(z, everyone)
+            slope = torch.where(value.isfinite()[:, None], -slope, torch.nan)
+            return slope.cpu().numpy()
+
+        return gradient
+
+    def _in_standard(self, objective, sample, rows):
+        """Return the objective of standard coordinates, rows of these, and their order."""
+        z, of = (torch.as_tensor(a, device=self._device) for a in (rows, sample))
+        return InStandard(objective, of), z, torch.arange(len(z), device=z.device)
 
     def _warn_of(self, answer):
         super()._warn_of(answer)

@@ -8,7 +8,6 @@ import torch
 from sklearn_inverse.inverse._checked_search import MAX_ROUNDS, CheckedInverter
 from sklearn_inverse.optim._importance import ROUND
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
-from sklearn_inverse.optim._samplers import KEPT
 from sklearn_inverse.utils._docs import SEARCHING, shared_docs
 from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
@@ -23,8 +22,8 @@ class MCMCInverter(CheckedInverter):
 
     For each sample, finds the optima of the posterior as :class:`GradientInverter` does,
     and sends walkers out around them, which move along their differences (differential
-    evolution [1]_) or to draws of the normal distributions there, until their draws
-    agree and are enough.
+    evolution [1]_) or along Hamiltonian trajectories [2]_, and to draws of a mixture
+    that importance sampling has fitted, until they agree and effective draws are enough.
 
     Parameters
     ----------
@@ -32,6 +31,11 @@ class MCMCInverter(CheckedInverter):
 
     n_starts : int or "adaptive", default="adaptive"
         Starts per sample of the search for optima; see :class:`GradientInverter`.
+
+    moves : {"evolution", "hamiltonian"}, default="evolution"
+        How walkers move: along their differences, or on trajectories that follow the
+        gradient, each of which costs several runs with sensitivities. The latter needs
+        fewer moves, and pays off where params are many and posteriors smooth.
 
     n_walkers : int, default=64
         Walkers per sample: two for each param and noise level and two more, at least.
@@ -93,7 +97,7 @@ class MCMCInverter(CheckedInverter):
     >>> inverter = MCMCInverter(system, random_state=0).fit(measured)
     >>> posterior = inverter.posterior(measured)
     >>> posterior.draws.shape
-    (1, 4000, 1)
+    (1, 2000, 1)
     >>> bool(posterior.rhat.max() < 1.01)
     True
     """
@@ -110,6 +114,7 @@ class MCMCInverter(CheckedInverter):
             Interval(Integral, 1, None, closed="left"),
             StrOptions({"adaptive"}),
         ],
+        "moves": [StrOptions({"evolution", "hamiltonian"})],
         "n_walkers": [Interval(Integral, 4, None, closed="left")],
         "n_effective": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
@@ -121,8 +126,9 @@ class MCMCInverter(CheckedInverter):
         model=None,
         *,
         n_starts="adaptive",
+        moves="evolution",
         n_walkers=64,
-        n_effective=1000,
+        n_effective=2000,
         tol=0.01,
         max_iter=5000,
         chunk_size=16,
@@ -133,6 +139,7 @@ class MCMCInverter(CheckedInverter):
     ):
         self.model = model
         self.n_starts = n_starts
+        self.moves = moves
         self.n_walkers = n_walkers
         self.n_effective = n_effective
         self.tol = tol
@@ -166,7 +173,7 @@ class MCMCInverter(CheckedInverter):
         return True
 
     def _blank_modes(self, n_samples, n_params):
-        shape = (n_samples, KEPT * self.n_effective, n_params)
+        shape = (n_samples, self.n_effective, n_params)
         return super()._blank_modes(n_samples, n_params) | {
             "kind": "mcmc",
             "draws": np.full(shape, np.nan),
@@ -193,6 +200,7 @@ class MCMCInverter(CheckedInverter):
             proposal,
             begin,
             n_walkers=self.n_walkers,
+            by_gradient=self.moves == "hamiltonian",
             n_effective=self.n_effective,
             tol=self.tol,
             max_iter=self.max_iter,

@@ -1,11 +1,14 @@
 """Directions without effect in words: which combinations of params are determined."""
 
+import itertools
+
 import numpy as np
 
 __all__ = ["blocks", "combinations", "listed", "null_space"]
 
 ROUND_OFF = 1e-11  # relative singular values that are zero
 LARGEST = 3  # exponent or coefficient that is still readable
+MANY = 6  # params of which no two kinds of formulas are tried
 
 
 def null_space(sensitivity, smallest=None):
@@ -64,27 +67,48 @@ def combinations(null, values, slope, names, *, tol=1e-4):
     Returns
     -------
     formulas : list of str or None
-        Such as ``["a*b"]`` or ``["a + b"]``; empty if nothing is determined.
+        Such as ``["a*b"]``, ``["a + b"]`` or ``["a*b", "c - d"]``; empty if nothing is
+        determined.
     """
     vectors, _, _ = np.linalg.svd(null)
     rest = vectors[:, null.shape[1] :].T  # of which the readings do tell
+    kinds = [(1 / slope, _sum)]
     if (values > 0).all():
-        powers = _simple(rest * (values / slope), tol)
-        if powers is not None:
-            return [_monomial(row, names) for row in powers]
-    sums = _simple(rest / slope, tol)
-    return None if sums is None else [_sum(row, names) for row in sums]
+        kinds.insert(0, (values / slope, _monomial))
+    for unit, words in kinds:
+        matrix = _simple(_echelon(rest * unit), tol)
+        if matrix is not None and _names_all(matrix):
+            return [words(row, names) for row in matrix]
+    return None if tol > 0.01 else _of_both_kinds(rest, kinds, names, tol)
 
 
-def _simple(rest, tol):
-    """Return a sparse basis of rows, None if its numbers are not simple."""
-    matrix = _echelon(rest)
+def _of_both_kinds(rest, kinds, names, tol):
+    """Return products next to sums, of the first params of which they can be made."""
+    n_told, n = rest.shape
+    for pivots in itertools.combinations(range(n), n_told if n <= MANY else 0):
+        own = rest[:, pivots]
+        if len(pivots) < 2 or np.linalg.cond(own) > 1e6:
+            continue
+        found = []
+        for row, pivot in zip(np.linalg.solve(own, rest), pivots):
+            tried = ((_simple(row * u / u[pivot], tol), words) for u, words in kinds)
+            found += [pair for pair in tried if pair[0] is not None][:1]
+        if len(found) == n_told and _names_all(np.stack([row for row, _ in found])):
+            signs = (np.sign(row[row != 0][0]) for row, _ in found)
+            return [words(s * row, names) for s, (row, words) in zip(signs, found)]
+    return None
+
+
+def _names_all(matrix):
+    return len(matrix) == 0 or (matrix != 0).any(axis=0).all()
+
+
+def _simple(matrix, tol):
+    """Return numbers rounded, None if they are not simple."""
     fraction = 0.5 if tol < 0.01 else 1.0  # one half is near to anything by chance
     rounded = np.round(matrix / fraction) * fraction
     off = np.abs(matrix - rounded).max(initial=0)
-    named = (rounded != 0).any(axis=0).all() or len(rest) == 0
-    is_simple = off < tol and named and np.abs(rounded).max(initial=0) <= LARGEST
-    return rounded if is_simple else None
+    return rounded if off < tol and np.abs(rounded).max(initial=0) <= LARGEST else None
 
 
 def _echelon(matrix):

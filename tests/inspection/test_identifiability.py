@@ -17,7 +17,7 @@ from sklearn_inverse import (
 from sklearn_inverse.datasets import load_alpha_pinene, read_table
 from sklearn_inverse.exceptions import BoundsWarning
 from sklearn_inverse.inspection import identifiability
-from sklearn_inverse.probability import LogUniform, Normal
+from sklearn_inverse.probability import Beta, LogUniform, NegativeBinomial, Normal
 from sklearn_inverse.probability._combinations import blocks, combinations, null_space
 from sklearn_inverse.problems import pollu
 
@@ -57,6 +57,11 @@ def model(names, function, noise=0.01):
             "only a*c and b/c are determined",
         ),
         (
+            "a b c d",
+            lambda t, a, b, c, d: a * c * d * torch.exp((a - b) * t),
+            "only a - b and a*c*d are determined",
+        ),
+        (
             "a b",
             lambda t, a, b: torch.exp(-a * t) + 0 * b,
             "b has no effect on what is read",
@@ -70,7 +75,7 @@ def model(names, function, noise=0.01):
 )
 def test_what_is_determined_is_told(names, function, note):
     forward = model(names, function)
-    readings = forward.fit(None).simulate([[0.7, 0.9, 1.1][: len(names.split())]])
+    readings = forward.fit(None).simulate([[0.7, 0.9, 1.1, 1.4][: len(names.split())]])
     inverter = GradientInverter(forward, prior=None, random_state=0).fit(readings)
     verdict = identifiability(inverter, readings)
     assert verdict.notes == [note]
@@ -105,6 +110,77 @@ def test_another_optimum_is_told():
     told = float(verdict.notes[0].rpartition(" ")[2])
     assert min(abs(told - best), abs(told - other)) < 0.01
     assert (best, other) == pytest.approx((0.5, 1.5), abs=0.01)
+
+
+def epidemic(*, times, susceptible=None):
+    """Return weekly counts of an epidemic among 100,000, of which a share is reported."""
+
+    def rhs(t, y, p):
+        new = p.contact * y.susceptible * y.infected / 1e5
+        return -new, new - p.recovery * y.infected
+
+    params = {
+        "contact": (0.5, 6.0),
+        "recovery": (0.2, 3.0),
+        "seed": LogUniform(1, 500),
+        "reported": Beta(2, 5),
+        "dispersion": (2.0, 50.0),
+    }
+    share = {} if susceptible is None else {"at_risk": susceptible}
+    return ODESystem(
+        rhs,
+        states={
+            "susceptible": lambda p: 1e5 * (p.at_risk if share else 1.0),
+            "infected": "seed",
+        },
+        params=params | share,
+        times=np.arange(float(times)),
+        observe={"cases": lambda t, y, p: p.reported * p.recovery * y.infected},
+        noise=NegativeBinomial("dispersion"),
+    )
+
+
+def counts(system, params):
+    """Return negative binomial counts around the truth."""
+    mean, r = ODESimulator(system).simulate([params]), 20.0
+    draw = np.random.default_rng(0).negative_binomial(r, r / (r + mean))
+    return draw.astype(float).reshape(1, -1)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.NormalityWarning")
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.BoundsWarning")
+def test_what_an_epidemic_says_of_the_share_that_is_reported():
+    """All of it tells, if the population is known; its growth alone, or else, does not."""
+    whole = epidemic(times=30)
+    readings = counts(whole, [2.0, 1.0, 30.0, 0.3, 20.0])
+    inverter = GradientInverter(whole, random_state=0).fit(readings)
+    verdict = identifiability(inverter, readings)
+    assert verdict.verdicts == ["identified"] * 5
+    assert verdict.interval[3, 0] < 0.3 < verdict.interval[3, 1]
+
+    growth = epidemic(times=7)
+    inverter = GradientInverter(growth, random_state=0).fit(readings[:, :7])
+    verdict = identifiability(inverter, readings[:, :7])
+    assert verdict.verdicts[3] == "practically not"
+    (note,) = verdict.notes
+    assert note == "recovery, seed and reported are hardly told apart"
+    report = str(inverter.posterior(readings[:, :7])[0])
+    assert "contact, recovery, seed and reported are hardly told apart" in report
+
+    unknown = epidemic(times=30, susceptible=Beta(5, 5))
+    readings = counts(unknown, [3.3, 1.0, 30.0, 0.3, 20.0, 0.6])
+    inverter = GradientInverter(unknown, random_state=0).fit(readings)
+    verdict = identifiability(inverter, readings)
+    assert [v == "structurally not" for v in verdict.verdicts] == [
+        name in ("contact", "seed", "reported", "at_risk") for name in verdict.names
+    ]
+    assert verdict.notes == [
+        "only contact*at_risk, seed/at_risk and reported*at_risk are determined"
+    ]
+    report = str(inverter.posterior(readings)[0])
+    assert "cannot be told apart: only contact*at_risk" in report
+    assert "reported*at_risk are known" in report
 
 
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.MisfitWarning")

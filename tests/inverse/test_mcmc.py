@@ -84,12 +84,13 @@ SHAPES = {
 }
 
 
+@pytest.mark.parametrize("moves", ["evolution", "hamiltonian"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shapes_that_brute_force_knows(shape):
+def test_shapes_that_brute_force_knows(shape, moves):
     function, priors, reading, noise = SHAPES[shape]
     model = ForwardFunction(function, params=priors, noise=noise)
     grid = Grid(model, reading, noise)
-    posterior = draw(model, [reading], n_effective=2000, n_walkers=128)
+    posterior = draw(model, [reading], moves=moves, n_walkers=128)
     assert (np.abs(posterior.mean[0] - grid.mean) < 0.1 * grid.std).all()
     np.testing.assert_allclose(posterior.std[0], grid.std, rtol=0.1)
     ranks = grid.ranks(posterior.draws[0])
@@ -221,11 +222,12 @@ LINES = np.array(
 QUICK = {"n_effective": 200, "n_starts": 1}
 
 
-def test_a_region_that_fails_is_left_out_and_counted():
+@pytest.mark.parametrize("moves", ["evolution", "hamiltonian"])
+def test_a_region_that_fails_is_left_out_and_counted(moves):
     with pytest.warns(
         IntegrationWarning, match=r"failed at \d+ proposals of 1 samples"
     ):
-        posterior = draw(line(noise=0.5, limit=1.0), LINES[:1], n_effective=2000)
+        posterior = draw(line(noise=0.5, limit=1.0), LINES[:1], moves=moves)
     free = draw(line(noise=0.5), LINES[:1], n_effective=4000)
     kept = free.draws[0, free.draws[0, :, 1] < 1.0]
     assert posterior.draws[..., 1].max() < 1.0
@@ -264,6 +266,27 @@ def test_chains_on_a_shared_surrogate_tell_its_posterior():
     assert posterior.is_confirmed.all()
     assert posterior.mean[0, 0] == pytest.approx(mean, abs=0.15 * std)
     assert posterior.std[0, 0] == pytest.approx(std, rel=0.1)
+
+
+@pytest.mark.slow
+def test_trajectories_need_fewer_moves_in_many_dimensions():
+    """Twelve params, skewed by their priors, of which sums and differences are read."""
+    n = 12
+    matrix = torch.as_tensor(np.random.default_rng(0).standard_normal((8, n)))
+    model = ForwardFunction(
+        lambda k: k @ matrix.T,
+        params={f"k{i}": LogNormal(1.0, 0.4) for i in range(n)},
+        noise=0.5,
+    )
+    reading = model.fit(None).simulate([[1.3] * n]).reshape(1, -1)
+    by_evolution, by_slope = (
+        draw(model, reading, n_effective=500, n_starts=1, moves=moves)
+        for moves in ("evolution", "hamiltonian")
+    )
+    assert by_slope.is_confirmed[0]
+    assert by_slope.n_iter[0] < by_evolution.n_iter[0] / 2
+    off = np.abs(by_slope.mean - by_evolution.mean) / by_slope.std
+    assert off.max() < 0.25  # of 500 draws each
 
 
 def test_the_posterior_tells_all_of_its_draws():
