@@ -1,5 +1,6 @@
 """Hidden parameters of ODE models from sparse, noisy measurements."""
 
+from sklearn_inverse.discovery import PolynomialODE
 from sklearn_inverse.forward import ForwardFunction, ODESimulator, ODESurrogate
 from sklearn_inverse.inverse import (
     ADMInverter,
@@ -39,6 +40,7 @@ __all__ = [
     "ODESurrogate",
     "ODESystem",
     "Operator",
+    "PolynomialODE",
     "ReactionSystem",
     "ReadingNetwork",
     "RefinedInverter",
