@@ -7,6 +7,7 @@ __all__ = ["Determined", "conservation_laws", "sparsest"]
 
 EXACT = 1e-10  # of the largest singular value, for data without noise
 TWICE = 2.0  # the noise: what is less says nothing
+LEGIBLE = 4  # terms of a relation
 PRESENT = 1e-6  # of a relation's largest part
 
 
@@ -108,13 +109,14 @@ def conservation_laws(runs, names, noise):
 
 
 def other_relations(unseen, explained, names, scale):
-    """Return relations between terms that do not follow from conservation laws."""
+    """Return relations between few terms that do not follow from conservation laws."""
     explained = explained * scale
     if len(explained):
         q = np.linalg.qr(explained.T)[0]
         unseen = unseen - q @ (q.T @ unseen)
     u, s, _ = np.linalg.svd(unseen, full_matrices=False)
     rows = _reduced(u[:, s > 1e-3].T) / scale
+    rows = [row for row in rows if np.count_nonzero(row) <= LEGIBLE]
     return [f"{_sum(row / row[np.flatnonzero(row)[0]], names)} = 0" for row in rows]
 
 

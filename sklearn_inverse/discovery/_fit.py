@@ -106,9 +106,10 @@ class Learning:
 
 
 def equation_error(monomials, shots, weights, known=None):
-    """Return matrix and right side, for each equation, of the trapezoid's residual.
+    """Return what the trapezoid makes of each shot, in one long step to its last point.
 
-    Each shot is one long step, to its last point.
+    The mean of the monomials of both ends, of shape (n_shots, n_terms); and for each
+    equation the matrix and the right side of its weighted residuals.
     """
     rows, last = np.arange(len(shots.begin)), (shots.steps > 0).sum(axis=1) - 1
     h, end, weight = (
@@ -116,10 +117,11 @@ def equation_error(monomials, shots, weights, known=None):
         shots.paths[rows, last],
         weights[rows, last],
     )
-    half = 0.5 * h[:, None]
-    values = half * (monomials(shots.start) + monomials(end))
+    mean = 0.5 * (monomials(shots.start) + monomials(end))
     change = end - shots.start
     if known is not None:
         t = shots.begin
-        change = change - half * (known(t, shots.start)[0] + known(t + h, end)[0])
-    return [(w[:, None] * values, w * dy) for w, dy in zip(weight.T, change.T)]
+        both = known(t, shots.start)[0] + known(t + h, end)[0]
+        change = change - 0.5 * h[:, None] * both
+    values = h[:, None] * mean
+    return mean, [(w[:, None] * values, w * dy) for w, dy in zip(weight.T, change.T)]

@@ -59,8 +59,8 @@ def learn(
     monomials = Monomials(names, degree)
     shots = Shots.of(runs)
     weights = row_weights(shots, noise)
-    points = np.concatenate([y[~np.isnan(y).any(axis=1)] for _, y in runs])
-    determined = _determined(monomials, points, noise)
+    means, errors = equation_error(monomials, shots, weights, known)
+    determined = _determined(monomials, shots, means, noise)
     keep = np.zeros((len(names), len(monomials.names)), dtype=bool)
     keep[unknown] = True
     _, unseen = determined.split(np.ones(keep.shape[1], dtype=bool))
@@ -68,8 +68,7 @@ def learn(
     is_choice = unseen.shape[1] > 0
 
     coef = np.zeros(keep.shape)
-    system = equation_error(monomials, shots, weights, known)
-    for k, (matrix, change) in enumerate(system):
+    for k, (matrix, change) in enumerate(errors):
         basis = determined.basis(keep[k])
         coef[k] = basis @ np.linalg.lstsq(matrix @ basis, change, rcond=1e-12)[0]
     whole, floor = shots, resolution(shots, noise)
@@ -94,12 +93,18 @@ def learn(
     problem, point, factor, converged = fit(coef, keep, first)
     coef = problem.coef(point.x)
     if is_choice:
+        chosen = coef.copy()
         for k in unknown:
-            coef[k] = sparsest(coef[k], unseen, determined.scale)
+            chosen[k] = sparsest(coef[k], unseen, determined.scale)
+        # Between the points they differ: steps must still be possible.
+        every = [np.eye(keep.shape[1])] * len(names)
+        anew = Learning(monomials, a, shots, weights, every, known).at(chosen.ravel())
+        if anew.flight.solved.all():
+            coef = chosen
     cuts = [threshold * cut for cut in CUTS] if threshold else []
     while cuts:
         cut = cuts.pop(0)
-        fewer = keep & (shares(monomials, coef, whole, floor) >= cut)
+        fewer = keep & (shares(monomials, coef, whole, floor, known) >= cut)
         if (fewer == keep).all() and not cuts:
             break
         keep = fewer
@@ -116,9 +121,10 @@ def learn(
     kept = np.flatnonzero(keep)
     level = np.zeros(len(names)) if noise is None else noise
     relations, same = conservation_laws([y for _, y in runs], names, level)
-    relations += other_relations(
-        unseen, _multiples(monomials, same), monomials.names, determined.scale
-    )
+    if len(means) >= keep.shape[1]:  # else there are some between any points
+        relations += other_relations(
+            unseen, _multiples(monomials, same), monomials.names, determined.scale
+        )
     return Learned(
         monomials,
         coef,
@@ -135,27 +141,32 @@ def learn(
     )
 
 
-def shares(monomials, coef, shots, floor):
+def shares(monomials, coef, shots, floor, known=None):
     """Return the largest share of each term in what moves its state over a step.
 
-    What cannot be seen, for rounding or noise, counts as moving it too.
+    What is known, and what cannot be seen, for rounding or noise, count as moving it too.
     """
-    values = abs(monomials(shots.start) * shots.steps[:, :1])
-    sizes = values[:, None] * abs(coef)
-    total = sizes.sum(axis=2, keepdims=True) + floor[:, None]
+    h = shots.steps[:, :1]
+    sizes = abs(monomials(shots.start) * h)[:, None] * abs(coef)
+    total = sizes.sum(axis=2) + floor
+    if known is not None:
+        # Its own terms may cancel: what each state contributes to it does not.
+        value, jac = known(shots.begin, shots.start)
+        parts = abs(jac * shots.start[:, None]).sum(axis=2)
+        total += np.maximum(abs(value), parts) * h
+    total = total[:, :, None]
     return np.divide(sizes, total, out=np.zeros_like(sizes), where=total > 0).max(
         axis=0
     )
 
 
-def _determined(monomials, points, noise):
-    """Return what the points determine."""
-    values = monomials(points)
-    spread = np.zeros(values.shape[1])
+def _determined(monomials, shots, means, noise):
+    """Return what the shots determine: as many combinations as there are, at most."""
+    values, spread = monomials(shots.start), np.zeros(means.shape[1])
     if noise is not None:
         parts = [(values @ s * sd) ** 2 for s, sd in zip(monomials.slopes, noise)]
-        spread = np.sqrt(np.sum(parts, axis=(0, 1)))
-    return Determined(values, spread)
+        spread = np.sqrt(np.sum(parts, axis=(0, 1)) / 2)  # of two points
+    return Determined(means, spread)
 
 
 def _divided(weights, n):
@@ -178,8 +189,8 @@ def _covariance(problem, point, factor, noise):
     inverse = np.linalg.pinv(factor[:, :-1])
     spread = basis @ inverse
     n_rows = (problem.weights[point.flight.solved] > 0).sum()
-    variance = point.cost / max(n_rows - at, 1)
-    return (variance if noise is None else max(variance, 1.0)) * spread @ spread.T
+    variance = point.cost / (n_rows - at) if n_rows > at else np.nan
+    return (variance if noise is None else np.fmax(variance, 1.0)) * spread @ spread.T
 
 
 def _multiples(monomials, laws):

@@ -108,7 +108,7 @@ class PolynomialODE(BaseEstimator):
         the rank is less than the number of monomials.
 
     is_choice_ : bool
-        Whether equally good equations exist, and those of least L1 norm were taken.
+        Whether other equations fit as well, so that those of least L1 norm were taken.
 
     n_features_in_ : int
         Number of states.
@@ -240,6 +240,9 @@ class PolynomialODE(BaseEstimator):
         )
         self.runs_, self.state_names_, self.n_features_in_ = runs, names, len(names)
         self._monomials = found.monomials
+        # Of each state, by which the solver tells what is nothing.
+        largest = np.nanmax(abs(np.concatenate([y for _, y in runs])), axis=0)
+        self._largest = np.where(largest > 0, largest, 1.0)
         self.feature_names_ = found.monomials.names
         self.coef_, self.coef_std_ = found.coef, found.coef_std
         self.covariance_ = found.covariance
@@ -262,9 +265,9 @@ class PolynomialODE(BaseEstimator):
         if self.is_choice_:
             warn_user(
                 f"These data tell {self.rank_} of {n_terms} monomials apart"
-                f"{_because(self.relations_)}. Other equations fit as well: those of least "
-                "L1 norm were chosen. Add runs from other starts, lower `degree`, or say "
-                "what is `known`.",
+                f"{_because(self.relations_)}. Other equations fit as well: these are a "
+                "choice, of least L1 norm where steps can be solved with it. Add runs "
+                "from other starts, lower `degree`, or say what is `known`.",
                 IdentifiabilityWarning,
             )
         return self
@@ -296,14 +299,13 @@ class PolynomialODE(BaseEstimator):
         return None if self.known is None else KnownPart(self.known, names)
 
     def _written(self, style):
-        known = "" if self.known is None else "known + "
-        return [
-            f"{name}' = {known}"
-            + written(
-                {n: c for n, c in zip(self.feature_names_, row) if c != 0.0}, style
-            )
-            for name, row in zip(self.state_names_, self.coef_)
-        ]
+        lines = []
+        for name, row in zip(self.state_names_, self.coef_):
+            terms = {n: c for n, c in zip(self.feature_names_, row) if c != 0.0}
+            if self.known is not None:
+                terms = {"known": 1.0} | terms
+            lines.append(f"{name}' = {written(terms, style)}")
+        return lines
 
     def print(self, precision=4):
         """Print the equations, their errors, and what the data do not tell.
@@ -317,7 +319,9 @@ class PolynomialODE(BaseEstimator):
         print("\n".join(self._written(f"{{:.{precision}g}}")))
         n_terms = len(self.feature_names_)
         kept = self.coef_ != 0
-        if kept.any():
+        if not np.isfinite(self.coef_std_).all():
+            print("errors   unknown: there are as many coefficients as data")
+        elif kept.any():
             relative = self.coef_std_[kept] / abs(self.coef_[kept])
             k, term = np.argwhere(kept)[relative.argmax()]
             print(
@@ -328,7 +332,7 @@ class PolynomialODE(BaseEstimator):
         for relation in self.relations_:
             print(f"relation {relation}")
         if self.is_choice_:
-            print("choice   other equations fit as well; these have the least L1 norm")
+            print("choice   other equations fit as well (these: least L1 norm)")
 
     def simulate(self, y0, times):
         """Solve the learned equations.
@@ -372,7 +376,7 @@ class PolynomialODE(BaseEstimator):
                 jac=lambda t, y, _: list(at(t, y))[1],
                 method="radau5",
                 rtol=1e-7,
-                atol=1e-12 * abs(y0).max() + 1e-300,
+                atol=1e-12 * self._largest,
                 backend="torch",
             )
         if not solution.success.all():
@@ -415,8 +419,8 @@ class PolynomialODE(BaseEstimator):
             y, predicted = y[seen], predicted[seen]
             if len(y):
                 filled = np.where(np.isfinite(predicted), predicted, y.mean())
-                scores.append(r2_score(y, filled) if len(y) > 1 else np.nan)
-        return float(np.nanmean(scores))
+                scores.append(r2_score(y, filled))
+        return float(np.mean(scores))
 
     def to_system(self, *, noise=None, widen=10.0):
         """Return the equations as a system whose params are the coefficients.

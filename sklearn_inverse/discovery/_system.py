@@ -19,15 +19,15 @@ class LearnedRhs:
     def __call__(self, t, y, p):
         """Return the derivatives of the states."""
         d = self.exponents.shape[1]
-        known = [0.0] * d if self.known is None else self.known(t, y)
-        out = [0.0 * y[k] + known[k] for k in range(d)]
+        known = None if self.known is None else self.known(t, y)
+        out = [None] * d if known is None else [known[k] for k in range(d)]
         for i, (k, term) in enumerate(self.terms):
             value = p[i]
             for j, power in enumerate(self.exponents[term].tolist()):
                 for _ in range(power):
                     value = value * y[j]
-            out[k] = out[k] + value
-        return out
+            out[k] = value if out[k] is None else out[k] + value
+        return [0.0 * y[k] if f is None else f for k, f in enumerate(out)]
 
 
 def system_of(model, *, noise, widen):
@@ -37,8 +37,13 @@ def system_of(model, *, noise, widen):
         raise ValueError(
             "At least one term must have been found. Got none: lower `threshold`."
         )
+    if not np.isfinite(model.covariance_).all():
+        raise ValueError(
+            "The errors of the coefficients must be known, for their prior. They are not: "
+            "there are as many coefficients as data. Add points, or lower `degree`."
+        )
     names, terms = model.state_names_, model.feature_names_
-    labels = tuple(f"{names[k]}:{terms[term]}" for k, term in kept)
+    labels = tuple(f"{names[k]}_from_{_word(terms[term])}" for k, term in kept)
     mean = model.coef_[model.coef_ != 0]
     params = {labels: MultivariateNormal(mean, widen**2 * model.covariance_)}
     measured = model.noise_std if noise is None else noise
@@ -62,6 +67,12 @@ def system_of(model, *, noise, widen):
         noise=measured,
         name="learned",
     )
+
+
+def _word(term):
+    """Return a monomial as a word: y1_y1_y2."""
+    parts = (factor.split("^") for factor in term.split("*"))
+    return "_".join("_".join([name] * int(*power or [1])) for name, *power in parts)
 
 
 def from_whole(run):
