@@ -19,8 +19,8 @@ class Determined:
     values : ndarray of shape (n_points, n_terms)
         Monomials at the points.
 
-    noise : ndarray of shape (n_terms,)
-        Root of the sum of squares of the noise of each column.
+    noise : ndarray of shape (n_terms, n_terms)
+        Covariance of the noise of the monomials, summed over points.
 
     Attributes
     ----------
@@ -32,7 +32,8 @@ class Determined:
         norms = np.linalg.norm(values, axis=0)
         self.scale = np.where(norms > 0, norms, 1.0)
         self._r = np.linalg.qr(values / self.scale, mode="r")
-        self._noise = noise / self.scale
+        self._noise = noise / np.outer(self.scale, self.scale)
+        self._excess = 1 + 3 / np.sqrt(len(values))
 
     def split(self, keep):
         """Return the determined and the undetermined directions of some terms.
@@ -42,8 +43,10 @@ class Determined:
         index = np.flatnonzero(keep)
         _, s, vt = np.linalg.svd(self._r[:, index])
         s = np.concatenate([s, np.zeros(len(index) - len(s))])
-        floor = np.linalg.norm(vt * self._noise[index], axis=1)
-        seen = s > np.maximum(EXACT * s.max(initial=0.0), TWICE * floor)
+        # What a direction is made of by noise alone, and three standard errors of that.
+        noise = np.einsum("ij,jk,ik->i", vt, self._noise[np.ix_(index, index)], vt)
+        floor = self._excess * np.sqrt(np.maximum(noise, 0.0))
+        seen = s > np.maximum(EXACT * s.max(initial=0.0), floor)
         spread = np.zeros((len(keep), len(index)))
         spread[index] = vt.T
         return spread[:, seen], spread[:, ~seen]

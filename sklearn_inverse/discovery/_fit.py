@@ -36,20 +36,26 @@ def row_weights(shots, noise=None):
 
 
 class Point(NamedTuple):
-    """Free coefficients, and where they lead."""
+    """Free coefficients, the states from which they start, and where they lead."""
 
     x: np.ndarray
+    start: np.ndarray  # (n_shots, n_states)
     flight: Flight
     residuals: np.ndarray  # (n_shots, n_steps, n_states), weighted
     cost: float
 
 
 class Learning:
-    """The least-squares problem of one dictionary, for :func:`levenberg_marquardt`."""
+    """The least-squares problem of one dictionary, for :func:`levenberg_marquardt`.
 
-    def __init__(self, monomials, a, shots, weights, bases, known=None):
+    With ``noise``, the states at the start of each shot are free too, and worth what was
+    measured there. They are eliminated shot by shot.
+    """
+
+    def __init__(self, monomials, a, shots, weights, bases, known=None, noise=None):
         self.monomials, self.a, self.shots = monomials, a, shots
         self.weights, self.bases, self.known = weights, bases, known
+        self.noise = noise
         self.ends = np.cumsum([basis.shape[1] for basis in bases])[:-1]
 
     def coef(self, x):
@@ -62,42 +68,62 @@ class Learning:
         """Return the right-hand side."""
         return Field(self.monomials, self.coef(x), self.known)
 
-    def at(self, x):
+    def at(self, x, start=None):
         """Take all steps."""
         shots = self.shots
-        flight = fly(self.field(x), self.a, shots)
+        start = shots.start if start is None else start
+        flight = fly(self.field(x), self.a, shots, start)
         still = PENALTY * self.weights * (shots.start[:, None] - shots.paths)
         residuals = np.where(
             self.weights > 0, self.weights * (flight.ends - shots.targets), 0.0
         )
         residuals = np.where(flight.solved[:, None, None], residuals, still)
-        return Point(x, flight, residuals, float((residuals**2).sum()))
+        cost = (residuals**2).sum()
+        if self.noise is not None:
+            cost += (((start - shots.start) / self.noise) ** 2).sum()
+        return Point(x, start, flight, residuals, float(cost))
 
     def moved(self, point, step):
         """Take all steps a step further."""
-        return self.at(point.x + step)
+        if self.noise is None:
+            return self.at(point.x + step)
+        start = point.start.copy()
+        for rows, own, others in self._eliminated:
+            right = others @ np.append(step, 1.0)
+            start[rows] -= np.linalg.solve(own, right[..., None])[..., 0]
+        return self.at(point.x + step, start)
 
     def linearize(self, point):
         """Return the triangular factor of the Jacobian and the residuals."""
+        self._eliminated = []
         return triangle(self._rows(point))
 
     def _rows(self, point):
         field, n_free = self.field(point.x), len(point.x)
-        d = self.shots.start.shape[1]
+        d, free = self.shots.start.shape[1], self.noise is not None
         at_once = max(1, CHUNK // (self.shots.steps.shape[1] * d * (n_free + 1)))
         rows = np.flatnonzero(point.flight.solved)
         yield np.zeros((n_free + 1, n_free + 1))
         for begin in range(0, len(rows), at_once):
             some = rows[begin : begin + at_once]
-            shots = self.shots.some(some)
             flight = Flight(
                 [stages[some] for stages in point.flight.stages],
                 point.flight.ends[some],
                 point.flight.solved[some],
             )
-            jac = sensitivities(field, self.a, shots, flight, self.bases)
+            shots = self.shots.some(some)
+            jac = sensitivities(field, self.a, shots, flight, self.bases, free)
             jac *= self.weights[some, ..., None]
             block = np.concatenate([jac, point.residuals[some, ..., None]], axis=-1)
+            block = block.reshape(len(some), -1, block.shape[-1])
+            if free:
+                first = np.zeros((len(some), d, block.shape[-1]))
+                first[:, range(d), range(d)] = 1 / self.noise
+                first[..., -1] = (point.start[some] - shots.start) / self.noise
+                block = np.concatenate([first, block], axis=1)
+                block = np.linalg.qr(block, mode="r")
+                self._eliminated.append((some, block[:, :d, :d], block[:, :d, d:]))
+                block = block[:, d:, d:]
             yield block.reshape(-1, n_free + 1)
 
     def solve(self, x, *, max_iter=50, tol=1e-6):

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from sklearn_inverse.discovery._determined import (
     Determined,
@@ -22,7 +23,11 @@ from sklearn_inverse.discovery._runs import Shots
 __all__ = ["Learned", "learn"]
 
 ROUGHLY, CLOSELY = 0.1, 1e-6  # relative gains at which fits stop
-CUTS = (0.01, 0.1, 1.0)  # of the threshold
+WHOLE = 10**9  # points in a row: all of a run
+# Points in a row over which it is fitted; share, of the threshold, and number of standard
+# errors below which terms are left out.
+EXACT = ((1, 0.01, 0.0), (1, 0.1, 0.0), (1, 1.0, 0.0))
+NOISY = ((1, 0.01, 0.5), (4, 0.1, 1.0), (4, 1.0, 3.0), (WHOLE, 1.0, 3.0))
 
 
 class Learned(NamedTuple):
@@ -65,57 +70,29 @@ def learn(
     keep[unknown] = True
     _, unseen = determined.split(np.ones(keep.shape[1], dtype=bool))
     identifiable = (np.linalg.norm(unseen, axis=1) < 1e-6) & keep
-    is_choice = unseen.shape[1] > 0
 
+    search = _Search(runs, monomials, determined, a, substeps, noise, known, max_iter)
     coef = np.zeros(keep.shape)
     for k, (matrix, change) in enumerate(errors):
         basis = determined.basis(keep[k])
         coef[k] = basis @ np.linalg.lstsq(matrix @ basis, change, rcond=1e-12)[0]
-    whole, floor = shots, resolution(shots, noise)
-    if substeps > 1:
-        shots = shots.divided(substeps)
-        weights = _divided(weights, substeps)
-
-    n_iter = 0
-
-    def fit(coef, keep, tol):
-        nonlocal n_iter
-        bases = [determined.basis(row) for row in keep]
-        problem = Learning(monomials, a, shots, weights, bases, known)
-        x = np.concatenate(
-            [np.linalg.lstsq(b, c, rcond=None)[0] for b, c in zip(bases, coef)]
-        )
-        point, factor, n, converged = problem.solve(x, max_iter=max_iter, tol=tol)
-        n_iter += n
-        return problem, point, factor, converged
-
-    first = CLOSELY if is_choice or threshold == 0 else ROUGHLY
-    problem, point, factor, converged = fit(coef, keep, first)
-    coef = problem.coef(point.x)
+    is_choice = unseen.shape[1] > 0
+    search.fit(coef, keep, 1, CLOSELY if is_choice or not threshold else ROUGHLY)
     if is_choice:
-        chosen = coef.copy()
-        for k in unknown:
-            chosen[k] = sparsest(coef[k], unseen, determined.scale)
-        # Between the points they differ: steps must still be possible.
-        every = [np.eye(keep.shape[1])] * len(names)
-        anew = Learning(monomials, a, shots, weights, every, known).at(chosen.ravel())
-        if anew.flight.solved.all():
-            coef = chosen
-    cuts = [threshold * cut for cut in CUTS] if threshold else []
-    while cuts:
-        cut = cuts.pop(0)
-        fewer = keep & (shares(monomials, coef, whole, floor, known) >= cut)
-        if (fewer == keep).all() and not cuts:
-            break
-        keep = fewer
-        problem, point, factor, converged = fit(
-            coef, keep, ROUGHLY if cuts else CLOSELY
-        )
-        coef = problem.coef(point.x)
-        cuts = cuts or [threshold]  # until nothing falls any more
+        search.choose(unseen, unknown)
+    stages = EXACT if noise is None else NOISY
+    for n_points, cut, significance in stages[: 3 if threshold else 0]:
+        search.leave_out(n_points, threshold * cut, significance)
+    if noise is not None or threshold:
+        n_points, _, significance = stages[-1]
+        before = vars(search).copy()
+        search.fit(search.coef, search.keep, n_points, CLOSELY)
+        if n_points > 1 and not search.point.flight.solved.all():
+            vars(search).update(before)  # whole runs lead astray with these equations
+        elif threshold:
+            search.leave_out(n_points, threshold, significance, CLOSELY)
 
-    covariance = _covariance(problem, point, factor, noise)
-    coef = np.where(keep, coef, 0.0)
+    keep, covariance = search.keep, search.covariance()
     std = np.zeros_like(coef)
     std[keep] = np.sqrt(np.diag(covariance)[np.flatnonzero(keep)])
     kept = np.flatnonzero(keep)
@@ -125,20 +102,97 @@ def learn(
         relations += other_relations(
             unseen, _multiples(monomials, same), monomials.names, determined.scale
         )
+    solved = search.point.flight.solved
     return Learned(
         monomials,
-        coef,
+        search.coef,
         std,
         covariance[np.ix_(kept, kept)],
         keep.shape[1] - unseen.shape[1],
         identifiable,
         relations,
         is_choice,
-        n_iter,
-        int((~point.flight.solved).sum()),
-        len(point.flight.solved),
-        converged,
+        search.n_iter,
+        int((~solved).sum()),
+        len(solved),
+        search.converged,
     )
+
+
+class _Search:
+    """The terms that are kept, and their coefficients, as they become fewer."""
+
+    def __init__(
+        self, runs, monomials, determined, a, substeps, noise, known, max_iter
+    ):
+        self.runs, self.monomials, self.determined = runs, monomials, determined
+        self.a, self.substeps, self.noise = a, substeps, noise
+        self.known, self.max_iter = known, max_iter
+        self.n_iter = 0
+
+    def fit(self, coef, keep, n_points, tol):
+        """Fit the coefficients that are kept, over so many points in a row."""
+        bases = [self.determined.basis(row) for row in keep]
+        x = np.concatenate(
+            [np.linalg.lstsq(b, c, rcond=None)[0] for b, c in zip(bases, coef)]
+        )
+        problem = self._problem(bases, n_points)
+        found = problem.solve(x, max_iter=self.max_iter, tol=tol)
+        self.point, self.factor, n_iter, self.converged = found
+        self.problem, self.keep, self.n_iter = problem, keep, self.n_iter + n_iter
+        self.coef = np.where(keep, problem.coef(self.point.x), 0.0)
+
+    def _problem(self, bases, n_points):
+        shots = Shots.of(self.runs, n_points)
+        weights = row_weights(shots, self.noise)
+        if self.substeps > 1:
+            shots = shots.divided(self.substeps)
+            weights = _divided(weights, self.substeps)
+        free = self.noise if n_points > 1 else None
+        return Learning(self.monomials, self.a, shots, weights, bases, self.known, free)
+
+    def choose(self, unseen, unknown):
+        """Take the coefficients of least L1 norm of those that fit as well."""
+        coef = self.coef.copy()
+        for k in unknown:
+            coef[k] = sparsest(coef[k], unseen, self.determined.scale)
+        # Between the points they differ: steps must still be possible.
+        problem = self._problem([np.eye(coef.shape[1])] * len(coef), 1)
+        if problem.at(coef.ravel()).flight.solved.all():
+            self.coef = coef
+
+    def leave_out(self, n_points, cut, significance, tol=ROUGHLY):
+        """Leave out terms of small share, and the least significant, until none is left."""
+        shots = Shots.of(self.runs)
+        floor = resolution(shots)
+        while self.keep.any():
+            small = shares(self.monomials, self.coef, shots, floor, self.known) < cut
+            weak = self.keep & small
+            if significance and not weak.any():
+                ratio = np.full(self.keep.shape, np.inf)
+                variance = np.diag(self.covariance()).reshape(ratio.shape)
+                np.divide(
+                    abs(self.coef), np.sqrt(variance), out=ratio, where=variance > 0
+                )
+                # A few at a time: terms that replace each other are weak together.
+                some = np.sort(ratio[self.keep])[max(1, self.keep.sum() // 4) - 1]
+                weak = self.keep & (ratio <= min(some, significance))
+            if not weak.any():
+                return
+            self.fit(self.coef, self.keep & ~weak, n_points, tol)
+
+    def covariance(self):
+        """Return the covariance of all coefficients, equation by equation in a row."""
+        point, bases = self.point, self.problem.bases
+        if not len(point.x):
+            return np.zeros((self.coef.size, self.coef.size))
+        spread = block_diag(*bases) @ np.linalg.pinv(self.factor[:, :-1])
+        n_rows = (self.problem.weights[point.flight.solved] > 0).sum()
+        n_over = n_rows - len(point.x)
+        variance = point.cost / n_over if n_over > 0 else np.nan
+        if self.noise is not None:
+            variance = np.fmax(variance, 1.0)
+        return variance * spread @ spread.T
 
 
 def shares(monomials, coef, shots, floor, known=None):
@@ -162,10 +216,11 @@ def shares(monomials, coef, shots, floor, known=None):
 
 def _determined(monomials, shots, means, noise):
     """Return what the shots determine: as many combinations as there are, at most."""
-    values, spread = monomials(shots.start), np.zeros(means.shape[1])
-    if noise is not None:
-        parts = [(values @ s * sd) ** 2 for s, sd in zip(monomials.slopes, noise)]
-        spread = np.sqrt(np.sum(parts, axis=(0, 1)) / 2)  # of two points
+    values, n_terms = monomials(shots.start), means.shape[1]
+    spread = np.zeros((n_terms, n_terms))
+    for slope, sd in zip(monomials.slopes, () if noise is None else noise):
+        part = values @ slope * sd
+        spread += part.T @ part / 2  # the mean of two points
     return Determined(means, spread)
 
 
@@ -174,23 +229,6 @@ def _divided(weights, n):
     parts = np.zeros((len(weights), weights.shape[1], n, weights.shape[2]))
     parts[:, :, -1] = weights
     return parts.reshape(len(weights), -1, weights.shape[2])
-
-
-def _covariance(problem, point, factor, noise):
-    """Return the covariance of all coefficients, equation by equation in a row."""
-    n_terms = len(problem.monomials.names)
-    size = len(problem.bases) * n_terms
-    basis, at = np.zeros((size, len(point.x))), 0
-    for k, own in enumerate(problem.bases):
-        basis[k * n_terms : (k + 1) * n_terms, at : at + own.shape[1]] = own
-        at += own.shape[1]
-    if not at:
-        return np.zeros((size, size))
-    inverse = np.linalg.pinv(factor[:, :-1])
-    spread = basis @ inverse
-    n_rows = (problem.weights[point.flight.solved] > 0).sum()
-    variance = point.cost / (n_rows - at) if n_rows > at else np.nan
-    return (variance if noise is None else np.fmax(variance, 1.0)) * spread @ spread.T
 
 
 def _multiples(monomials, laws):

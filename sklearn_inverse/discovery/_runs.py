@@ -198,13 +198,14 @@ class Shots(NamedTuple):
         """Cut runs; each shot goes over ``n_points`` points at least, if there are."""
         pieces = []
         for t, y in runs:
-            whole = ~np.isnan(y).any(axis=1)
+            whole = np.flatnonzero(~np.isnan(y).any(axis=1))
             path = np.column_stack([_bridged(t, column) for column in y.T])
-            for i in np.flatnonzero(whole[:-1]):
-                later = np.flatnonzero(whole[i + n_points :])
-                end = i + n_points + later[0] if len(later) else len(t) - 1
-                end = min(end, len(t) - 1)
+            i = whole[0] if len(whole) else len(t)
+            while i < len(t) - 1:
+                later = whole[whole >= i + n_points]
+                end = later[0] if len(later) else len(t) - 1
                 pieces.append((i, end, t, y, path))
+                i = end if len(later) else len(t)
         if not pieces:
             raise ValueError(
                 "At least one run must have a point at which all states were measured, and "
