@@ -27,7 +27,7 @@ WHOLE = 10**9  # points in a row: all of a run
 # Points in a row over which it is fitted; share, of the threshold, and number of standard
 # errors below which terms are left out.
 EXACT = ((1, 0.01, 0.0), (1, 0.1, 0.0), (1, 1.0, 0.0))
-NOISY = ((1, 0.01, 0.5), (4, 0.1, 1.0), (4, 1.0, 3.0), (WHOLE, 1.0, 3.0))
+NOISY = ((8, 0.01, 0.5), (16, 0.1, 1.0), (32, 1.0, 2.0), (WHOLE, 1.0, 3.0))
 
 
 class Learned(NamedTuple):
@@ -41,6 +41,7 @@ class Learned(NamedTuple):
     identifiable: np.ndarray
     relations: list
     is_choice: bool
+    misfit: float  # variance of what is left, in units of the noise
     n_iter: int
     n_failed: int
     n_steps: int
@@ -112,6 +113,7 @@ def learn(
         identifiable,
         relations,
         is_choice,
+        search.misfit() if noise is not None else 1.0,
         search.n_iter,
         int((~solved).sum()),
         len(solved),
@@ -187,12 +189,17 @@ class _Search:
         if not len(point.x):
             return np.zeros((self.coef.size, self.coef.size))
         spread = block_diag(*bases) @ np.linalg.pinv(self.factor[:, :-1])
-        n_rows = (self.problem.weights[point.flight.solved] > 0).sum()
-        n_over = n_rows - len(point.x)
-        variance = point.cost / n_over if n_over > 0 else np.nan
+        variance = self.misfit()
         if self.noise is not None:
             variance = np.fmax(variance, 1.0)
         return variance * spread @ spread.T
+
+    def misfit(self):
+        """Return the variance of the weighted residuals; NaN where none are left over."""
+        solved = self.point.flight.solved
+        n_rows = (self.problem.weights[solved] > 0).sum()
+        n_over = n_rows - len(self.point.x)
+        return self.point.cost / n_over if n_over > 0 else np.nan
 
 
 def shares(monomials, coef, shots, floor, known=None):

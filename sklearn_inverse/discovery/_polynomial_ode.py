@@ -18,6 +18,7 @@ from sklearn_inverse.exceptions import (
     ConvergenceWarning,
     IdentifiabilityWarning,
     IntegrationWarning,
+    MisfitWarning,
 )
 from sklearn_inverse.ode import _coefficients, solve_ivp
 from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
@@ -41,7 +42,10 @@ class PolynomialODE(BaseEstimator):
     taken [1]_, so that fast states, which no derivative of the data shows, are no
     obstacle. The coefficients of all monomials follow by Gauss–Newton on what the steps
     miss, with derivatives by the implicit function theorem; terms that contribute
-    little anywhere are left out, a few at a time.
+    little anywhere are left out, a few at a time. Of noisy data, ever longer pieces of the
+    runs are fitted, in the end whole ones, with free states at their starts, and terms of
+    less than three standard errors left out too: that finds systems that are not stiff;
+    stiff ones may come back in another form, as quasi-steady ones, that fits as well.
 
     Parameters
     ----------
@@ -213,6 +217,9 @@ class PolynomialODE(BaseEstimator):
         IdentifiabilityWarning
             If other equations fit as well, and these were chosen.
 
+        MisfitWarning
+            If the equations do not explain the data to within ``noise_std``.
+
         ConvergenceWarning
             If the fit stopped early, or steps could not be solved.
         """
@@ -256,6 +263,13 @@ class PolynomialODE(BaseEstimator):
                 "equations; the coefficients come from the others. Take points that are "
                 "closer, or more `substeps`.",
                 ConvergenceWarning,
+            )
+        if found.misfit > 2:
+            warn_user(
+                f"These equations leave {np.sqrt(found.misfit):.2g} times what `noise_std` "
+                "says: terms are missing or wrong. Lower `threshold`, raise `degree`, take "
+                "runs from more starts, or check `noise_std`.",
+                MisfitWarning,
             )
         if not found.converged:
             warn_user(

@@ -4,10 +4,15 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 from sklearn.base import clone
 
 from sklearn_inverse import GradientInverter, PolynomialODE
-from sklearn_inverse.exceptions import ConvergenceWarning, IntegrationWarning
+from sklearn_inverse.exceptions import (
+    ConvergenceWarning,
+    IntegrationWarning,
+    MisfitWarning,
+)
 
 ORDERS = {"backward_euler": 1, "trapezoid": 2, "radau3": 3, "radau5": 5}
 # Of a step of size h along y' = -k y, solved for k: what the stability functions say.
@@ -245,3 +250,60 @@ def test_an_early_end_and_a_blow_up_are_told(kaps_run):
 def test_simulate_wants_all_states(kaps_run):
     with pytest.raises(ValueError, match=r"Got shape \(3,\)"):
         PolynomialODE().fit(*kaps_run).simulate([1, 2, 3], [0, 1])
+
+
+@pytest.mark.parametrize("level", [0.001, 0.01])
+def test_noisy_runs_of_a_system_that_is_not_stiff_tell_it(level, stiff):
+    def predation(t, y):
+        return [y[0] - 0.5 * y[0] * y[1], -0.8 * y[1] + 0.3 * y[0] * y[1]]
+
+    t, rng = np.linspace(0, 20, 61), np.random.default_rng(0)
+    runs = np.array([stiff.solved(predation, y0, t) for y0 in ([2, 1], [4, 3])])
+    noise = level * runs.max(axis=(0, 1))
+    model = PolynomialODE(noise_std=noise).fit(
+        runs + noise * rng.standard_normal(runs.shape), t
+    )
+    kept = model.coef_ != 0
+    assert np.argwhere(kept).tolist() == [[0, 1], [0, 4], [1, 2], [1, 4]]
+    off = model.coef_[kept] - [1, -0.5, -0.8, 0.3]
+    assert (abs(off) < 4 * model.coef_std_[kept]).all()
+    assert abs(off).max() < 5 * level
+    system = model.to_system()
+    assert system.param_names[-1] == "y2(2)"  # states at the start are unknown too
+    assert system.n_params == 4 + 4
+
+
+def test_equations_that_do_not_explain_the_readings_are_told(kaps_run):
+    with pytest.warns(MisfitWarning, match="times what `noise_std` says"):
+        PolynomialODE(1, noise_std=0.001).fit(*kaps_run)
+
+
+@pytest.mark.slow
+def test_all_of_hires_is_found_from_twenty_starts(stiff):
+    def hires(t, y):
+        bound = 280 * y[5] * y[7] - 1.81 * y[6]
+        return [
+            -1.71 * y[0] + 0.43 * y[1] + 8.32 * y[2] + 0.0007,
+            1.71 * y[0] - 8.75 * y[1],
+            -10.03 * y[2] + 0.43 * y[3] + 0.035 * y[4],
+            8.32 * y[1] + 1.71 * y[2] - 1.12 * y[3],
+            -1.745 * y[4] + 0.43 * y[5] + 0.43 * y[6],
+            -280 * y[5] * y[7] + 0.69 * (y[3] + y[6]) + 1.71 * y[4] - 0.43 * y[5],
+            bound,
+            -bound,
+        ]
+
+    rng = np.random.default_rng(0)
+    starts = rng.uniform(0, [1.5, 1, 1, 1, 1, 1, 1, 0.05], (20, 8))
+    span, runs, times = (0, 321.8122), [], []
+    for y0 in starts:
+        own = solve_ivp(hires, span, y0, method="Radau", rtol=1e-4, atol=1e-8).t
+        times.append(own)
+        runs.append(stiff.solved(hires, y0, own))
+    model = PolynomialODE().fit(runs, times)
+    assert np.count_nonzero(model.coef_) == 24
+    expected = [0.0007, -1.71, 0.43, 8.32, 1.71, -8.75, -10.03, 0.43, 0.035]
+    expected += [8.32, 1.71, -1.12, -1.745, 0.43, 0.43, 0.69, 1.71, -0.43, 0.69, -280]
+    expected += [-1.81, 280, 1.81, -280]
+    np.testing.assert_allclose(model.coef_[model.coef_ != 0], expected, rtol=2e-4)
+    assert model.relations_ == ["y7 + y8 is constant in each run"]
