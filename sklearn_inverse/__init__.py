@@ -1,5 +1,6 @@
 """Hidden parameters of ODE models from sparse, noisy measurements."""
 
+from sklearn_inverse.discovery import PolynomialODE
 from sklearn_inverse.forward import ForwardFunction, ODESimulator, ODESurrogate
 from sklearn_inverse.inverse import (
     ADMInverter,
@@ -45,6 +46,7 @@ __all__ = [
     "Operator",
     "PDESystem",
     "PointValues",
+    "PolynomialODE",
     "ReactionSystem",
     "ReadingNetwork",
     "RefinedInverter",

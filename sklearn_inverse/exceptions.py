@@ -6,6 +6,7 @@ __all__ = [
     "BoundsWarning",
     "ConvergenceWarning",
     "ExtrapolationWarning",
+    "IdentifiabilityWarning",
     "IntegrationError",
     "IntegrationWarning",
     "MisfitWarning",
@@ -26,6 +27,10 @@ class IntegrationWarning(ConvergenceWarning):
 
 class ExtrapolationWarning(UserWarning):
     """Issued when a learned model is asked for params outside its training box."""
+
+
+class IdentifiabilityWarning(UserWarning):
+    """Issued when other equations fit the data as well, so that those told are a choice."""
 
 
 class BoundsWarning(UserWarning):

@@ -16,7 +16,7 @@ LAYERS = [  # lowest first; a module imports only from lower layers, or its own 
     {"systems", "networks", "optim"},
     {"problems", "forward", "collocation"},
     {"datasets", "base"},
-    {"inverse"},
+    {"inverse", "discovery"},
     {"baselines", "inspection"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

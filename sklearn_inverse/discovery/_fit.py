@@ -1,0 +1,153 @@
+"""Coefficients that make the steps lead from point to point."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sklearn_inverse.discovery._least_squares import levenberg_marquardt, triangle
+from sklearn_inverse.discovery._steps import Field, Flight, fly, sensitivities
+
+__all__ = ["Learning", "Point", "equation_error", "resolution", "row_weights"]
+
+PENALTY = 10.0  # of a step that cannot be solved, in units of that of standing still
+ROUNDING = 1e-6  # of the largest value of a state, in data without noise
+CHUNK = 2**22  # numbers of the Jacobian that are held at once
+
+
+def resolution(shots, noise=None):
+    """Return the change of each state that is too small to be seen."""
+    if noise is not None:
+        return noise
+    seen = np.concatenate([shots.start, *np.nan_to_num(shots.targets)])
+    return ROUNDING * abs(seen).max(axis=0)
+
+
+def row_weights(shots, noise=None):
+    """Return weights of what is measured, 0 where nothing was.
+
+    Without noise, what is left is the error of the steps, which goes with the change over
+    a step; with it, each measured state is worth what its noise says.
+    """
+    measured = ~np.isnan(shots.targets)
+    path = np.concatenate([shots.start[:, None], shots.paths], axis=1)
+    change = abs(np.diff(path, axis=1)) + resolution(shots)
+    weights = 1 / (np.where(change > 0, change, 1.0) if noise is None else noise)
+    return measured * weights
+
+
+class Point(NamedTuple):
+    """Free coefficients, the states from which they start, and where they lead."""
+
+    x: np.ndarray
+    start: np.ndarray  # (n_shots, n_states)
+    flight: Flight
+    residuals: np.ndarray  # (n_shots, n_steps, n_states), weighted
+    cost: float
+
+
+class Learning:
+    """The least-squares problem of one dictionary, for :func:`levenberg_marquardt`.
+
+    With ``noise``, the states at the start of each shot are free too, and worth what was
+    measured there. They are eliminated shot by shot.
+    """
+
+    def __init__(self, monomials, a, shots, weights, bases, known=None, noise=None):
+        self.monomials, self.a, self.shots = monomials, a, shots
+        self.weights, self.bases, self.known = weights, bases, known
+        self.noise = noise
+        self.ends = np.cumsum([basis.shape[1] for basis in bases])[:-1]
+
+    def coef(self, x):
+        """Return coefficients of shape (n_states, n_terms)."""
+        return np.array(
+            [b @ part for b, part in zip(self.bases, np.split(x, self.ends))]
+        )
+
+    def field(self, x):
+        """Return the right-hand side."""
+        return Field(self.monomials, self.coef(x), self.known)
+
+    def at(self, x, start=None):
+        """Take all steps."""
+        shots = self.shots
+        start = shots.start if start is None else start
+        flight = fly(self.field(x), self.a, shots, start)
+        still = PENALTY * self.weights * (shots.start[:, None] - shots.paths)
+        residuals = np.where(
+            self.weights > 0, self.weights * (flight.ends - shots.targets), 0.0
+        )
+        residuals = np.where(flight.solved[:, None, None], residuals, still)
+        cost = (residuals**2).sum()
+        if self.noise is not None:
+            cost += (((start - shots.start) / self.noise) ** 2).sum()
+        return Point(x, start, flight, residuals, float(cost))
+
+    def moved(self, point, step):
+        """Take all steps a step further."""
+        if self.noise is None:
+            return self.at(point.x + step)
+        start = point.start.copy()
+        for rows, own, others in self._eliminated:
+            right = others @ np.append(step, 1.0)
+            start[rows] -= np.linalg.solve(own, right[..., None])[..., 0]
+        return self.at(point.x + step, start)
+
+    def linearize(self, point):
+        """Return the triangular factor of the Jacobian and the residuals."""
+        self._eliminated = []
+        return triangle(self._rows(point))
+
+    def _rows(self, point):
+        field, n_free = self.field(point.x), len(point.x)
+        d, free = self.shots.start.shape[1], self.noise is not None
+        at_once = max(1, CHUNK // (self.shots.steps.shape[1] * d * (n_free + 1)))
+        rows = np.flatnonzero(point.flight.solved)
+        yield np.zeros((n_free + 1, n_free + 1))
+        for begin in range(0, len(rows), at_once):
+            some = rows[begin : begin + at_once]
+            flight = Flight(
+                [stages[some] for stages in point.flight.stages],
+                point.flight.ends[some],
+                point.flight.solved[some],
+            )
+            shots = self.shots.some(some)
+            jac = sensitivities(field, self.a, shots, flight, self.bases, free)
+            jac *= self.weights[some, ..., None]
+            block = np.concatenate([jac, point.residuals[some, ..., None]], axis=-1)
+            block = block.reshape(len(some), -1, block.shape[-1])
+            if free:
+                first = np.zeros((len(some), d, block.shape[-1]))
+                first[:, range(d), range(d)] = 1 / self.noise
+                first[..., -1] = (point.start[some] - shots.start) / self.noise
+                block = np.concatenate([first, block], axis=1)
+                block = np.linalg.qr(block, mode="r")
+                self._eliminated.append((some, block[:, :d, :d], block[:, :d, d:]))
+                block = block[:, d:, d:]
+            yield block.reshape(-1, n_free + 1)
+
+    def solve(self, x, *, max_iter=50, tol=1e-6):
+        """Return the best point, its linearization, and how it went."""
+        return levenberg_marquardt(self, x, max_iter=max_iter, tol=tol)
+
+
+def equation_error(monomials, shots, weights, known=None):
+    """Return what the trapezoid makes of each shot, in one long step to its last point.
+
+    The mean of the monomials of both ends, of shape (n_shots, n_terms); and for each
+    equation the matrix and the right side of its weighted residuals.
+    """
+    rows, last = np.arange(len(shots.begin)), (shots.steps > 0).sum(axis=1) - 1
+    h, end, weight = (
+        shots.steps.sum(axis=1),
+        shots.paths[rows, last],
+        weights[rows, last],
+    )
+    mean = 0.5 * (monomials(shots.start) + monomials(end))
+    change = end - shots.start
+    if known is not None:
+        t = shots.begin
+        both = known(t, shots.start)[0] + known(t + h, end)[0]
+        change = change - 0.5 * h[:, None] * both
+    values = h[:, None] * mean
+    return mean, [(w[:, None] * values, w * dy) for w, dy in zip(weight.T, change.T)]

@@ -1,0 +1,480 @@
+"""PolynomialODE: learns the equations of a stiff system from its trajectories."""
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_inverse.discovery._determined import written
+from sklearn_inverse.discovery._known import KnownPart
+from sklearn_inverse.discovery._learn import learn
+from sklearn_inverse.discovery._runs import as_runs
+from sklearn_inverse.discovery._steps import Field
+from sklearn_inverse.discovery._system import from_whole, system_of
+from sklearn_inverse.exceptions import (
+    ConvergenceWarning,
+    IdentifiabilityWarning,
+    IntegrationWarning,
+    MisfitWarning,
+)
+from sklearn_inverse.ode import _coefficients, solve_ivp
+from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
+from sklearn_inverse.utils._warnings import warn_user
+
+__all__ = ["PolynomialODE"]
+
+METHODS = {
+    "backward_euler": _coefficients.BACKWARD_EULER,
+    "trapezoid": _coefficients.TRAPEZOID,
+    "radau3": _coefficients.RADAU3,
+    "radau5": _coefficients.RADAU5,
+}
+MOST = 5000  # coefficients that are fitted together
+
+
+class PolynomialODE(BaseEstimator):
+    r"""Learn :math:`y' = f(y)` from trajectories, f a polynomial of the states.
+
+    Each point and the next are an initial value problem, over which one implicit step is
+    taken [1]_, so that fast states, which no derivative of the data shows, are no
+    obstacle. The coefficients of all monomials follow by Gauss–Newton on what the steps
+    miss, with derivatives by the implicit function theorem; terms that contribute
+    little anywhere are left out, a few at a time. Of noisy data, ever longer pieces of the
+    runs are fitted, in the end whole ones, with free states at their starts, and terms of
+    less than three standard errors left out too: that finds systems that are not stiff;
+    stiff ones may come back in another form, as quasi-steady ones, that fits as well.
+
+    Parameters
+    ----------
+    degree : int, default=2
+        Largest degree of the monomials.
+
+    method : {"radau5", "radau3", "trapezoid", "backward_euler"}, default="radau5"
+        The step; its errors go with the 5th, 3rd, 2nd, 1st power of its size.
+
+    substeps : int, default=1
+        Steps from each point to the next: more where points are far apart.
+
+    threshold : float, default=0.01
+        A term is left out if, at all points, it is less than this share of the sum of
+        sizes of its equation's terms. 0 keeps all.
+
+    noise_std : float or array-like of shape (n_states,), default=None
+        Standard deviation of the measurements. If None, they count as exact, and what
+        the steps miss as the error of the steps.
+
+    known : callable, default=None
+        ``known(t, y) -> dy/dt``: the part of the equations that is known, as the right-hand
+        side of an :class:`~sklearn_inverse.ODESystem`, one entry per state; zero where
+        nothing is.
+
+    unknown : list of str, default=None
+        States whose equations have unknown terms. If None, all.
+
+    state_names : list of str, default=None
+        Names of the states. If None, those of the columns, or y1, y2, ….
+
+    max_iter : int, default=100
+        Most linearizations of a fit.
+
+    Attributes
+    ----------
+    equations_ : list of str
+        The equations that were found.
+
+    coef_ : ndarray of shape (n_states, n_terms)
+        Coefficients of all monomials, 0 for those left out.
+
+    coef_std_ : ndarray of shape (n_states, n_terms)
+        Their standard errors, by linearization about the terms kept: from the noise, or
+        from what the steps miss. Systematic errors of the steps are not in them.
+
+    covariance_ : ndarray of shape (n_kept, n_kept)
+        Covariance of the coefficients kept, equation by equation.
+
+    feature_names_ : list of str
+        The monomials.
+
+    state_names_ : list of str
+        The states.
+
+    rank_ : int
+        How many combinations of the monomials these data tell apart.
+
+    identifiable_ : ndarray of bool of shape (n_states, n_terms)
+        Whether the data determine the coefficient if nothing says which terms there are.
+
+    relations_ : list of str
+        Conservation laws, and other relations that hold at all points: the reason where
+        the rank is less than the number of monomials.
+
+    is_choice_ : bool
+        Whether other equations fit as well, so that those of least L1 norm were taken.
+
+    n_features_in_ : int
+        Number of states.
+
+    n_iter_ : int
+        Linearizations of all fits together.
+
+    runs_ : list of tuple
+        Times and states of each run.
+
+    See Also
+    --------
+    GradientInverter : Refines the coefficients on whole trajectories; see `to_system`.
+
+    Notes
+    -----
+    The data are several runs of several times, so that ``fit(trajectories, times)`` is not
+    scikit-learn's table of rows: ``clone``, ``get_params``, ``set_params`` and pickling
+    are as everywhere, its checks of tables do not apply.
+
+    References
+    ----------
+    .. [1] C. Fronk, L. Petzold, "Training stiff neural ordinary differential equations
+       with implicit single-step methods", Chaos 34 (2024) 123142.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_inverse import PolynomialODE
+    >>> t = np.linspace(0, 2, 21)
+    >>> model = PolynomialODE(degree=1, state_names=["a"]).fit(3 * np.exp(-2 * t), t)
+    >>> model.equations_
+    ["a' = -2*a"]
+    """
+
+    _parameter_constraints: dict = {
+        "degree": [Interval(Integral, 0, None, closed="left")],
+        "method": [StrOptions(set(METHODS))],
+        "substeps": [Interval(Integral, 1, None, closed="left")],
+        "threshold": [Interval(Real, 0, 1, closed="left")],
+        "noise_std": [Interval(Real, 0, None, closed="neither"), "array-like", None],
+        "known": [callable, None],
+        "unknown": ["array-like", None],
+        "state_names": ["array-like", None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        degree=2,
+        *,
+        method="radau5",
+        substeps=1,
+        threshold=0.01,
+        noise_std=None,
+        known=None,
+        unknown=None,
+        state_names=None,
+        max_iter=100,
+    ):
+        self.degree = degree
+        self.method = method
+        self.substeps = substeps
+        self.threshold = threshold
+        self.noise_std = noise_std
+        self.known = known
+        self.unknown = unknown
+        self.state_names = state_names
+        self.max_iter = max_iter
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, trajectories, times=None):
+        """Learn the equations.
+
+        Parameters
+        ----------
+        trajectories : array-like, list of array-like, or table
+            One run of shape (n_times, n_states); several of shape (n_runs, n_times,
+            n_states), or a list of them, which may differ in length; NaN where a state
+            was not measured. Or a long table as of
+            :func:`~sklearn_inverse.datasets.read_table`: a CSV file, a data frame or a
+            dict with columns ``time``, ``observable`` and ``value``; ``sample`` and
+            ``experiment`` tell runs apart, repeats are averaged.
+
+        times : array-like of shape (n_times,) or list of array-like, default=None
+            Increasing times, the same for all runs or one array for each. None with a
+            table.
+
+        Returns
+        -------
+        self : PolynomialODE
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            If shapes, times or names do not fit, if a state was never measured, or if
+            nowhere all were.
+
+        Warns
+        -----
+        IdentifiabilityWarning
+            If other equations fit as well, and these were chosen.
+
+        MisfitWarning
+            If the equations do not explain the data to within ``noise_std``.
+
+        ConvergenceWarning
+            If the fit stopped early, or steps could not be solved.
+        """
+        runs, names = as_runs(trajectories, times, self.state_names)
+        noise = self._noise(len(names))
+        unknown = self._unknown(names)
+        n_terms = _count(len(names), self.degree)
+        if n_terms * len(unknown) > MOST:
+            raise ValueError(
+                f"No more than {MOST} coefficients can be fitted together. Got {n_terms} "
+                f"monomials of {len(names)} states up to degree {self.degree} in "
+                f"{len(unknown)} equations: lower `degree`, or name fewer `unknown`."
+            )
+        found = learn(
+            runs,
+            names,
+            a=METHODS[self.method].a,
+            degree=self.degree,
+            substeps=self.substeps,
+            threshold=self.threshold,
+            noise=noise,
+            known=self._known(names),
+            unknown=unknown,
+            max_iter=self.max_iter,
+        )
+        self.runs_, self.state_names_, self.n_features_in_ = runs, names, len(names)
+        self._monomials = found.monomials
+        # Of each state, by which the solver tells what is nothing.
+        largest = np.nanmax(abs(np.concatenate([y for _, y in runs])), axis=0)
+        self._largest = np.where(largest > 0, largest, 1.0)
+        self.feature_names_ = found.monomials.names
+        self.coef_, self.coef_std_ = found.coef, found.coef_std
+        self.covariance_ = found.covariance
+        self.rank_, self.identifiable_ = found.rank, found.identifiable
+        self.relations_, self.is_choice_ = found.relations, found.is_choice
+        self.n_iter_ = found.n_iter
+        self.equations_ = self._written("{:.4g}")
+        if found.n_failed:
+            warn_user(
+                f"{found.n_failed} of {found.n_steps} steps could not be solved with these "
+                "equations; the coefficients come from the others. Take points that are "
+                "closer, or more `substeps`.",
+                ConvergenceWarning,
+            )
+        if found.misfit > 2:
+            warn_user(
+                f"These equations leave {np.sqrt(found.misfit):.2g} times what `noise_std` "
+                "says: terms are missing or wrong. Lower `threshold`, raise `degree`, take "
+                "runs from more starts, or check `noise_std`.",
+                MisfitWarning,
+            )
+        if not found.converged:
+            warn_user(
+                "The fit stopped before its end: raise `max_iter`, or lower `degree`.",
+                ConvergenceWarning,
+            )
+        if self.is_choice_:
+            warn_user(
+                f"These data tell {self.rank_} of {n_terms} monomials apart"
+                f"{_because(self.relations_)}. Other equations fit as well: these are a "
+                "choice, of least L1 norm where steps can be solved with it. Add runs "
+                "from other starts, lower `degree`, or say what is `known`.",
+                IdentifiabilityWarning,
+            )
+        return self
+
+    def _noise(self, n_states):
+        if self.noise_std is None:
+            return None
+        noise = np.asarray(self.noise_std, dtype=float)
+        if noise.shape not in ((), (n_states,)) or not (
+            np.isfinite(noise).all() and (noise > 0).all()
+        ):
+            raise ValueError(
+                f"`noise_std` must be one positive number, or one for each of {n_states} "
+                f"states. Got {self.noise_std!r}."
+            )
+        return np.broadcast_to(noise, n_states)
+
+    def _unknown(self, names):
+        if self.unknown is None:
+            return list(range(len(names)))
+        strange = [name for name in self.unknown if name not in names]
+        if strange or not len(self.unknown):
+            raise ValueError(
+                f"`unknown` must name some of the states {names}. Got {self.unknown!r}."
+            )
+        return [i for i, name in enumerate(names) if name in list(self.unknown)]
+
+    def _known(self, names):
+        return None if self.known is None else KnownPart(self.known, names)
+
+    def _written(self, style):
+        lines = []
+        for name, row in zip(self.state_names_, self.coef_):
+            terms = {n: c for n, c in zip(self.feature_names_, row) if c != 0.0}
+            if self.known is not None:
+                terms = {"known": 1.0} | terms
+            lines.append(f"{name}' = {written(terms, style)}")
+        return lines
+
+    def print(self, precision=4):
+        """Print the equations, their errors, and what the data do not tell.
+
+        Parameters
+        ----------
+        precision : int, default=4
+            Significant digits.
+        """
+        check_is_fitted(self)
+        print("\n".join(self._written(f"{{:.{precision}g}}")))
+        n_terms = len(self.feature_names_)
+        kept = self.coef_ != 0
+        if not np.isfinite(self.coef_std_).all():
+            print("errors   unknown: there are as many coefficients as data")
+        elif kept.any():
+            relative = self.coef_std_[kept] / abs(self.coef_[kept])
+            k, term = np.argwhere(kept)[relative.argmax()]
+            print(
+                f"errors   at most {100 * relative.max():.2g} % (of "
+                f"{self.feature_names_[term]} in {self.state_names_[k]}')"
+            )
+        print(f"rank     {self.rank_} of {n_terms} monomials are told apart")
+        for relation in self.relations_:
+            print(f"relation {relation}")
+        if self.is_choice_:
+            print("choice   other equations fit as well (these: least L1 norm)")
+
+    def simulate(self, y0, times):
+        """Solve the learned equations.
+
+        Parameters
+        ----------
+        y0 : array-like of shape (n_states,) or (n_samples, n_states)
+            States at the first of the times.
+
+        times : array-like of shape (n_times,) or (n_samples, n_times)
+            Increasing times.
+
+        Returns
+        -------
+        trajectories : ndarray of shape (n_times, n_states) or \
+(n_samples, n_times, n_states)
+            States; NaN from where they blow up.
+
+        Warns
+        -----
+        IntegrationWarning
+            If some could not be solved to the end.
+        """
+        check_is_fitted(self)
+        y0 = np.asarray(y0, dtype=float)
+        if y0.ndim not in (1, 2) or y0.shape[-1] != self.n_features_in_:
+            raise ValueError(
+                f"`y0` must have the {self.n_features_in_} states {self.state_names_} on "
+                f"its last axis. Got shape {y0.shape}."
+            )
+        field = Field(self._monomials, self.coef_, self._known(self.state_names_))
+
+        def at(t, y):
+            return map(torch.from_numpy, field(t.numpy(), y.numpy()))
+
+        with torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
+            solution = solve_ivp(
+                lambda t, y, _: next(at(t, y)),
+                torch.as_tensor(np.asarray(times, dtype=float)),
+                torch.as_tensor(np.atleast_2d(y0)),
+                jac=lambda t, y, _: list(at(t, y))[1],
+                method="radau5",
+                rtol=1e-7,
+                atol=1e-12 * self._largest,
+                backend="torch",
+            )
+        if not solution.success.all():
+            warn_user(solution.failure_summary(), IntegrationWarning)
+        trajectories = solution.y.numpy()
+        return trajectories[0] if y0.ndim == 1 else trajectories
+
+    def score(self, trajectories, times=None):
+        """Return R², averaged over states, of trajectories simulated from their start.
+
+        Parameters
+        ----------
+        trajectories, times : as in :meth:`fit`
+            Runs; each is simulated from its first point at which all was measured.
+
+        Returns
+        -------
+        score : float
+            One is perfect; zero is what the mean of each state scores, which counts too
+            where the solution blows up.
+        """
+        check_is_fitted(self)
+        runs, _ = as_runs(trajectories, times, self.state_names_)
+        measured, made = [], []
+        for t, y in runs:
+            whole = np.flatnonzero(~np.isnan(y).any(axis=1))
+            if len(whole) and whole[0] + 1 < len(t):
+                first = whole[0]
+                measured.append(y[first + 1 :])
+                made.append(self.simulate(y[first], t[first:])[1:])
+        if not measured:
+            raise ValueError(
+                "A run needs a point at which all was measured, and another behind it. Got "
+                "none to score."
+            )
+        measured, made = np.concatenate(measured), np.concatenate(made)
+        scores = []
+        for y, predicted in zip(measured.T, made.T):
+            seen = ~np.isnan(y)
+            y, predicted = y[seen], predicted[seen]
+            if len(y):
+                filled = np.where(np.isfinite(predicted), predicted, y.mean())
+                scores.append(r2_score(y, filled))
+        return float(np.mean(scores))
+
+    def to_system(self, *, noise=None, widen=10.0):
+        """Return the equations as a system whose params are the coefficients.
+
+        Its experiments are the runs that were fitted, so that inverters refine the
+        coefficients on whole trajectories: ``GradientInverter(system).fit(observations)``
+        with :attr:`observations_`.
+
+        Parameters
+        ----------
+        noise : object, default=None
+            How readings scatter, as of :class:`~sklearn_inverse.ODESystem`. If None,
+            ``noise_std``, or normal with standard deviations that are estimated.
+
+        widen : float, default=10.0
+            By how much the prior of the coefficients, around those found, is wider than
+            their errors: the same data are to tell them again.
+
+        Returns
+        -------
+        system : ODESystem
+            With one experiment for each run. Its states start where they were measured;
+            with noise, at params of their own.
+        """
+        check_is_fitted(self)
+        return system_of(self, noise=noise, widen=widen)
+
+    @property
+    def observations_(self):
+        """Readings of the runs in the order of :meth:`to_system`."""
+        check_is_fitted(self)
+        return np.concatenate([y.ravel() for _, y in map(from_whole, self.runs_)])[None]
+
+
+def _count(n_states, degree):
+    n = 1
+    for i in range(1, degree + 1):
+        n = n * (n_states + i) // i
+    return n
+
+
+def _because(relations):
+    return f": {'; '.join(relations[:3])}" if relations else ""

@@ -1,0 +1,250 @@
+"""Measured runs, in whichever form they come, and the pieces that are fitted."""
+
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+
+from sklearn_inverse.datasets._tables import _columns_of, _numbers, _text
+
+__all__ = ["Run", "Shots", "as_runs"]
+
+FORMS = (
+    "`trajectories` must be an array of shape (n_times, n_states) or (n_runs, n_times, "
+    "n_states), a list of runs of shape (n_times, n_states), or a table with columns "
+    "'time', 'observable' and 'value'"
+)
+
+
+class Run(NamedTuple):
+    """States that were measured at increasing times, NaN where one was not."""
+
+    times: np.ndarray  # (n_times,)
+    states: np.ndarray  # (n_times, n_states)
+
+
+def as_runs(trajectories, times, state_names=None):
+    """Return runs, and the names of their states.
+
+    Points at which nothing was measured are left out.
+    """
+    table = times is None
+    if table:
+        runs, names = _from_table(trajectories)
+        if state_names is not None:
+            unknown = [name for name in state_names if name not in names]
+            if unknown:
+                raise ValueError(
+                    f"`state_names` must be observables of the table, {names}. Got "
+                    f"{unknown}."
+                )
+            order = [names.index(name) for name in state_names]
+            runs = [Run(run.times, run.states[:, order]) for run in runs]
+            names = list(state_names)
+    else:
+        columns = [str(c) for c in getattr(trajectories, "columns", [])]
+        runs = _from_arrays(trajectories, times)
+        d = runs[0].states.shape[1]
+        names = list(state_names or columns or [f"y{i + 1}" for i in range(d)])
+    _check_names(names, runs[0].states.shape[1])
+    kept = []
+    for i, (t, y) in enumerate(runs):
+        if len(t) != len(y):
+            raise ValueError(
+                f"`times` must be one per point. Got {len(t)} times and {len(y)} points in "
+                f"run {i}."
+            )
+        if np.isinf(y).any():
+            raise ValueError(
+                f"`trajectories` must be finite, or NaN where nothing was measured. Got "
+                f"infinity in run {i}."
+            )
+        if not np.isfinite(t).all() or not (np.diff(t) > 0).all():
+            raise ValueError(
+                f"`times` must be finite and increase strictly. Those of run {i} do not: "
+                "sort the points; average those measured at the same time, or make them "
+                "runs of their own."
+            )
+        seen = ~np.isnan(y).all(axis=1)
+        kept.append(Run(t[seen], y[seen]))
+    never = np.isnan(np.concatenate([run.states for run in kept])).all(axis=0)
+    if never.any():
+        raise ValueError(
+            f"Every state must be measured. Got nothing but NaN of "
+            f"{names[int(np.argmax(never))]!r}: leave it out, or write the equations down "
+            "and use an inverter."
+        )
+    return kept, names
+
+
+def _check_names(names, n_states):
+    if len(names) != n_states or len(set(names)) < len(names):
+        raise ValueError(
+            f"`state_names` must be {n_states} different names, one per state. Got "
+            f"{names}."
+        )
+    for name in names:
+        if not str(name).isidentifier():
+            raise ValueError(
+                f"Names of states must be words, as in Python. Got {name!r}: give others "
+                "as `state_names`."
+            )
+
+
+def _from_arrays(trajectories, times):
+    try:
+        whole = np.asarray(trajectories, dtype=float)
+    except (TypeError, ValueError):
+        whole = None
+    if whole is not None and whole.ndim == 1:
+        whole = whole[:, None]
+    if whole is not None and whole.ndim == 2:
+        runs, times = [whole], [times]
+    elif whole is not None and whole.ndim == 3:
+        runs = list(whole)
+    elif whole is None and isinstance(trajectories, (list, tuple)):
+        runs = [_numeric(FORMS, run) for run in trajectories]
+    else:
+        raise ValueError(f"{FORMS}. Got shape {np.shape(whole)}.")
+    if not runs or any(r.ndim != 2 or not r.size for r in runs):
+        raise ValueError(f"{FORMS}. Got shapes {[r.shape for r in runs]}.")
+    if len({run.shape[1] for run in runs}) > 1:
+        raise ValueError(
+            "All runs must have the same states. Got runs of "
+            f"{sorted({run.shape[1] for run in runs})} states."
+        )
+    if len(times) and isinstance(times[0], Real):  # the same for all
+        times = [times] * len(runs)
+    if len(times) != len(runs):
+        raise ValueError(
+            "`times` must be the times of all runs, or one array for each of them. Got "
+            f"{len(times)} for {len(runs)} run(s)."
+        )
+    what = "`times` must be one array of numbers, or one for each run"
+    times = [_numeric(what, t) for t in times]
+    if any(t.ndim != 1 for t in times):
+        raise ValueError(f"{what}. Got shapes {[t.shape for t in times]}.")
+    return [Run(t, y) for t, y in zip(times, runs)]
+
+
+def _numeric(what, values):
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}. Got {type(values).__name__}: {error}.") from error
+
+
+def _from_table(table):
+    """Return one run for each sample and experiment of a table of readings."""
+    if isinstance(table, (list, tuple, np.ndarray)):
+        raise ValueError(f"`times` must be given with arrays; {FORMS}. Got no times.")
+    columns = _columns_of(table)
+    missing = [c for c in ("time", "observable", "value") if c not in columns]
+    if missing:
+        raise ValueError(f"{FORMS}. Got no column {missing}, only {list(columns)}.")
+    time = _numbers("time", columns["time"])
+    value = _numbers("value", columns["value"], empty_is_nan=True)
+    observable = [_text(name) for name in columns["observable"]]
+    names = list(dict.fromkeys(observable))
+    which = [columns.get(c, [0] * len(time)) for c in ("sample", "experiment")]
+    keys = list(zip(*which))
+    runs = []
+    for key in dict.fromkeys(keys):
+        rows = [i for i, k in enumerate(keys) if k == key]
+        t, place = np.unique(time[rows], return_inverse=True)
+        cells = place * len(names) + [names.index(observable[i]) for i in rows]
+        known = ~np.isnan(value[rows])
+        size = len(t) * len(names)
+        count = np.bincount(cells[known], minlength=size)  # repeats are averaged
+        total = np.bincount(cells[known], value[rows][known], minlength=size)
+        mean = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
+        runs.append(Run(t, mean.reshape(len(t), len(names))))
+    return runs, names
+
+
+class Shots(NamedTuple):
+    """Pieces of runs: from a point at which all is known, over the points behind it.
+
+    A shot of one step leads from a point to the next. Where not everything was measured
+    there, it goes on to a point where it was. Those that are shorter than the longest
+    have steps of size 0 at their end.
+
+    Attributes
+    ----------
+    begin : ndarray of shape (n_shots,)
+        Times from which to go.
+
+    start : ndarray of shape (n_shots, n_states)
+        Measured states there.
+
+    steps : ndarray of shape (n_shots, n_steps)
+        Sizes of the steps.
+
+    targets : ndarray of shape (n_shots, n_steps, n_states)
+        Measured states behind each step, NaN where there are none.
+
+    paths : ndarray of shape (n_shots, n_steps, n_states)
+        Roughly the states there, from which Newton's method starts.
+    """
+
+    begin: np.ndarray
+    start: np.ndarray
+    steps: np.ndarray
+    targets: np.ndarray
+    paths: np.ndarray
+
+    @classmethod
+    def of(cls, runs, n_points=1):
+        """Cut runs; each shot goes over ``n_points`` points at least, if there are."""
+        pieces = []
+        for t, y in runs:
+            whole = np.flatnonzero(~np.isnan(y).any(axis=1))
+            path = np.column_stack([_bridged(t, column) for column in y.T])
+            i = whole[0] if len(whole) else len(t)
+            while i < len(t) - 1:
+                later = whole[whole >= i + n_points]
+                end = later[0] if len(later) else len(t) - 1
+                pieces.append((i, end, t, y, path))
+                i = end if len(later) else len(t)
+        if not pieces:
+            raise ValueError(
+                "At least one run must have a point at which all states were measured, and "
+                "another point behind it. Got none: fill in what is missing, by "
+                "interpolation or from a model, where that can be defended."
+            )
+        n_steps = max(end - i for i, end, *_ in pieces)
+        d = pieces[0][3].shape[1]
+        steps = np.zeros((len(pieces), n_steps))
+        targets = np.full((len(pieces), n_steps, d), np.nan)
+        paths = np.zeros_like(targets)
+        begin, start = np.empty(len(pieces)), np.empty((len(pieces), d))
+        for k, (i, end, t, y, path) in enumerate(pieces):
+            n = end - i
+            begin[k], start[k] = t[i], y[i]
+            steps[k, :n] = np.diff(t[i : end + 1])
+            targets[k, :n] = y[i + 1 : end + 1]
+            paths[k, :n] = path[i + 1 : end + 1]
+        return cls(begin, start, steps, targets, paths)
+
+    def divided(self, n):
+        """Return the same with each step cut into n."""
+        before = np.concatenate([self.start[:, None], self.paths[:, :-1]], axis=1)
+        parts = np.arange(1, n + 1)[:, None] / n
+        paths = before[:, :, None] + parts * (self.paths - before)[:, :, None]
+        targets = np.full_like(paths, np.nan)
+        targets[:, :, -1] = self.targets
+        steps = np.repeat(self.steps / n, n, axis=1)
+        shape = (*steps.shape, self.start.shape[1])
+        return self._replace(
+            steps=steps, targets=targets.reshape(shape), paths=paths.reshape(shape)
+        )
+
+    def some(self, rows):
+        """Return some of them."""
+        return Shots(*(part[rows] for part in self))
+
+
+def _bridged(t, column):
+    """Return a state at all times, on straight lines between those measured."""
+    seen = ~np.isnan(column)
+    return np.interp(t, t[seen], column[seen]) if seen.any() else np.zeros_like(t)

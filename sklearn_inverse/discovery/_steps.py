@@ -1,0 +1,184 @@
+r"""Implicit steps along measured points, and their derivatives.
+
+All steps of all shots are one batch. The stages :math:`Y_i = y + h \sum_j a_{ij} f(Y_j)`
+are solved for by Newton's method, which starts on the straight line between the measured
+points: from the first of them it finds other roots. By the implicit function theorem,
+with :math:`M_{ij} = \delta_{ij} I - h a_{ij} \partial f(Y_j)`,
+
+.. math:: \sum_j M_{ij}\, dY_j = dy + h \sum_j a_{ij}\, \varphi(Y_j)\, d\theta .
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+__all__ = ["Field", "Flight", "fly", "sensitivities"]
+
+MAX_ITER = 25
+TOL = 1e-9  # of the last correction; convergence is quadratic
+
+
+class Field:
+    """A right-hand side: coefficients times monomials, and what is known besides.
+
+    ``coef`` has shape (n_states, n_terms). ``known(t, y)`` returns the known part at times
+    (n,) and states (n, n_states), and its Jacobian of shape (n, n_states, n_states).
+    """
+
+    def __init__(self, monomials, coef, known=None):
+        self.monomials, self.coef, self.known = monomials, coef, known
+        self._slopes = monomials.slopes @ coef.T  # (n_states, n_terms, n_states)
+
+    def __call__(self, t, y):
+        """Return the right-hand side and its Jacobian at times and states."""
+        values = self.monomials(y)
+        f = values @ self.coef.T
+        jac = np.stack([values @ slope for slope in self._slopes], axis=-1)
+        if self.known is not None:
+            d = y.shape[-1]
+            known, its_jac = self.known(t.ravel(), y.reshape(-1, d))
+            f += known.reshape(f.shape)
+            jac += its_jac.reshape(*y.shape[:-1], d, d)
+        return f, jac
+
+
+class Flight(NamedTuple):
+    """Where the steps of all shots lead."""
+
+    stages: list  # of (n_shots, n_stages, n_states), one for each step
+    ends: np.ndarray  # (n_shots, n_steps, n_states)
+    solved: np.ndarray  # (n_shots,) of bool
+
+
+def fly(field, a, shots, start=None):
+    """Take all steps of all shots.
+
+    Parameters
+    ----------
+    field : Field
+        The right-hand side.
+
+    a : ndarray of shape (n_stages, n_stages)
+        Butcher matrix of a stiffly accurate method.
+
+    shots : Shots
+        Where they begin, and roughly where they lead.
+
+    start : ndarray of shape (n_shots, n_states), default=None
+        Where they begin instead.
+
+    Returns
+    -------
+    flight : Flight
+        NaN from where Newton's method fails.
+    """
+    y = shots.start if start is None else start
+    c = a.sum(axis=1)[:, None]
+    size = abs(shots.start).max(axis=0) + abs(np.nan_to_num(shots.targets)).max((0, 1))
+    solved = np.ones(len(y), dtype=bool)
+    t, before, stages, ends = shots.begin, shots.start, [], []
+    for h, after in zip(shots.steps.T, np.moveaxis(shots.paths, 1, 0)):
+        moving = np.flatnonzero((h > 0) & solved)
+        line = before[:, None] + c * (after - before)[:, None]
+        stage = np.repeat(y[:, None], len(a), axis=1)
+        stage[~solved] = np.nan
+        found, done = _solve_stages(
+            field, a, t[moving], y[moving], h[moving], line[moving], size
+        )
+        stage[moving] = np.where(done[:, None, None], found, np.nan)
+        solved[moving[~done]] = False
+        stages.append(stage)
+        t, before, y = t + h, after, stage[:, -1]
+        ends.append(y)
+    return Flight(stages, np.stack(ends, axis=1), solved)
+
+
+def _solve_stages(field, a, t, y, h, stages, size):
+    """Return stages (n, n_stages, n_states), and whether they were found."""
+    out, done = stages.copy(), np.zeros(len(y), dtype=bool)
+    rows, c = np.arange(len(y)), a.sum(axis=1)
+    scale = TOL * (abs(y) + 1e-6 * size)[:, None] + 1e-300
+    with np.errstate(all="ignore"):
+        for _ in range(MAX_ITER):
+            if not len(rows):
+                break
+            f, jac = field(t[:, None] + h[:, None] * c, stages)
+            ha = h[:, None, None] * a
+            residual = stages - y[:, None] - ha @ f
+            step = _solve(_stage_matrix(ha, jac), residual.reshape(len(rows), -1, 1))
+            step = step.reshape(stages.shape)
+            stages = stages - step
+            out[rows] = stages
+            small = abs(step) <= np.maximum(scale, TOL * abs(stages))
+            ended = small.all(axis=(1, 2))
+            done[rows[ended]] = True
+            keep = ~ended & np.isfinite(stages).all(axis=(1, 2))
+            rows, stages, scale = rows[keep], stages[keep], scale[keep]
+            t, y, h = t[keep], y[keep], h[keep]
+    return out, done
+
+
+def _stage_matrix(ha, jac):
+    """Return M of shape (n, n_stages * n_states, n_stages * n_states)."""
+    n, s, d, _ = jac.shape
+    matrix = -np.einsum("nij,njkl->nikjl", ha, jac).reshape(n, s * d, s * d)
+    matrix[:, range(s * d), range(s * d)] += 1.0
+    return matrix
+
+
+def _solve(matrix, right):
+    """Solve many small systems; not finite where one is singular."""
+    matrix, right = torch.from_numpy(matrix), torch.from_numpy(right)
+    return torch.linalg.solve_ex(matrix, right)[0].numpy()
+
+
+def sensitivities(field, a, shots, flight, bases, free_start=False):
+    r"""Return derivatives of the ends of all steps.
+
+    Parameters
+    ----------
+    field, a, shots, flight
+        As of :func:`fly`; all shots must have been solved.
+
+    bases : list of ndarray of shape (n_terms, n_free)
+        The coefficients of each equation are its basis times its free ones.
+
+    free_start : bool, default=False
+        Whether the states at the start come first among what is free.
+
+    Returns
+    -------
+    derivatives : ndarray of shape (n_shots, n_steps, n_states, n_free)
+        By what is free of all equations in a row.
+    """
+    n, n_steps, d = flight.ends.shape
+    first = d if free_start else 0
+    n_free = first + sum(basis.shape[1] for basis in bases)
+    out = np.empty((n, n_steps, d, n_free))
+    last = np.zeros((n, d, n_free))
+    last[:, :, :first] = np.eye(d)[:, :first]
+    t, c = shots.begin, a.sum(axis=1)
+    for k, (h, stages) in enumerate(zip(shots.steps.T, flight.stages)):
+        ha = h[:, None, None] * a
+        _, jac = field(t[:, None] + h[:, None] * c, stages)
+        t = t + h
+        s = len(a)
+        select = np.zeros((n, s * d, d))
+        select[:, -d:] = np.eye(d)
+        matrix = np.ascontiguousarray(_stage_matrix(ha, jac).transpose(0, 2, 1))
+        pull = _solve(matrix, select).transpose(0, 2, 1).reshape(n, d, s, d)
+        pushed = ha @ field.monomials(stages)  # (n, n_stages, n_terms)
+        now = out[:, k]
+        if k == 0:
+            now[:, :, first:] = 0.0
+            now[:, :, :first] = pull.sum(axis=2)[:, :, :first]
+        else:
+            np.matmul(pull.sum(axis=2), last, out=now)
+        at = first
+        for j, basis in enumerate(bases):
+            to = at + basis.shape[1]
+            now[:, :, at:to] += pull[:, :, :, j] @ (pushed @ basis)
+            at = to
+        last = now
+    return out

@@ -1,0 +1,83 @@
+"""Learned equations as a system, whose params are the coefficients."""
+
+import numpy as np
+
+from sklearn_inverse.probability import MultivariateNormal, Normal
+from sklearn_inverse.systems import Experiment, ODESystem
+
+__all__ = ["LearnedRhs", "from_whole", "system_of"]
+
+
+class LearnedRhs:
+    """The right-hand side of one sample: what is known, and terms with params."""
+
+    __name__ = "learned"
+
+    def __init__(self, exponents, terms, known):
+        self.exponents, self.terms, self.known = exponents, terms, known
+
+    def __call__(self, t, y, p):
+        """Return the derivatives of the states."""
+        d = self.exponents.shape[1]
+        known = None if self.known is None else self.known(t, y)
+        out = [None] * d if known is None else [known[k] for k in range(d)]
+        for i, (k, term) in enumerate(self.terms):
+            value = p[i]
+            for j, power in enumerate(self.exponents[term].tolist()):
+                for _ in range(power):
+                    value = value * y[j]
+            out[k] = value if out[k] is None else out[k] + value
+        return [0.0 * y[k] if f is None else f for k, f in enumerate(out)]
+
+
+def system_of(model, *, noise, widen):
+    """Return the system of a fitted :class:`PolynomialODE`."""
+    kept = np.argwhere(model.coef_ != 0)
+    if not len(kept):
+        raise ValueError(
+            "At least one term must have been found. Got none: lower `threshold`."
+        )
+    if not np.isfinite(model.covariance_).all():
+        raise ValueError(
+            "The errors of the coefficients must be known, for their prior. They are not: "
+            "there are as many coefficients as data. Add points, or lower `degree`."
+        )
+    names, terms = model.state_names_, model.feature_names_
+    labels = tuple(f"{names[k]}_from_{_word(terms[term])}" for k, term in kept)
+    mean = model.coef_[model.coef_ != 0]
+    params = {labels: MultivariateNormal(mean, widen**2 * model.covariance_)}
+    measured = model.noise_std if noise is None else noise
+    experiments = []
+    for i, (t, y) in enumerate(map(from_whole, model.runs_), start=1):
+        initial = dict(zip(names, y[0].tolist()))
+        if model.noise_std is not None:
+            own = [f"{name}({i})" for name in names]
+            stds = np.broadcast_to(model.noise_std, len(names))
+            params |= {n: Normal(m, sd) for n, m, sd in zip(own, y[0], stds)}
+            initial = dict(zip(names, own))
+        experiments.append(Experiment(t, initial=initial, name=f"run {i}"))
+    if measured is not None and np.ndim(measured) == 1:
+        measured = np.asarray(measured).tolist()
+    return ODESystem(
+        LearnedRhs(model._monomials.exponents, kept.tolist(), model.known),
+        states=dict.fromkeys(names, 0.0),
+        params=params,
+        nominal=dict(zip(labels, mean)),
+        experiments=experiments,
+        noise=measured,
+        name="learned",
+    )
+
+
+def _word(term):
+    """Return a monomial as a word: y1_y1_y2."""
+    parts = (factor.split("^") for factor in term.split("*"))
+    return "_".join("_".join([name] * int(*power or [1])) for name, *power in parts)
+
+
+def from_whole(run):
+    """Return a run from its first point at which all was measured."""
+    times, states = run
+    whole = np.flatnonzero(~np.isnan(states).any(axis=1))
+    first = whole[0] if len(whole) else 0
+    return times[first:], states[first:]

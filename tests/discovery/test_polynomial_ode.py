@@ -1,0 +1,309 @@
+"""Stiff equations are found as they are, from data in every form."""
+
+import pickle
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+from sklearn.base import clone
+
+from sklearn_inverse import GradientInverter, PolynomialODE
+from sklearn_inverse.exceptions import (
+    ConvergenceWarning,
+    IntegrationWarning,
+    MisfitWarning,
+)
+
+ORDERS = {"backward_euler": 1, "trapezoid": 2, "radau3": 3, "radau5": 5}
+# Of a step of size h along y' = -k y, solved for k: what the stability functions say.
+ORACLE = {
+    "backward_euler": [1.0254219275, 1.0517091808, 1.1361016668, 1.7182818285],
+    "trapezoid": [0.9997917187, 0.9991674992, 0.9948240142, 0.9242343145],
+    "radau3": [0.9999982866, 0.9999864669, 0.9997961470, 0.9888956161],
+    "radau5": [1.0, 1.0000000014, 1.0000001303, 1.0001226410],
+}
+
+
+@pytest.mark.parametrize("method", ORDERS)
+@pytest.mark.parametrize("degree", [1, 2])
+def test_a_linear_equation_has_the_error_of_the_step(method, degree):
+    for x, expected in zip([0.05, 0.1, 0.25, 1.0], ORACLE[method]):
+        t = np.arange(6) * x / 1000
+        model = PolynomialODE(degree, method=method).fit(np.exp(-1000 * t), t)
+        assert model.coef_[0, 1] / -1000 == pytest.approx(expected, abs=2e-10)
+        assert np.count_nonzero(model.coef_) == 1
+
+
+@pytest.mark.parametrize(("method", "order"), ORDERS.items())
+def test_errors_fall_with_the_order_of_the_step(method, order):
+    errors = []
+    for n in (1, 2):
+        t = np.arange(5 * n + 1) * 4e-4 / n
+        model = PolynomialODE(1, method=method).fit(np.exp(-1000 * t), t)
+        errors.append(abs(model.coef_[0, 1] / -1000 - 1))
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.2)
+
+
+def test_kaps_is_found_from_160_points(kaps_run, stiff):
+    model = PolynomialODE().fit(*kaps_run)
+    assert np.array_equal(
+        model.coef_ != 0, stiff.true_coef(stiff.kaps, model.feature_names_) != 0
+    )
+    assert stiff.relative_error(model, stiff.kaps) < 1e-5
+    assert model.equations_[0] == "y1' = -1002*y1 + 1000*y2^2"
+    assert model.rank_ == 6
+    assert not model.is_choice_
+    assert model.identifiable_.all()
+    assert model.score(*kaps_run) > 0.999999
+
+
+def test_robertson_is_found_from_five_starts(robertson_runs, stiff):
+    model = PolynomialODE().fit(*robertson_runs)
+    truth = stiff.true_coef(stiff.robertson, model.feature_names_)
+    assert np.array_equal(model.coef_ != 0, truth != 0)
+    assert stiff.relative_error(model, stiff.robertson) < 1e-6
+    assert model.relations_ == ["y1 + 0.0001*y2 + y3 is constant in each run"]
+
+
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [("backward_euler", 0.2), ("trapezoid", 5e-3), ("radau3", 5e-4)],
+)
+def test_steps_of_low_order_find_it_roughly(method, error, kaps_run, stiff):
+    assert (
+        stiff.relative_error(PolynomialODE(method=method).fit(*kaps_run), stiff.kaps)
+        < error
+    )
+
+
+def test_substeps_make_up_for_the_order(kaps_run, stiff):
+    once, more = (
+        PolynomialODE(method="trapezoid", substeps=n).fit(*kaps_run) for n in (1, 4)
+    )
+    assert (
+        stiff.relative_error(more, stiff.kaps)
+        < stiff.relative_error(once, stiff.kaps) / 5
+    )
+
+
+def test_gaps_and_runs_of_unequal_length_are_no_matter(robertson_runs, stiff):
+    runs, times = robertson_runs
+    runs = [run.copy() for run in runs]
+    runs[0][5, 1] = runs[2][-1, 0] = np.nan
+    runs[1][7] = np.nan
+    runs[3] = runs[3][:100]
+    all_times = [times[: len(run)] for run in runs]
+    model = PolynomialODE().fit(runs, all_times)
+    assert stiff.relative_error(model, stiff.robertson) < 1e-6
+
+
+def test_a_table_says_the_same_as_arrays(kaps_run):
+    y, t = kaps_run
+    table = {
+        "time": np.tile(t, 2),
+        "observable": np.repeat(["fast", "slow"], len(t)),
+        "value": y.T.ravel(),
+    }
+    model = PolynomialODE().fit(table)
+    other = PolynomialODE(state_names=["fast", "slow"]).fit(y, t)
+    assert model.equations_ == other.equations_
+    assert model.state_names_ == ["fast", "slow"]
+    assert np.array_equal(model.coef_, other.coef_)
+
+
+def test_what_is_known_is_not_learned_again(kaps_run, stiff):
+    def linear(t, y):
+        return [-1002 * y.y1, y.y1 - y.y2]
+
+    model = PolynomialODE(known=linear).fit(*kaps_run)
+    kept = model.coef_[model.coef_ != 0]
+    np.testing.assert_allclose(kept, [1000, -1], rtol=1e-5)
+    assert model.equations_[0] == "y1' = known + 1000*y2^2"
+
+    def first(t, y):
+        return [-1002 * y[0] + 1000 * y[1] ** 2, 0.0]
+
+    second = PolynomialODE(known=first, unknown=["y2"]).fit(*kaps_run)
+    truth = stiff.true_coef(stiff.kaps, second.feature_names_)[1]
+    assert abs(second.coef_[1] - truth).max() < 1e-5
+    assert not second.coef_[0].any()
+    np.testing.assert_allclose(
+        second.simulate([2, 1], kaps_run[1]), kaps_run[0], atol=1e-5
+    )
+
+
+def test_known_parts_may_depend_on_time(stiff):
+    def driven(t, y):
+        return [np.cos(t)]
+
+    t = np.linspace(0, 6, 61)
+    y = stiff.solved(lambda t, y: np.cos(t) - 3 * y, [1.0], t)
+    model = PolynomialODE(1, known=driven).fit(y, t)
+    assert model.coef_[0].tolist() == pytest.approx([0, -3], abs=1e-5)
+
+
+def test_an_unseen_start_is_predicted(robertson_runs, stiff):
+    model = PolynomialODE().fit(*robertson_runs)
+    t = np.linspace(0, 40, 9)
+    starts = [[0.3, 0.1, 0.9], [0.9, 0.2, 0.0]]
+    expected = [stiff.solved(stiff.robertson, y0, t) for y0 in starts]
+    np.testing.assert_allclose(model.simulate(starts, t), expected, rtol=1e-5)
+    assert model.simulate(starts[0], t).shape == (9, 3)
+
+
+def test_the_system_refines_on_whole_trajectories(kaps_run, stiff):
+    y, t = (part[::4] for part in kaps_run)
+    model = PolynomialODE(method="radau3").fit(y, t)
+    assert stiff.relative_error(model, stiff.kaps) > 5e-4
+    system = model.to_system(noise=1e-5)
+    assert system.param_names[:2] == ["y1_from_y1", "y1_from_y2_y2"]
+    inverter = GradientInverter(system, max_solves=0, random_state=0)
+    posterior = inverter.fit(model.observations_).posterior(model.observations_)
+    truth = [-1002, 1000, 1, -1, -1]
+    assert abs(posterior.mean[0] / truth - 1).max() < 1e-4
+    assert (abs(posterior.mean[0] - truth) < 4 * posterior.std[0]).all()
+
+
+def test_it_is_an_estimator_as_others_are(kaps_run, capsys):
+    model = PolynomialODE(method="radau3", threshold=0.02)
+    twin = clone(model).set_params(degree=2)
+    assert twin.get_params() == model.get_params()
+    model.fit(*kaps_run)
+    assert np.array_equal(twin.fit(*kaps_run).coef_, model.coef_)
+    again = pickle.loads(pickle.dumps(model))
+    assert again.equations_ == model.equations_
+    assert np.array_equal(
+        again.simulate([2, 1], [0, 1]), model.simulate([2, 1], [0, 1])
+    )
+    model.print(precision=2)
+    printed = capsys.readouterr().out
+    assert printed.startswith("y1' = -1e+03*y1 + 1e+03*y2^2\n")
+    assert "6 of 6 monomials" in printed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"degree": -1}, "degree"),
+        ({"method": "euler"}, "method"),
+        ({"threshold": 1.0}, "threshold"),
+        ({"noise_std": [0.1, -1.0]}, "positive number, or one for each of 2 states"),
+        ({"unknown": ["z"]}, "`unknown` must name some of the states"),
+        ({"state_names": ["a"]}, "2 different names"),
+        ({"state_names": ["a b", "c"]}, "must be words"),
+        ({"degree": 120}, "lower `degree`"),
+        ({"known": lambda t: [0, 0]}, "`known` cannot be run"),
+    ],
+)
+def test_wrong_options_are_told(change, message, kaps_run):
+    with pytest.raises(ValueError, match=message):
+        PolynomialODE().set_params(**change).fit(*kaps_run)
+
+
+GRID = np.arange(4.0)
+POINTS = np.column_stack([np.exp(-GRID), np.exp(-2 * GRID)])
+
+
+@pytest.mark.parametrize(
+    ("trajectories", "times", "message"),
+    [
+        (POINTS, GRID[:3], "one per point. Got 3 times and 4 points"),
+        (POINTS, GRID[::-1], "increase strictly"),
+        (POINTS, [0, 1, 1, 2], "average those measured at the same time"),
+        (POINTS, None, "`times` must be given"),
+        (POINTS[:1], GRID[:1], "another point behind it"),
+        (
+            np.where(GRID[:, None] >= 0, [1.0, np.nan], 0),
+            GRID,
+            "nothing but NaN of 'y2'",
+        ),
+        (np.full((4, 2), np.inf), GRID, "Got infinity in run 0"),
+        ([POINTS, POINTS[:3, :1]], [GRID, GRID[:3]], "same states"),
+        ([POINTS, POINTS[:3]], [GRID], "Got 1 for 2 run"),
+        (["a", "b"], GRID, "must be an array of shape"),
+        (np.zeros((2, 2, 2, 2)), GRID, "must be an array of shape"),
+        ({"time": [0.0], "value": [1.0]}, None, "no column"),
+    ],
+)
+def test_wrong_data_are_told(trajectories, times, message):
+    with pytest.raises(ValueError, match=message):
+        PolynomialODE().fit(trajectories, times)
+
+
+def test_no_point_at_which_all_was_measured_is_told():
+    y = POINTS.copy()
+    y[::2, 0] = y[1::2, 1] = np.nan
+    with pytest.raises(ValueError, match="all states were measured"):
+        PolynomialODE().fit(y, GRID)
+
+
+def test_an_early_end_and_a_blow_up_are_told(kaps_run):
+    with pytest.warns(ConvergenceWarning, match="raise `max_iter`"):
+        PolynomialODE(method="backward_euler", max_iter=1).fit(*kaps_run)
+    t = np.linspace(0, 0.5, 21)
+    model = PolynomialODE().fit(1 / (1 - t), t)
+    assert model.coef_[0].tolist() == pytest.approx([0, 0, 1], abs=1e-8)
+    with pytest.warns(IntegrationWarning):
+        assert np.isnan(model.simulate([1.0], [0, 0.5, 2.0])[-1]).all()
+
+
+def test_simulate_wants_all_states(kaps_run):
+    with pytest.raises(ValueError, match=r"Got shape \(3,\)"):
+        PolynomialODE().fit(*kaps_run).simulate([1, 2, 3], [0, 1])
+
+
+@pytest.mark.parametrize("level", [0.001, 0.01])
+def test_noisy_runs_of_a_system_that_is_not_stiff_tell_it(level, stiff):
+    def predation(t, y):
+        return [y[0] - 0.5 * y[0] * y[1], -0.8 * y[1] + 0.3 * y[0] * y[1]]
+
+    t, rng = np.linspace(0, 20, 61), np.random.default_rng(0)
+    runs = np.array([stiff.solved(predation, y0, t) for y0 in ([2, 1], [4, 3])])
+    noise = level * runs.max(axis=(0, 1))
+    model = PolynomialODE(noise_std=noise).fit(
+        runs + noise * rng.standard_normal(runs.shape), t
+    )
+    kept = model.coef_ != 0
+    assert np.argwhere(kept).tolist() == [[0, 1], [0, 4], [1, 2], [1, 4]]
+    off = model.coef_[kept] - [1, -0.5, -0.8, 0.3]
+    assert (abs(off) < 4 * model.coef_std_[kept]).all()
+    assert abs(off).max() < 5 * level
+    system = model.to_system()
+    assert system.param_names[-1] == "y2(2)"  # states at the start are unknown too
+    assert system.n_params == 4 + 4
+
+
+def test_equations_that_do_not_explain_the_readings_are_told(kaps_run):
+    with pytest.warns(MisfitWarning, match="times what `noise_std` says"):
+        PolynomialODE(1, noise_std=0.001).fit(*kaps_run)
+
+
+@pytest.mark.slow
+def test_all_of_hires_is_found_from_twenty_starts(stiff):
+    def hires(t, y):
+        bound = 280 * y[5] * y[7] - 1.81 * y[6]
+        return [
+            -1.71 * y[0] + 0.43 * y[1] + 8.32 * y[2] + 0.0007,
+            1.71 * y[0] - 8.75 * y[1],
+            -10.03 * y[2] + 0.43 * y[3] + 0.035 * y[4],
+            8.32 * y[1] + 1.71 * y[2] - 1.12 * y[3],
+            -1.745 * y[4] + 0.43 * y[5] + 0.43 * y[6],
+            -280 * y[5] * y[7] + 0.69 * (y[3] + y[6]) + 1.71 * y[4] - 0.43 * y[5],
+            bound,
+            -bound,
+        ]
+
+    rng = np.random.default_rng(0)
+    starts = rng.uniform(0, [1.5, 1, 1, 1, 1, 1, 1, 0.05], (20, 8))
+    span, runs, times = (0, 321.8122), [], []
+    for y0 in starts:
+        own = solve_ivp(hires, span, y0, method="Radau", rtol=1e-4, atol=1e-8).t
+        times.append(own)
+        runs.append(stiff.solved(hires, y0, own))
+    model = PolynomialODE().fit(runs, times)
+    assert np.count_nonzero(model.coef_) == 24
+    expected = [0.0007, -1.71, 0.43, 8.32, 1.71, -8.75, -10.03, 0.43, 0.035]
+    expected += [8.32, 1.71, -1.12, -1.745, 0.43, 0.43, 0.69, 1.71, -0.43, 0.69, -280]
+    expected += [-1.81, 280, 1.81, -280]
+    np.testing.assert_allclose(model.coef_[model.coef_ != 0], expected, rtol=2e-4)
+    assert model.relations_ == ["y7 + y8 is constant in each run"]
