@@ -15,7 +15,6 @@ from sklearn_inverse.networks._reading_net import EvenBatches
 from sklearn_inverse.networks._slots import pick_slots
 from sklearn_inverse.networks._training import fit_net
 from sklearn_inverse.optim._importance import N_CLOUD, kernels_around
-from sklearn_inverse.optim._samplers import KEPT
 from sklearn_inverse.optim._standard import FARTHEST, InStandard
 from sklearn_inverse.probability._mixture import StudentMixture
 from sklearn_inverse.utils._sklearn import Interval
@@ -113,7 +112,7 @@ class DrawingInverter(AmortizedInverter):
 
     @property
     def _n_kept(self):
-        return KEPT * N_EFFECTIVE if self.max_solves else self.n_draws
+        return N_EFFECTIVE if self.max_solves else self.n_draws
 
     def _blank_modes(self, n_samples, n_params):
         draws = np.full((n_samples, self._n_kept, n_params), np.nan)
