@@ -95,8 +95,8 @@ def walk(
         Seed of the random numbers.
 
     begin : ndarray of shape (n_samples, n_begin, n_free), default=None
-        At the first of these the walkers begin: by default, or at NaN, at draws of the
-        mixture, made wider.
+        At the first of these the walkers begin, and Hamiltonian ones take their
+        covariance as unit: by default, or at NaN, at draws of the mixture, made wider.
 
     gradient : callable, default=None
         ``gradient(rows, sample)`` of the log density, NaN where it cannot be computed.
@@ -204,7 +204,8 @@ class _Walkers:
         self.points = mixture.draw(n_walkers, rng, **options)
         if begin is not None:
             known = np.isfinite(begin).all(axis=(1, 2), keepdims=True)
-            self.points = np.where(known, begin[:, :n_walkers], self.points)
+            places = np.arange(n_walkers) % begin.shape[1]
+            self.points = np.where(known, begin[:, places], self.points)
         self.value = self._values(self.points)
         for attempt in range(N_TRIES):
             lost = ~np.isfinite(self.value)
