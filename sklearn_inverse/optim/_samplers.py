@@ -38,7 +38,8 @@ class Chains(NamedTuple):
         Split R-hat of groups of walkers, and effective draws, by coordinate.
 
     status, n_iter, n_failed : ndarray of shape (n_samples,)
-        Codes of :class:`InversionStatus`, steps, and proposals that failed.
+        Codes of :class:`InversionStatus`, steps, and proposals that failed, among them
+        trajectories that diverged.
     """
 
     draws: np.ndarray
@@ -123,9 +124,8 @@ def walk(
     n_stored = 2 * max(N_STORED // 2, 2 * n_effective // n_walkers + 1)
     stored = np.empty((n_samples, n_stored, n_walkers, n_free))
     running = np.arange(n_samples)
-    walkers = _Walkers(log_density, mixture, n_walkers, running, seed, begin)
-    if gradient is not None:
-        walkers = _Gliders(walkers, gradient, begin, seed)
+    start = log_density, mixture, n_walkers, running, seed, begin
+    walkers = _Walkers(*start) if gradient is None else _Gliders(*start, gradient)
     stored[:, 0], length, stride = walkers.points, 1, 1
     step, next_check = 0, FIRST_CHECK
     try:
@@ -274,10 +274,10 @@ class _Walkers:
 class _Gliders(_Walkers):
     """Walkers that follow Hamiltonian trajectories, in units of their covariance."""
 
-    def __init__(self, walkers, gradient, begin, seed):
-        vars(self).update(vars(walkers))
+    def __init__(self, log_density, mixture, n_walkers, samples, seed, begin, gradient):
+        super().__init__(log_density, mixture, n_walkers, samples, seed, begin)
         self.gradient = gradient
-        cloud = self.mixture.draw(N_CLOUD, np.random.default_rng(seed))
+        cloud = mixture.draw(N_CLOUD, np.random.default_rng(seed))
         known = (
             [False] * len(cloud) if begin is None else np.isfinite(begin).all((1, 2))
         )
