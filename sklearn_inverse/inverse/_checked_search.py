@@ -20,6 +20,7 @@ MAX_ROUNDS = 10  # of importance sampling
 N_EFFECTIVE, TOL = 2000, 0.01  # of chains; see MCMCInverter
 FEWEST_DRAWS = 20  # effective ones, if a check is to tell anything
 RARE = 0.01  # share of draws that fail without a word
+FEWEST_KEPT = 1000  # draws of importance sampling, where chains begin
 FEWEST_STEPS = 200  # of chains, if they are to be any good
 
 
@@ -93,11 +94,12 @@ class CheckedInverter(LaplaceInverter):
 
     def _adapt(self, answer, objective, mixture, samples, max_draws):
         """Let importance sampling tell the posteriors of samples."""
+        n_kept = answer.draws.shape[1]
         adapted = adapt(
             self._log_density(objective, samples),
             mixture.with_prior(self.n_params_, 2 * PRIOR_SHARE),
             max_draws=max_draws,
-            n_kept=answer.draws.shape[1],
+            n_kept=max(n_kept, FEWEST_KEPT),
             seed=self._sample_seed,
         )
         if adapted.is_interrupted:
@@ -106,7 +108,8 @@ class CheckedInverter(LaplaceInverter):
         answer.n_drawn[samples] += adapted.n_draws
         told = adapted.n_effective > 0
         rows = samples[told]
-        self._tell(answer, objective, mixture[told], rows, adapted.draws[told])
+        draws = adapted.draws[told, :n_kept]
+        self._tell(answer, objective, mixture[told], rows, draws)
         answer.kind[rows] = "importance"
         answer.effective_share[rows] = adapted.share[told]
         answer.n_effective[rows] = adapted.n_effective[told, None]

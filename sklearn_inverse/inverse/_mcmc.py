@@ -77,7 +77,8 @@ class MCMCInverter(CheckedInverter):
     -----
     Walkers live in the prior's standard coordinate, where bounds are infinitely far, and
     in the logarithms of noise levels that are not known, on which the prior is flat. A
-    simulation that fails is a rejected move. All samples share their random numbers.
+    simulation that fails and a trajectory that diverges are rejected moves. All samples
+    share their random numbers.
 
     References
     ----------

@@ -38,7 +38,8 @@ class Chains(NamedTuple):
         Split R-hat of groups of walkers, and effective draws, by coordinate.
 
     status, n_iter, n_failed : ndarray of shape (n_samples,)
-        Codes of :class:`InversionStatus`, steps, and proposals that failed.
+        Codes of :class:`InversionStatus`, steps, and proposals that failed, among them
+        trajectories that diverged.
     """
 
     draws: np.ndarray
@@ -95,8 +96,8 @@ def walk(
         Seed of the random numbers.
 
     begin : ndarray of shape (n_samples, n_begin, n_free), default=None
-        At the first of these the walkers begin: by default, or at NaN, at draws of the
-        mixture, made wider.
+        At the first of these the walkers begin, and Hamiltonian ones take their
+        covariance as unit: by default, or at NaN, at draws of the mixture, made wider.
 
     gradient : callable, default=None
         ``gradient(rows, sample)`` of the log density, NaN where it cannot be computed.
@@ -123,9 +124,8 @@ def walk(
     n_stored = 2 * max(N_STORED // 2, 2 * n_effective // n_walkers + 1)
     stored = np.empty((n_samples, n_stored, n_walkers, n_free))
     running = np.arange(n_samples)
-    walkers = _Walkers(log_density, mixture, n_walkers, running, seed, begin)
-    if gradient is not None:
-        walkers = _Gliders(walkers, gradient, begin, seed)
+    start = log_density, mixture, n_walkers, running, seed, begin
+    walkers = _Walkers(*start) if gradient is None else _Gliders(*start, gradient)
     stored[:, 0], length, stride = walkers.points, 1, 1
     step, next_check = 0, FIRST_CHECK
     try:
@@ -205,7 +205,8 @@ class _Walkers:
         self.points = mixture.draw(n_walkers, rng, **options)
         if begin is not None:
             known = np.isfinite(begin).all(axis=(1, 2), keepdims=True)
-            self.points = np.where(known, begin[:, :n_walkers], self.points)
+            places = np.arange(n_walkers) % begin.shape[1]
+            self.points = np.where(known, begin[:, places], self.points)
         self.value = self._values(self.points)
         for attempt in range(N_TRIES):
             lost = ~np.isfinite(self.value)
@@ -274,10 +275,10 @@ class _Walkers:
 class _Gliders(_Walkers):
     """Walkers that follow Hamiltonian trajectories, in units of their covariance."""
 
-    def __init__(self, walkers, gradient, begin, seed):
-        vars(self).update(vars(walkers))
+    def __init__(self, log_density, mixture, n_walkers, samples, seed, begin, gradient):
+        super().__init__(log_density, mixture, n_walkers, samples, seed, begin)
         self.gradient = gradient
-        cloud = self.mixture.draw(N_CLOUD, np.random.default_rng(seed))
+        cloud = mixture.draw(N_CLOUD, np.random.default_rng(seed))
         known = (
             [False] * len(cloud) if begin is None else np.isfinite(begin).all((1, 2))
         )

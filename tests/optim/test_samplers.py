@@ -118,11 +118,8 @@ def test_trajectories_alone_leave_a_density_as_it_is():
     def cut(rows, sample):
         return np.where(rows[:, 0] > 1.5, -np.inf, normal(rows, sample))
 
-    walkers = _samplers._Walkers(cut, mixture, inside.shape[1], sample, 0, inside)
-    gliders, rng = (
-        _samplers._Gliders(walkers, wrong, inside, 0),
-        np.random.default_rng(1),
-    )
+    start = cut, mixture, inside.shape[1], sample, 0, inside
+    gliders, rng = _samplers._Gliders(*start, wrong), np.random.default_rng(1)
     gliders.log_stride[:] = np.log(0.5)
     for _ in range(10):
         gliders._accept(slice(None), *gliders._glide(rng), rng)

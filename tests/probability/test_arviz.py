@@ -54,7 +54,7 @@ def test_groups_hold_draws_predictions_and_likelihoods(inverter):
 
 
 def test_chains_are_handed_over_in_order(inverter):
-    sampler = MCMCInverter(inverter.model, n_effective=50, random_state=0)
+    sampler = MCMCInverter(inverter.model, n_effective=200, random_state=0)
     posterior = sampler.fit(READINGS).posterior(READINGS)
     level = posterior[0].to_arviz()["posterior"]["level"].values
     np.testing.assert_array_equal(level.ravel(), posterior.draws[0, :, 1])
