@@ -190,7 +190,8 @@ class DrawingInverter(AmortizedInverter):
 def densest(draws):
     """Return the draw of each sample (n_samples, n_params) whose neighbors are nearest."""
     draws = draws[:, :N_COMPARED]
-    white = draws / np.maximum(draws.std(axis=1, keepdims=True), 1e-12)
+    std = draws.std(axis=1, keepdims=True)
+    white = draws / np.where(std > 0, std, 1.0)
     rank = min(N_NEAR, draws.shape[1] - 1)
     best = np.empty(len(draws), dtype=int)
     for i, own in enumerate(white):
