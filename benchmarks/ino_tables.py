@@ -100,7 +100,7 @@ BUDGETS = {
         regression_epochs=5,
         many=256,
         few=24,
-        n_starts=10,
+        n_starts=4,
         n_descents=100,
         walk={"n_effective": 200, "max_iter": 300},
     ),

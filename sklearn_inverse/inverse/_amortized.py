@@ -15,6 +15,7 @@ from sklearn_inverse.networks._batches import in_chunks, split_pairs
 from sklearn_inverse.networks._options import Design, Training
 from sklearn_inverse.networks._probit import EDGE
 from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
+from sklearn_inverse.optim._continuation import led_by_prior
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
 from sklearn_inverse.optim._multistart import multistart
 from sklearn_inverse.probability import InversionStatus
@@ -116,7 +117,7 @@ class AmortizedInverter(NestedOptions, CheckedInverter):
     prior = "model"
     chunk_size = 1024  # one batch, as far as memory goes
     n_jobs = None
-    max_iter, tol = 30, 1e-5  # three steps are usual
+    max_iter, tol = 100, 1e-5  # three steps are usual
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, observations, params, *, inputs=None):
@@ -318,12 +319,16 @@ class AmortizedInverter(NestedOptions, CheckedInverter):
         order = value.argsort(dim=1, stable=True)
         better, worse = (x[sample, order[:, i]] for i in range(2))
 
-        def climb(start, sample):
+        def optimize(objective, start, sample):
             options = {"max_iter": self.max_iter, "tol": self.tol}
             return levenberg_marquardt(objective, start, sample, **options)
 
+        def climb(start, sample):
+            return optimize(objective, start, sample)
+
         def climb_from_the_other(start, sample):
-            return climb(worse[sample], sample)
+            begin, _ = led_by_prior(objective, optimize, worse[sample], sample)
+            return climb(begin, sample)
 
         ends = multistart(objective, better[:, None], climb, retry=climb_from_the_other)
         return self._conclude(objective, ends, better)

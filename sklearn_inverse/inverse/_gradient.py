@@ -42,8 +42,8 @@ class GradientInverter(CheckedInverter):
 
     continuation : bool, default=True
         Whether a search begins with the first readings and goes on to later ones, which
-        oscillations need; or, with less than two readings per param, with a prior that
-        counts much and then ever less.
+        oscillations need. With less than two readings per param, its first start begins
+        with a prior that counts much and then ever less.
 
     max_iter : int, default=None
         Most iterations of a start and stage. If None, 100, or 200 for "lbfgs".

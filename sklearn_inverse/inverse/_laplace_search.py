@@ -5,7 +5,7 @@ import torch
 
 from sklearn_inverse.base import PosteriorInverter
 from sklearn_inverse.inverse._search import SearchInverter
-from sklearn_inverse.optim._continuation import continuation
+from sklearn_inverse.optim._continuation import continuation, led_by_prior
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
 from sklearn_inverse.optim._multistart import ALL, multistart
 from sklearn_inverse.optim._standard import InStandard
@@ -71,7 +71,8 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             Where the first start lies.
 
         by_stages : bool, default=True
-            Whether the horizon grows.
+            Whether the horizon grows, and the prior leads the first start where readings
+            are few.
         """
         adaptive = n_starts == "adaptive"
         starts = self._starts(ALL if adaptive else n_starts, first)
@@ -86,7 +87,11 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
                 return continuation(objective, optimize, start, sample)
             return optimize(objective, start, sample)
 
-        return multistart(objective, x, climb, adaptive=adaptive), x[:, 0]
+        begin, n_led = x.clone(), 0
+        if by_stages and not self._is_trial:
+            begin[:, 0], n_led = led_by_prior(objective, optimize, x[:, 0], sample)
+        ends = multistart(objective, begin, climb, adaptive=adaptive)
+        return ends._replace(n_iter=ends.n_iter + n_led), x[:, 0]
 
     def _conclude(self, objective, ends, start) -> Posterior:
         """Return the posterior from where all starts of all samples ended.

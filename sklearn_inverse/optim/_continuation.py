@@ -6,7 +6,7 @@ from torch import Tensor
 from sklearn_inverse.optim._optimum import Optimum
 from sklearn_inverse.probability._status import InversionStatus
 
-__all__ = ["continuation", "growing_horizons"]
+__all__ = ["continuation", "growing_horizons", "led_by_prior"]
 
 FIRST_SHARE = 0.1  # of the observed times that the first stage knows
 WEIGHTS = (1e4, 1e3, 1e2, 1e1)  # of the prior, where readings are few
@@ -16,16 +16,13 @@ def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
     """Optimize stage after stage, each from where the last one ended.
 
     An oscillation whose phase is far off has local optima at every period; over its
-    first part it has one. Readings that are less than twice as many as the params cannot
-    be divided; there the prior counts much at first and then ever less, which leads along
-    narrow valleys (the iteratively regularized Gauss–Newton method [1]_). The end is never
-    worse than what plain optimization from the start would begin with.
+    first part it has one. The end is never worse than what plain optimization from the
+    start would begin with.
 
     Parameters
     ----------
     objective : Objective
-        Has ``up_to(n_observed)``, ``tempered(weight)``, ``count_up``, ``value`` and what
-        ``optimize`` asks for.
+        Has ``up_to(n_observed)``, ``count_up``, ``value`` and what ``optimize`` asks for.
 
     optimize : callable
         ``optimize(objective, start, sample) -> Optimum`` with a Hessian.
@@ -40,31 +37,27 @@ def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
     -------
     optimum : Optimum
         Of the whole objective.
-
-    References
-    ----------
-    .. [1] A. B. Bakushinskii, "The problem of the convergence of the iteratively
-       regularized Gauss–Newton method", Comput. Math. Math. Phys. 32 (1992) 1353-1359.
     """
-    horizons, few = growing_horizons(objective), _has_few_readings(objective)
-    stages = [(objective.tempered(w), few) for w in WEIGHTS if few.any()] + horizons
-    end = _not_begun(start)
-    for stage, is_for in stages:
+    stages = growing_horizons(objective)
+    (first, _), *others = stages
+    end = optimize(first, start, sample)
+    for stage, knows_more in others:
+        if (end.status == InversionStatus.INTERRUPTED).any():
+            break
         # Whoever knows no more than before stays as it is.
-        rows = is_for[sample].nonzero()[:, 0]
+        rows = knows_more[sample].nonzero()[:, 0]
         later = optimize(stage, _finite(end.x, start)[rows], sample[rows])
         later.n_iter.add_(end.n_iter[rows])
         for whole, part in zip(end, later):
             whole[rows] = part
-        if (later.status == InversionStatus.INTERRUPTED).any():
-            # Perhaps in an early stage, whose values are of fewer readings.
-            return end._replace(value=objective.value(end.x, sample))
     if len(stages) == 1:
         return end
+    if (end.status == InversionStatus.INTERRUPTED).any():
+        # Perhaps in an early stage, whose values are of fewer readings.
+        return end._replace(value=objective.value(end.x, sample))
     worse = ~(end.value <= objective.value(start, sample))
     _, explained = objective.misfit(end.x, sample)
-    led = worse | ~explained  # perhaps astray, by the first readings or the prior
-    rows = (led & (few[sample] | (len(horizons) > 1))).nonzero()[:, 0]
+    rows = (worse | ~explained).nonzero()[:, 0]  # the first readings may mislead
     if len(rows):
         direct = optimize(objective, start[rows], sample[rows])
         direct.n_iter.add_(end.n_iter[rows])
@@ -74,18 +67,37 @@ def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
     return end
 
 
-def _has_few_readings(objective):
-    """Return which samples have less than twice as many readings as params."""
-    few = objective.n_readings < 2 * objective.n_params
-    return few & objective.weighs_prior
+def led_by_prior(objective, optimize, start: Tensor, sample: Tensor):
+    """Return a better start of samples with less than two readings per param.
 
+    A part of so few readings says too little to begin with. Instead the prior counts
+    much at first and then ever less, which leads along narrow valleys (the iteratively
+    regularized Gauss–Newton method [1]_). The arguments are those of
+    :func:`continuation`, and the objective has ``tempered(weight)``.
 
-def _not_begun(start):
-    """Return an end to be filled in, stage by stage."""
-    status = torch.full_like(start[:, 0], InversionStatus.MAX_ITER, dtype=torch.long)
-    eye = torch.eye(start.shape[1]).to(start).repeat(len(start), 1, 1)
-    value = torch.full_like(start[:, 0], torch.inf)
-    return Optimum(start.clone(), value, torch.zeros_like(status), status, eye)
+    Returns
+    -------
+    start : Tensor of shape (n_rows, n_free)
+        Where the prior counts ten times; others as they were.
+
+    n_iter : Tensor of shape (n_rows,)
+        Iterations that this took.
+
+    References
+    ----------
+    .. [1] A. B. Bakushinskii, "The problem of the convergence of the iteratively
+       regularized Gauss–Newton method", Comput. Math. Math. Phys. 32 (1992) 1353-1359.
+    """
+    start, n_iter = start.clone(), torch.zeros_like(sample)
+    few = objective.weighs_prior & (objective.n_readings < 2 * objective.n_params)
+    rows = few[sample].nonzero()[:, 0]
+    for weight in WEIGHTS if len(rows) else ():
+        end = optimize(objective.tempered(weight), start[rows], sample[rows])
+        start[rows] = _finite(end.x, start[rows])
+        n_iter[rows] += end.n_iter
+        if (end.status == InversionStatus.INTERRUPTED).any():
+            raise KeyboardInterrupt
+    return start, n_iter
 
 
 def _finite(x, start):
