@@ -71,18 +71,14 @@ HIRES_STARTS = """
 
 def right_hand_side(truth):
     """Return f(t, y) of equations written as dicts of terms."""
-    rows = [
-        [
-            (value, [int(f[1]) - 1 for f in term.split("*") for _ in range(_power(f))])
-            for term, value in row.items()
-        ]
+    text = ", ".join(
+        "+".join(f"({value})*{term.replace('^', '**')}" for term, value in row.items())
         for row in truth
-    ]
-    return lambda t, y: [sum(v * np.prod(y[at]) for v, at in row) for row in rows]
-
-
-def _power(factor):
-    return 0 if factor == "1" else int([*factor.split("^"), 1][1])
+    )
+    states = ", ".join(f"y{i + 1}" for i in range(len(truth)))
+    names = {}
+    exec(f"def f(t, y):\n    {states}, = y.tolist()\n    return [{text}]", names)
+    return names["f"]
 
 
 def solutions(truth, starts, end):
