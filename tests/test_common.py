@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import (
+    check_do_not_raise_errors_in_init_or_set_params,
     check_estimator,
+    check_estimator_cloneable,
+    check_estimator_repr,
+    check_get_params_invariance,
     check_methods_sample_order_invariance,
     check_methods_subset_invariance,
+    check_no_attributes_set_in_init,
+    check_parameters_default_constructible,
+    check_set_params,
     parametrize_with_checks,
 )
 
@@ -22,6 +29,7 @@ from sklearn_inverse import (
     ODESurrogate,
     ODESystem,
     Operator,
+    PolynomialODE,
     ReadingNetwork,
     RefinedInverter,
     ReparamJointInverter,
@@ -201,3 +209,22 @@ def test_no_tag_silently_switches_checks_off(name):
 def test_answers_do_not_depend_on_company_at_the_defaults():
     check_methods_subset_invariance("CMAESInverter", CMAESInverter())
     check_methods_sample_order_invariance("CMAESInverter", CMAESInverter())
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        check_do_not_raise_errors_in_init_or_set_params,
+        check_estimator_cloneable,
+        check_estimator_repr,
+        check_get_params_invariance,
+        check_no_attributes_set_in_init,
+        check_parameters_default_constructible,
+        check_set_params,
+    ],
+)
+def test_what_learns_equations_honors_what_is_not_about_tables(check):
+    # Rows of its data are points in time, which need their times and may not be permuted:
+    # all other checks call `fit` with one table of independent rows. What they ask of
+    # errors, pickles and repeated fits is in tests/discovery.
+    check("PolynomialODE", PolynomialODE())

@@ -86,11 +86,8 @@ def learn(
         search.leave_out(n_points, threshold * cut, significance)
     if noise is not None or threshold:
         n_points, _, significance = stages[-1]
-        before = vars(search).copy()
-        search.fit(search.coef, search.keep, n_points, CLOSELY)
-        if n_points > 1 and not search.point.flight.solved.all():
-            vars(search).update(before)  # whole runs lead astray with these equations
-        elif threshold:
+        done = search.attempt(search.keep, n_points, CLOSELY)
+        if done and threshold:
             search.leave_out(n_points, threshold, significance, CLOSELY)
 
     keep, covariance = search.keep, search.covariance()
@@ -99,7 +96,8 @@ def learn(
     kept = np.flatnonzero(keep)
     level = np.zeros(len(names)) if noise is None else noise
     relations, same = conservation_laws([y for _, y in runs], names, level)
-    if len(means) >= keep.shape[1]:  # else there are some between any points
+    # There are some between any few points, and between noisy ones.
+    if noise is None and len(means) >= keep.shape[1]:
         relations += other_relations(
             unseen, _multiples(monomials, same), monomials.names, determined.scale
         )
@@ -179,9 +177,17 @@ class _Search:
                 # A few at a time: terms that replace each other are weak together.
                 some = np.sort(ratio[self.keep])[max(1, self.keep.sum() // 4) - 1]
                 weak = self.keep & (ratio <= min(some, significance))
-            if not weak.any():
+            if not weak.any() or not self.attempt(self.keep & ~weak, n_points, tol):
                 return
-            self.fit(self.coef, self.keep & ~weak, n_points, tol)
+
+    def attempt(self, keep, n_points, tol):
+        """Fit, and return whether many steps in a row lead somewhere; else, undo it."""
+        before = vars(self).copy()
+        self.fit(self.coef, keep, n_points, tol)
+        if n_points == 1 or self.point.flight.solved.all():
+            return True
+        vars(self).update(before | {"converged": False})
+        return False
 
     def covariance(self):
         """Return the covariance of all coefficients, equation by equation in a row."""
@@ -190,7 +196,7 @@ class _Search:
             return np.zeros((self.coef.size, self.coef.size))
         spread = block_diag(*bases) @ np.linalg.pinv(self.factor[:, :-1])
         variance = self.misfit()
-        if self.noise is not None:
+        if self.noise is not None and point.flight.solved.any():
             variance = np.fmax(variance, 1.0)
         return variance * spread @ spread.T
 

@@ -273,7 +273,8 @@ class PolynomialODE(BaseEstimator):
             )
         if not found.converged:
             warn_user(
-                "The fit stopped before its end: raise `max_iter`, or lower `degree`.",
+                "The fit stopped before its end: raise `max_iter`; or, with noise, longer "
+                "pieces of the runs could not be solved: lower `degree`.",
                 ConvergenceWarning,
             )
         if self.is_choice_:

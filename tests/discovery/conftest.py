@@ -30,12 +30,9 @@ TRUTH = {
 }
 
 
-def solved(rhs, y0, times, rtol=1e-12):
-    span = times[0], times[-1]
-    found = solve_ivp(
-        rhs, span, y0, method="Radau", rtol=rtol, atol=1e-14, t_eval=times
-    )
-    return found.y.T
+def solved(rhs, y0, times, max_step=np.inf):
+    options = {"method": "Radau", "rtol": 1e-12, "atol": 1e-14, "max_step": max_step}
+    return solve_ivp(rhs, (times[0], times[-1]), y0, t_eval=times, **options).y.T
 
 
 def true_coef(rhs, terms):
