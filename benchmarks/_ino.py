@@ -36,10 +36,19 @@ class InoProblem:
 
     device : str, default="cpu"
         Where to simulate.
+
+    seed : int, default=1
+        Of the held-out samples.
     """
 
     def __init__(
-        self, name="pollu", n_train=50_000, n_test=1_000, fraction=1.0, device="cpu"
+        self,
+        name="pollu",
+        n_train=50_000,
+        n_test=1_000,
+        fraction=1.0,
+        device="cpu",
+        seed=1,
     ):
         self.name, system = name, SYSTEMS[name]()
         simulator = ODESimulator(system, device=device, n_jobs=-1)
@@ -47,7 +56,7 @@ class InoProblem:
             make_inverse_problem(
                 system, n, sampling=sampling, simulator=simulator, random_state=seed
             )
-            for n, sampling, seed in ((n_train, "lhs", 0), (n_test, "random", 1))
+            for n, sampling, seed in ((n_train, "lhs", 0), (n_test, "random", seed))
         )
         self.channel_std = self.train.trajectories.std(axis=(0, 1))
         self.noise_std = fraction * NOISE * self.channel_std
@@ -56,10 +65,10 @@ class InoProblem:
             self.test.trajectories,
             n_observed=N_OBSERVED,
             exclude_first=True,
-            random_state=2,
+            random_state=seed + 1,
         )
-        seed = 3 if fraction == 1 else 4
-        self.observations = add_noise(sparse, self.noise_std, random_state=seed)
+        noise_seed = seed + 2 if fraction == 1 else seed + 3
+        self.observations = add_noise(sparse, self.noise_std, random_state=noise_seed)
 
     @property
     def pairs(self):

@@ -1,10 +1,11 @@
 """Are readings that the model does not produce told from those that it does?
 
 Held-out samples of three problems are spoiled in several ways, and answered on the exact
-model by `ADMInverter` and `GradientInverter` (SIR: adaptive, others from one start, to save
-time; it gets fewer spoiled ones). Counted are samples called unexplained, among those that
-even the true params do not explain any more: an epidemic that never began is the same in
-any order. What the noise cannot give is refused. "narrower" is the share of standard
+model by `ADMInverter` and `GradientInverter` (POLLU: from one start, to save time; it gets
+fewer spoiled ones). Counted are samples called unexplained, among those that even the true
+params do not explain any more: an epidemic that never began is the same in any order. What
+the noise cannot give is refused. "at 1 %" is the share beyond what one in a hundred of the
+clean samples exceeds, which is laxer than the package. "narrower" is the share of standard
 deviations, of samples warned of, that are below that of the same sample unspoiled, and
 "std ratio" the median of their ratios. "cost" is the time of an answer over that of the
 learned posterior alone.
@@ -33,9 +34,10 @@ def main():
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n-train", type=int, default=10_000)
-    parser.add_argument("--n-test", type=int, default=200, help="of ADM")
+    parser.add_argument("--n-test", type=int, default=400, help="of ADM")
     parser.add_argument("--n-search", type=int, default=40, help="of the search")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=10, help="of what is tested")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # they are counted
@@ -47,7 +49,7 @@ def main():
             training=Training(max_epochs=arguments.epochs),
             random_state=0,
         ).fit(train.trajectories, train.params)
-        starts = {} if name == "SIR" else {"n_starts": 1}
+        starts = {"n_starts": 1} if name == "POLLU" else {}
         search = GradientInverter(system, random_state=0, **starts).fit(readings)
         scatter, readings = (
             Scatter(system, test),
@@ -69,10 +71,14 @@ def problems(arguments):
     for name, system in (("Lotka-Volterra", sbibm_predation()), ("SIR", sbibm_sir())):
         train = make_inverse_problem(system, n_train, random_state=0)
         test = make_inverse_problem(
-            system, n_test, sampling="random", noisy=True, random_state=1
+            system,
+            n_test,
+            sampling="random",
+            noisy=True,
+            random_state=arguments.seed,
         )
         yield name, system, system.n_times, train, test, test.observations
-    problem = InoProblem("pollu", n_train, n_test)
+    problem = InoProblem("pollu", n_train, n_test, seed=arguments.seed)
     readings = problem.observations
     yield "POLLU", problem.system, N_OBSERVED, problem.train, problem.test, readings
 
@@ -157,7 +163,8 @@ def judge(inverter, readings, scatter, n_spoiled):
     """Return one row per way to spoil the first readings, all the clean ones first."""
     clean = inverter.posterior(readings)
     row = {"readings": "clean", "samples": len(readings)}
-    row |= {"warned": f"{np.mean(~clean.explained):.1%}"}
+    row |= {"warned": f"{np.mean(~clean.explained):.1%}", "at 1 %": "1 %"}
+    usual = np.nanquantile(clean.strangeness, 0.99)
     rows = [row | {"steps": short(clean.n_iter.mean())}]
     print(rows, flush=True)
     for name, spoiled in scatter.spoil(readings[:n_spoiled]).items():
@@ -172,6 +179,7 @@ def judge(inverter, readings, scatter, n_spoiled):
         ratio = answer.std[warned] / clean.std[:n_spoiled][strange][warned]
         row |= {
             "warned": f"{warned.mean():.1%}",
+            "at 1 %": f"{np.mean(~(answer.strangeness <= usual)):.1%}",
             "std ratio": short(np.nanmedian(ratio)),
         }
         rows.append(row | {"narrower": f"{np.mean(ratio < 1):.1%}"})
