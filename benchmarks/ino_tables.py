@@ -56,6 +56,7 @@ from sklearn_inverse import (
     ADMInverter,
     CMAESInverter,
     Design,
+    FlowInverter,
     GradientInverter,
     MCMCInverter,
     ODESimulator,
@@ -66,8 +67,14 @@ from sklearn_inverse import (
 )
 from sklearn_inverse.baselines import (
     BatchCoupledADM,
+    FlowMatchingInverter,
+    FMGradInverter,
     GradientDescentInverter,
+    IFNOInverter,
     NeuralAdjointInverter,
+    NIOInverter,
+    SGLDInverter,
+    SpinODEInverter,
 )
 from sklearn_inverse.datasets import add_noise, mask_observations
 
@@ -203,8 +210,13 @@ def rows(case):
             paper_seconds="114",
             paper="0.0756 0.1203 – – – 0.0092 0.0117 0.0129 0.0206 0.0551",
         ),
-        # SGLDInverter: samples="few", starts="draws", backprop="surrogate",
-        #     paper="0.0367 0.2221 0.2921 0.1744 0.1107 0.0112 0.0156 0.0144 0.0325 0.0612"
+        "SGLD": Row(
+            SGLDInverter(n_starts=20, random_state=0),
+            samples="few",
+            starts="draws",
+            backprop="surrogate",
+            paper="0.0367 0.2221 0.2921 0.1744 0.1107 0.0112 0.0156 0.0144 0.0325 0.0612",
+        ),
         "MCMC": Row(
             MCMCInverter(n_walkers=n_walkers, **budget.walk),
             samples="few",
@@ -217,18 +229,42 @@ def rows(case):
             samples="few",
             paper="0.0272 0.1923 0.1389 0.0671 0.0499 0.0189 0.0235 0.0286 0.0314 0.0720",
         ),
-        # Learned ones, Row(Class(**learned), learns=True, on="exact", …) each:
-        # IFNOInverter:
-        #     paper="0.0643 – 0.1665 0.0701 0.0855 0.0233 – 0.0326 0.0299 0.0613"
-        # NIOInverter:
-        #     paper="0.0482 – 0.1587 0.0720 0.0932 0.0255 – 0.0311 0.0328 0.0704"
-        # SpinODEInverter: samples="few",
-        #     paper="0.0794 – 0.1874 0.0989 0.0886 0.0364 – 0.0330 0.0341 0.0722"
-        # FlowMatchingInverter: starts="draws",
-        #     paper="0.0300 0.1740 0.1539 0.0973 0.0855 0.0152 0.0211 0.0201 0.0324 0.0596"
-        # FlowInverter: starts="draws"
-        # FMGradInverter, on="surrogate": starts="seed", paper_seconds="0.21",
-        #     paper="0.0300 0.1741 – – – 0.0152 0.0211 – – –"
+        "iFNO": Row(
+            IFNOInverter(**learned),
+            learns=True,
+            on="exact",
+            paper="0.0643 – 0.1665 0.0701 0.0855 0.0233 – 0.0326 0.0299 0.0613",
+        ),
+        "NIO": Row(
+            NIOInverter(**learned),
+            learns=True,
+            on="exact",
+            paper="0.0482 – 0.1587 0.0720 0.0932 0.0255 – 0.0311 0.0328 0.0704",
+        ),
+        "SPIN-ODE": Row(
+            SpinODEInverter(random_state=0),
+            on="exact",
+            samples="few",
+            backprop="model",
+            paper="0.0794 – 0.1874 0.0989 0.0886 0.0364 – 0.0330 0.0341 0.0722",
+        ),
+        "Flow matching": Row(
+            FlowMatchingInverter(**learned),
+            learns=True,
+            on="exact",
+            starts="draws",
+            paper="0.0300 0.1740 0.1539 0.0973 0.0855 0.0152 0.0211 0.0201 0.0324 0.0596",
+        ),
+        "Spline flow": Row(
+            FlowInverter(**learned), learns=True, on="exact", starts="draws"
+        ),
+        "FM-Grad": Row(
+            FMGradInverter(**learned),
+            learns=True,
+            starts="seed",
+            paper_seconds="0.21",
+            paper="0.0300 0.1741 – – – 0.0152 0.0211 – – –",
+        ),
         "MLP regression": Row(
             plain_regression(budget.regression_epochs),
             on="",
