@@ -153,6 +153,8 @@ ESTIMATORS = {
         training=LEARNS,
         random_state=0,
     ),
+}
+BASELINES = {
     "batch_coupled": BatchCoupledADM(
         ROUGH, n_steps=2, width=32, n_blocks=1, training=LEARNS, random_state=0
     ),
@@ -193,9 +195,16 @@ def test_estimator_passes_the_check(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize(
-    "name", ["adm", pytest.param("gradient", marks=pytest.mark.slow)]
+@pytest.mark.slow
+@parametrize_with_checks(
+    list(BASELINES.values()), expected_failed_checks=expected_failed_checks
 )
+def test_baseline_passes_the_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["adm", "gradient"])
 def test_no_tag_silently_switches_checks_off(name):
     estimator = clone(ESTIMATORS[name])
     if name == "adm":

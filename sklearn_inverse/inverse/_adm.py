@@ -135,7 +135,10 @@ class ADMInverter(AmortizedInverter):
     >>> k = rng.uniform(0.5, 2.0, size=(400, 1))
     >>> t = np.linspace(0.0, 2.0, 8)
     >>> surrogate = ODESurrogate(noise=0.01, training=Training(max_epochs=20))
-    >>> inverter = ADMInverter(surrogate, design=Design(n_observed=2), random_state=0)
+    >>> inverter = ADMInverter(
+    ...     surrogate, design=Design(n_observed=2), training=Training(max_epochs=30),
+    ...     random_state=0,
+    ... )
     >>> inverter = inverter.fit(np.exp(-k * t), k)
     >>> sparse = np.full((1, 8), np.nan)
     >>> sparse[0, [2, 5]] = np.exp(-1.2 * t[[2, 5]])

@@ -67,6 +67,7 @@ def exact(readings):
     return mean, np.sqrt(np.einsum("npp->np", covariance))
 
 
+@pytest.mark.slow
 @noisy
 def test_draws_are_those_of_the_posterior(plane, read):
     params, readings = read
@@ -81,6 +82,7 @@ def test_draws_are_those_of_the_posterior(plane, read):
     assert 0.85 < covered < 0.95
 
 
+@pytest.mark.slow
 @noisy
 def test_a_sample_has_the_same_draws_in_any_company(plane, read):
     _, readings = read
@@ -91,6 +93,7 @@ def test_a_sample_has_the_same_draws_in_any_company(plane, read):
         np.testing.assert_array_equal(alone.misfit[0], together.misfit[i])
 
 
+@pytest.mark.slow
 @noisy
 def test_a_pickled_inverter_draws_the_same(plane, read):
     _, readings = read
@@ -99,6 +102,7 @@ def test_a_pickled_inverter_draws_the_same(plane, read):
     np.testing.assert_array_equal(draws, plane.sample(readings[:3], 50))
 
 
+@pytest.mark.slow
 def test_readings_of_another_kind_are_told_and_get_wide_errors(plane):
     contrary = np.array([[[3.0, 3.0], [-3.0, -3.0]]])
     with pytest.warns(MisfitWarning, match=r"rows 0"):

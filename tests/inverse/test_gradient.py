@@ -53,6 +53,7 @@ def snapshots():
     return mask_observations(noisy, n_observed=3, random_state=2), params, noise_std
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.BoundsWarning")
 def test_pollu_errors_are_what_the_posterior_says(snapshots):
     readings, params, noise_std = snapshots

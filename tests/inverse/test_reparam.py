@@ -119,6 +119,7 @@ def inverter():
 # --- what it recovers
 
 
+@pytest.mark.slow
 def test_wave_packets_are_found_where_bfgs_stops_at_local_optima(
     packet_inverter, found
 ):
@@ -138,6 +139,7 @@ def straight_from_center():
     return direct.fit(PACKETS).invert(PACKETS).params
 
 
+@pytest.mark.slow
 def test_the_best_of_all_candidates_is_kept(packet_inverter, found):
     best = objective_of(packet_inverter, PACKETS, found)
     candidates = [
@@ -150,6 +152,7 @@ def test_the_best_of_all_candidates_is_kept(packet_inverter, found):
         assert (best <= value + 1e-9 * np.abs(value)).all()
 
 
+@pytest.mark.slow
 def test_joint_training_lowers_the_sum_of_misfits(packet_inverter):
     supervised, joint = (
         changed(packet_inverter, mode=mode, refine=False).invert(PACKETS)

@@ -153,6 +153,7 @@ def test_reactions_cannot_be_changed_behind_the_tables():
         rhs.stoichiometry *= 2
 
 
+@pytest.mark.slow
 def test_large_networks_are_compiled_by_auto():
     n = 600  # a chain: 1200 effects
     stoichiometry = np.eye(n, k=0) * -1 + np.eye(n, k=-1)

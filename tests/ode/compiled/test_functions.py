@@ -53,12 +53,8 @@ def draw(name, n_samples=3):
     return rhs, np.linspace(0, t_end, 11), tensor(y0).repeat(n_samples, 1), params
 
 
-SLOW = {"spikes": pytest.mark.slow, "odd": pytest.mark.slow}
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=SLOW.get(n, ())) for n in MODELS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
 def test_agrees_with_torch_sensitivities_included(name):
     problem = draw(name)
     options = {"method": "rodas5p", "sensitivities": True}

@@ -37,6 +37,7 @@ def run(tmp_path):
     return lambda code: subprocess.run([sys.executable, "-c", code], **options).stdout
 
 
+@pytest.mark.slow
 def test_a_change_of_another_file_empties_the_cache(tmp_path, run):
     copy, cache = tmp_path / "sklearn_inverse" / "ode", tmp_path / "cache"
 
