@@ -42,8 +42,8 @@ class SGLDInverter(SearchInverter, PosteriorInverter):
 
     step_size : float, default=0.5
         Step :math:`\eta` of a sample, over the reciprocal of the largest curvature of U at
-        its starts. Beyond 4 a normal posterior has no stationary law; its variance is off
-        by a factor of 1 / (1 - step_size / 4) at most.
+        its starts: less than 4, from where on a normal posterior has no stationary law;
+        its variance is off by a factor of 1 / (1 - step_size / 4) at most.
 
     max_iter : int, default=100
         Steps.
@@ -105,7 +105,7 @@ class SGLDInverter(SearchInverter, PosteriorInverter):
     } | {
         "model": "no_validation",
         "n_starts": [Interval(Integral, 1, None, closed="left")],
-        "step_size": [Interval(Real, 0, None, closed="neither")],
+        "step_size": [Interval(Real, 0, 4, closed="neither")],
         "max_iter": [Interval(Integral, 10, None, closed="left")],
     }
     _answer_type = Posterior

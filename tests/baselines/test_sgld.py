@@ -80,6 +80,11 @@ def test_posterior_of_a_linear_model_is_the_exact_one():
     )
 
 
+def test_steps_without_a_stationary_law_are_refused():
+    with pytest.raises(ValueError, match=r"'step_size' parameter .* range"):
+        make_linear(step_size=4.0).fit(READINGS)
+
+
 def test_steps_that_are_too_few_are_told():
     inverter = make_linear(max_iter=10, n_starts=8, step_size=0.01).fit(READINGS)
     with pytest.warns(ConvergenceWarning, match="R-hat is .* after 10 steps"):
