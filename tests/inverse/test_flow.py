@@ -185,3 +185,8 @@ def test_noise_of_unknown_size_is_corrected_too():
     assert posterior.is_confirmed.all()
     assert abs(posterior.mean - alike.mean)[0, 0] < 0.2 * alike.std[0, 0]
     assert 0.8 < posterior.std[0, 0] / alike.std[0, 0] < 1.25
+
+
+def test_one_draw_has_no_spread_and_is_refused(squares):
+    with pytest.raises(ValueError, match=r"'n_draws' parameter .* range"):
+        make_inverter(squares, n_draws=1).fit([[0.1], [0.4]], [[0.3], [0.6]])
