@@ -1,5 +1,6 @@
 """Learned draws are posteriors: calibrated, of any shape, and corrected where asked."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -97,6 +98,23 @@ def test_a_pickled_inverter_draws_the_same(plane, read):
     back = pickle.loads(pickle.dumps(plane))
     draws = back.sample(readings[:3], 50)
     np.testing.assert_array_equal(draws, plane.sample(readings[:3], 50))
+
+
+def test_draws_spread_as_params_held_out_do(plane, read):
+    """Params that lie half as far again as the flow says widen its draws by as much."""
+    _, readings = read
+    inverter, module = copy.copy(plane), plane.net_.module_
+    prepared = plane._prepare(readings, np.empty((300, 0)))
+    noise = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        z = module.draw(1.5 * noise, **plane._see(*prepared))
+    z = z[torch.arange(300), torch.arange(300)]
+    inverter._calibrate(torch.special.ndtr(z.double()), *prepared)
+    assert inverter.calibration_ == pytest.approx(1.5, rel=0.1)
+    wider = inverter.sample(readings, 500).std(axis=1)
+    wider = wider / plane.sample(readings, 500).std(axis=1)
+    factor = inverter.calibration_ / plane.calibration_
+    assert np.nanmedian(wider) == pytest.approx(factor, rel=0.05)
 
 
 def test_readings_of_another_kind_are_told_and_get_wide_errors(plane):
