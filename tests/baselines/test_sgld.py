@@ -94,6 +94,15 @@ def test_steps_that_are_too_few_are_told():
     assert (posterior.n_drawn == posterior.n_forward).all()
 
 
+def test_many_chains_that_stay_where_they_started_have_not_converged():
+    """Their groups are alike, as they were; that is not the posterior."""
+    inverter = make_linear(max_iter=20, n_starts=2000, step_size=1e-4).fit(READINGS)
+    with pytest.warns(ConvergenceWarning, match="chains have hardly left their starts"):
+        posterior = inverter.posterior(READINGS[:1])
+    assert (posterior.rhat < 1.01).all()
+    assert not posterior.is_confirmed.any()
+
+
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.ConvergenceWarning")
 def test_answers_do_not_depend_on_company_and_long_chains_are_thinned():
     options = {"max_iter": 100, "n_starts": 200}
