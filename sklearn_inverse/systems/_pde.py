@@ -23,6 +23,7 @@ from sklearn_inverse.systems._pde_checks import (
     read_places,
 )
 from sklearn_inverse.systems._system import ODESystem
+from sklearn_inverse.utils._validation import check_params
 
 __all__ = ["PDESystem", "PointValues"]
 
@@ -215,7 +216,7 @@ class PDESystem:
 
         Parameters
         ----------
-        params : array-like of shape (n_samples, n_params)
+        params : array-like of shape (n_samples, n_params) or (n_params,)
             Params in their own units.
 
         times : array-like of shape (n_times,), default=None
@@ -229,7 +230,9 @@ class PDESystem:
         """
         from sklearn_inverse.ode import solve_ivp
 
-        p = torch.as_tensor(np.atleast_2d(np.asarray(params, dtype=float)))
+        given = params if hasattr(params, "columns") else np.atleast_2d(params)
+        names, n_params = self.prior.names, self.prior.n_params
+        p = torch.tensor(check_params(given, n_params=n_params, names=names))
         if self.is_steady:
             with torch.no_grad():
                 return self._solution(p).numpy()

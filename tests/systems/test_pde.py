@@ -294,6 +294,14 @@ def test_points_that_are_close_keep_apart():
     assert names == ["u(0.5)", "u(0.50000001)", "u(0.6)"]
 
 
+def test_params_of_a_solution_are_as_many_as_the_system_has():
+    one = diffusion().solve([2.0])
+    np.testing.assert_array_equal(diffusion().solve([[2.0]]), one)
+    for params in ([2.0, 0.5], [[2.0, 0.5]]):
+        with pytest.raises(ValueError, match="n_params=1"):
+            diffusion().solve(params)
+
+
 def test_a_solution_is_asked_for_from_the_start_on():
     for times in ([1.0, 0.5], [-0.5, 0.5], [np.nan]):
         with pytest.raises(ValueError, match="`times` must increase from the start, 0"):
