@@ -187,6 +187,21 @@ def test_without_derivatives_methods_that_need_them_say_so(squares):
     assert abs(abs(found.predict([[0.49]])[0, 0]) - 0.7) < 0.05
 
 
+def test_a_simulator_behind_numpy_may_return_arrays(squares):
+    def in_numpy(k):
+        return k.detach().numpy() ** 2
+
+    model = ForwardFunction(in_numpy, squares.params, noise=0.1, differentiable=False)
+    k = np.linspace(-1, 1, 9)[:, None]
+    np.testing.assert_array_equal(
+        model.fit(None).simulate(k), squares.fit(None).simulate(k)
+    )
+    assert CMAESInverter(model, random_state=0).fit([[0.49]]).predict([[0.49]])
+    model.set_params(differentiable=True)
+    with pytest.raises(TypeError, match="differentiable=False and return an ndarray"):
+        model.fit(None)
+
+
 def test_noise_of_unknown_size_is_corrected_too():
     times = torch.arange(1.0, 13.0, dtype=torch.float64) / 6
     prior = {"rate": (0.1, 2.0)}
