@@ -17,6 +17,7 @@ from sklearn_inverse.utils._sklearn import Interval
 __all__ = ["SGLDInverter"]
 
 TOL = 0.01  # within which R-hat is one where chains agree
+MOVED = 0.5  # share of the variance that is within chains, once they have moved
 KEPT, FEWEST = 4000, 5  # draws of a sample, and of a chain, that are kept
 
 
@@ -42,8 +43,8 @@ class SGLDInverter(SearchInverter, PosteriorInverter):
 
     step_size : float, default=0.5
         Step :math:`\eta` of a sample, over the reciprocal of the largest curvature of U at
-        its starts. Beyond 4 a normal posterior has no stationary law; its variance is off
-        by a factor of 1 / (1 - step_size / 4) at most.
+        its starts: less than 4, from where on a normal posterior has no stationary law;
+        its variance is off by a factor of 1 / (1 - step_size / 4) at most.
 
     max_iter : int, default=100
         Steps.
@@ -76,7 +77,8 @@ class SGLDInverter(SearchInverter, PosteriorInverter):
     Neither U, temperature nor step size are printed in [2]_. Here the stationary law of
     small steps is the posterior, and steps follow the curvature, so that they depend on
     neither units nor noise; the gradient moves a chain by one standard deviation of the
-    prior at most. Where chains do not agree (R-hat), a ConvergenceWarning says so.
+    prior at most. Where chains do not agree (R-hat), or have hardly moved (half of the
+    variance is between them), a ConvergenceWarning says so.
 
     References
     ----------
@@ -105,7 +107,7 @@ class SGLDInverter(SearchInverter, PosteriorInverter):
     } | {
         "model": "no_validation",
         "n_starts": [Interval(Integral, 1, None, closed="left")],
-        "step_size": [Interval(Real, 0, None, closed="neither")],
+        "step_size": [Interval(Real, 0, 4, closed="neither")],
         "max_iter": [Interval(Integral, 10, None, closed="left")],
     }
     _answer_type = Posterior
@@ -217,12 +219,17 @@ class SGLDInverter(SearchInverter, PosteriorInverter):
         """Say whether chains agree."""
         rhat, n_effective = (a[:, : self.n_params_] for a in agreement(trail))
         answer.rhat[known], answer.n_effective[known] = rhat, n_effective
-        agree = known[(rhat <= 1 + TOL).all(axis=1)]
+        # Many chains that stay where they started agree by R-hat of their groups.
+        walks = trail[..., : self.n_params_]
+        moved = walks.var(axis=1).mean(axis=1) >= MOVED * walks.var(axis=(1, 2))
+        agree = known[((rhat <= 1 + TOL) & moved).all(axis=1)]
         answer.is_confirmed[agree] = True
         answer.status[agree] = InversionStatus.CONVERGED
 
     def _why_open(self, answer):
+        alike = answer.rhat.max() <= 1 + TOL
+        still = ", but chains have hardly left their starts" if alike else ""
         return (
-            f"R-hat is {answer.rhat.max():.3f} after {self.max_iter} steps. Raise "
+            f"R-hat is {answer.rhat.max():.3f} after {self.max_iter} steps{still}. Raise "
             "`max_iter`, or use MCMCInverter."
         )

@@ -372,7 +372,8 @@ class PolynomialODE(BaseEstimator):
             If some could not be solved to the end.
         """
         check_is_fitted(self)
-        y0 = np.asarray(y0, dtype=float)
+        # In memory order: tensors know no reversed views.
+        y0, times = (np.array(x, dtype=float, order="C") for x in (y0, times))
         if y0.ndim not in (1, 2) or y0.shape[-1] != self.n_features_in_:
             raise ValueError(
                 f"`y0` must have the {self.n_features_in_} states {self.state_names_} on "
@@ -386,7 +387,7 @@ class PolynomialODE(BaseEstimator):
         with torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
             solution = solve_ivp(
                 lambda t, y, _: next(at(t, y)),
-                torch.as_tensor(np.asarray(times, dtype=float)),
+                torch.as_tensor(times),
                 torch.as_tensor(np.atleast_2d(y0)),
                 jac=lambda t, y, _: list(at(t, y))[1],
                 method="radau5",

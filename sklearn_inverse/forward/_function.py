@@ -44,7 +44,8 @@ class ForwardFunction(ForwardModel):
 
     differentiable : bool, default=True
         Whether gradients flow from the trajectories back to the params. Without, as of a
-        simulator behind NumPy, :class:`CMAESInverter` and :class:`FlowInverter` take it.
+        simulator behind NumPy, which may return an ndarray, :class:`CMAESInverter` and
+        :class:`FlowInverter` take it.
 
     device : {"auto", "cpu", "cuda", …}, default="auto"
         Where it runs.
@@ -185,11 +186,14 @@ class ForwardFunction(ForwardModel):
     def _trajectories(self, params):
         """Call the function, and refuse what is no batch of trajectories."""
         trajectories = self.function(params)
+        if isinstance(trajectories, np.ndarray) and not self.differentiable:
+            trajectories = torch.as_tensor(trajectories, device=params.device)
         if not isinstance(trajectories, Tensor):
             raise TypeError(
                 "The function must return a torch.Tensor. Got "
                 f"{type(trajectories).__name__} instead. Compute with torch operations "
-                "throughout, so that gradients flow back to the params."
+                "throughout, so that gradients flow back to the params, or set "
+                "differentiable=False and return an ndarray."
             )
         if trajectories.ndim == 2:
             trajectories = trajectories[..., None]

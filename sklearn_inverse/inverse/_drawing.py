@@ -23,9 +23,9 @@ from sklearn_inverse.utils._torch import as_tensor, generator
 __all__ = ["DRAWING", "DrawingInverter"]
 
 DRAWING: dict = AMORTIZED | {
-    name: [Interval(Integral, 1, None, closed="left")]
-    for name in ("width", "n_blocks", "n_draws")
+    name: [Interval(Integral, 1, None, closed="left")] for name in ("width", "n_blocks")
 }
+DRAWING["n_draws"] = [Interval(Integral, 2, None, closed="left")]  # they have a spread
 CHUNK = 16  # samples that are drawn for at a time
 HELD_OUT = 1000  # readings, at least, by which training is judged
 N_COMPARED, N_NEAR = 200, 10  # draws among which the densest place is sought

@@ -40,9 +40,9 @@ class MCMCInverter(CheckedInverter):
     n_walkers : int, default=64
         Walkers per sample: two for each param and noise level and two more, at least.
 
-    n_effective : int, default=1000
-        Effective draws of each param and noise level after which a sample's chain ends.
-        Four times as many draws are kept.
+    n_effective : int, default=2000
+        Effective draws of each param and noise level after which a sample's chain ends,
+        and draws that are returned.
 
     tol : float, default=0.01
         It also takes that R-hat, split and of groups of walkers, is within this of one.
@@ -84,6 +84,8 @@ class MCMCInverter(CheckedInverter):
     ----------
     .. [1] C. J. F. ter Braak, "A Markov chain Monte Carlo version of the genetic
        algorithm differential evolution", Statistics and Computing 16, 239-249 (2006).
+    .. [2] R. M. Neal, "MCMC using Hamiltonian dynamics", Handbook of Markov Chain Monte
+       Carlo (2011), chapter 5.
 
     Examples
     --------

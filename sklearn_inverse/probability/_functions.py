@@ -1,6 +1,7 @@
 """Priors of whole functions, by how much they bend."""
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -72,28 +73,33 @@ class GaussianFunction(Group):
     interval: Any = (0.0, 1.0)
 
     def __post_init__(self):
-        low, high = self.interval
-        if not (isinstance(self.n_nodes, int) and self.n_nodes >= 2 + self.order):
-            raise ValueError(
-                f"`n_nodes` must be {2 + self.order} at least. Got {self.n_nodes!r}."
-            )
         for what, value, known in (
             ("order", self.order, (1, 2)),
             ("link", self.link, ("identity", "exp")),
         ):
             if value not in known:
                 raise ValueError(f"`{what}` must be one of {known}. Got {value!r}.")
-        for what in ("scale", "std"):
-            if not 0 < getattr(self, what) < np.inf:
-                raise ValueError(
-                    f"`{what}` must be positive. Got {getattr(self, what)}."
-                )
-        if not -np.inf < low < high < np.inf:
+        n_nodes = self.n_nodes
+        if not (isinstance(n_nodes, Integral) and n_nodes >= 2 + self.order):
             raise ValueError(
-                f"`interval` must be (low, high), finite. Got {(low, high)}."
+                f"`n_nodes` must be a whole number, {2 + self.order} at least. Got "
+                f"{n_nodes!r}."
+            )
+        for what in ("scale", "std"):
+            value = getattr(self, what)
+            if not (isinstance(value, Real) and 0 < value < np.inf):
+                raise ValueError(f"`{what}` must be positive. Got {value!r}.")
+        if not (_is_pair(self.interval) and self.interval[0] < self.interval[1]):
+            raise ValueError(
+                f"`interval` must be (low, high), finite. Got {self.interval!r}."
             )
         precision, mean = self._precision(), np.full(self.n_nodes, self.mean)
         if self.ends is not None:
+            if not _is_pair(self.ends):
+                raise ValueError(
+                    "`ends` must be the values at both ends, finite. Got "
+                    f"{self.ends!r}."
+                )
             if self.link == "exp" and min(self.ends) <= 0:
                 raise ValueError(
                     f"`ends` must be positive with link='exp'. Got {self.ends}."
@@ -118,8 +124,19 @@ class GaussianFunction(Group):
         spacing = (high - low) / (self.n_nodes - 1)
         precision = bend.T @ bend / (self.scale**2 * spacing ** (2 * self.order - 1))
         if self.ends is None:
-            precision[[0, -1], [0, -1]] += 1 / self.std**2
+            precision[[0, -1], [0, -1]] += self._hold() / self.std**2
         return precision
+
+    def _hold(self):
+        """Return what holds each end so that it has the spread that was given.
+
+        Of order 1 each end holds the other, too: at most one half is needed then.
+        """
+        if self.order == 2:
+            return 1.0
+        low, high = self.interval
+        q = 2 * self.std**2 / (self.scale**2 * (high - low))
+        return 0.5 + 0.5 / (q + np.hypot(1, q))
 
     @property
     def nodes(self):
@@ -146,3 +163,8 @@ class GaussianFunction(Group):
             return np.hstack([matrix, np.zeros((len(points), 1))])
         known = matrix[:, [0, -1]] @ np.asarray(self.ends, dtype=float)
         return np.hstack([matrix[:, 1:-1], known[:, None]])
+
+
+def _is_pair(given):
+    """Whether these are two finite numbers."""
+    return np.shape(given) == (2,) and bool(np.isfinite(given).all())

@@ -23,6 +23,7 @@ from sklearn_inverse.systems._pde_checks import (
     read_places,
 )
 from sklearn_inverse.systems._system import ODESystem
+from sklearn_inverse.utils._validation import check_params
 
 __all__ = ["PDESystem", "PointValues"]
 
@@ -126,6 +127,7 @@ class PDESystem:
         name: str = "pde",
     ):
         self.domain = read_domain(domain)
+        check_keys("params", params)
         self.axis = next(axis for axis in self.domain if axis != TIME)
         grid = Chebyshev(33) if grid is None else grid
         if not isinstance(grid, Grid):
@@ -171,7 +173,10 @@ class PDESystem:
     @property
     def observable_names(self) -> list[str]:
         """One for each point."""
-        return [f"u({x:.6g})" for x in self._points]
+        short = [f"u({x:.6g})" for x in self._points]
+        if len(set(short)) == len(short):
+            return short
+        return [f"u({float(x)!r})" for x in self._points]
 
     @property
     def _node_names(self) -> list[str]:
@@ -211,11 +216,12 @@ class PDESystem:
 
         Parameters
         ----------
-        params : array-like of shape (n_samples, n_params)
+        params : array-like of shape (n_samples, n_params) or (n_params,)
             Params in their own units.
 
         times : array-like of shape (n_times,), default=None
-            By default those of the readings; none where the problem is steady.
+            Increasing, from the start of the domain on. By default those of the readings;
+            none where the problem is steady.
 
         Returns
         -------
@@ -224,12 +230,18 @@ class PDESystem:
         """
         from sklearn_inverse.ode import solve_ivp
 
-        p = torch.as_tensor(np.atleast_2d(np.asarray(params, dtype=float)))
+        given = params if hasattr(params, "columns") else np.atleast_2d(params)
+        names, n_params = self.prior.names, self.prior.n_params
+        p = torch.tensor(check_params(given, n_params=n_params, names=names))
         if self.is_steady:
             with torch.no_grad():
                 return self._solution(p).numpy()
         system, start = self.semidiscretize(), self.domain[TIME][0]
         times = np.atleast_1d(self._times if times is None else times).astype(float)
+        if not (np.diff(times, prepend=start) >= 0).all():
+            raise ValueError(
+                f"`times` must increase from the start, {start:g}. Got {times.tolist()}."
+            )
         t = torch.as_tensor(np.concatenate([[start], times])).expand(len(p), -1)
         with torch.no_grad():
             y = solve_ivp(system.solved, t, system.initial_state(p), p).y[:, 1:]
@@ -334,7 +346,6 @@ class PDESystem:
 
     def _check(self) -> None:
         """Try the functions out, in the middle of the prior and elsewhere."""
-        check_keys("params", self.params)
         noise = as_noise(
             self.noise, self.observable_names, param_names=self.prior.names
         )

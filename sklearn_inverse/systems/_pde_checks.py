@@ -79,9 +79,17 @@ def read_places(
     if TIME in domain and observe.t is None:
         raise ValueError("`observe` must say when it is read: PointValues(x, t).")
     points = _inside(observe.x, axis, domain[axis])
+    if len(np.unique(points)) < len(points):
+        raise ValueError(
+            "`observe` must have each point once: give the mean of readings that were "
+            f"repeated, with its own noise. Got {axis} = {points.tolist()}."
+        )
     if TIME not in domain:
         return points, np.zeros(1)
-    return points, _inside(observe.t, TIME, domain[TIME])
+    times = _inside(observe.t, TIME, domain[TIME])
+    if (np.diff(times) <= 0).any():
+        raise ValueError(f"Times of `observe` must increase. Got {times.tolist()}.")
+    return points, times
 
 
 def _inside(given: Any, axis: str, ends: tuple[float, float]) -> np.ndarray:
@@ -154,7 +162,7 @@ def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
     )
     low, high = system.domain[system.axis]
     x = f"x.{system.axis}"
-    vanishing = f"{x if low == 0 else f'({x} - {low:g})'} * ({high:g} - {x})"
+    vanishing = f"{_since(x, low)} * ({high:g} - {x})"
     moved = (other - zero).abs() > SAME * (1 + zero.abs())
     if moved[:, [0, -1]].any():
         raise ValueError(
@@ -163,14 +171,21 @@ def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
             "are not known here."
         )
     if not system.is_steady and moved[0].any():
+        begun = _since("x.t", system.domain[TIME][0])
         raise ValueError(
-            "`constraint` must fix what u begins with, whatever n is: multiply n by x.t, "
-            f"as in n * {vanishing} * x.t."
+            "`constraint` must fix what u begins with, whatever n is: multiply n by "
+            f"{begun}, as in n * {vanishing} * {begun}."
         )
     if not moved[-1, 1:-1].any():
         raise ValueError(
             "`constraint` must leave u open inside: it is the same with n = 0 and n = 1."
         )
+
+
+def _since(x: str, low: float) -> str:
+    """Return what vanishes where an interval begins."""
+    sign = "-" if low > 0 else "+"
+    return x if low == 0 else f"({x} {sign} {abs(low):g})"
 
 
 def _run(

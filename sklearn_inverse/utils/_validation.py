@@ -136,6 +136,7 @@ def check_params(params, *, n_samples=None, n_params=None, names=None):
         params = check_array(
             params, ensure_2d=False, dtype=np.float64, input_name="params"
         )
+    params = np.ascontiguousarray(params)  # tensors know no reversed views
     if params.ndim == 1:
         params = params[:, None]
     if n_samples is not None and len(params) != n_samples:

@@ -46,3 +46,17 @@ def test_a_sample_has_the_same_draws_in_any_company(squares):
     readings = np.linspace(0.1, 0.8, 20)[:, None]
     together = squares.sample(readings, 30)
     np.testing.assert_array_equal(squares.sample(readings[7:8], 30)[0], together[7])
+
+
+def test_euler_s_steps_begin_at_the_noise(squares, monkeypatch):
+    module, asked = squares.net_.module_, []
+
+    def velocity(known, x, tau):
+        asked.append(float(tau))
+        return x
+
+    monkeypatch.setattr(module, "_velocity", velocity)
+    monkeypatch.setattr(module, "_read", lambda **slots: torch.zeros(1, 64))
+    end = module.draw(torch.ones(1, 1))
+    assert end.item() == pytest.approx((1 + 1 / 20) ** 20, rel=1e-5)
+    assert asked == pytest.approx(np.arange(20) / 20)

@@ -80,6 +80,11 @@ def test_posterior_of_a_linear_model_is_the_exact_one():
     )
 
 
+def test_steps_without_a_stationary_law_are_refused():
+    with pytest.raises(ValueError, match=r"'step_size' parameter .* range"):
+        make_linear(step_size=4.0).fit(READINGS)
+
+
 def test_steps_that_are_too_few_are_told():
     inverter = make_linear(max_iter=10, n_starts=8, step_size=0.01).fit(READINGS)
     with pytest.warns(ConvergenceWarning, match="R-hat is .* after 10 steps"):
@@ -87,6 +92,15 @@ def test_steps_that_are_too_few_are_told():
     assert not posterior.is_confirmed.any()
     assert (posterior.n_iter == 80).all()
     assert (posterior.n_drawn == posterior.n_forward).all()
+
+
+def test_many_chains_that_stay_where_they_started_have_not_converged():
+    """Their groups are alike, as they were; that is not the posterior."""
+    inverter = make_linear(max_iter=20, n_starts=2000, step_size=1e-4).fit(READINGS)
+    with pytest.warns(ConvergenceWarning, match="chains have hardly left their starts"):
+        posterior = inverter.posterior(READINGS[:1])
+    assert (posterior.rhat < 1.01).all()
+    assert not posterior.is_confirmed.any()
 
 
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.ConvergenceWarning")

@@ -257,6 +257,12 @@ def test_an_early_end_and_a_blow_up_are_told(kaps_run):
         assert np.isnan(model.simulate([1.0], [0, 0.5, 2.0])[-1]).all()
 
 
+def test_reversed_views_are_read_as_they_are(kaps_run):
+    model, start = PolynomialODE().fit(*kaps_run), np.array([1.0, 2.0])
+    backward = model.simulate(start[::-1], np.array([1.0, 0.5, 0.0])[::-1])
+    np.testing.assert_array_equal(backward, model.simulate([2, 1], [0, 0.5, 1]))
+
+
 def test_simulate_wants_all_states(kaps_run):
     with pytest.raises(ValueError, match=r"Got shape \(3,\)"):
         PolynomialODE().fit(*kaps_run).simulate([1, 2, 3], [0, 1])

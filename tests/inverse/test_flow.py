@@ -1,5 +1,6 @@
 """Learned draws are posteriors: calibrated, of any shape, and corrected where asked."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -103,6 +104,24 @@ def test_a_pickled_inverter_draws_the_same(plane, read):
 
 
 @pytest.mark.slow
+def test_draws_spread_as_params_held_out_do(plane, read):
+    """Params that lie half as far again as the flow says widen its draws by as much."""
+    _, readings = read
+    inverter, module = copy.copy(plane), plane.net_.module_
+    prepared = plane._prepare(readings, np.empty((300, 0)))
+    noise = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        z = module.draw(1.5 * noise, **plane._see(*prepared))
+    z = z[torch.arange(300), torch.arange(300)]
+    inverter._calibrate(torch.special.ndtr(z.double()), *prepared)
+    assert inverter.calibration_ == pytest.approx(1.5, rel=0.1)
+    wider = inverter.sample(readings, 500).std(axis=1)
+    wider = wider / plane.sample(readings, 500).std(axis=1)
+    factor = inverter.calibration_ / plane.calibration_
+    assert np.nanmedian(wider) == pytest.approx(factor, rel=0.05)
+
+
+@pytest.mark.slow
 def test_readings_of_another_kind_are_told_and_get_wide_errors(plane):
     contrary = np.array([[[3.0, 3.0], [-3.0, -3.0]]])
     with pytest.warns(MisfitWarning, match=r"rows 0"):
@@ -173,6 +192,21 @@ def test_without_derivatives_methods_that_need_them_say_so(squares):
     assert abs(abs(found.predict([[0.49]])[0, 0]) - 0.7) < 0.05
 
 
+def test_a_simulator_behind_numpy_may_return_arrays(squares):
+    def in_numpy(k):
+        return k.detach().numpy() ** 2
+
+    model = ForwardFunction(in_numpy, squares.params, noise=0.1, differentiable=False)
+    k = np.linspace(-1, 1, 9)[:, None]
+    np.testing.assert_array_equal(
+        model.fit(None).simulate(k), squares.fit(None).simulate(k)
+    )
+    assert CMAESInverter(model, random_state=0).fit([[0.49]]).predict([[0.49]])
+    model.set_params(differentiable=True)
+    with pytest.raises(TypeError, match="differentiable=False and return an ndarray"):
+        model.fit(None)
+
+
 def test_noise_of_unknown_size_is_corrected_too():
     times = torch.arange(1.0, 13.0, dtype=torch.float64) / 6
     prior = {"rate": (0.1, 2.0)}
@@ -189,3 +223,8 @@ def test_noise_of_unknown_size_is_corrected_too():
     assert posterior.is_confirmed.all()
     assert abs(posterior.mean - alike.mean)[0, 0] < 0.2 * alike.std[0, 0]
     assert 0.8 < posterior.std[0, 0] / alike.std[0, 0] < 1.25
+
+
+def test_one_draw_has_no_spread_and_is_refused(squares):
+    with pytest.raises(ValueError, match=r"'n_draws' parameter .* range"):
+        make_inverter(squares, n_draws=1).fit([[0.1], [0.4]], [[0.3], [0.6]])

@@ -309,3 +309,15 @@ def test_evidence_of_a_linear_model_is_that_of_its_readings():
     assert np.allclose(posterior.log_evidence, exact, rtol=1e-6)
     flat = GradientInverter(model, prior=None, max_solves=0).fit(readings)
     assert np.isnan(flat.posterior(readings).log_evidence).all()
+
+
+def test_evidence_counts_all_modes():
+    model = ForwardFunction(
+        lambda k: k**2 * torch.ones(3), params={"k": (-1, 1)}, noise=0.05
+    )
+    readings = np.array([[0.25, 0.3, 0.22]])
+    posterior = GradientInverter(model, random_state=0).fit(readings)
+    k = np.linspace(-1, 1, 2001)
+    likelihood = stats.norm(k[:, None] ** 2, 0.05).pdf(readings).prod(axis=1)
+    exact = np.log(np.trapezoid(likelihood / 2, k))
+    assert posterior.posterior(readings).log_evidence == pytest.approx(exact, abs=0.02)

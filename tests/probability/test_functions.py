@@ -28,10 +28,22 @@ def test_order_two_between_known_ends_is_twice_integrated_noise():
     assert np.allclose(covariance(prior), beam, atol=1e-3 * beam.max())
 
 
-def test_open_ends_have_the_spread_that_was_given():
-    prior = GaussianFunction(33, scale=1e-4, mean=2.0, std=0.5)
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+def test_open_ends_have_the_spread_that_was_given(order, scale):
+    options = {"scale": scale, "mean": 2.0, "std": 0.5, "interval": (-1, 2)}
+    prior = GaussianFunction(np.int64(9), order, **options)
     assert np.allclose([m.mean for m in prior.marginals], 2)
-    assert np.allclose(np.diag(covariance(prior)), 0.5**2 / 2)  # both ends say so
+    known = covariance(prior)
+    assert np.allclose(known[[0, -1], [0, -1]], 0.5**2)
+    assert known[0, -1] == pytest.approx(
+        _shared(0.5**2, 3 * scale**2) if order == 1 else 0.0, abs=1e-9
+    )
+
+
+def _shared(v, d):
+    """Covariance of both ends, of variance v, whose difference is held to variance d."""
+    return (np.hypot(d, 2 * v) - d) / 2
 
 
 def test_positive_functions_stay_positive_and_keep_their_ends():
@@ -47,12 +59,17 @@ def test_positive_functions_stay_positive_and_keep_their_ends():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"n_nodes": 2}, "must be 3 at least"),
+        ({"n_nodes": 2}, "3 at least"),
         ({"order": 3}, "`order` must be one of"),
         ({"link": "log"}, "`link` must be one of"),
         ({"scale": 0.0}, "`scale` must be positive"),
         ({"ends": (0, 1), "link": "exp"}, "must be positive"),
         ({"interval": (1, 0)}, r"must be \(low, high\)"),
+        ({"interval": 1}, r"must be \(low, high\)"),
+        ({"ends": 1}, "values at both ends"),
+        ({"ends": (1, 2, 3)}, "values at both ends"),
+        ({"n_nodes": 9.5}, "whole number"),
+        ({"std": "1"}, "`std` must be positive"),
     ],
 )
 def test_what_cannot_be_is_refused(options, match):

@@ -260,6 +260,8 @@ def test_models_are_of_the_kind_that_solves_them():
         ({"grid": 33}, r"must be Chebyshev\(33\)"),
         ({"observe": PointValues([0.5, 1.5])}, "inside the domain"),
         ({"observe": PointValues([0.5], t=1.0)}, "has no 't'"),
+        ({"observe": PointValues([0.5, 0.3, 0.5])}, "each point once"),
+        ({"params": ["D"]}, "must be a dict"),
         ({"params": {"D": GaussianFunction(9, interval=(0, 2))}}, "must live on"),
         ({"grid": Chebyshev(33), "params": {}}, "at least one name"),
     ],
@@ -277,11 +279,33 @@ def test_what_cannot_be_is_refused(options, match):
         ({"residual": lambda x, u, p: u.xt - p.D * u.xx}, "by time there is u.t"),
         ({"constraint": lambda x, n: n * x.x * (1 - x.x)}, "what u begins with"),
         ({"observe": PointValues(X)}, "when it is read"),
+        ({"observe": PointValues(X, t=[1.0, 0.5])}, "must increase"),
+        ({"domain": {"x": (0, 1), "t": (-1, 1)}}, r"by \(x\.t \+ 1\)"),
     ],
 )
 def test_what_cannot_be_in_time_is_refused(options, match):
     with pytest.raises(ValueError, match=match):
         decaying(**options)
+
+
+def test_points_that_are_close_keep_apart():
+    near = PointValues([0.5, 0.5 + 1e-8, 0.6], t=[0.5, 1.0])
+    names = decaying(observe=near).semidiscretize().observable_names
+    assert names == ["u(0.5)", "u(0.50000001)", "u(0.6)"]
+
+
+def test_params_of_a_solution_are_as_many_as_the_system_has():
+    one = diffusion().solve([2.0])
+    np.testing.assert_array_equal(diffusion().solve([[2.0]]), one)
+    for params in ([2.0, 0.5], [[2.0, 0.5]]):
+        with pytest.raises(ValueError, match="n_params=1"):
+            diffusion().solve(params)
+
+
+def test_a_solution_is_asked_for_from_the_start_on():
+    for times in ([1.0, 0.5], [-0.5, 0.5], [np.nan]):
+        with pytest.raises(ValueError, match="`times` must increase from the start, 0"):
+            decaying().solve([[0.1]], times=times)
 
 
 def test_a_steady_problem_has_no_ordinary_equations():

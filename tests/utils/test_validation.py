@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import BaseEstimator
 
 from sklearn_inverse.utils._validation import (
@@ -57,6 +58,8 @@ def test_columns_are_put_in_order_by_their_names_or_refused(frame):
         np.testing.assert_array_equal(check_params(params, names=names), expected)
     with pytest.raises(ValueError, match=r"model's params \['a', 'b'\]. Got \['k2'"):
         check_params(params, names=["a", "b"])
+    reversed_view = check_params(np.arange(6.0).reshape(3, 2)[:, ::-1])
+    assert torch.as_tensor(reversed_view).tolist() == [[1, 0], [3, 2], [5, 4]]
 
 
 @pytest.mark.parametrize(
