@@ -41,7 +41,7 @@ class Learned(NamedTuple):
     identifiable: np.ndarray
     relations: list
     is_choice: bool
-    misfit: float  # variance of what is left, in units of the noise
+    misfit: float  # variance of what is left, in units of the noise or of the changes
     n_iter: int
     n_failed: int
     n_steps: int
@@ -111,7 +111,7 @@ def learn(
         identifiable,
         relations,
         is_choice,
-        search.misfit() if noise is not None else 1.0,
+        search.misfit(),
         search.n_iter,
         int((~solved).sum()),
         len(solved),

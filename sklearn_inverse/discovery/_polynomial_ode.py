@@ -33,6 +33,7 @@ METHODS = {
     "radau5": _coefficients.RADAU5,
 }
 MOST = 5000  # coefficients that are fitted together
+MISSED = 0.05  # of the changes between points: these are not exact
 
 
 class PolynomialODE(BaseEstimator):
@@ -218,7 +219,8 @@ class PolynomialODE(BaseEstimator):
             If other equations fit as well, and these were chosen.
 
         MisfitWarning
-            If the equations do not explain the data to within ``noise_std``.
+            If the equations do not explain the data to within ``noise_std``, or, where
+            that is not stated, miss a twentieth of what states change by.
 
         ConvergenceWarning
             If the fit stopped early, or steps could not be solved.
@@ -264,7 +266,15 @@ class PolynomialODE(BaseEstimator):
                 "closer, or more `substeps`.",
                 ConvergenceWarning,
             )
-        if found.misfit > 2:
+        if noise is None and found.misfit > MISSED**2:
+            warn_user(
+                f"Steps with these equations miss {np.sqrt(found.misfit):.0%} of what "
+                "states change by. If readings are noisy, state `noise_std`: without it "
+                "they count as exact. If not, points are too far apart: take more of "
+                "them, more `substeps`, or a method of higher order.",
+                MisfitWarning,
+            )
+        if noise is not None and found.misfit > 2:
             warn_user(
                 f"These equations leave {np.sqrt(found.misfit):.2g} times what `noise_std` "
                 "says: terms are missing or wrong. Lower `threshold`, raise `degree`, take "

@@ -134,7 +134,8 @@ class ADMInverter(AmortizedInverter):
     >>> rng = np.random.default_rng(0)
     >>> k = rng.uniform(0.5, 2.0, size=(400, 1))
     >>> t = np.linspace(0.0, 2.0, 8)
-    >>> surrogate = ODESurrogate(noise=0.01, training=Training(max_epochs=20))
+    >>> training = Training(max_epochs=20)
+    >>> surrogate = ODESurrogate(noise=0.02, training=training, random_state=0)
     >>> inverter = ADMInverter(
     ...     surrogate, design=Design(n_observed=2), training=Training(max_epochs=30),
     ...     random_state=0,

@@ -104,6 +104,7 @@ def test_every_option_trains_and_answers(options):
     assert not np.allclose(*answers)
 
 
+@pytest.mark.slow
 def test_l1_is_another_loss_and_unrelated_truths_blur_the_estimate():
     trajectories = np.exp(-PARAMS * TIMES)
     training = Training(max_epochs=40, batch_size=64, lr=5e-3)

@@ -325,3 +325,18 @@ def test_all_of_hires_is_found_from_twenty_starts(stiff):
     expected += [-1.81, 280, 1.81, -280]
     np.testing.assert_allclose(model.coef_[model.coef_ != 0], expected, rtol=2e-4)
     assert model.relations_ == ["y7 + y8 is constant in each run"]
+
+
+def test_noise_that_is_not_stated_is_told():
+    t = np.linspace(0, 5, 101)
+    clean = solve_ivp(
+        lambda t, y: [1.5 * y[0] - y[0] * y[1], -3 * y[1] + y[0] * y[1]],
+        (0, 5),
+        [2, 1],
+        t_eval=t,
+        rtol=1e-10,
+    ).y.T
+    noisy = clean + 0.01 * np.random.default_rng(0).standard_normal(clean.shape)
+    with pytest.warns(MisfitWarning, match="state `noise_std`"):
+        PolynomialODE(degree=2).fit(noisy, t)
+    assert PolynomialODE(degree=2).fit(clean, t).equations_[1] == "y2' = -3*y2 + y1*y2"

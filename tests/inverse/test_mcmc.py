@@ -170,6 +170,7 @@ def sbibm_lotka_volterra():
     return system, np.array(readings.split(), dtype=float).reshape(1, 2, 10).mT
 
 
+@pytest.mark.slow
 def test_sbibm_lotka_volterra():
     system, readings = sbibm_lotka_volterra()
     posterior = draw(system, readings, n_starts=1)
@@ -222,6 +223,7 @@ LINES = np.array(
 QUICK = {"n_effective": 200, "n_starts": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moves", ["evolution", "hamiltonian"])
 def test_a_region_that_fails_is_left_out_and_counted(moves):
     with pytest.warns(

@@ -156,6 +156,7 @@ def make_drain():
     return ForwardFunction(drain, params={"k": (0.5, 2.0)}, noise=NOISE)
 
 
+@pytest.mark.slow
 def test_chunks_are_inverted_in_other_processes():
     def local_drain(params):  # workers cannot import tests: it must go by value
         return torch.exp(-params * torch.linspace(0.0, 2.0, 6, dtype=params.dtype))

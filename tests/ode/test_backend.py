@@ -101,6 +101,7 @@ def test_gradient_of_more_samples_than_are_held_together(given):
     torch.testing.assert_close(k.grad, expected, rtol=1e-7, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_failed_samples_have_no_gradient_and_nan_is_not_hidden():
     rhs = MassAction([[1.0]], [[2]])  # 2 A -> 3 A explodes at t = 1 / k
     k = torch.tensor([[2.0], [0.5]], dtype=torch.float64, requires_grad=True)

@@ -77,6 +77,7 @@ def finite_differences(solve, params, j, step=1e-3):
     return (4 * slopes[1] - slopes[0]) / 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make_system", "t_end", "columns"),
     [

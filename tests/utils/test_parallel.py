@@ -28,6 +28,7 @@ def test_chunks_cover_all_samples_in_order():
     assert map_chunks(make_bounds(), range(0), chunk_size=3) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_function", [make_bounds, make_random_sum])
 def test_result_does_not_depend_on_n_jobs(make_function):
     function = make_function()
