@@ -39,7 +39,7 @@ from sklearn_inverse import (
     ReactionSystem,
 )
 from sklearn_inverse.datasets import load_lynx_hare
-from sklearn_inverse.optim._samplers import _agreement
+from sklearn_inverse.optim._samplers import agreement
 from sklearn_inverse.probability import (
     Binomial,
     LogNormal,
@@ -342,7 +342,7 @@ def by_emcee(model, readings, n_effective=1000):
     while not is_enough and sampler.iteration < MOST_STEPS:
         state = sampler.run_mcmc(state, max(100, sampler.iteration // 5))
         recent = sampler.get_chain()[sampler.iteration // 2 :][None]
-        rhat, n_drawn = _agreement(recent)
+        rhat, n_drawn = agreement(recent)
         is_enough = rhat.max() <= 1.01 and n_drawn.min() >= n_effective
     solves = int(objective.n_forward[0])
     return n_drawn.min(), is_enough, solves, time.process_time() - start

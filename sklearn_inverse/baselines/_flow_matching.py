@@ -10,7 +10,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from sklearn_inverse.inverse._drawing import DRAWING, DrawingInverter
+from sklearn_inverse.inverse._generative import GENERATIVE, GenerativeInverter
 from sklearn_inverse.networks._layers import Linear, ResidualBlocks
 from sklearn_inverse.networks._slots import (
     N_HARMONICS,
@@ -25,7 +25,7 @@ __all__ = ["FlowMatchingInverter"]
 
 
 @shared_docs
-class FlowMatchingInverter(DrawingInverter):
+class FlowMatchingInverter(GenerativeInverter):
     """Draw params by conditional flow matching along straight paths [1]_, [2]_.
 
     The estimate is the mean over draws, as in [2]_, which leaves open what the network
@@ -91,7 +91,7 @@ class FlowMatchingInverter(DrawingInverter):
     (1, 100, 1)
     """
 
-    _parameter_constraints: dict = DRAWING | {
+    _parameter_constraints: dict = GENERATIVE | {
         "n_steps": [Interval(Integral, 1, None, closed="left")],
     }
     _trained_by_default = {"lr": 1e-3, "max_epochs": 100, "batch_size": 256}

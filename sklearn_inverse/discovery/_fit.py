@@ -5,7 +5,12 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_inverse.discovery._least_squares import levenberg_marquardt, triangle
-from sklearn_inverse.discovery._steps import Field, Flight, fly, sensitivities
+from sklearn_inverse.discovery._steps import (
+    RightHandSide,
+    StepResult,
+    sensitivities,
+    take_steps,
+)
 
 __all__ = ["Learning", "Point", "equation_error", "resolution", "row_weights"]
 
@@ -40,7 +45,7 @@ class Point(NamedTuple):
 
     x: np.ndarray
     start: np.ndarray  # (n_shots, n_states)
-    flight: Flight
+    result: StepResult
     residuals: np.ndarray  # (n_shots, n_steps, n_states), weighted
     cost: float
 
@@ -64,24 +69,24 @@ class Learning:
             [b @ part for b, part in zip(self.bases, np.split(x, self.ends))]
         )
 
-    def field(self, x):
+    def rhs(self, x):
         """Return the right-hand side."""
-        return Field(self.monomials, self.coef(x), self.known)
+        return RightHandSide(self.monomials, self.coef(x), self.known)
 
     def at(self, x, start=None):
         """Take all steps."""
         shots = self.shots
         start = shots.start if start is None else start
-        flight = fly(self.field(x), self.a, shots, start)
+        result = take_steps(self.rhs(x), self.a, shots, start)
         still = PENALTY * self.weights * (shots.start[:, None] - shots.paths)
         residuals = np.where(
-            self.weights > 0, self.weights * (flight.ends - shots.targets), 0.0
+            self.weights > 0, self.weights * (result.ends - shots.targets), 0.0
         )
-        residuals = np.where(flight.solved[:, None, None], residuals, still)
+        residuals = np.where(result.solved[:, None, None], residuals, still)
         cost = (residuals**2).sum()
         if self.noise is not None:
             cost += (((start - shots.start) / self.noise) ** 2).sum()
-        return Point(x, start, flight, residuals, float(cost))
+        return Point(x, start, result, residuals, float(cost))
 
     def moved(self, point, step):
         """Take all steps a step further."""
@@ -99,20 +104,20 @@ class Learning:
         return triangle(self._rows(point))
 
     def _rows(self, point):
-        field, n_free = self.field(point.x), len(point.x)
+        rhs, n_free = self.rhs(point.x), len(point.x)
         d, free = self.shots.start.shape[1], self.noise is not None
         at_once = max(1, CHUNK // (self.shots.steps.shape[1] * d * (n_free + 1)))
-        rows = np.flatnonzero(point.flight.solved)
+        rows = np.flatnonzero(point.result.solved)
         yield np.zeros((n_free + 1, n_free + 1))
         for begin in range(0, len(rows), at_once):
             some = rows[begin : begin + at_once]
-            flight = Flight(
-                [stages[some] for stages in point.flight.stages],
-                point.flight.ends[some],
-                point.flight.solved[some],
+            result = StepResult(
+                [stages[some] for stages in point.result.stages],
+                point.result.ends[some],
+                point.result.solved[some],
             )
             shots = self.shots.some(some)
-            jac = sensitivities(field, self.a, shots, flight, self.bases, free)
+            jac = sensitivities(rhs, self.a, shots, result, self.bases, free)
             jac *= self.weights[some, ..., None]
             block = np.concatenate([jac, point.residuals[some, ..., None]], axis=-1)
             block = block.reshape(len(some), -1, block.shape[-1])

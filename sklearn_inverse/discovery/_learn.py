@@ -101,7 +101,7 @@ def learn(
         relations += other_relations(
             unseen, _multiples(monomials, same), monomials.names, determined.scale
         )
-    solved = search.point.flight.solved
+    solved = search.point.result.solved
     return Learned(
         monomials,
         search.coef,
@@ -158,7 +158,7 @@ class _Search:
             coef[k] = sparsest(coef[k], unseen, self.determined.scale)
         # Between the points they differ: steps must still be possible.
         problem = self._problem([np.eye(coef.shape[1])] * len(coef), 1)
-        if problem.at(coef.ravel()).flight.solved.all():
+        if problem.at(coef.ravel()).result.solved.all():
             self.coef = coef
 
     def leave_out(self, n_points, cut, significance, tol=ROUGHLY):
@@ -184,7 +184,7 @@ class _Search:
         """Fit, and return whether many steps in a row lead somewhere; else, undo it."""
         before = vars(self).copy()
         self.fit(self.coef, keep, n_points, tol)
-        if n_points == 1 or self.point.flight.solved.all():
+        if n_points == 1 or self.point.result.solved.all():
             return True
         vars(self).update(before | {"converged": False})
         return False
@@ -196,13 +196,13 @@ class _Search:
             return np.zeros((self.coef.size, self.coef.size))
         spread = block_diag(*bases) @ np.linalg.pinv(self.factor[:, :-1])
         variance = self.misfit()
-        if self.noise is not None and point.flight.solved.any():
+        if self.noise is not None and point.result.solved.any():
             variance = np.fmax(variance, 1.0)
         return variance * spread @ spread.T
 
     def misfit(self):
         """Return the variance of the weighted residuals; NaN where none are left over."""
-        solved = self.point.flight.solved
+        solved = self.point.result.solved
         n_rows = (self.problem.weights[solved] > 0).sum()
         n_over = n_rows - len(self.point.x)
         return self.point.cost / n_over if n_over > 0 else np.nan

@@ -12,7 +12,7 @@ from sklearn_inverse.discovery._determined import written
 from sklearn_inverse.discovery._known import KnownPart
 from sklearn_inverse.discovery._learn import learn
 from sklearn_inverse.discovery._runs import as_runs
-from sklearn_inverse.discovery._steps import Field
+from sklearn_inverse.discovery._steps import RightHandSide
 from sklearn_inverse.discovery._system import from_whole, system_of
 from sklearn_inverse.exceptions import (
     ConvergenceWarning,
@@ -389,10 +389,10 @@ class PolynomialODE(BaseEstimator):
                 f"`y0` must have the {self.n_features_in_} states {self.state_names_} on "
                 f"its last axis. Got shape {y0.shape}."
             )
-        field = Field(self._monomials, self.coef_, self._known(self.state_names_))
+        rhs = RightHandSide(self._monomials, self.coef_, self._known(self.state_names_))
 
         def at(t, y):
-            return map(torch.from_numpy, field(t.numpy(), y.numpy()))
+            return map(torch.from_numpy, rhs(t.numpy(), y.numpy()))
 
         with torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
             solution = solve_ivp(

@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["Field", "Flight", "fly", "sensitivities"]
+__all__ = ["RightHandSide", "StepResult", "sensitivities", "take_steps"]
 
 MAX_ITER = 25
 TOL = 1e-9  # of the last correction; convergence is quadratic
 
 
-class Field:
+class RightHandSide:
     """A right-hand side: coefficients times monomials, and what is known besides.
 
     ``coef`` has shape (n_states, n_terms). ``known(t, y)`` returns the known part at times
@@ -43,7 +43,7 @@ class Field:
         return f, jac
 
 
-class Flight(NamedTuple):
+class StepResult(NamedTuple):
     """Where the steps of all shots lead."""
 
     stages: list  # of (n_shots, n_stages, n_states), one for each step
@@ -51,12 +51,12 @@ class Flight(NamedTuple):
     solved: np.ndarray  # (n_shots,) of bool
 
 
-def fly(field, a, shots, start=None):
+def take_steps(rhs, a, shots, start=None):
     """Take all steps of all shots.
 
     Parameters
     ----------
-    field : Field
+    rhs : RightHandSide
         The right-hand side.
 
     a : ndarray of shape (n_stages, n_stages)
@@ -70,7 +70,7 @@ def fly(field, a, shots, start=None):
 
     Returns
     -------
-    flight : Flight
+    result : StepResult
         NaN from where Newton's method fails.
     """
     y = shots.start if start is None else start
@@ -84,17 +84,17 @@ def fly(field, a, shots, start=None):
         stage = np.repeat(y[:, None], len(a), axis=1)
         stage[~solved] = np.nan
         found, done = _solve_stages(
-            field, a, t[moving], y[moving], h[moving], line[moving], size
+            rhs, a, t[moving], y[moving], h[moving], line[moving], size
         )
         stage[moving] = np.where(done[:, None, None], found, np.nan)
         solved[moving[~done]] = False
         stages.append(stage)
         t, before, y = t + h, after, stage[:, -1]
         ends.append(y)
-    return Flight(stages, np.stack(ends, axis=1), solved)
+    return StepResult(stages, np.stack(ends, axis=1), solved)
 
 
-def _solve_stages(field, a, t, y, h, stages, size):
+def _solve_stages(rhs, a, t, y, h, stages, size):
     """Return stages (n, n_stages, n_states), and whether they were found."""
     out, done = stages.copy(), np.zeros(len(y), dtype=bool)
     rows, c = np.arange(len(y)), a.sum(axis=1)
@@ -103,7 +103,7 @@ def _solve_stages(field, a, t, y, h, stages, size):
         for _ in range(MAX_ITER):
             if not len(rows):
                 break
-            f, jac = field(t[:, None] + h[:, None] * c, stages)
+            f, jac = rhs(t[:, None] + h[:, None] * c, stages)
             ha = h[:, None, None] * a
             residual = stages - y[:, None] - ha @ f
             step = _solve(_stage_matrix(ha, jac), residual.reshape(len(rows), -1, 1))
@@ -133,13 +133,13 @@ def _solve(matrix, right):
     return torch.linalg.solve_ex(matrix, right)[0].numpy()
 
 
-def sensitivities(field, a, shots, flight, bases, free_start=False):
+def sensitivities(rhs, a, shots, result, bases, free_start=False):
     r"""Return derivatives of the ends of all steps.
 
     Parameters
     ----------
-    field, a, shots, flight
-        As of :func:`fly`; all shots must have been solved.
+    rhs, a, shots, result
+        As of :func:`take_steps`; all shots must have been solved.
 
     bases : list of ndarray of shape (n_terms, n_free)
         The coefficients of each equation are its basis times its free ones.
@@ -152,23 +152,23 @@ def sensitivities(field, a, shots, flight, bases, free_start=False):
     derivatives : ndarray of shape (n_shots, n_steps, n_states, n_free)
         By what is free of all equations in a row.
     """
-    n, n_steps, d = flight.ends.shape
+    n, n_steps, d = result.ends.shape
     first = d if free_start else 0
     n_free = first + sum(basis.shape[1] for basis in bases)
     out = np.empty((n, n_steps, d, n_free))
     last = np.zeros((n, d, n_free))
     last[:, :, :first] = np.eye(d)[:, :first]
     t, c = shots.begin, a.sum(axis=1)
-    for k, (h, stages) in enumerate(zip(shots.steps.T, flight.stages)):
+    for k, (h, stages) in enumerate(zip(shots.steps.T, result.stages)):
         ha = h[:, None, None] * a
-        _, jac = field(t[:, None] + h[:, None] * c, stages)
+        _, jac = rhs(t[:, None] + h[:, None] * c, stages)
         t = t + h
         s = len(a)
         select = np.zeros((n, s * d, d))
         select[:, -d:] = np.eye(d)
         matrix = np.ascontiguousarray(_stage_matrix(ha, jac).transpose(0, 2, 1))
         pull = _solve(matrix, select).transpose(0, 2, 1).reshape(n, d, s, d)
-        pushed = ha @ field.monomials(stages)  # (n, n_stages, n_terms)
+        pushed = ha @ rhs.monomials(stages)  # (n, n_stages, n_terms)
         now = out[:, k]
         if k == 0:
             now[:, :, first:] = 0.0

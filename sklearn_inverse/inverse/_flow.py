@@ -8,7 +8,7 @@ from scipy.stats import chi2
 from skorch.callbacks import GradientNormClipping
 
 from sklearn_inverse.inverse._checked_search import N_CHECKS
-from sklearn_inverse.inverse._drawing import DRAWING, DrawingInverter
+from sklearn_inverse.inverse._generative import GENERATIVE, GenerativeInverter
 from sklearn_inverse.networks._flow_net import FlowNet, MinusLogDensity
 from sklearn_inverse.networks._probit import probit
 from sklearn_inverse.networks._slots import Slots
@@ -24,7 +24,7 @@ COMPARED = 200_000  # entries of stored trajectories that a sample is compared w
 
 
 @shared_docs
-class FlowInverter(DrawingInverter):
+class FlowInverter(GenerativeInverter):
     r"""Draw from posteriors of any shape at once, as learned from pairs (amortized).
 
     ``fit`` learns the density of the params given readings, as a conditional neural
@@ -110,7 +110,7 @@ class FlowInverter(DrawingInverter):
     array([-0.5,  0.5])
     """
 
-    _parameter_constraints: dict = DRAWING | {
+    _parameter_constraints: dict = GENERATIVE | {
         "n_transforms": [Interval(Integral, 1, None, closed="left")],
         "n_bins": [Interval(Integral, 2, None, closed="left")],
         "max_solves": [

@@ -125,7 +125,9 @@ def walk(
     stored = np.empty((n_samples, n_stored, n_walkers, n_free))
     running = np.arange(n_samples)
     start = log_density, mixture, n_walkers, running, seed, begin
-    walkers = _Walkers(*start) if gradient is None else _Gliders(*start, gradient)
+    walkers = (
+        _Walkers(*start) if gradient is None else _HamiltonianWalkers(*start, gradient)
+    )
     stored[:, 0], length, stride = walkers.points, 1, 1
     step, next_check = 0, FIRST_CHECK
     try:
@@ -272,7 +274,7 @@ class _Walkers:
         return self.log_density(points[which], sample[which])
 
 
-class _Gliders(_Walkers):
+class _HamiltonianWalkers(_Walkers):
     """Walkers that follow Hamiltonian trajectories, in units of their covariance."""
 
     def __init__(self, log_density, mixture, n_walkers, samples, seed, begin, gradient):
@@ -292,9 +294,9 @@ class _Gliders(_Walkers):
         self.n_moves = np.zeros(len(cloud))
 
     def move(self, rng):
-        """Glide, and then try draws of the mixture; return failures (n_samples,)."""
+        """Follow trajectories, then try draws of the mixture; return failures."""
         everyone = slice(None)
-        points, value, gain = self._glide(rng)
+        points, value, gain = self._leapfrog(rng)
         self._accept(everyone, points, value, gain, rng)
         n_failed = np.isnan(value).sum(axis=1)
         fresh = self.mixture.draw(points.shape[1], rng)
@@ -303,7 +305,7 @@ class _Gliders(_Walkers):
         self._accept(everyone, fresh, value, gain, rng)
         return n_failed + np.isnan(value).sum(axis=1)
 
-    def _glide(self, rng):
+    def _leapfrog(self, rng):
         """Return where trajectories end, their values, NaN if failed, and log odds."""
         points, stride = self.points.copy(), np.exp(self.log_stride)
         velocity = np.repeat(

@@ -70,7 +70,8 @@ class PDESystem:
         former.
 
     nominal : dict, default=None
-        Typical params, medians of their priors by default.
+        Typical params, at which a system in time is tried out and compiled; by default
+        medians of their priors.
 
     name : str, default="pde"
         Its name.
@@ -354,7 +355,7 @@ class PDESystem:
         )
         params = torch.as_tensor(self.prior.from_standard(z))
         low, high = (0.0, 0.0) if self.is_steady else self.domain[TIME]
-        times = torch.tensor([low, low + 0.7 * (high - low)])
+        times = torch.tensor([low, low + 0.7 * (high - low)], dtype=torch.float64)
         check_constraint(self, times, params)
         self._rate_factor = check_residual(self, times, params)
         asked = {*self._asked, *noise.param_names}

@@ -119,13 +119,16 @@ def test_trajectories_alone_leave_a_density_as_it_is():
         return np.where(rows[:, 0] > 1.5, -np.inf, normal(rows, sample))
 
     start = cut, mixture, inside.shape[1], sample, 0, inside
-    gliders, rng = _samplers._Gliders(*start, wrong), np.random.default_rng(1)
-    gliders.log_stride[:] = np.log(0.5)
+    walkers, rng = (
+        _samplers._HamiltonianWalkers(*start, wrong),
+        np.random.default_rng(1),
+    )
+    walkers.log_stride[:] = np.log(0.5)
     for _ in range(10):
-        gliders._accept(slice(None), *gliders._glide(rng), rng)
-    assert (gliders.points != inside).any(axis=2).mean() > 0.9
+        walkers._accept(slice(None), *walkers._leapfrog(rng), rng)
+    assert (walkers.points != inside).any(axis=2).mean() > 0.9
     for level in (0.1, 0.5, 0.9):
-        now, then = (np.quantile(p[0], level, axis=0) for p in (gliders.points, inside))
+        now, then = (np.quantile(p[0], level, axis=0) for p in (walkers.points, inside))
         np.testing.assert_allclose(now, then, atol=0.04)
 
 

@@ -20,19 +20,21 @@ from sklearn_inverse.probability._mixture import StudentMixture
 from sklearn_inverse.utils._sklearn import Interval
 from sklearn_inverse.utils._torch import as_tensor, generator
 
-__all__ = ["DRAWING", "DrawingInverter"]
+__all__ = ["GENERATIVE", "GenerativeInverter"]
 
-DRAWING: dict = AMORTIZED | {
+GENERATIVE: dict = AMORTIZED | {
     name: [Interval(Integral, 1, None, closed="left")] for name in ("width", "n_blocks")
 }
-DRAWING["n_draws"] = [Interval(Integral, 2, None, closed="left")]  # they have a spread
+GENERATIVE["n_draws"] = [
+    Interval(Integral, 2, None, closed="left")
+]  # they have a spread
 CHUNK = 16  # samples that are drawn for at a time
 HELD_OUT = 1000  # readings, at least, by which training is judged
 N_COMPARED, N_NEAR = 200, 10  # draws among which the densest place is sought
 LESSON_DRAWS = 100
 
 
-class DrawingInverter(AmortizedInverter):
+class GenerativeInverter(AmortizedInverter):
     """Answer by draws that a network makes of noise, given readings.
 
     A subclass stores ``n_draws`` and implements ``_make_net``, whose module draws
@@ -105,7 +107,7 @@ class DrawingInverter(AmortizedInverter):
     def _learn_what_is_usual(self, readings, inputs):
         brief = copy.copy(self)
         brief.n_draws, brief.max_solves = LESSON_DRAWS, 0
-        super(DrawingInverter, brief)._learn_what_is_usual(readings, inputs)
+        super(GenerativeInverter, brief)._learn_what_is_usual(readings, inputs)
         self._slacks, self._exact = brief._slacks, brief._exact
 
     # --- how it answers
