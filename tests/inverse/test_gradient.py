@@ -309,6 +309,9 @@ def test_evidence_of_a_linear_model_is_that_of_its_readings():
     assert np.allclose(posterior.log_evidence, exact, rtol=1e-6)
     flat = GradientInverter(model, prior=None, max_solves=0).fit(readings)
     assert np.isnan(flat.posterior(readings).log_evidence).all()
+    unstated = ForwardFunction(model.function, model.params)
+    answer = GradientInverter(unstated, max_solves=0).fit(readings).posterior(readings)
+    assert np.isnan(answer.log_evidence).all()  # no prior says how large noise may be
 
 
 def test_evidence_counts_all_modes():

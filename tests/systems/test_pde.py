@@ -19,6 +19,7 @@ from sklearn_inverse.forward._base import as_forward_model
 from sklearn_inverse.probability import GaussianFunction
 from sklearn_inverse.problems import fisher_kpp, heat, poisson
 from sklearn_inverse.systems import Chebyshev, FiniteDifferences
+from sklearn_inverse.systems._newton import newton
 
 X = np.linspace(0.1, 0.9, 9)
 HAT = np.linspace(0, 1, 51)[1:-1]
@@ -178,6 +179,19 @@ def test_a_nonlinear_problem_is_solved_and_differentiated():
     step = 1e-5
     near = [system.report(k.detach() + s).sum(dim=(1, 2)) for s in (step, -step)]
     assert np.allclose(slope[:, 0], (near[0] - near[1]) / (2 * step), rtol=1e-5)
+
+
+def test_newton_steps_that_overshoot_are_shortened():
+    start = torch.tensor(
+        [[3.0], [3.0]], dtype=torch.float64
+    )  # from 1.4 on they diverge
+    goal = torch.tensor(
+        [[0.5], [2.0]], dtype=torch.float64
+    )  # an arctangent is below 1.6
+    u, slope = newton(lambda u, p: torch.atan(u) - p, start, goal)
+    assert u[0, 0] == pytest.approx(np.tan(0.5), rel=1e-12)
+    assert slope[0, 0, 0] == pytest.approx(np.cos(0.5) ** 2, rel=1e-6)
+    assert u[1].isnan()
 
 
 def test_a_batch_equals_one_by_one_and_failures_stay_alone():
