@@ -1,23 +1,18 @@
 """The lab's own table: one row per reading, turned into observations and back."""
 
-import codecs
-import csv
 import dataclasses
-import io
-import os
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
 
+from sklearn_inverse.datasets._columns import as_name, as_numbers, read_columns
 from sklearn_inverse.systems import ODESystem
 from sklearn_inverse.systems._vocabulary import brief, meant
 
 __all__ = ["observations_from_table", "read_table", "table_from_observations"]
 
 KNOWN = ("sample", "experiment", "time", "observable", "value", "noise", "unit")
-NOTHING = ("", "na", "n/a", "nan", "none", "null", "-")
 
 
 def read_table(system, table, *, columns=None, start=0.0):
@@ -144,7 +139,7 @@ def observations_from_table(system, table, *, columns=None, start=0.0):
     """
     if not isinstance(system, ODESystem):
         raise TypeError(f"`system` must be an ODESystem. Got {system!r} instead.")
-    rows = _Rows(system, _columns_of(table), columns or {})
+    rows = _Rows(system, read_columns(table), columns or {})
     experiments = _experiments(system, rows, start)
     inputs, by_experiment = _inputs(system, rows)
     experiments = [_told(e, by_experiment.get(e.name, {})) for e in experiments]
@@ -245,7 +240,7 @@ class _Rows:
                     f"The table has a column {name!r}; {close} Rename it by `columns`, or "
                     "leave it away."
                 )
-        value = _numbers("value", table["value"], empty_is_nan=True)
+        value = as_numbers("value", table["value"], empty_is_nan=True)
         kept = np.flatnonzero(~np.isnan(value))
         if not len(kept):
             raise ValueError("The table must hold at least one value. Got none.")
@@ -255,7 +250,7 @@ class _Rows:
             given = table.get(name)
             return [default] * len(kept) if given is None else [given[i] for i in kept]
 
-        self.time = _numbers("time", column("time"))
+        self.time = as_numbers("time", column("time"))
         names = system.observable_names
         several = [e.name for e in system.experiments]
         if "experiment" not in table and len(several) > 1:
@@ -266,7 +261,7 @@ class _Rows:
             raise ValueError(_missing("observable", table, f"one of {brief(names)}, "))
         observable = column("observable", names[0])
         experiments = column("experiment", system.experiments[0].name)
-        self.experiment = [_text(name) for name in experiments]
+        self.experiment = [as_name(name) for name in experiments]
         sample = column("sample", 0)
         self.samples = list(dict.fromkeys(sample))
         self.sample = np.array([self.samples.index(name) for name in sample])
@@ -274,14 +269,14 @@ class _Rows:
         self._check_measured()
         self.noise = None
         if "noise" in table:
-            self.noise = _numbers("noise", column("noise"))
+            self.noise = as_numbers("noise", column("noise"))
             if not (self.noise > 0).all():
                 raise ValueError(
                     f"`noise` in the table must be > 0. Got {self.noise.min():g}."
                 )
         self._check_units(column("unit"))
         self.inputs = {
-            name: _numbers(name, column(name))
+            name: as_numbers(name, column(name))
             for name in system.protocol.inputs.names
             if name in table
         }
@@ -306,7 +301,7 @@ class _Rows:
                 s: said["states"] for s in self.system.state_names if "states" in said
             }
             own = (states | said).get(name, said.get("observables"))
-            if unit is not None and own is not None and _text(unit) != own:
+            if unit is not None and own is not None and as_name(unit) != own:
                 raise ValueError(
                     f"Readings of {name!r} must be in {own!r}, as the system says. Got "
                     f"{unit!r}: convert them, or state other `units`."
@@ -412,99 +407,10 @@ def _constant(values, groups):
     return found
 
 
-def _text_of(path):
-    """Return the text of a file, in the encodings that spreadsheets write."""
-    data = Path(path).read_bytes()
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
-
-
-def _columns_of(table):
-    """Return the columns of a file or a frame as lists by name."""
-    if isinstance(table, (str, os.PathLike)):
-        text = _text_of(table)
-        if not text.strip():
-            raise ValueError(f"{os.fspath(table)!r} must not be empty.")
-        marks = [mark for mark in ",;\t" if mark in text.split("\n")[0]] or [","]
-        lines = io.StringIO(text, newline="")
-        header, *rows = csv.reader(lines, delimiter=marks[-1], skipinitialspace=True)
-        rows = [row for row in rows if any(row)]
-        header = [name.strip() for name in header]
-        if not rows:
-            raise ValueError(f"{os.fspath(table)!r} must hold rows below its header.")
-        for i, row in enumerate(rows, 1):
-            if len(row) != len(header):
-                raise ValueError(
-                    f"Every row of {os.fspath(table)!r} must have the {len(header)} fields "
-                    f"of its header. Got {len(row)} in row {i}: is a decimal comma in it?"
-                )
-        twice = [name for name in header if header.count(name) > 1]
-        if twice:
-            raise ValueError(
-                f"Columns must have different names. Got {twice[0]!r} twice."
-            )
-        return dict(zip(header, map(list, zip(*rows))))
-    if isinstance(table, dict):
-        columns = {name: list(values) for name, values in table.items()}
-    else:
-        import narwhals as nw
-
-        try:
-            frame = nw.from_native(table, eager_only=True)
-        except TypeError as error:
-            raise TypeError(
-                "`table` must be a CSV file's name, a data frame, or a dict of columns. "
-                f"Got {type(table).__name__}."
-            ) from error
-        columns = {name: frame[name].to_list() for name in frame.columns}
-    if len({len(values) for values in columns.values()}) != 1:
-        raise ValueError(
-            "The columns of `table` must have the same length. Got "
-            f"{ {name: len(values) for name, values in columns.items()} }."
-        )
-    return columns
-
-
-def _numbers(name, values, empty_is_nan=False):
-    """Return a column as floats; refuse what is none."""
-    numbers = np.empty(len(values))
-    for i, value in enumerate(values):
-        if value is None or (
-            isinstance(value, str) and value.strip().lower() in NOTHING
-        ):
-            value = np.nan
-        try:
-            numbers[i] = value
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"The column {name!r} must hold numbers. Got {value!r} in row {i + 1}: "
-                "are two columns exchanged, or is a decimal comma in it?"
-            ) from None
-    wrong = np.isinf(numbers) if empty_is_nan else ~np.isfinite(numbers)
-    if wrong.any():
-        i = int(np.argmax(wrong))
-        raise ValueError(
-            f"The column {name!r} must hold finite numbers wherever there is a value. Got "
-            f"{numbers[i]} in row {i + 1}."
-        )
-    return numbers
-
-
-def _text(value):
-    """Return a name; numbers as they are typed."""
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        value = int(value)
-    return str(value).strip()
-
-
 def _place(name, known):
-    if _text(name) in known:
-        return known.index(_text(name))
-    ask = meant(_text(name), known) or f"it reports {brief(known)}"
+    if as_name(name) in known:
+        return known.index(as_name(name))
+    ask = meant(as_name(name), known) or f"it reports {brief(known)}"
     raise ValueError(
         f"The table reads {name!r}, which the system does not report; {ask}."
     )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_inverse.datasets._tables import _columns_of, _numbers, _text
+from sklearn_inverse.datasets._columns import as_name, as_numbers, read_columns
 
 __all__ = ["Run", "Shots", "as_runs"]
 
@@ -138,13 +138,13 @@ def _from_table(table):
     """Return one run for each sample and experiment of a table of readings."""
     if isinstance(table, (list, tuple, np.ndarray)):
         raise ValueError(f"`times` must be given with arrays; {FORMS}. Got no times.")
-    columns = _columns_of(table)
+    columns = read_columns(table)
     missing = [c for c in ("time", "observable", "value") if c not in columns]
     if missing:
         raise ValueError(f"{FORMS}. Got no column {missing}, only {list(columns)}.")
-    time = _numbers("time", columns["time"])
-    value = _numbers("value", columns["value"], empty_is_nan=True)
-    observable = [_text(name) for name in columns["observable"]]
+    time = as_numbers("time", columns["time"])
+    value = as_numbers("value", columns["value"], empty_is_nan=True)
+    observable = [as_name(name) for name in columns["observable"]]
     names = list(dict.fromkeys(observable))
     which = [columns.get(c, [0] * len(time)) for c in ("sample", "experiment")]
     keys = list(zip(*which))

@@ -1,5 +1,6 @@
 """What is believed beforehand, how readings scatter, and what is believed after."""
 
+from sklearn_inverse.probability._estimate import Estimate
 from sklearn_inverse.probability._functions import GaussianFunction
 from sklearn_inverse.probability._groups import GaussianProcess, MultivariateNormal
 from sklearn_inverse.probability._joint import JointPrior
@@ -12,7 +13,7 @@ from sklearn_inverse.probability._noise import (
     StudentT,
 )
 from sklearn_inverse.probability._noise_model import NoiseModel, as_noise
-from sklearn_inverse.probability._posterior import Estimate, Posterior
+from sklearn_inverse.probability._posterior import Posterior
 from sklearn_inverse.probability._priors import (
     Beta,
     Gamma,

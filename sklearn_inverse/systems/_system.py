@@ -31,9 +31,9 @@ from sklearn_inverse.systems._experiments import (
     Experiment,
     read_experiments,
     read_inputs,
-    read_protocol,
 )
 from sklearn_inverse.systems._functions import Names, OneSample
+from sklearn_inverse.systems._protocol import read_protocol
 
 __all__ = ["ODESystem", "Reference"]
 
