@@ -24,7 +24,7 @@ from sklearn_inverse.inverse._reparam_search import (
 from sklearn_inverse.inverse._search import SearchInverter
 from sklearn_inverse.networks._batches import in_chunks, tensor_dataset
 from sklearn_inverse.networks._options import Design, Training
-from sklearn_inverse.networks._reading_net import ReadingNet, ReadingNetwork, fit_even
+from sklearn_inverse.networks._reading_net import NETWORKS, ReadingNet, fit_even
 from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
 from sklearn_inverse.utils._docs import SEARCHING, shared_docs
 from sklearn_inverse.utils._options import NestedOptions
@@ -33,11 +33,9 @@ from sklearn_inverse.utils._torch import spawn_seeds
 
 __all__ = ["ReparamJointInverter"]
 
-DEFAULTS = {"lr": 3e-3, "max_epochs": 50, "batch_size": 64}
-FINE, COARSE = (
-    1e-4,
-    1e-3,
-)  # first rates of joint training: of a trained network, and not
+EPOCHS, BATCHES, BATCH = 50, 1000, 64  # of training on pairs: both at least
+# First rates of joint training, of a trained network and of one that is not.
+FINE, COARSE = 1e-4, 1e-3
 
 
 @shared_docs
@@ -74,12 +72,19 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         Longest step of the refinement, in quantiles of the prior. A network's guess lies
         near the global optimum, and longer steps leap from it to other optima.
 
-    network : ReadingNetwork, default=None
-        The network; ``network__architecture="mlp"`` sets one of its options.
+    network : {"conv1d", "conv2d", "mlp"} or nn.Module, default="conv1d"
+        - "conv1d": five convolutions over time and two dense layers;
+        - "conv2d": convolutions over times and observables, where these are in order,
+          as values of a field are;
+        - "mlp": three hidden layers with sigmoids, which see readings through waves;
+        - or a module: ``module(readings, mask, inputs)`` of standardized readings, zero
+          where there is none, 1 where there is one, both (n_samples, n_times,
+          n_channels), and scaled inputs (n_samples, n_inputs) returns h of shape
+          (n_samples, n_params), whose :math:`\tfrac12 (1 + \tanh h)` are quantiles.
 
     lr : float, default=None
-        First learning rate of joint training; it is halved whenever the loss rises or
-        stops to fall. Too high a rate wipes out what was learned on the pairs. If None,
+        First learning rate of joint training; whenever the loss rises or stops to fall,
+        it is halved and training goes back to the best weights, five times at most. Too high a rate wipes out what was learned on the pairs. If None,
         1e-4 for a trained network and 1e-3 from random weights.
 
     max_iter : int, default=300
@@ -89,8 +94,8 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
     %(design)s
 
     training : Training, default=None
-        How the network is trained on the pairs: by default 50 epochs at ``lr=3e-3``, in
-        batches of 64. ``training__max_epochs=0`` leaves "joint" to begin with random
+        How the network is trained on the pairs: by default 50 epochs at ``lr=3e-3``, or
+        as many as make 1,000 batches of 64. ``training__max_epochs=0`` leaves "joint" to begin with random
         weights, the plain method of the paper [1]_, which needs no pairs.
 
     chunk_size : int, default=64
@@ -111,6 +116,9 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
 
     reading_scaler_ : ReadingScaler
         Standardization of the observables.
+
+    input_scaler_ : ParamScaler
+        Map of the inputs to scaled ones.
 
     %(n_iter_)s
 
@@ -156,7 +164,6 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
 
     _advice = "raise `training__max_epochs`"
 
-    _takes_inputs = False
     _parameter_constraints: dict = {
         **SEARCHING,
         "model": "no_validation",
@@ -164,14 +171,14 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         "refine": ["boolean"],
         "refine_iter": [Interval(Integral, 1, None, closed="left")],
         "refine_step": [Interval(Real, 0, 1, closed="right")],
-        "network": [ReadingNetwork, None],
+        "network": [StrOptions(set(NETWORKS)), torch.nn.Module],
         "lr": [Interval(Real, 0, None, closed="neither"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "design": [Design, None],
         "training": [Training, None],
     }
     del _parameter_constraints["prior"], _parameter_constraints["n_jobs"]
-    _option_types = {"network": ReadingNetwork, "design": Design, "training": Training}
+    _option_types = {"design": Design, "training": Training}
     prior, n_jobs = "model", 1  # those of its samples
 
     def __init__(
@@ -182,7 +189,7 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         refine=True,
         refine_iter=100,
         refine_step=0.01,
-        network=None,
+        network="conv1d",
         lr=None,
         max_iter=300,
         design=None,
@@ -208,7 +215,7 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, observations, params=None):
+    def fit(self, observations, params=None, *, inputs=None):
         """Train the network on simulated pairs.
 
         1. Make the forward model ready. 2. Train the network. 3. Invert the first
@@ -226,21 +233,28 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
             Params that produced them, in their own units. None if the network is not
             trained, and the forward model is ready.
 
+        %(inputs)s
+
         Returns
         -------
         self : ReparamJointInverter
             The inverter, ready to answer.
         """
-        trajectories, params, inputs = self._start_fit(observations, params)
+        trajectories, params, inputs = self._start_fit(observations, params, inputs)
         device = self._device
-        training = (self.training or Training())._filled(**DEFAULTS)
+        n_batches = max(len(trajectories) // BATCH, 1)
+        training = (self.training or Training())._filled(
+            lr=3e-3, max_epochs=max(EPOCHS, BATCHES // n_batches), batch_size=BATCH
+        )
         self.reading_scaler_ = ReadingScaler(self.model_.noise_, trajectories)
         quantiles = np.full((len(trajectories), self.n_params_), 0.5)
         if params is not None:
             quantiles = self.model_.prior_.to_quantile(params)
+        self.input_scaler_ = self.model_.scale_inputs(inputs)
         pairs = tensor_dataset(
             quantiles,
             self.reading_scaler_.standardize(trajectories),
+            self.input_scaler_.to_scaled(inputs),
             device=device,
         )
         read = ReadingSimulator(
@@ -253,14 +267,13 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         )
 
         def draw(index, rng):
-            quantiles, clean = (part[index] for part in pairs.tensors)
+            quantiles, clean, told = (part[index] for part in pairs.tensors)
             readings, mask = read.draw(quantiles, clean, rng)
-            return {"readings": readings, "mask": mask}, quantiles
+            return {"readings": readings, "mask": mask, "inputs": told}, quantiles
 
-        shape = self.n_times_, self.n_channels_, self.n_params_
-        options = self._options("network").get_params()
+        sizes = self.n_times_, self.n_channels_, inputs.shape[1], self.n_params_
         self.net_ = fit_even(
-            partial(ReadingNet, *shape, **options),
+            partial(ReadingNet, self.network, *sizes),
             pairs,
             draw,
             training=training,
@@ -297,7 +310,11 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
 
     def _search(self, objective):
         device = objective.readings.device
-        inputs = self.reading_scaler_.prepare(objective.readings.cpu().numpy(), device)
+        prepared = self.reading_scaler_.prepare(
+            objective.readings.cpu().numpy(), device
+        )
+        told = self.input_scaler_.to_scaled_tensor(objective.inputs)
+        inputs = *prepared, told.float()
         if self.mode == "joint":
             guess = self._propose_jointly(objective, inputs)
         else:

@@ -13,13 +13,13 @@ __all__ = ["NavierStokes", "navier_stokes"]
 SIZE = 100.0
 VISCOSITY = 0.1
 RADIUS = 5.0  # of the pulse
-STIRRED = 0.3  # root-mean-square velocity of the initial state
+STIRRED = 0.1  # root-mean-square velocity of the initial state
 WAVES = [(k, m, phase) for k in (1, 2, 3) for m in (0, 1) for phase in (0, 0.25)]
 OBSTACLES = [(30.0, 40.0, 6.0), (70.0, 50.0, 6.0)]  # x, y, radius
 WALL = 3.0  # thickness, below and above
 
 
-def navier_stokes(*, n_nodes=64, n_steps=56, noise=0.03):
+def navier_stokes(*, n_nodes=64, n_steps=56, noise=0.015):
     r"""Return a fluid of which the upper half is seen, at first and at the end.
 
     Parameters
@@ -30,7 +30,7 @@ def navier_stokes(*, n_nodes=64, n_steps=56, noise=0.03):
     n_steps : int, default=56
         Steps of length one until the end.
 
-    noise : object, default=0.03
+    noise : object, default=0.015
         How readings scatter, for what the model does not know of the lower half.
 
     Returns
@@ -58,7 +58,7 @@ def navier_stokes(*, n_nodes=64, n_steps=56, noise=0.03):
     solver = NavierStokes(n_nodes, n_steps)
     return ForwardFunction(
         solver,
-        {"x": (20, 80), "y": (10, 30), "vx": (-2, 2), "vy": (0.5, 3)},
+        {"x": (20, 80), "y": (10, 30), "vx": (-2, 2), "vy": (1, 3)},
         inputs={f"s{i}": Normal(0, 1) for i in range(1, len(WAVES) + 1)},
         observables=[f"{c}{i}" for c in "uv" for i in range(1, n_nodes + 1)],
         times=solver.nodes[n_nodes // 2 :],
@@ -165,10 +165,11 @@ class NavierStokes:
         fields = torch.fft.irfft2(
             torch.cat([waves, curl[:, None]], dim=1), s=self.x.shape
         )
-        flow, carried = fields[:, :2] * (self.n_nodes / SIZE), fields[:, 2:]  # cells per step
-        back, on = (
-            sign * interpolate(flow, sign * flow / 2) for sign in (-1, 1)
-        )
+        flow, carried = (
+            fields[:, :2] * (self.n_nodes / SIZE),
+            fields[:, 2:],
+        )  # cells per step
+        back, on = (sign * interpolate(flow, sign * flow / 2) for sign in (-1, 1))
         moved = interpolate(carried, back)
         moved = moved + (carried - interpolate(moved, on)) / 2
         stream = torch.fft.rfft2(moved[:, 0]) * self.inverse * self.decay

@@ -50,7 +50,9 @@ def test_gradients_are_finite_differences(model):
             up, down = (model.function(params + s * off, *inputs) for s in (1, -1))
         slope = (weights * (up - down)).flatten(1).sum(dim=1) / 2e-6
         size = params.grad.abs().max()
-        torch.testing.assert_close(params.grad[:, j], slope, rtol=1e-5, atol=1e-6 * size)
+        torch.testing.assert_close(
+            params.grad[:, j], slope, rtol=1e-5, atol=1e-6 * size
+        )
 
 
 def test_a_sample_alone_gives_its_row_of_the_batch(model):
