@@ -29,9 +29,8 @@ def draw_pictures(name, rows, landscape, curves):
     axes[0].legend()
     least = min(np.min(c) for c in curves.values())
     for method, curve in curves.items():
-        axes[1].loglog(
-            1 + np.arange(len(curve)), curve - least + 1, c=COLORS[method], label=method
-        )
+        above = np.array(curve) - least + 1
+        axes[1].loglog(1 + np.arange(len(above)), above, c=COLORS[method], label=method)
     axes[1].set(
         xlabel="runs of all problems",
         ylabel="objective above the lowest, + 1",

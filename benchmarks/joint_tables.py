@@ -95,9 +95,11 @@ class Problem:
 FULL = tuple(2**i for i in range(1, 9))
 PROBLEMS = {
     "wave_packet": Problem(
-        "wave_packet", wave_packet, 2000, "conv1d", 500, 200, (2, 16, 64, 256)
+        "wave_packet", wave_packet, 2000, "conv1d", 300, 200, (2, 16, 64, 256)
     ),
-    "billiards": Problem("billiards", billiards, 2000, "mlp", 500, 200, FULL),
+    "billiards": Problem(
+        "billiards", billiards, 2000, "mlp", 500, 200, (2, 16, 64, 256)
+    ),
     "ks_smooth": Problem(
         "ks",
         lambda: kuramoto_sivashinsky(n_nodes=32, step=0.125),
@@ -149,6 +151,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problem", nargs="+", default=list(PROBLEMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--n", type=int, nargs="+", help="instead of the budget's")
     parser.add_argument("--budget", choices=("short", "full"), default="short")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -159,14 +162,16 @@ def main():
         is_short = arguments.budget == "short"
         seeds = arguments.seeds[: problem.n_short_seeds if is_short else None]
         for seed in seeds:
-            for n in problem.short if is_short else FULL:
+            for n in arguments.n or (problem.short if is_short else FULL):
                 rows += [row(Case(name, seed, n), method) for method in METHODS]
                 print(*rows[-len(METHODS) :], sep="\n", flush=True)
         settings = vars(arguments) | {"n_train": problem.n_train, "n_few": N_FEW}
         write_report(f"joint_{name}", rows, **settings)
         write_report(f"joint_{name}_mean", means(name, rows), **settings)
-        case = Case(name, seeds[0], problem.short[-1])
-        draw_pictures(name, rows, landscape(case), curves(case))
+        case = Case(name, seeds[0], rows[-1]["n"])
+        shown = ("BFGS", "paper: joint", "paper: supervised", "default")
+        curves = {method: answer(case, method)["curve"] for method in shown}
+        draw_pictures(name, rows, landscape(case), curves)
 
 
 def row(case, method):
@@ -312,42 +317,54 @@ def is_global(name, model, params, loss, data):
 
 @memory.cache
 def answer(case, method):
-    """Return params (n, p), runs of the model per problem, and seconds."""
+    """Return params (n, p), runs of the model per problem, seconds, and a curve.
+
+    The curve is the median over problems of the lowest objective so far, at each run
+    with a gradient.
+    """
+    kept, curve, lowest = Objective.gradient, [], np.full(case.n, np.inf)
+
+    def gradient(objective, x, sample):
+        value, slope = kept(objective, x, sample)
+        if len(objective.readings) == case.n:  # not the trial of one
+            np.minimum.at(lowest, sample.numpy(), value.numpy())
+            curve.append(np.median(lowest))
+        return value, slope
+
+    data = data_of(case)
     start = time.perf_counter()
-    params, calls = SOLVERS[method](case, data_of(case))
-    return {"params": params, "calls": calls, "seconds": time.perf_counter() - start}
+    Objective.gradient = gradient
+    try:
+        params, calls = SOLVERS[method](case, data)
+    finally:
+        Objective.gradient = kept
+    seconds = time.perf_counter() - start
+    return {"params": params, "calls": calls, "seconds": seconds, "curve": curve}
 
 
 @memory.cache
 def trained(name, seed, kind):
     """Return an inverter trained on pairs, which any number of problems can share."""
-    problem, pairs = PROBLEMS[name], pairs_of(name, seed)
-    model = problem.make()
-    inverter = joint_inverter(problem, model, seed)
+    pairs, inverter = pairs_of(name, seed), joint_inverter(name, seed)
     if kind == "neural adjoint":
-        inverter = NeuralAdjointInverter(
-            model, width=256, training=Training(max_epochs=100), random_state=seed
-        )
+        model = PROBLEMS[name].make()
+        inverter = NeuralAdjointInverter(model, n_starts=16, random_state=seed)
     n = N_FEW if kind == "few pairs" else None
     told = {"inputs": pairs.inputs[:n]} if pairs.told else {}
     return inverter.fit(pairs.observations[:n], pairs.params[:n], **told)
 
 
-def joint_inverter(problem, model, seed, **options):
+def joint_inverter(name, seed, **options):
     """Return the default but for its network, and for iterations where they are dear."""
+    problem = PROBLEMS[name]
     return ReparamJointInverter(
-        model,
+        problem.make(),
         network=problem.network,
-        design=Design(n_observed=model_times(model)),
+        design=Design(n_observed=model_of(name).n_times_),
         max_iter=min(problem.joint_iter, 300),
         refine_iter=min(problem.refine_iter, 100),
         random_state=seed,
     ).set_params(**options)
-
-
-def model_times(model):
-    """Return how many times are read: all."""
-    return 1 if model.times is None else len(model.times)
 
 
 def runs(model, answer):
@@ -400,8 +417,7 @@ def by_network(kind, mode):
         model = model_of(case.name)
         if kind == "none":
             inverter = joint_inverter(
-                case.problem,
-                case.problem.make(),
+                case.name,
                 case.seed,
                 training=Training(max_epochs=0),
                 max_iter=case.problem.joint_iter,
@@ -493,29 +509,6 @@ def landscape(case, n_points=201):
         "loss": loss,
         "truth": one.params[0, -1],
     }
-
-
-@memory.cache
-def curves(case):
-    """Return {method: median over problems of the lowest objective so far}, by runs."""
-    kept, found = Objective.gradient, {}
-    for method in ("BFGS", "paper: joint", "default"):
-        log, lowest = [], np.full(case.n, np.inf)
-
-        def gradient(objective, x, sample, log=log, lowest=lowest):
-            value, slope = kept(objective, x, sample)
-            if len(objective.readings) == case.n:
-                np.minimum.at(lowest, sample.numpy(), value.numpy())
-                log.append(np.median(lowest))
-            return value, slope
-
-        Objective.gradient = gradient
-        try:
-            SOLVERS[method](case, data_of(case))
-        finally:
-            Objective.gradient = kept
-        found[method] = np.array(log)
-    return found
 
 
 if __name__ == "__main__":

@@ -232,7 +232,8 @@ class AdjointNet(nn.Module):
     """Quantiles of the params, and scaled inputs, to standardized readings.
 
     Dense layers with batch norm see these through waves of ever shorter length
-    (positional encoding): without, trajectories that oscillate as a param varies are not learned at all.
+    (positional encoding): without, trajectories that oscillate as a param varies are not
+    learned at all.
 
     Parameters
     ----------

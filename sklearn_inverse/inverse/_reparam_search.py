@@ -69,6 +69,9 @@ class End(NamedTuple):
     x : Tensor of shape (n_samples, n_free)
         Coordinates of the objective.
 
+    z : Tensor of shape (n_samples, n_params)
+        Standard coordinates.
+
     n_iter : Tensor of shape (n_samples,)
         Iterations of the refinement, over all candidates.
 
@@ -80,6 +83,7 @@ class End(NamedTuple):
     """
 
     x: Tensor
+    z: Tensor
     n_iter: Tensor
     status: Tensor
     n_failed: Tensor
@@ -214,7 +218,7 @@ def as_it_is(objective, guess: Guess) -> End:
     status = torch.full_like(sample, InversionStatus.MAX_ITER)
     if guess.interrupted:
         status[:] = InversionStatus.INTERRUPTED
-    return End(x, torch.zeros_like(sample), status, lost.long())
+    return End(x, guess.z, torch.zeros_like(sample), status, lost.long())
 
 
 def refine_best(objective, candidates, *, max_iter, off) -> End:
@@ -255,6 +259,7 @@ def refine_best(objective, candidates, *, max_iter, off) -> End:
     # A start nearer to the edge may be better still.
     better = end.value < value
     x = torch.where(better[:, None], free.to_scaled(end.x), start)
+    z = torch.where(better[:, None], end.x, z)[:, :p]
     value = torch.where(better, end.value, value)
 
     def byplace(a):
@@ -268,7 +273,7 @@ def refine_best(objective, candidates, *, max_iter, off) -> End:
     interrupted = byplace(end.status == InversionStatus.INTERRUPTED).any(dim=0)
     status[interrupted] = InversionStatus.INTERRUPTED
     n_iter, n_failed = byplace(end.n_iter).sum(dim=0), byplace(failed).sum(dim=0)
-    return End(x[best], n_iter, status, n_failed)
+    return End(x[best], z[best], n_iter, status, n_failed)
 
 
 def reach(z, rows, *, n_params, longest):

@@ -1,4 +1,4 @@
-"""Billiards: how must the cue ball start for another ball to come to rest at a target?"""
+"""Billiards: a cue ball is to bring another ball to rest at a target."""
 
 import torch
 

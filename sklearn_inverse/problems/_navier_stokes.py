@@ -1,4 +1,4 @@
-"""A pulse in a stirred fluid with obstacles: where did it start, and how fast?"""
+"""A pulse in a stirred fluid with obstacles, of which one half is seen."""
 
 import math
 
@@ -96,7 +96,7 @@ class NavierStokes:
             self.open[:] = 1.0
 
     def __call__(self, params, inputs, hidden=None):
-        """Return velocities (n_samples, n_nodes / 2, 2 n_nodes) of the upper half at the end.
+        """Return final velocities (n_samples, n_nodes / 2, 2 n_nodes) of the upper half.
 
         Parameters
         ----------

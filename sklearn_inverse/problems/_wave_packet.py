@@ -1,4 +1,4 @@
-"""A wave packet: when in a noisy signal did it pass?"""
+"""A wave packet whose time of passage is sought."""
 
 import numpy as np
 import torch

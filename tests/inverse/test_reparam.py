@@ -288,6 +288,20 @@ def test_a_network_wasted_by_the_learning_rate_goes_back(inverter):
     assert np.isfinite(wild.params).all()
 
 
+def test_what_is_left_unexplained_is_trained_for_from_random_weights(monkeypatch):
+    """A network that learned the wrong way round is of no use to anybody."""
+    wave = make_model(lambda p: torch.sin(12 * p * TIMES))
+    readings = wave.fit(None).simulate(K)
+    inverter = make_inverter(wave, max_epochs=20, max_iter=60)
+    inverter.fit(readings, K[::-1])
+    found = inverter.invert(readings[FEW])
+    monkeypatch.setattr(inverter, "_is_trial", True)  # a trial begins once
+    once = inverter.invert(readings[FEW])
+    assert found.explained.sum() > once.explained.sum()
+    assert (found.misfit <= once.misfit * (1 + 1e-6) + 1e-6).all()
+    assert (found.n_iter > once.n_iter).all()
+
+
 # --- the same again
 
 
