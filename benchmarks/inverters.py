@@ -2,10 +2,10 @@
 
     inverters_lotka         a growing horizon on the hard Lotka–Volterra fit
     inverters_cmaes         evolution strategies in step, against one by one
-    inverters_wave_packet   joint optimization and its rivals, by global optima found
     inverters_bilo          recoveries, gradients and cost of local operators
 
-How close every inverter comes to the Bayes limit of POLLU and GRN is in ``ino_tables.py``.
+How close every inverter comes to the Bayes limit of POLLU and GRN is in ``ino_tables.py``,
+joint optimization and its rivals in ``joint_tables.py``.
 
     python benchmarks/inverters.py
 """
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("lotka", "cmaes", "wave_packet", "bilo")
+SCRIPTS = ("lotka", "cmaes", "bilo")
 
 
 def main():

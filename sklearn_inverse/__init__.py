@@ -12,7 +12,7 @@ from sklearn_inverse.inverse import (
     RefinedInverter,
     ReparamJointInverter,
 )
-from sklearn_inverse.networks import Design, Operator, ReadingNetwork, Training
+from sklearn_inverse.networks import Design, Operator, Training
 from sklearn_inverse.systems import (
     Dose,
     Event,
@@ -48,7 +48,6 @@ __all__ = [
     "PointValues",
     "PolynomialODE",
     "ReactionSystem",
-    "ReadingNetwork",
     "RefinedInverter",
     "ReparamJointInverter",
     "Table",

@@ -14,8 +14,8 @@ LAYERS = [  # lowest first; a module imports only from lower layers, or its own 
     {"exceptions", "utils"},
     {"probability", "ode", "metrics"},
     {"systems", "networks", "optim"},
-    {"problems", "forward", "collocation"},
-    {"datasets", "base"},
+    {"forward", "collocation"},
+    {"problems", "datasets", "base"},
     {"inverse", "discovery"},
     {"baselines", "inspection"},
 ]

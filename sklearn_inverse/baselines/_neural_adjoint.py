@@ -1,7 +1,6 @@
 """NeuralAdjointInverter: learn params to readings, and run that network backwards."""
 
 import copy
-import math
 from functools import partial
 from itertools import pairwise
 from numbers import Integral
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from sklearn_inverse.inverse._search import SearchInverter
 from sklearn_inverse.networks._batches import tensor_dataset
 from sklearn_inverse.networks._options import Training
-from sklearn_inverse.networks._reading_net import fit_even
+from sklearn_inverse.networks._reading_net import fit_even, waves
 from sklearn_inverse.networks._readings import ReadingScaler
 from sklearn_inverse.optim._lbfgs import lbfgs
 from sklearn_inverse.probability import InversionStatus
@@ -73,6 +72,9 @@ class NeuralAdjointInverter(NestedOptions, SearchInverter):
     reading_scaler_ : ReadingScaler
         Standardization of the observables.
 
+    input_scaler_ : ParamScaler
+        Map of the inputs to scaled ones.
+
     %(n_iter_)s
 
     %(n_features_in_)s
@@ -102,7 +104,6 @@ class NeuralAdjointInverter(NestedOptions, SearchInverter):
     array([[1.2]])
     """
 
-    _takes_inputs = False
     _parameter_constraints: dict = {
         **SEARCHING,
         "model": "no_validation",
@@ -142,7 +143,7 @@ class NeuralAdjointInverter(NestedOptions, SearchInverter):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, observations, params):
+    def fit(self, observations, params, *, inputs=None):
         """Learn params to readings, and invert the first sample as a trial.
 
         Parameters
@@ -154,12 +155,14 @@ class NeuralAdjointInverter(NestedOptions, SearchInverter):
         params : array-like of shape (n_samples, n_params) or (n_samples,)
             Params that produced them, in their own units.
 
+        %(inputs)s
+
         Returns
         -------
         self : NeuralAdjointInverter
             The trained inverter.
         """
-        trajectories, params, inputs = self._start_fit(observations, params)
+        trajectories, params, inputs = self._start_fit(observations, params, inputs)
         device = self._device
         training = (self.training or Training())._filled(
             lr=3e-3, max_epochs=50, batch_size=64
@@ -167,13 +170,15 @@ class NeuralAdjointInverter(NestedOptions, SearchInverter):
         self.reading_scaler_ = ReadingScaler(self.model_.noise_, trajectories)
         quantiles = self.model_.prior_.to_quantile(params)
         standardized = self.reading_scaler_.standardize(trajectories)
-        pairs = tensor_dataset(quantiles, standardized, device=device)
+        self.input_scaler_ = self.model_.scale_inputs(inputs)
+        told = self.input_scaler_.to_scaled(inputs)
+        pairs = tensor_dataset(quantiles, standardized, told, device=device)
 
         def draw(index, rng):
-            quantiles, target = (part[index] for part in pairs.tensors)
-            return {"quantiles": quantiles}, target
+            quantiles, target, told = (part[index] for part in pairs.tensors)
+            return {"quantiles": quantiles, "inputs": told}, target
 
-        shape = self.n_times_, self.n_channels_, self.n_params_
+        shape = self.n_times_, self.n_channels_, self.n_params_ + told.shape[1]
         self.net_ = fit_even(
             partial(AdjointNet, *shape, width=self.width),
             pairs,
@@ -199,11 +204,12 @@ class NeuralAdjointInverter(NestedOptions, SearchInverter):
         starts = torch.as_tensor(starts, device=device).repeat(n_samples, 1)
         everyone = torch.arange(n_samples, device=device)
         prepared = self.reading_scaler_.prepare(readings.cpu().numpy(), device)
+        told = self.input_scaler_.to_scaled_tensor(objective.inputs)
         # In double precision: single rounds by how many rows there are, and which of
         # several starts ends best is a question of the last digits.
         misfit = AdjointMisfit(
             copy.deepcopy(self.net_.module_).to(starts),
-            *(part.double() for part in prepared),
+            *(part.double() for part in (*prepared, told)),
             everyone.repeat_interleave(n_starts),
         )
         end = lbfgs(misfit, starts, max_iter=self.max_iter, tol=TOL)
@@ -223,23 +229,24 @@ class NeuralAdjointInverter(NestedOptions, SearchInverter):
 
 
 class AdjointNet(nn.Module):
-    """Quantiles of the params to standardized readings: dense layers with batch norm.
+    """Quantiles of the params, and scaled inputs, to standardized readings.
 
-    They see the params through waves of ever shorter length (positional encoding):
-    without, trajectories that oscillate as a param varies are not learned at all.
+    Dense layers with batch norm see these through waves of ever shorter length
+    (positional encoding): without, trajectories that oscillate as a param varies are not
+    learned at all.
 
     Parameters
     ----------
-    n_times, n_channels, n_params : int
-        Shape of a trajectory, and number of params.
+    n_times, n_channels, n_told : int
+        Shape of a trajectory, and number of params and inputs.
 
     width : int
         Width of the four hidden layers.
     """
 
-    def __init__(self, n_times, n_channels, n_params, *, width):
+    def __init__(self, n_times, n_channels, n_told, *, width):
         super().__init__()
-        widths = [n_params * (1 + 2 * OCTAVES)] + 4 * [width]
+        widths = [n_told * (1 + 2 * OCTAVES)] + 4 * [width]
         self.layers = nn.Sequential(
             *(
                 nn.Sequential(nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU())
@@ -249,12 +256,10 @@ class AdjointNet(nn.Module):
             nn.Unflatten(1, (n_times, n_channels)),
         )
 
-    def forward(self, quantiles: Tensor) -> Tensor:
+    def forward(self, quantiles: Tensor, inputs: Tensor) -> Tensor:
         """Return standardized readings (n_samples, n_times, n_channels)."""
-        centered = 2 * quantiles - 1
-        octaves = 2.0 ** torch.arange(OCTAVES, device=quantiles.device)
-        angle = (math.pi * octaves * centered[..., None]).flatten(1)
-        return self.layers(torch.cat([centered, angle.sin(), angle.cos()], dim=1))
+        told = torch.cat([quantiles, inputs], dim=1)
+        return self.layers(waves(2 * told - 1, OCTAVES))
 
 
 class AdjointMisfit:
@@ -271,13 +276,16 @@ class AdjointMisfit:
     readings, mask : Tensor of shape (n_samples, n_times, n_channels)
         Standardized readings and 1 where they were made.
 
+    inputs : Tensor of shape (n_samples, n_inputs)
+        Scaled inputs.
+
     sample : Tensor of shape (n_rows,)
         Which sample each row belongs to.
     """
 
-    def __init__(self, module, readings, mask, sample):
+    def __init__(self, module, readings, mask, inputs, sample):
         self.module, self.sample = module, sample
-        self.readings = readings
+        self.readings, self.inputs = readings, inputs
         self.weights = mask / mask.sum(dim=(1, 2), keepdim=True)
 
     def __call__(self, quantiles, rows):
@@ -285,7 +293,7 @@ class AdjointMisfit:
         sample = self.sample[rows]
         with torch.enable_grad():
             quantiles = quantiles.detach().requires_grad_()
-            off = self.module(quantiles) - self.readings[sample]
+            off = self.module(quantiles, self.inputs[sample]) - self.readings[sample]
             misfit = (off.square() * self.weights[sample]).sum(dim=(1, 2))
             value = misfit + ((quantiles - 0.5).abs() - 0.5).relu().sum(dim=1)
             (gradient,) = torch.autograd.grad(value.sum(), quantiles)

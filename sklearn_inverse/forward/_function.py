@@ -13,7 +13,7 @@ from sklearn_inverse.forward._base import (
 from sklearn_inverse.probability import JointPrior, as_noise
 from sklearn_inverse.utils._sklearn import _fit_context
 from sklearn_inverse.utils._torch import resolve_device
-from sklearn_inverse.utils._validation import check_params, column_names
+from sklearn_inverse.utils._validation import check_inputs, check_params, column_names
 
 __all__ = ["ForwardFunction"]
 
@@ -27,11 +27,16 @@ class ForwardFunction(ForwardModel):
         ``function(params) -> trajectories``: a float64 tensor of shape (n_samples,
         n_params) in the params' own units to one of shape (n_samples, n_times,
         n_channels), or (n_samples, n_times) where there is one observable. A sample
-        that cannot be simulated is NaN.
+        that cannot be simulated is NaN. ``function(params, inputs)`` where there are
+        inputs, a tensor of shape (n_samples, n_inputs).
 
     params : dict, default=None
         Priors as for :class:`ODESystem`. If None, uniform on the range of the training
         params.
+
+    inputs : dict, default=None
+        Inputs that each sample brings, known numbers beside its params such as its
+        initial state: their names, and distributions as of params.
 
     observables : list of str, default=None
         Names of what it reports. If None, c1, c2, ….
@@ -58,11 +63,22 @@ class ForwardFunction(ForwardModel):
     >>> decay = ForwardFunction(lambda k: torch.exp(-k * t), params={"rate": (0.5, 2.0)})
     >>> decay.simulate([[1.0]]).shape
     (1, 5, 1)
+
+    What is known of each sample is an input:
+
+    >>> decay = ForwardFunction(
+    ...     lambda k, start: start * torch.exp(-k * t),
+    ...     params={"rate": (0.5, 2.0)},
+    ...     inputs={"start": (1.0, 10.0)},
+    ... )
+    >>> decay.simulate([[1.0]], inputs={"start": 3.0})[0, 0]
+    array([3.])
     """
 
     _parameter_constraints: dict = {
         "function": [callable],
         "params": [dict, None],
+        "inputs": [dict, None],
         "observables": [list, None],
         "times": ["array-like", None],
         "noise": "no_validation",
@@ -76,6 +92,7 @@ class ForwardFunction(ForwardModel):
         function,
         params=None,
         *,
+        inputs=None,
         observables=None,
         times=None,
         noise=None,
@@ -84,6 +101,7 @@ class ForwardFunction(ForwardModel):
     ):
         self.function = function
         self.params = params
+        self.inputs = inputs
         self.observables = observables
         self.times = times
         self.noise = noise
@@ -128,15 +146,17 @@ class ForwardFunction(ForwardModel):
         return self.params is not None or hasattr(self, "prior_")
 
     def _settle(self):
-        """Find out what the function returns, in the middle of its prior."""
+        """Find out what the function returns, in the middle of its priors."""
         self.prior_ = (
             prior_of_pairs(self._range, self._names)
             if self.params is None
             else JointPrior(self.params)
         )
         middle = self.prior_.from_standard(np.zeros((2, self.prior_.n_params)))
-        params = torch.as_tensor(middle, device=resolve_device(self.device))
-        trajectories = self._trajectories(params.requires_grad_(self.differentiable))
+        told = [] if self.inputs is None else [2 * [self.input_prior_.median]]
+        params, *told = (self._tensor(a) for a in (middle, *told))
+        params.requires_grad_(self.differentiable)
+        trajectories = self._trajectories(params, *told)
         if self.differentiable and not trajectories.requires_grad:
             raise ValueError(
                 "The function must be differentiable: gradients must flow from the "
@@ -150,6 +170,16 @@ class ForwardFunction(ForwardModel):
         self.noise_ = as_noise(self.noise, self.observable_names_)
         self.error_ = np.zeros(n_channels)
 
+    @property
+    def input_names_(self) -> list:
+        """Inputs that each sample brings."""
+        return list(self.inputs or ())
+
+    @property
+    def input_prior_(self):
+        """JointPrior or None: how these are distributed."""
+        return None if self.inputs is None else JointPrior(self.inputs)
+
     def linearize(self, scaled_params, inputs=None):
         """Return trajectories and their Jacobian (…, n_params) by scaled params."""
         if not self.differentiable:
@@ -162,15 +192,19 @@ class ForwardFunction(ForwardModel):
     def forward(self, scaled_params: Tensor, inputs: Tensor | None = None) -> Tensor:
         """Return trajectories (n_samples, n_times, n_channels) at scaled params."""
         scaled = scaled_params.double()
-        return self._trajectories(self.param_scaler_.from_scaled_tensor(scaled))
+        params = self.param_scaler_.from_scaled_tensor(scaled)
+        return self._trajectories(params, *(() if inputs is None else (inputs,)))
 
-    def simulate(self, params):
+    def simulate(self, params, inputs=None):
         """Return trajectories at params in their own units, as an ndarray.
 
         Parameters
         ----------
         params : array-like of shape (n_samples, n_params)
             Params in their own units.
+
+        inputs : array-like of shape (n_samples, n_inputs) or dict, default=None
+            Inputs of each sample, in order or by name. None will do if there are none.
 
         Returns
         -------
@@ -179,13 +213,20 @@ class ForwardFunction(ForwardModel):
         """
         prior = getattr(self, "prior_", None)
         params = check_params(params, names=None if prior is None else prior.names)
-        params = torch.tensor(params, device=resolve_device(self.device))
+        names = self.input_names_
+        inputs = check_inputs(inputs, n_samples=len(params), names=names)
+        told = [self._tensor(inputs)] if names else []
         with torch.no_grad():
-            return self._trajectories(params).double().cpu().numpy()
+            trajectories = self._trajectories(self._tensor(params), *told)
+        return trajectories.double().cpu().numpy()
 
-    def _trajectories(self, params):
+    def _tensor(self, array):
+        device = resolve_device(self.device)
+        return torch.tensor(np.array(array), dtype=torch.float64, device=device)
+
+    def _trajectories(self, params, *inputs):
         """Call the function, and refuse what is no batch of trajectories."""
-        trajectories = self.function(params)
+        trajectories = self.function(params, *inputs)
         if isinstance(trajectories, np.ndarray) and not self.differentiable:
             trajectories = torch.as_tensor(trajectories, device=params.device)
         if not isinstance(trajectories, Tensor):

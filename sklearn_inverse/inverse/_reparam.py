@@ -1,10 +1,4 @@
-r"""ReparamJointInverter: many inverse problems at once, through one network.
-
-The params of all samples are written as :math:`u_i = N(y_i; \theta)`, and the weights
-minimize the sum of their misfits (Holl & Thuerey, "reparameterized joint optimization").
-What the network learns from samples on their way to the global optimum helps the others
-past their local ones.
-"""
+"""ReparamJointInverter: many inverse problems at once, through one network."""
 
 import copy
 from functools import partial
@@ -24,34 +18,29 @@ from sklearn_inverse.inverse._reparam_search import (
 from sklearn_inverse.inverse._search import SearchInverter
 from sklearn_inverse.networks._batches import in_chunks, tensor_dataset
 from sklearn_inverse.networks._options import Design, Training
-from sklearn_inverse.networks._reading_net import ReadingNet, ReadingNetwork, fit_even
+from sklearn_inverse.networks._reading_net import NETWORKS, ReadingNet, fit_even
 from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
 from sklearn_inverse.utils._docs import SEARCHING, shared_docs
 from sklearn_inverse.utils._options import NestedOptions
 from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
-from sklearn_inverse.utils._torch import spawn_seeds
+from sklearn_inverse.utils._torch import SeededInit, spawn_seeds
 
 __all__ = ["ReparamJointInverter"]
 
-DEFAULTS = {"lr": 3e-3, "max_epochs": 50, "batch_size": 64}
-FINE, COARSE = (
-    1e-4,
-    1e-3,
-)  # first rates of joint training: of a trained network, and not
+EPOCHS, BATCHES, BATCH = 50, 1000, 64  # of training on pairs: both at least
 
 
 @shared_docs
 class ReparamJointInverter(NestedOptions, SearchInverter):
     r"""Recover the params of many samples together, through one network.
 
-    A network maps readings to quantiles of the params, :math:`u_i = N(y_i; \theta)`, and
-    is trained on the very samples to be inverted, by gradients through the forward model:
+    A network maps readings, and inputs where there are any, to quantiles of the params,
+    and is trained on the very samples to be inverted, through the forward model:
 
-    .. math:: \min_\theta \sum_i \Phi_i(N(y_i; \theta))
+    .. math:: \min_\theta \sum_i \Phi_i(N(y_i, x_i; \theta))
 
-    with :math:`\Phi_i` minus the log posterior of sample i. Samples with many local
-    optima each, as of waves whose phase is sought, share what they learn. Each estimate
-    is then refined on its own.
+    with :math:`\Phi_i` minus the log posterior of sample i. Samples that have many local
+    optima each, or no gradient, share what they learn. Each is then refined on its own.
 
     Parameters
     ----------
@@ -65,22 +54,30 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
     refine : bool, default=True
         Whether to polish each estimate by L-BFGS on its own posterior. In "joint" mode
         the guess before joint training and the center of the prior are polished beside,
-        and the best of all is kept, sample by sample. False gives the bare estimates.
+        and the best of all is kept, sample by sample; if readings remain that these do
+        not explain, so is what joint training from random weights finds. False gives the
+        bare estimates.
 
     refine_iter : int, default=100
         Most iterations of the refinement.
 
     refine_step : float, default=0.01
-        Longest step of the refinement, in quantiles of the prior. A network's guess lies
-        near the global optimum, and longer steps leap from it to other optima.
+        Longest step of the refinement, in quantiles of the prior. Longer ones leap from a
+        guess near the global optimum to other optima.
 
-    network : ReadingNetwork, default=None
-        The network; ``network__architecture="mlp"`` sets one of its options.
+    network : {"conv1d", "conv2d", "mlp"} or nn.Module, default="conv1d"
+        - "conv1d": five convolutions over time and two dense layers;
+        - "conv2d": convolutions over times and observables, where these are in order,
+          as values of a field are;
+        - "mlp": three hidden layers with sigmoids, which see readings through waves;
+        - or a module: ``module(readings, mask, inputs)`` of standardized readings, zero
+          where there is none, 1 where there is one, both (n_samples, n_times,
+          n_channels), and scaled inputs (n_samples, n_inputs) returns h of shape
+          (n_samples, n_params), whose :math:`\tfrac12 (1 + \tanh h)` are quantiles.
 
-    lr : float, default=None
-        First learning rate of joint training; it is halved whenever the loss rises or
-        stops to fall. Too high a rate wipes out what was learned on the pairs. If None,
-        1e-4 for a trained network and 1e-3 from random weights.
+    lr : float, default=3e-3
+        First learning rate of joint training; when the loss rises or stops to fall, it is
+        halved and training goes back to the best weights, five times at most.
 
     max_iter : int, default=300
         Most iterations of joint training, each one run of the forward model for all
@@ -89,9 +86,9 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
     %(design)s
 
     training : Training, default=None
-        How the network is trained on the pairs: by default 50 epochs at ``lr=3e-3``, in
-        batches of 64. ``training__max_epochs=0`` leaves "joint" to begin with random
-        weights, the plain method of the paper [1]_, which needs no pairs.
+        How the network is trained on the pairs: by default 50 epochs at ``lr=3e-3``, or
+        as many as make 1,000 batches of 64. ``training__max_epochs=0`` leaves "joint" to
+        begin with random weights, the plain method of the paper [1]_, without pairs.
 
     chunk_size : int, default=64
         Samples inverted together in "supervised" mode; "joint" takes all.
@@ -109,8 +106,8 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
     net_ : skorch net
         The network as the pairs have left it; ``predict`` trains copies.
 
-    reading_scaler_ : ReadingScaler
-        Standardization of the observables.
+    reading_scaler_, input_scaler_ : ReadingScaler, ParamScaler
+        How the network sees observables and inputs.
 
     %(n_iter_)s
 
@@ -123,11 +120,9 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
 
     Notes
     -----
-    No uncertainty is offered. In "joint" mode the estimates are those of a batch: fewer
-    or other companions give others, and all samples are held in memory together.
-    ``fit`` settles all that is random, so that the same batch gives the same answer.
-    What is kept of joint training is, sample by sample, the best params that were passed
-    on the way, not those of the last weights.
+    No uncertainty is offered. In "joint" mode estimates depend on their companions, and
+    all samples are held in memory together; the same batch gives the same answer. What is
+    kept of joint training is, sample by sample, the best params passed on the way.
 
     References
     ----------
@@ -156,7 +151,6 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
 
     _advice = "raise `training__max_epochs`"
 
-    _takes_inputs = False
     _parameter_constraints: dict = {
         **SEARCHING,
         "model": "no_validation",
@@ -164,14 +158,14 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         "refine": ["boolean"],
         "refine_iter": [Interval(Integral, 1, None, closed="left")],
         "refine_step": [Interval(Real, 0, 1, closed="right")],
-        "network": [ReadingNetwork, None],
-        "lr": [Interval(Real, 0, None, closed="neither"), None],
+        "network": [StrOptions(set(NETWORKS)), torch.nn.Module],
+        "lr": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "design": [Design, None],
         "training": [Training, None],
     }
     del _parameter_constraints["prior"], _parameter_constraints["n_jobs"]
-    _option_types = {"network": ReadingNetwork, "design": Design, "training": Training}
+    _option_types = {"design": Design, "training": Training}
     prior, n_jobs = "model", 1  # those of its samples
 
     def __init__(
@@ -182,8 +176,8 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         refine=True,
         refine_iter=100,
         refine_step=0.01,
-        network=None,
-        lr=None,
+        network="conv1d",
+        lr=3e-3,
         max_iter=300,
         design=None,
         training=None,
@@ -208,39 +202,40 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, observations, params=None):
-        """Train the network on simulated pairs.
+    def fit(self, observations, params=None, *, inputs=None):
+        """Train the network on simulated pairs, and invert the first sample as a trial.
 
-        1. Make the forward model ready. 2. Train the network. 3. Invert the first
-        sample as a trial. A KeyboardInterrupt ends the training under way and keeps
-        what was learned, with a ConvergenceWarning.
+        A KeyboardInterrupt ends the training under way and keeps what was learned, with
+        a ConvergenceWarning. Where the network is not trained, observations are readings
+        of the kind to be inverted, and ``params`` may be None.
 
         Parameters
         ----------
-        observations : array-like of shape (n_samples, n_times * n_channels) or \
-(n_samples, n_times, n_channels)
-            Simulated trajectories, free of noise; NaN where one is unknown. If the
-            network is not trained, readings of the kind to be inverted.
+        %(pairs)s
 
-        params : array-like of shape (n_samples, n_params) or (n_samples,), default=None
-            Params that produced them, in their own units. None if the network is not
-            trained, and the forward model is ready.
+        %(inputs)s
 
         Returns
         -------
         self : ReparamJointInverter
             The inverter, ready to answer.
         """
-        trajectories, params, inputs = self._start_fit(observations, params)
+        trajectories, params, inputs = self._start_fit(observations, params, inputs)
         device = self._device
-        training = (self.training or Training())._filled(**DEFAULTS)
+        n_batches = max(len(trajectories) // BATCH, 1)
+        n_epochs = max(EPOCHS, BATCHES // n_batches)
+        training = (self.training or Training())._filled(
+            lr=3e-3, max_epochs=n_epochs, batch_size=BATCH
+        )
         self.reading_scaler_ = ReadingScaler(self.model_.noise_, trajectories)
         quantiles = np.full((len(trajectories), self.n_params_), 0.5)
         if params is not None:
             quantiles = self.model_.prior_.to_quantile(params)
+        self.input_scaler_ = self.model_.scale_inputs(inputs)
         pairs = tensor_dataset(
             quantiles,
             self.reading_scaler_.standardize(trajectories),
+            self.input_scaler_.to_scaled(inputs),
             device=device,
         )
         read = ReadingSimulator(
@@ -253,14 +248,14 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         )
 
         def draw(index, rng):
-            quantiles, clean = (part[index] for part in pairs.tensors)
+            quantiles, clean, told = (part[index] for part in pairs.tensors)
             readings, mask = read.draw(quantiles, clean, rng)
-            return {"readings": readings, "mask": mask}, quantiles
+            return {"readings": readings, "mask": mask, "inputs": told}, quantiles
 
-        shape = self.n_times_, self.n_channels_, self.n_params_
-        options = self._options("network").get_params()
+        sizes = self.n_times_, self.n_channels_, inputs.shape[1], self.n_params_
+        self._make_network = partial(ReadingNet, self.network, *sizes)
         self.net_ = fit_even(
-            partial(ReadingNet, *shape, **options),
+            self._make_network,
             pairs,
             draw,
             training=training,
@@ -296,43 +291,49 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         return n_samples if self.mode == "joint" else self.chunk_size
 
     def _search(self, objective):
-        device = objective.readings.device
-        inputs = self.reading_scaler_.prepare(objective.readings.cpu().numpy(), device)
-        if self.mode == "joint":
-            guess = self._propose_jointly(objective, inputs)
+        device, readings = objective.readings.device, objective.readings.cpu().numpy()
+        told = self.input_scaler_.to_scaled_tensor(objective.inputs).float()
+        seen = *self.reading_scaler_.prepare(readings, device), told
+        everyone = torch.arange(len(readings), device=device)
+        is_joint, is_trained = self.mode == "joint", len(self.net_.history) > 0
+        if is_joint:
+            guess = self._propose_jointly(
+                objective, seen, self.net_.module_, is_trained
+            )
         else:
-            module = self.net_.module_.to(device)
             with torch.no_grad():
-                z = standard(in_chunks(module, *inputs))
+                z = standard(in_chunks(self.net_.module_.to(device), *seen))
             guess = Guess(z, z, 0, False)
+        n_iter = guess.n_iter
         if guess.interrupted or not self.refine:
             end = as_it_is(objective, guess)
         else:
-            # A guess is trusted to be near: its refinement must not leap away.
-            candidates = [(guess.z, self.refine_step)]
-            if self.mode == "joint":
-                candidates.append((guess.first, self.refine_step))
-                candidates.append((torch.zeros_like(guess.z), torch.inf))
-            off = min(self.refine_step, 0.01)
-            end = refine_best(objective, candidates, max_iter=self.refine_iter, off=off)
-        everyone = torch.arange(len(guess.first), device=device)
+            starts = [guess.z, guess.first] if is_joint else [guess.z]
+            end = self._refine(objective, starts, from_center=is_joint)
+            n_iter = n_iter + end.n_iter
+            may_again = is_joint and is_trained and not self._is_trial
+            if may_again and not objective.misfit(end.x, everyone)[1].all():
+                with SeededInit(self._start_seed):
+                    network = self._make_network()
+                again = self._propose_jointly(objective, seen, network, False)
+                end = self._refine(objective, [end.z, again.z])
+                n_iter = n_iter + again.n_iter + end.n_iter
         first = place(objective, guess.first, everyone)
-        return self._estimate(
-            objective, end.x, first, guess.n_iter + end.n_iter, end.status, end.n_failed
-        )
+        return self._estimate(objective, end.x, first, n_iter, end.status, end.n_failed)
 
-    def _propose_jointly(self, objective, inputs):
-        """Train a copy of the network on the posteriors of all samples."""
-        network = copy.deepcopy(self.net_.module_).to(inputs[0].device)
-        is_trained = len(self.net_.history) > 0
+    def _refine(self, objective, starts, from_center=False):
+        # A guess is trusted to be near: its refinement must not leap away.
+        candidates = [(z, self.refine_step) for z in starts]
+        if from_center:
+            candidates.append((torch.zeros_like(starts[0]), torch.inf))
+        off = min(self.refine_step, 0.01)
+        return refine_best(objective, candidates, max_iter=self.refine_iter, off=off)
+
+    def _propose_jointly(self, objective, seen, network, is_trained):
+        """Train a copy of a network on the posteriors of all samples."""
+        network = copy.deepcopy(network).to(seen[0].device)
         # A network that was never trained has no statistics of its own to normalize
         # by; those of one sample alone would be of variance zero.
-        network.train(not is_trained and len(inputs[0]) > 1)
-        return train_jointly(
-            network,
-            inputs,
-            objective,
-            lr=self.lr or (FINE if is_trained else COARSE),
-            max_iter=self.max_iter,
-            verbose=self.verbose,
-        )
+        network.train(not is_trained and len(seen[0]) > 1)
+        options = {"lr": self.lr, "max_iter": self.max_iter, "verbose": self.verbose}
+        return train_jointly(network, seen, objective, **options)

@@ -8,10 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sklearn_inverse.exceptions import ConvergenceWarning
 from sklearn_inverse.optim._lbfgs import lbfgs
 from sklearn_inverse.optim._standard import InStandard
 from sklearn_inverse.probability import InversionStatus
 from sklearn_inverse.utils._parallel import progress_bar
+from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = [
     "End",
@@ -26,9 +28,13 @@ __all__ = [
 
 RISE = 0.5  # of the loss: a clear rise
 PATIENCE = 30  # joint iterations without a lower loss before the rate is lowered
-LOWEST_RATE = 0.01  # of the first learning rate: when joint training is stable
+HALVINGS = 5  # of the learning rate
 EDGE = 1e-9  # quantiles nearer to 0 or 1 count as this
 TOL = 1e-8  # of the objective: what a step of the refinement must gain
+UNSTABLE = (
+    "The loss of joint training still rises at a learning rate of {:.2g}, halved five "
+    "times. The best params on the way were kept. Lower `lr`."
+)
 
 
 class Guess(NamedTuple):
@@ -63,6 +69,9 @@ class End(NamedTuple):
     x : Tensor of shape (n_samples, n_free)
         Coordinates of the objective.
 
+    z : Tensor of shape (n_samples, n_params)
+        Standard coordinates.
+
     n_iter : Tensor of shape (n_samples,)
         Iterations of the refinement, over all candidates.
 
@@ -74,6 +83,7 @@ class End(NamedTuple):
     """
 
     x: Tensor
+    z: Tensor
     n_iter: Tensor
     status: Tensor
     n_failed: Tensor
@@ -88,8 +98,8 @@ def train_jointly(network, inputs, objective, *, lr, max_iter, verbose=0) -> Gue
     r"""Minimize :math:`\sum_i \Phi_i(N(y_i; \theta))` by Adam, full batch.
 
     Whenever the loss rises clearly, or stops to fall, training goes back to the best
-    weights and halves the learning rate, until that is stable at a hundredth of the
-    first. Samples whose simulation failed have no part in loss and gradient.
+    weights and halves the learning rate, five times at most. If the loss rises once more,
+    a warning says so. Samples whose simulation failed have no part in loss and gradient.
 
     Parameters
     ----------
@@ -122,7 +132,7 @@ def train_jointly(network, inputs, objective, *, lr, max_iter, verbose=0) -> Gue
         first = standard(network(*inputs))
     best, lowest = first.clone(), torch.full_like(first[:, 0], torch.inf)
     kept, reference = copy.deepcopy(network.state_dict()), lowest
-    rate, stale, n_iter = lr, 0, 0
+    rate, n_halved, stale, n_iter = lr, 0, 0, 0
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     try:
         for _ in progress_bar(
@@ -139,9 +149,11 @@ def train_jointly(network, inputs, objective, *, lr, max_iter, verbose=0) -> Gue
                 kept, reference = copy.deepcopy(network.state_dict()), value
                 stale = 0
             if change > RISE or stale > PATIENCE:
-                rate, stale = rate / 2, 0
-                if rate < LOWEST_RATE * lr:
+                if n_halved == HALVINGS:
+                    if change > RISE:
+                        warn_user(UNSTABLE.format(rate), ConvergenceWarning)
                     break
+                rate, n_halved, stale = rate / 2, n_halved + 1, 0
                 network.load_state_dict(kept)
                 optimizer = torch.optim.Adam(network.parameters(), lr=rate)
                 continue
@@ -206,7 +218,7 @@ def as_it_is(objective, guess: Guess) -> End:
     status = torch.full_like(sample, InversionStatus.MAX_ITER)
     if guess.interrupted:
         status[:] = InversionStatus.INTERRUPTED
-    return End(x, torch.zeros_like(sample), status, lost.long())
+    return End(x, guess.z, torch.zeros_like(sample), status, lost.long())
 
 
 def refine_best(objective, candidates, *, max_iter, off) -> End:
@@ -247,6 +259,7 @@ def refine_best(objective, candidates, *, max_iter, off) -> End:
     # A start nearer to the edge may be better still.
     better = end.value < value
     x = torch.where(better[:, None], free.to_scaled(end.x), start)
+    z = torch.where(better[:, None], end.x, z)[:, :p]
     value = torch.where(better, end.value, value)
 
     def byplace(a):
@@ -260,7 +273,7 @@ def refine_best(objective, candidates, *, max_iter, off) -> End:
     interrupted = byplace(end.status == InversionStatus.INTERRUPTED).any(dim=0)
     status[interrupted] = InversionStatus.INTERRUPTED
     n_iter, n_failed = byplace(end.n_iter).sum(dim=0), byplace(failed).sum(dim=0)
-    return End(x[best], n_iter, status, n_failed)
+    return End(x[best], z[best], n_iter, status, n_failed)
 
 
 def reach(z, rows, *, n_params, longest):

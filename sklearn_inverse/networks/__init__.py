@@ -2,6 +2,5 @@
 
 from sklearn_inverse.networks._operator import Operator
 from sklearn_inverse.networks._options import Design, Training
-from sklearn_inverse.networks._reading_net import ReadingNetwork
 
-__all__ = ["Design", "Operator", "ReadingNetwork", "Training"]
+__all__ = ["Design", "Operator", "Training"]

@@ -1,102 +1,139 @@
 """A network from readings to quantiles of the params, and how it is trained."""
 
+import copy
+import math
 from itertools import pairwise
-from numbers import Integral
 
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from sklearn_inverse.networks._layers import Linear
 from sklearn_inverse.networks._training import fit_net
-from sklearn_inverse.utils._sklearn import Interval, StrOptions
 from sklearn_inverse.utils._torch import generator
 
-__all__ = ["EvenBatches", "ReadingNet", "ReadingNetwork", "fit_even"]
+__all__ = ["NETWORKS", "EvenBatches", "ReadingNet", "fit_even", "waves"]
 
-CONV_CHANNELS = (16, 32, 32, 64, 64)
+CONV_CHANNELS = 16, 32, 32, 64, 64
 KERNEL = 3
-
-
-class ReadingNetwork(BaseEstimator):
-    """The network of :class:`ReparamJointInverter`, readings to params.
-
-    Parameters
-    ----------
-    architecture : {"conv", "mlp"}, default="conv"
-        Five convolutions over time and two dense layers, or four dense layers.
-
-    width : int, default=64
-        Width of the dense layers.
-
-    Examples
-    --------
-    >>> from sklearn_inverse import ReadingNetwork, ReparamJointInverter
-    >>> inverter = ReparamJointInverter(network=ReadingNetwork(architecture="mlp"))
-    """
-
-    _parameter_constraints: dict = {
-        "architecture": [StrOptions({"conv", "mlp"})],
-        "width": [Interval(Integral, 1, None, closed="left")],
-    }
-
-    def __init__(self, architecture="conv", width=64):
-        self.architecture = architecture
-        self.width = width
+WIDTH = 64  # of dense layers
+OCTAVES = 4  # of waves in each number that the dense network is told
 
 
 class ReadingNet(nn.Module):
-    r"""Readings to quantiles of the params, :math:`u = \tfrac12 (1 + \tanh h)`.
+    r"""Readings and inputs to quantiles of the params, :math:`u = \tfrac12 (1 + \tanh h)`.
 
     Parameters
     ----------
-    n_times, n_channels, n_params : int
-        Shape of a trajectory, and number of params.
+    network : {"mlp", "conv1d", "conv2d"} or nn.Module
+        What gives h, (n_samples, n_params), of arguments like those of :meth:`forward`;
+        a copy is made of a module.
 
-    architecture, width
-        As of :class:`ReadingNetwork`.
+    n_times, n_channels, n_inputs, n_params : int
+        Shape of a trajectory, and numbers of inputs and params.
     """
 
-    def __init__(self, n_times, n_channels, n_params, *, architecture, width):
+    def __init__(self, network, *sizes):
         super().__init__()
-        n_inputs = 2 * n_channels  # readings, and whether they were made
-        if architecture == "conv":
-            features, n_features = conv_layers(n_inputs, n_times)
-            n_hidden = 1
+        if isinstance(network, nn.Module):
+            self.body = copy.deepcopy(network)
         else:
-            features, n_features = nn.Identity(), n_inputs * n_times
-            n_hidden = 3
-        self.features = features
-        widths = [n_features] + n_hidden * [width]
-        dense = [nn.Sequential(Linear(a, b), nn.ReLU()) for a, b in pairwise(widths)]
-        self.head = nn.Sequential(nn.Flatten(), *dense, Linear(width, n_params))
+            self.body = NETWORKS[network](*sizes)
 
-    def forward(self, readings: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, readings: Tensor, mask: Tensor, inputs: Tensor) -> Tensor:
         """Return quantiles (n_samples, n_params).
 
         Parameters
         ----------
         readings, mask : Tensor of shape (n_samples, n_times, n_channels)
             Standardized readings, zero where there is none, and 1 where there is one.
+
+        inputs : Tensor of shape (n_samples, n_inputs)
+            Scaled inputs.
         """
-        inputs = torch.cat([readings, mask], dim=2).mT  # (…, 2 n_channels, n_times)
-        return 0.5 * (1 + self.head(self.features(inputs)).tanh())
+        return 0.5 * (1 + self.body(readings, mask, inputs).tanh())
 
 
-def conv_layers(n_inputs, n_times):
-    """Convolutions over time, each halving it while it can; and their output size."""
-    layers, length = [], n_times
-    for n_outputs in CONV_CHANNELS:
-        layers += [
-            nn.Conv1d(n_inputs, n_outputs, KERNEL, padding=KERNEL // 2),
-            nn.BatchNorm1d(n_outputs),
+class DenseNet(nn.Module):
+    """Three hidden layers with sigmoids, of waves in readings and inputs.
+
+    Waves of ever shorter length (positional encoding) tell what differs by little.
+    """
+
+    def __init__(self, n_times, n_channels, n_inputs, n_params):
+        super().__init__()
+        n_readings = n_times * n_channels
+        n_told = (n_readings + n_inputs) * (1 + 2 * OCTAVES) + n_readings
+        widths = [n_told] + 3 * [WIDTH]
+        dense = [nn.Sequential(Linear(*ab), nn.Sigmoid()) for ab in pairwise(widths)]
+        self.layers = nn.Sequential(*dense, Linear(WIDTH, n_params))
+
+    def forward(self, readings, mask, inputs):
+        """Return h."""
+        told = torch.cat([readings.flatten(1) / 2, 2 * inputs - 1], dim=1)
+        return self.layers(torch.cat([waves(told, OCTAVES), mask.flatten(1)], dim=1))
+
+
+class ConvNet(nn.Module):
+    """Convolutions, each halving what it can, and two dense layers that see the inputs."""
+
+    def __init__(self, n_channels, shape, n_inputs, n_params):
+        super().__init__()
+        conv, norm, pool = LAYERS[len(shape)]
+        layers: list[nn.Module] = []
+        for n_outputs in CONV_CHANNELS:
+            layers += [
+                conv(n_channels, n_outputs, KERNEL, padding=KERNEL // 2),
+                norm(n_outputs),
+                nn.ReLU(),
+                pool(tuple(min(2, length) for length in shape)),
+            ]
+            n_channels, shape = n_outputs, [max(length // 2, 1) for length in shape]
+        self.features = nn.Sequential(*layers, nn.Flatten())
+        self.head = nn.Sequential(
+            Linear(n_channels * math.prod(shape) + n_inputs, WIDTH),
             nn.ReLU(),
-        ]
-        if length >= 2:
-            layers.append(nn.MaxPool1d(2))
-            length //= 2
-        n_inputs = n_outputs
-    return nn.Sequential(*layers), n_inputs * length
+            Linear(WIDTH, n_params),
+        )
+
+    def forward(self, image, inputs):
+        """Return h of (n_samples, n_channels, *shape)."""
+        return self.head(torch.cat([self.features(image), inputs], dim=1))
+
+
+class Conv1d(ConvNet):
+    """Convolutions over time; each observable is a channel."""
+
+    def __init__(self, n_times, n_channels, n_inputs, n_params):
+        super().__init__(2 * n_channels, [n_times], n_inputs, n_params)
+
+    def forward(self, readings, mask, inputs):
+        """Return h."""
+        return super().forward(torch.cat([readings, mask], dim=2).mT, inputs)
+
+
+class Conv2d(ConvNet):
+    """Convolutions over times and observables, those of a field on a grid."""
+
+    def __init__(self, n_times, n_channels, n_inputs, n_params):
+        super().__init__(2, [n_times, n_channels], n_inputs, n_params)
+
+    def forward(self, readings, mask, inputs):
+        """Return h."""
+        return super().forward(torch.stack([readings, mask], dim=1), inputs)
+
+
+LAYERS = {
+    1: (nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d),
+    2: (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d),
+}
+NETWORKS = {"mlp": DenseNet, "conv1d": Conv1d, "conv2d": Conv2d}
+
+
+def waves(x: Tensor, n_octaves: int) -> Tensor:
+    """Return x (n_samples, n) and its waves, (n_samples, (1 + 2 n_octaves) n)."""
+    octaves = 2.0 ** torch.arange(n_octaves, device=x.device)
+    angle = (math.pi * octaves * x[..., None]).flatten(1)
+    return torch.cat([x, angle.sin(), angle.cos()], dim=1)
 
 
 def fit_even(

@@ -14,7 +14,6 @@ from sklearn_inverse import (
     ForwardFunction,
     GradientInverter,
     ODESurrogate,
-    ReadingNetwork,
     ReparamJointInverter,
     Training,
 )
@@ -77,7 +76,7 @@ def make_inverter(model=None, *, max_epochs=5, batch_size=64, **options):
     """Return an inverter that trains in a fraction of a second."""
     return ReparamJointInverter(
         model or make_model(),
-        network=ReadingNetwork("mlp", width=16),
+        network="mlp",
         training=Training(max_epochs=max_epochs, batch_size=batch_size),
         **{"max_iter": 5, "random_state": 0} | options,
     )
@@ -163,10 +162,10 @@ def test_joint_training_lowers_the_sum_of_misfits(packet_inverter):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("architecture", ["conv", "mlp"])
+@pytest.mark.parametrize("architecture", ["conv1d", "conv2d", "mlp"])
 def test_either_mode_recovers_a_rate_despite_missing_readings(mode, architecture):
     inverter = make_inverter(mode=mode, max_epochs=20)
-    inverter.set_params(network__architecture=architecture).fit(CURVES, K)
+    inverter.set_params(network=architecture).fit(CURVES, K)
     readings = CURVES[FEW].copy()
     readings[np.random.default_rng(0).random(readings.shape) < 0.5] = np.nan
     readings[:, 3] = CURVES[FEW, 3]
@@ -195,7 +194,7 @@ def test_few_times_and_single_samples_are_enough(n_times, max_epochs):
 
     inverter = make_inverter(
         make_model(first_times), max_epochs=max_epochs, batch_size=2
-    ).set_params(network__architecture="conv")
+    ).set_params(network="conv1d")
     inverter.fit(CURVES[:9, 1 : 1 + n_times], K[:9])
     estimate = inverter.predict(CURVES[:1, 1 : 1 + n_times])
     np.testing.assert_allclose(estimate, K[:1], atol=0.1)
@@ -258,7 +257,7 @@ def test_supervised_mode_unrefined_is_the_network_alone(inverter):
     answer = inverter.invert(CURVES)
     inputs = inverter.reading_scaler_.prepare(CURVES[..., None], "cpu")
     with torch.no_grad():
-        quantiles = inverter.net_.module_(*inputs)
+        quantiles = inverter.net_.module_(*inputs, torch.zeros(len(CURVES), 0))
     expected = inverter.model_.prior_.from_quantile(quantiles.double().numpy())
     np.testing.assert_allclose(answer.params, expected, rtol=1e-5)
     assert (answer.n_iter == 0).all()
@@ -282,9 +281,25 @@ def test_joint_mode_takes_all_samples_at_once(inverter):
 
 def test_a_network_wasted_by_the_learning_rate_goes_back(inverter):
     """At a rate of 100 every step is a leap; the best weights are never left."""
-    wild = changed(inverter, refine=False, lr=100.0, max_iter=50).invert(CURVES)
+    wild = changed(inverter, refine=False, lr=100.0, max_iter=50)
+    with pytest.warns(ConvergenceWarning, match="still rises at a learning rate of 3.1"):
+        wild = wild.invert(CURVES)
     assert (wild.misfit <= wild.start_misfit * (1 + 1e-6) + 1).all()
     assert np.isfinite(wild.params).all()
+
+
+def test_what_is_left_unexplained_is_trained_for_from_random_weights(monkeypatch):
+    """A network that learned the wrong way round is of no use to anybody."""
+    wave = make_model(lambda p: torch.sin(12 * p * TIMES))
+    readings = wave.fit(None).simulate(K)
+    inverter = make_inverter(wave, max_epochs=20, max_iter=60)
+    inverter.fit(readings, K[::-1])
+    found = inverter.invert(readings[FEW])
+    monkeypatch.setattr(inverter, "_is_trial", True)  # a trial begins once
+    once = inverter.invert(readings[FEW])
+    assert found.explained.sum() > once.explained.sum()
+    assert (found.misfit <= once.misfit * (1 + 1e-6) + 1e-6).all()
+    assert (found.n_iter > once.n_iter).all()
 
 
 # --- the same again
@@ -359,9 +374,9 @@ def test_verbose_shows_the_training_and_joint_bars(capsys):
     [
         ({"design__n_observed": 9}, "`n_observed` must be an int"),
         ({"mode": "neural_adjoint"}, "'mode' parameter"),
-        ({"network__architecture": "rnn"}, "'architecture' parameter"),
+        ({"network": "rnn"}, "'network' parameter"),
         ({"training__batch_size": 0}, "'batch_size' parameter"),
-        ({"network": "conv"}, "'network' parameter"),
+        ({"network": 3}, "'network' parameter"),
     ],
 )
 def test_wrong_settings_are_refused_by_fit(options, message):

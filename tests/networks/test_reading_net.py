@@ -2,18 +2,59 @@
 
 import pytest
 import torch
+from torch import nn
 
-from sklearn_inverse.networks._reading_net import EvenBatches, KnownSquares, ReadingNet
+from sklearn_inverse.networks._reading_net import (
+    NETWORKS,
+    EvenBatches,
+    KnownSquares,
+    ReadingNet,
+    waves,
+)
 
 
-@pytest.mark.parametrize("architecture", ["conv", "mlp"])
+class Mean(nn.Module):
+    """A network of one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, readings, mask, inputs):
+        return self.weight * readings.mean(dim=1)[:, :2] + inputs[:, :1]
+
+
+@pytest.mark.parametrize("network", [*NETWORKS, Mean()])
 @pytest.mark.parametrize("n_times", [1, 2, 5, 40])
-def test_networks_map_any_length_to_quantiles(n_times, architecture):
-    net = ReadingNet(n_times, 3, 2, architecture=architecture, width=8)
+def test_networks_map_any_length_to_quantiles(n_times, network):
+    net = ReadingNet(network, n_times, 3, 1, 2)
     readings = 100 * torch.randn(6, n_times, 3)
-    quantiles = net(readings, torch.ones_like(readings))
+    told = [torch.ones_like(readings), torch.rand(6, 1)]
+    quantiles = net(readings, *told)
     assert quantiles.shape == (6, 2)
     assert ((quantiles >= 0) & (quantiles <= 1)).all()
+    if isinstance(network, nn.Module):
+        assert net.body is not network
+        expected = torch.sigmoid(2 * network(readings, *told))
+        torch.testing.assert_close(quantiles, expected)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_networks_see_readings_masks_and_inputs(network):
+    net = ReadingNet(network, 8, 3, 2, 1)
+    told = [torch.rand(6, 8, 3), torch.rand(6, 8, 3), torch.rand(6, 2)]
+    for part in told:
+        part.requires_grad_()
+    net(*told).sum().backward()
+    assert all(part.grad.abs().max() > 0 for part in told)
+
+
+def test_waves_tell_every_number_in_its_octaves():
+    x = torch.tensor([[0.25, -0.5]])
+    octaves = torch.tensor([1.0, 2.0])
+    angle = torch.pi * torch.cat([0.25 * octaves, -0.5 * octaves])
+    expected = torch.cat([x[0], angle.sin(), angle.cos()])[None]
+    torch.testing.assert_close(waves(x, 2), expected)
 
 
 @pytest.mark.parametrize("n_samples", [2, 3, 7, 8, 9, 100])
