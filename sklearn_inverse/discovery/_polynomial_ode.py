@@ -258,6 +258,10 @@ class PolynomialODE(BaseEstimator):
         self.rank_, self.identifiable_ = found.rank, found.identifiable
         self.relations_, self.is_choice_ = found.relations, found.is_choice
         self.n_iter_ = found.n_iter
+        self.alternatives_ = [
+            (self._line(k, row, "{:.4g}"), float(rise))
+            for k, rise, row in found.alternatives
+        ]
         self.equations_ = self._written("{:.4g}")
         if found.n_failed:
             warn_user(
@@ -324,13 +328,13 @@ class PolynomialODE(BaseEstimator):
         return None if self.known is None else KnownPart(self.known, names)
 
     def _written(self, style):
-        lines = []
-        for name, row in zip(self.state_names_, self.coef_):
-            terms = {n: c for n, c in zip(self.feature_names_, row) if c != 0.0}
-            if self.known is not None:
-                terms = {"known": 1.0} | terms
-            lines.append(f"{name}' = {written(terms, style)}")
-        return lines
+        return [self._line(k, row, style) for k, row in enumerate(self.coef_)]
+
+    def _line(self, k, row, style):
+        terms = {n: c for n, c in zip(self.feature_names_, row) if c != 0.0}
+        if self.known is not None:
+            terms = {"known": 1.0} | terms
+        return f"{self.state_names_[k]}' = {written(terms, style)}"
 
     def print(self, precision=4):
         """Print the equations, their errors, and what the data do not tell.
