@@ -15,7 +15,7 @@ import warnings
 
 import numpy as np
 
-THRESHOLDS = np.geomspace(1e-5, 1e2, 29)
+THRESHOLDS = np.geomspace(1e-5, 1e2, 15)
 
 
 def best(runs, times, truth, degree):

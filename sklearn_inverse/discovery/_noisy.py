@@ -12,7 +12,7 @@ NEARLY, NEAR = 1e-2, 1e-3  # relative gains at which fits stop
 FEW, SOME = 10, 15  # linearizations of a fit that is not the last
 RIDGE = 1e-6  # of the norms of columns: directions that nothing determines
 CLOSE = 10.0  # difference of information criteria up to which equations compete
-TRIED = 3  # competitors of an equation that are fitted
+TRIED = 8  # competitors of an equation that are fitted
 
 
 class NoisySearch(Search):
@@ -37,7 +37,7 @@ class NoisySearch(Search):
             changed = True
             for _ in range(2):
                 if changed:
-                    changed = any([self._reopen(k) for k in unknown])
+                    changed = sum(self._reopen(k) for k in unknown) > 0
         for n_points in LENGTHS:
             if not self._lengthen(n_points, bool(threshold)):
                 break
@@ -74,7 +74,7 @@ class NoisySearch(Search):
         return self.point.cost + self.penalty(self.n_points) * self.keep.sum()
 
     def _reopen(self, k):
-        """Open one equation to all terms again, and return whether that led to better ones."""
+        """Open an equation to all terms again, and return whether that led to others."""
         before, value = vars(self).copy(), self._criterion()
         keep = self.keep.copy()
         keep[k] = True
@@ -85,7 +85,7 @@ class NoisySearch(Search):
         return False
 
     def _lengthen(self, n_points, prune):
-        """Fit longer pieces, and return whether all of them lead somewhere; else, undo it."""
+        """Fit longer pieces, and return whether all lead somewhere; else, undo it."""
         before = vars(self).copy()
         self._free_fit(self.coef, self.keep, n_points, robust=False)
         done = self.point.result.solved.all()
@@ -99,12 +99,10 @@ class NoisySearch(Search):
     def _competitors(self, unknown):
         """Return other terms of single equations, and how much worse they explain the runs.
 
-        One term less, more or another than those found: the best by linearization, over
-        pieces of a few points, are fitted.
+        Of those in which none, one or two terms stand for one that was found, the best by
+        linearization are fitted.
         """
-        found, n_points = vars(self).copy(), min(self.n_points, LENGTHS[1])
-        self._free_fit(self.coef, self.keep, n_points, robust=False)
-        best, at = self._criterion(), vars(self).copy()
+        n_points, best, at = self.n_points, self._criterion(), vars(self).copy()
         out = []
         for k in unknown:
             vars(self).update(at)
@@ -118,16 +116,14 @@ class NoisySearch(Search):
             factor = problem.linearize(point)
             own = np.flatnonzero(np.argwhere(keep)[:, 0] == k)
             penalty, x = self.penalty(n_points), self.coef[keep]
-            for change in neighbors(factor, x, own, penalty, CLOSE, TRIED):
-                vars(self).update(at)
-                other = keep.copy()
-                other[keep] = change
-                self._free_fit(self.coef, other, n_points, SOME, NEAR, robust=False)
+            for other in neighbors(factor, x, own, penalty, CLOSE, TRIED):
+                coef = np.zeros_like(self.coef)
+                coef[keep] = other
+                self._free_fit(coef, coef != 0, n_points, SOME, NEAR, robust=False)
                 rise = self._criterion() - best
                 if self.point.result.solved.all() and rise < CLOSE:
                     out.append((k, rise, self.coef[k].copy()))
-        n_iter = self.n_iter
-        vars(self).update(found | {"n_iter": n_iter})
+        vars(self).update(at)
         return sorted(out, key=lambda row: row[1])
 
 
@@ -160,42 +156,45 @@ def eliminated(factor, x, penalty):
 
 
 def neighbors(factor, x, own, penalty, most, n_best):
-    """Return the best sets of terms that differ by one dropped, added or exchanged.
+    """Return coefficients with none, one or two terms in place of one of those found.
 
-    Of those whose sum of squares and penalties, in the linear model, rises less than
-    ``most``. ``own`` are the columns that may change.
+    The best of those whose sum of squares and penalties, in the linear model, rises less
+    than ``most``. ``own`` are the columns that may change. Sets that hold all terms found
+    are no competitors: what they add gained too little.
     """
     r, c, inside = factor[:, :-1], factor[:, -1], x != 0
-    changes = []
-    for less in [None, *own[inside[own]]]:
-        kept, left = inside.copy(), c
-        if less is not None:
-            kept[less] = False
-            left = c - r[:, less] * x[less]
+    more = own[~inside[own]]
+    q, _ = np.linalg.qr(r[:, inside])
+    base = (c**2).sum() - ((q.T @ c) ** 2).sum()
+    found = []
+    for less in own[inside[own]]:
+        kept = inside.copy()
+        kept[less] = False
         q, _ = np.linalg.qr(r[:, kept])
         # What the others leave of the residuals, and of each column.
+        left = c - r[:, less] * x[less]
         left = left - q @ (q.T @ left)
-        more = own[~inside[own]]
         columns = r[:, more] - q @ (q.T @ r[:, more])
-        size = (columns**2).sum(axis=0)
-        seen = size > 1e-8 * (r[:, more] ** 2).sum(axis=0)
-        gain = np.zeros(len(more))
-        np.divide((left @ columns) ** 2, size, out=gain, where=seen)
-        changes.append(((left**2).sum(), less, None))
-        changes += [((left**2).sum() - g, less, j) for g, j in zip(gain, more)]
-    base = changes[0][0]
-    rises = []
-    for cost, less, one in changes[1:]:
-        n = (one is not None) - (less is not None)
-        rises.append((cost - base + n * penalty, less, one))
-    rises.sort(key=lambda row: row[0])
-    out = []
-    for rise, less, one in rises[:n_best]:
+        size = np.linalg.norm(columns, axis=0)
+        seen = size > 1e-4 * np.linalg.norm(r[:, more], axis=0)
+        columns, names = columns[:, seen] / size[seen], more[seen]
+        b, corr = columns.T @ left, columns.T @ columns
+        cost = (left**2).sum() - base
+        found.append((cost - penalty, less, ()))
+        found += [(cost - g, less, (j,)) for g, j in zip(b**2, names)]
+        i, j = np.triu_indices(len(names), 1)
+        i, j = (part[abs(corr[i, j]) < 1 - 1e-8] for part in (i, j))
+        rho = corr[i, j]
+        gain = (b[i] ** 2 + b[j] ** 2 - 2 * rho * b[i] * b[j]) / (1 - rho**2)
+        rise = cost - gain + penalty
+        best = np.argsort(rise)[:n_best]
+        found += [(rise[k], less, (names[i[k]], names[j[k]])) for k in best]
+    found.sort(key=lambda row: row[0])
+    others = []
+    for rise, less, extra in found[:n_best]:
         if rise < most:
-            change = inside.copy()
-            if less is not None:
-                change[less] = False
-            if one is not None:
-                change[one] = True
-            out.append(change)
-    return out
+            kept, other = inside.copy(), np.zeros_like(x)
+            kept[less], kept[list(extra)] = False, True
+            other[kept] = np.linalg.lstsq(r[:, kept], r @ x - c, rcond=1e-12)[0]
+            others.append(other)
+    return others

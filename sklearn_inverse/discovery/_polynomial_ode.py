@@ -43,10 +43,13 @@ class PolynomialODE(BaseEstimator):
     taken [1]_, so that fast states, which no derivative of the data shows, are no
     obstacle. The coefficients of all monomials follow by Gauss–Newton on what the steps
     miss, with derivatives by the implicit function theorem; terms that contribute
-    little anywhere are left out, a few at a time. Of noisy data, ever longer pieces of the
-    runs are fitted, in the end whole ones, with free states at their starts, and terms of
-    less than three standard errors left out too: that finds systems that are not stiff;
-    stiff ones may come back in another form, as quasi-steady ones, that fits as well.
+    little anywhere are left out, a few at a time.
+
+    Where readings scatter, the states at both ends of a step are free within the noise;
+    terms are left out backwards as long as Bayes' information criterion falls, and each
+    equation is opened to all of them again. What is left is fitted over ever longer
+    pieces of the runs, in the end whole ones. Other equations may explain the runs as well,
+    as quasi-steady ones do: :attr:`alternatives_`.
 
     Parameters
     ----------
@@ -61,7 +64,8 @@ class PolynomialODE(BaseEstimator):
 
     threshold : float, default=0.01
         A term is left out if, at all points, it is less than this share of the sum of
-        sizes of its equation's terms. 0 keeps all.
+        sizes of its equation's terms; with noise, those that gain too little are. 0 keeps
+        all.
 
     noise_std : float or array-like of shape (n_states,), default=None
         Standard deviation of the measurements. If None, they count as exact, and what
@@ -114,6 +118,11 @@ class PolynomialODE(BaseEstimator):
 
     is_choice_ : bool
         Whether other equations fit as well, so that those of least L1 norm were taken.
+
+    alternatives_ : list of tuple
+        With noise: other equations, each in place of that of its state, and how much
+        larger Bayes' criterion is with it, up to 10, smallest first; below zero, it is
+        better. Tried are those in which none, one or two terms stand for one found.
 
     n_features_in_ : int
         Number of states.
@@ -360,6 +369,8 @@ class PolynomialODE(BaseEstimator):
         print(f"rank     {self.rank_} of {n_terms} monomials are told apart")
         for relation in self.relations_:
             print(f"relation {relation}")
+        for line, rise in self.alternatives_:
+            print(f"or       {line} (BIC {rise:+.1f})")
         if self.is_choice_:
             print("choice   other equations fit as well (these: least L1 norm)")
 

@@ -8,6 +8,7 @@ from scipy.integrate import solve_ivp
 from sklearn.base import clone
 
 from sklearn_inverse import GradientInverter, PolynomialODE
+from sklearn_inverse.discovery._noisy import eliminated, neighbors
 from sklearn_inverse.exceptions import (
     ConvergenceWarning,
     IntegrationWarning,
@@ -289,6 +290,64 @@ def test_noisy_runs_of_a_system_that_is_not_stiff_tell_it(level):
     system = model.to_system()
     assert system.param_names[-1] == "y2(2)"  # states at the start are unknown too
     assert system.n_params == 4 + 4
+
+
+def test_a_stiff_system_is_found_in_noisy_runs_as_far_as_they_tell(stiff):
+    t = np.concatenate([[0], np.geomspace(1e-5, 5, 99)])
+    starts = [[2, 1], [0.2, 2], [1, 0.4]]
+    runs = np.array([stiff.solved(stiff.kaps, y0, t) for y0 in starts])
+    noise = 0.001 * runs.max(axis=(0, 1))
+    rng = np.random.default_rng(0)
+    model = PolynomialODE(noise_std=noise)
+    model.fit(runs + noise * rng.standard_normal(runs.shape), t)
+    # Of the slow equation, y1 - y2^2 is nothing but in the first moments.
+    assert np.argwhere(model.coef_).tolist() == [[0, 1], [0, 5], [1, 2]]
+    kept = model.coef_ != 0
+    off = model.coef_[kept] - [-1002, 1000, -1]
+    assert (abs(off) < 4 * model.coef_std_[kept]).all()
+    assert (abs(off) < 0.01 * abs(model.coef_[kept])).all()
+    assert all(rise < 10 for _, rise in model.alternatives_)
+
+
+@pytest.mark.slow
+def test_equations_that_compete_are_told(robertson_runs, stiff, capsys):
+    runs, times = robertson_runs
+    noise = 0.001 * runs.max(axis=(0, 1))
+    rng = np.random.default_rng(0)
+    model = PolynomialODE(noise_std=noise)
+    model.fit(runs + noise * rng.standard_normal(runs.shape), times)
+    # What y1 loses but to the fast state: less terms than the truth, and as good.
+    assert model.equations_[0].startswith("y1' = -0.30")
+    assert np.count_nonzero(model.coef_) == 5
+    lines = [line for line, _ in model.alternatives_]
+    assert any("*y1 + " in line and line.endswith("*y2*y3") for line in lines)
+    model.print()
+    assert "or       y1' = " in capsys.readouterr().out
+
+
+def test_what_is_left_out_raises_the_sum_of_squares_least():
+    rng = np.random.default_rng(0)
+    rows, x = rng.standard_normal((30, 5)), np.array([3.0, 0.01, -2.0, 0.02, 1.0])
+    factor = np.linalg.qr(
+        np.column_stack([rows, 0.1 * rng.standard_normal(30)]), mode="r"
+    )
+    found = eliminated(factor, x, penalty=1.0)
+    assert found.nonzero()[0].tolist() == [0, 2, 4]
+    kept = found != 0
+    target = factor[:, :-1] @ x - factor[:, -1]
+    exact = np.linalg.lstsq(factor[:, :-1][:, kept], target)[0]
+    np.testing.assert_allclose(found[kept], exact, rtol=1e-6)
+    # From it, back to what the full problem knows: none of one or two terms is better.
+    penalty = 1e-3
+    others = neighbors(factor, x * (x > 0.5), np.arange(5), penalty, np.inf, 50)
+    costs = [
+        ((factor[:, :-1] @ (y - x * (x > 0.5)) + factor[:, -1]) ** 2).sum()
+        for y in others
+    ]
+    sizes = [np.count_nonzero(y) for y in others]
+    assert {1, 2, 3} == set(sizes)
+    rises = np.array(costs) + penalty * np.array(sizes)
+    assert (np.diff(rises) > -1e-9).all()
 
 
 def test_equations_that_do_not_explain_the_readings_are_told(kaps_run):
