@@ -50,6 +50,7 @@ def learn(
     noise,
     known,
     unknown,
+    terms,
     max_iter,
 ):
     """Return what these runs tell; arguments are those of the estimator."""
@@ -62,6 +63,14 @@ def learn(
     keep[unknown] = True
     _, unseen = determined.split(np.ones(keep.shape[1], dtype=bool))
     identifiable = (np.linalg.norm(unseen, axis=1) < 1e-6) & keep
+    is_choice = unseen.shape[1] > 0
+    for name, possible in (terms or {}).items():
+        k = names.index(name)
+        keep[k] = [term in possible for term in monomials.names]
+        open_ones = determined.split(keep[k])[1]
+        identifiable[k] = (np.linalg.norm(open_ones, axis=1) < 1e-6) & keep[k]
+    if terms:
+        is_choice = any(determined.split(keep[k])[1].shape[1] for k in unknown)
 
     kind = Search if noise is None else NoisySearch
     search = kind(runs, monomials, determined, a, substeps, noise, known, max_iter)
@@ -69,10 +78,9 @@ def learn(
     for k, (matrix, change) in enumerate(errors):
         basis = determined.basis(keep[k])
         coef[k] = basis @ np.linalg.lstsq(matrix @ basis, change, rcond=1e-12)[0]
-    is_choice = unseen.shape[1] > 0
     closely = is_choice or not threshold
     search.fit(coef, keep, CLOSELY if closely and noise is None else ROUGHLY)
-    if is_choice:
+    if is_choice and not terms:
         search.choose(unseen, unknown)
     if noise is not None:
         search.find(unknown, threshold)

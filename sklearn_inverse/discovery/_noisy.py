@@ -26,7 +26,8 @@ class NoisySearch(Search):
     """
 
     def find(self, unknown, threshold):
-        """Find the terms, fit them on whole runs, and look for competitors."""
+        """Find terms among those kept, fit them on whole runs, and seek competitors."""
+        self.allowed = self.keep.copy()
         readings = sum(np.count_nonzero(~np.isnan(y)) for _, y in self.runs)
         self.log = np.log(readings)
         if threshold:
@@ -42,7 +43,7 @@ class NoisySearch(Search):
             if not self._lengthen(n_points, bool(threshold)):
                 break
         self.alternatives = []
-        if threshold and self.keep.any():
+        if threshold and self.keep.any() and self.n_points > 1:
             self.alternatives = self._competitors(unknown)
 
     def penalty(self, n_points):
@@ -77,7 +78,7 @@ class NoisySearch(Search):
         """Open an equation to all terms again, and return whether that led to others."""
         before, value = vars(self).copy(), self._criterion()
         keep = self.keep.copy()
-        keep[k] = True
+        keep[k] = self.allowed[k]
         self._prune(self.coef, keep, 1, SOME)
         if self._criterion() < value and not np.array_equal(self.keep, before["keep"]):
             return True
@@ -107,7 +108,7 @@ class NoisySearch(Search):
         for k in unknown:
             vars(self).update(at)
             keep = self.keep.copy()
-            keep[k] = True
+            keep[k] = self.allowed[k]
             eye = np.eye(keep.shape[1])
             problem = self._problem([eye[:, row] for row in keep], n_points, True)
             point = problem.at(self.coef[keep], self.point.start)

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_inverse.discovery._determined import written
 from sklearn_inverse.discovery._known import KnownPart
 from sklearn_inverse.discovery._learn import learn
+from sklearn_inverse.discovery._monomials import Monomials
 from sklearn_inverse.discovery._runs import as_runs
 from sklearn_inverse.discovery._steps import RightHandSide
 from sklearn_inverse.discovery._system import from_whole, system_of
@@ -78,6 +79,10 @@ class PolynomialODE(BaseEstimator):
 
     unknown : list of str, default=None
         States whose equations have unknown terms. If None, all.
+
+    terms : dict of str to list of str, default=None
+        Monomials that an equation may have, by state, as ``{"y1": ["1", "y1*y2"]}``; with
+        ``threshold=0`` it has all of these. States that are not named may have any.
 
     state_names : list of str, default=None
         Names of the states. If None, those of the columns, or y1, y2, ….
@@ -166,6 +171,7 @@ class PolynomialODE(BaseEstimator):
         "noise_std": [Interval(Real, 0, None, closed="neither"), "array-like", None],
         "known": [callable, None],
         "unknown": ["array-like", None],
+        "terms": [dict, None],
         "state_names": ["array-like", None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
     }
@@ -180,6 +186,7 @@ class PolynomialODE(BaseEstimator):
         noise_std=None,
         known=None,
         unknown=None,
+        terms=None,
         state_names=None,
         max_iter=100,
     ):
@@ -190,6 +197,7 @@ class PolynomialODE(BaseEstimator):
         self.noise_std = noise_std
         self.known = known
         self.unknown = unknown
+        self.terms = terms
         self.state_names = state_names
         self.max_iter = max_iter
 
@@ -254,6 +262,7 @@ class PolynomialODE(BaseEstimator):
             noise=noise,
             known=self._known(names),
             unknown=unknown,
+            terms=self._terms(names),
             max_iter=self.max_iter,
         )
         self.runs_, self.state_names_, self.n_features_in_ = runs, names, len(names)
@@ -332,6 +341,18 @@ class PolynomialODE(BaseEstimator):
                 f"`unknown` must name some of the states {names}. Got {self.unknown!r}."
             )
         return [i for i, name in enumerate(names) if name in list(self.unknown)]
+
+    def _terms(self, names):
+        possible = Monomials(names, self.degree).names
+        for name, terms in (self.terms or {}).items():
+            strange = [term for term in terms if term not in possible]
+            if name not in names or strange:
+                raise ValueError(
+                    f"`terms` must name monomials of {names} up to degree "
+                    f"{self.degree}, as {possible[-1]!r}, by state. Got {name!r}: "
+                    f"{list(terms)!r}."
+                )
+        return self.terms
 
     def _known(self, names):
         return None if self.known is None else KnownPart(self.known, names)
