@@ -64,7 +64,7 @@ def learn(
     _, unseen = determined.split(np.ones(keep.shape[1], dtype=bool))
     identifiable = (np.linalg.norm(unseen, axis=1) < 1e-6) & keep
     is_choice = unseen.shape[1] > 0
-    for name, possible in (terms or {}).items():
+    for name, possible in terms.items():
         k = names.index(name)
         keep[k] = [term in possible for term in monomials.names]
         open_ones = determined.split(keep[k])[1]

@@ -11,16 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_inverse.discovery._determined import written
 from sklearn_inverse.discovery._known import KnownPart
 from sklearn_inverse.discovery._learn import learn
-from sklearn_inverse.discovery._monomials import Monomials
+from sklearn_inverse.discovery._options import noise_of, terms_of, unknown_of
+from sklearn_inverse.discovery._remarks import complaints, remarks
 from sklearn_inverse.discovery._runs import as_runs
 from sklearn_inverse.discovery._steps import RightHandSide
 from sklearn_inverse.discovery._system import from_whole, system_of
-from sklearn_inverse.exceptions import (
-    ConvergenceWarning,
-    IdentifiabilityWarning,
-    IntegrationWarning,
-    MisfitWarning,
-)
+from sklearn_inverse.exceptions import IntegrationWarning
 from sklearn_inverse.ode import _coefficients, solve_ivp
 from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
 from sklearn_inverse.utils._warnings import warn_user
@@ -34,7 +30,6 @@ METHODS = {
     "radau5": _coefficients.RADAU5,
 }
 MOST = 5000  # coefficients that are fitted together
-MISSED = 0.05  # of the changes between points: these are not exact
 
 
 class PolynomialODE(BaseEstimator):
@@ -243,8 +238,8 @@ class PolynomialODE(BaseEstimator):
             If the fit stopped early, or steps could not be solved.
         """
         runs, names = as_runs(trajectories, times, self.state_names)
-        noise = self._noise(len(names))
-        unknown = self._unknown(names)
+        noise = noise_of(self.noise_std, len(names))
+        unknown = unknown_of(self.unknown, names)
         n_terms = _count(len(names), self.degree)
         if n_terms * len(unknown) > MOST:
             raise ValueError(
@@ -262,7 +257,7 @@ class PolynomialODE(BaseEstimator):
             noise=noise,
             known=self._known(names),
             unknown=unknown,
-            terms=self._terms(names),
+            terms=terms_of(self.terms, names, self.degree),
             max_iter=self.max_iter,
         )
         self.runs_, self.state_names_, self.n_features_in_ = runs, names, len(names)
@@ -281,78 +276,9 @@ class PolynomialODE(BaseEstimator):
             for k, rise, row in found.alternatives
         ]
         self.equations_ = self._written("{:.4g}")
-        if found.n_failed:
-            warn_user(
-                f"{found.n_failed} of {found.n_steps} steps could not be solved with these "
-                "equations; the coefficients come from the others. Take points that are "
-                "closer, or more `substeps`.",
-                ConvergenceWarning,
-            )
-        if noise is None and found.misfit > MISSED**2:
-            warn_user(
-                f"Steps with these equations miss {np.sqrt(found.misfit):.0%} of what "
-                "states change by. If readings are noisy, state `noise_std`: without it "
-                "they count as exact. If not, points are too far apart: take more of "
-                "them, more `substeps`, or a method of higher order.",
-                MisfitWarning,
-            )
-        if noise is not None and found.misfit > 2:
-            warn_user(
-                f"These equations leave {np.sqrt(found.misfit):.2g} times what `noise_std` "
-                "says: terms are missing or wrong. Lower `threshold`, raise `degree`, take "
-                "runs from more starts, or check `noise_std`.",
-                MisfitWarning,
-            )
-        if not found.converged:
-            warn_user(
-                "The fit stopped before its end: raise `max_iter`; or, with noise, longer "
-                "pieces of the runs could not be solved: lower `degree`.",
-                ConvergenceWarning,
-            )
-        if self.is_choice_:
-            warn_user(
-                f"These data tell {self.rank_} of {n_terms} monomials apart"
-                f"{_because(self.relations_)}. Other equations fit as well: these are a "
-                "choice, of least L1 norm where steps can be solved with it. Add runs "
-                "from other starts, lower `degree`, or say what is `known`.",
-                IdentifiabilityWarning,
-            )
+        for text, category in complaints(found, noise):
+            warn_user(text, category)
         return self
-
-    def _noise(self, n_states):
-        if self.noise_std is None:
-            return None
-        noise = np.asarray(self.noise_std, dtype=float)
-        if noise.shape not in ((), (n_states,)) or not (
-            np.isfinite(noise).all() and (noise > 0).all()
-        ):
-            raise ValueError(
-                f"`noise_std` must be one positive number, or one for each of {n_states} "
-                f"states. Got {self.noise_std!r}."
-            )
-        return np.broadcast_to(noise, n_states)
-
-    def _unknown(self, names):
-        if self.unknown is None:
-            return list(range(len(names)))
-        strange = [name for name in self.unknown if name not in names]
-        if strange or not len(self.unknown):
-            raise ValueError(
-                f"`unknown` must name some of the states {names}. Got {self.unknown!r}."
-            )
-        return [i for i, name in enumerate(names) if name in list(self.unknown)]
-
-    def _terms(self, names):
-        possible = Monomials(names, self.degree).names
-        for name, terms in (self.terms or {}).items():
-            strange = [term for term in terms if term not in possible]
-            if name not in names or strange:
-                raise ValueError(
-                    f"`terms` must name monomials of {names} up to degree "
-                    f"{self.degree}, as {possible[-1]!r}, by state. Got {name!r}: "
-                    f"{list(terms)!r}."
-                )
-        return self.terms
 
     def _known(self, names):
         return None if self.known is None else KnownPart(self.known, names)
@@ -375,25 +301,7 @@ class PolynomialODE(BaseEstimator):
             Significant digits.
         """
         check_is_fitted(self)
-        print("\n".join(self._written(f"{{:.{precision}g}}")))
-        n_terms = len(self.feature_names_)
-        kept = self.coef_ != 0
-        if not np.isfinite(self.coef_std_).all():
-            print("errors   unknown: there are as many coefficients as data")
-        elif kept.any():
-            relative = self.coef_std_[kept] / abs(self.coef_[kept])
-            k, term = np.argwhere(kept)[relative.argmax()]
-            print(
-                f"errors   at most {100 * relative.max():.2g} % (of "
-                f"{self.feature_names_[term]} in {self.state_names_[k]}')"
-            )
-        print(f"rank     {self.rank_} of {n_terms} monomials are told apart")
-        for relation in self.relations_:
-            print(f"relation {relation}")
-        for line, rise in self.alternatives_:
-            print(f"or       {line} (BIC {rise:+.1f})")
-        if self.is_choice_:
-            print("choice   other equations fit as well (these: least L1 norm)")
+        print("\n".join([*self._written(f"{{:.{precision}g}}"), *remarks(self)]))
 
     def simulate(self, y0, times):
         """Solve the learned equations.
@@ -522,7 +430,3 @@ def _count(n_states, degree):
     for i in range(1, degree + 1):
         n = n * (n_states + i) // i
     return n
-
-
-def _because(relations):
-    return f": {'; '.join(relations[:3])}" if relations else ""
