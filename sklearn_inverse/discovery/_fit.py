@@ -16,6 +16,10 @@ __all__ = ["Learning", "Point", "equation_error", "resolution", "row_weights"]
 
 PENALTY = 10.0  # of a step that cannot be solved, in units of that of standing still
 ROUNDING = 1e-6  # of the largest value of a state, in data without noise
+CAUCHY = (
+    4.0  # by which multiple of its readings what a shot misses begins to count less
+)
+FARTHEST = 4.0  # standard deviations of a start from where it was measured
 CHUNK = 2**22  # numbers of the Jacobian that are held at once
 
 
@@ -54,13 +58,17 @@ class Learning:
     """The least-squares problem of one dictionary, for :func:`levenberg_marquardt`.
 
     With ``noise``, the states at the start of each shot are free too, and worth what was
-    measured there. They are eliminated shot by shot.
+    measured there. They are eliminated shot by shot. If ``robust``, what a shot misses
+    counts by Cauchy's law: while equations are wrong, some shots lead anywhere.
     """
 
-    def __init__(self, monomials, a, shots, weights, bases, known=None, noise=None):
+    def __init__(
+        self, monomials, a, shots, weights, bases, known=None, noise=None, robust=False
+    ):
         self.monomials, self.a, self.shots = monomials, a, shots
         self.weights, self.bases, self.known = weights, bases, known
-        self.noise = noise
+        self.noise, self.robust = noise, robust
+        self._scale = CAUCHY * np.maximum((weights > 0).sum(axis=(1, 2)), 1)
         self.ends = np.cumsum([basis.shape[1] for basis in bases])[:-1]
 
     def coef(self, x):
@@ -75,27 +83,45 @@ class Learning:
 
     def at(self, x, start=None):
         """Take all steps."""
-        shots = self.shots
+        shots, rhs = self.shots, self.rhs(x)
         start = shots.start if start is None else start
-        result = take_steps(self.rhs(x), self.a, shots, start)
+        result = take_steps(rhs, self.a, shots, start)
+        stuck = np.flatnonzero(~result.solved)
+        if len(stuck) and start is not shots.start:  # they would stay where they are
+            start = start.copy()
+            start[stuck] = shots.start[stuck]
+            again = take_steps(rhs, self.a, shots.some(stuck))
+            for old, new in zip(
+                [*result.stages, *result[1:]], [*again.stages, *again[1:]]
+            ):
+                old[stuck] = new
         still = PENALTY * self.weights * (shots.start[:, None] - shots.paths)
         residuals = np.where(
             self.weights > 0, self.weights * (result.ends - shots.targets), 0.0
         )
         residuals = np.where(result.solved[:, None, None], residuals, still)
-        cost = (residuals**2).sum()
+        missed = self._missed(start, residuals)
+        if self.robust:
+            missed = self._scale * np.log1p(missed / self._scale)
+        return Point(x, start, result, residuals, float(missed.sum()))
+
+    def _missed(self, start, residuals):
+        """Return the sum of squares of each shot."""
+        missed = (residuals**2).sum(axis=(1, 2))
         if self.noise is not None:
-            cost += (((start - shots.start) / self.noise) ** 2).sum()
-        return Point(x, start, result, residuals, float(cost))
+            missed += (((start - self.shots.start) / self.noise) ** 2).sum(axis=1)
+        return missed
 
     def moved(self, point, step):
         """Take all steps a step further."""
         if self.noise is None:
             return self.at(point.x + step)
-        start = point.start.copy()
+        start, at = point.start.copy(), self.shots.start
         for rows, own, others in self._eliminated:
             right = others @ np.append(step, 1.0)
-            start[rows] -= np.linalg.solve(own, right[..., None])[..., 0]
+            start[rows] -= self.noise * np.linalg.solve(own, right[..., None])[..., 0]
+        # None is that far off, and steps from elsewhere may not be possible.
+        start = np.clip(start, at - FARTHEST * self.noise, at + FARTHEST * self.noise)
         return self.at(point.x + step, start)
 
     def linearize(self, point):
@@ -108,6 +134,8 @@ class Learning:
         d, free = self.shots.start.shape[1], self.noise is not None
         at_once = max(1, CHUNK // (self.shots.steps.shape[1] * d * (n_free + 1)))
         rows = np.flatnonzero(point.result.solved)
+        missed = self._missed(point.start, point.residuals)
+        share = np.sqrt(1 / (1 + missed / self._scale))
         yield np.zeros((n_free + 1, n_free + 1))
         for begin in range(0, len(rows), at_once):
             some = rows[begin : begin + at_once]
@@ -122,14 +150,33 @@ class Learning:
             block = np.concatenate([jac, point.residuals[some, ..., None]], axis=-1)
             block = block.reshape(len(some), -1, block.shape[-1])
             if free:
-                first = np.zeros((len(some), d, block.shape[-1]))
-                first[:, range(d), range(d)] = 1 / self.noise
-                first[..., -1] = (point.start[some] - shots.start) / self.noise
-                block = np.concatenate([first, block], axis=1)
-                block = np.linalg.qr(block, mode="r")
-                self._eliminated.append((some, block[:, :d, :d], block[:, :d, d:]))
-                block = block[:, d:, d:]
+                moved = (point.start[some] - shots.start) / self.noise
+                block = self._without_starts(some, block, moved)
+            if self.robust:
+                block *= share[some, None, None]
             yield block.reshape(-1, n_free + 1)
+
+    def _without_starts(self, rows, block, moved):
+        """Return rows of shots less what moving their starts makes up for.
+
+        Of |moved + s|² + |S s + v|² the least over s is that of
+        (1 + S Sᵀ)^(-1/2) (v - S moved), with its root from the eigenvectors of Sᵀ S.
+        """
+        d = moved.shape[1]
+        by_start, v = block[:, :, :d] * self.noise, block[:, :, d:]
+        across = by_start.transpose(0, 2, 1)
+        square = across @ by_start
+        pulled = across @ v
+        others = pulled.copy()
+        others[:, :, -1] += moved
+        self._eliminated.append((rows, square + np.eye(d), others))
+        shift = square @ moved[:, :, None]
+        pulled[:, :, -1:] -= shift
+        v[:, :, -1:] -= by_start @ moved[:, :, None]
+        values, vectors = np.linalg.eigh(square)
+        root = np.sqrt(1 + np.maximum(values, 0.0))[:, :, None]
+        inner = vectors.transpose(0, 2, 1) @ pulled
+        return v - by_start @ (vectors @ (inner / (root * (1 + root))))
 
     def solve(self, x, *, max_iter=50, tol=1e-6):
         """Return the best point, its linearization, and how it went."""

@@ -11,15 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_inverse.discovery._determined import written
 from sklearn_inverse.discovery._known import KnownPart
 from sklearn_inverse.discovery._learn import learn
+from sklearn_inverse.discovery._options import noise_of, terms_of, unknown_of
+from sklearn_inverse.discovery._remarks import complaints, remarks
 from sklearn_inverse.discovery._runs import as_runs
 from sklearn_inverse.discovery._steps import RightHandSide
 from sklearn_inverse.discovery._system import from_whole, system_of
-from sklearn_inverse.exceptions import (
-    ConvergenceWarning,
-    IdentifiabilityWarning,
-    IntegrationWarning,
-    MisfitWarning,
-)
+from sklearn_inverse.exceptions import IntegrationWarning
 from sklearn_inverse.ode import _coefficients, solve_ivp
 from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
 from sklearn_inverse.utils._warnings import warn_user
@@ -33,7 +30,6 @@ METHODS = {
     "radau5": _coefficients.RADAU5,
 }
 MOST = 5000  # coefficients that are fitted together
-MISSED = 0.05  # of the changes between points: these are not exact
 
 
 class PolynomialODE(BaseEstimator):
@@ -43,10 +39,13 @@ class PolynomialODE(BaseEstimator):
     taken [1]_, so that fast states, which no derivative of the data shows, are no
     obstacle. The coefficients of all monomials follow by Gauss–Newton on what the steps
     miss, with derivatives by the implicit function theorem; terms that contribute
-    little anywhere are left out, a few at a time. Of noisy data, ever longer pieces of the
-    runs are fitted, in the end whole ones, with free states at their starts, and terms of
-    less than three standard errors left out too: that finds systems that are not stiff;
-    stiff ones may come back in another form, as quasi-steady ones, that fits as well.
+    little anywhere are left out, a few at a time.
+
+    Where readings scatter, the states at both ends of a step are free within the noise;
+    terms are left out backwards as long as Bayes' information criterion falls, and each
+    equation is opened to all of them again. What is left is fitted over ever longer
+    pieces of the runs, in the end whole ones. Other equations may explain the runs as well,
+    as quasi-steady ones do: :attr:`alternatives_`.
 
     Parameters
     ----------
@@ -61,7 +60,8 @@ class PolynomialODE(BaseEstimator):
 
     threshold : float, default=0.01
         A term is left out if, at all points, it is less than this share of the sum of
-        sizes of its equation's terms. 0 keeps all.
+        sizes of its equation's terms; with noise, those that gain too little are. 0 keeps
+        all.
 
     noise_std : float or array-like of shape (n_states,), default=None
         Standard deviation of the measurements. If None, they count as exact, and what
@@ -74,6 +74,10 @@ class PolynomialODE(BaseEstimator):
 
     unknown : list of str, default=None
         States whose equations have unknown terms. If None, all.
+
+    terms : dict of str to list of str, default=None
+        Monomials that an equation may have, by state, as ``{"y1": ["1", "y1*y2"]}``; with
+        ``threshold=0`` it has all of these. States that are not named may have any.
 
     state_names : list of str, default=None
         Names of the states. If None, those of the columns, or y1, y2, ….
@@ -114,6 +118,11 @@ class PolynomialODE(BaseEstimator):
 
     is_choice_ : bool
         Whether other equations fit as well, so that those of least L1 norm were taken.
+
+    alternatives_ : list of tuple
+        With noise: other equations, each in place of that of its state, and how much
+        larger Bayes' criterion is with it, up to 10, smallest first; below zero, it is
+        better. Tried are those in which none, one or two terms stand for one found.
 
     n_features_in_ : int
         Number of states.
@@ -157,6 +166,7 @@ class PolynomialODE(BaseEstimator):
         "noise_std": [Interval(Real, 0, None, closed="neither"), "array-like", None],
         "known": [callable, None],
         "unknown": ["array-like", None],
+        "terms": [dict, None],
         "state_names": ["array-like", None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
     }
@@ -171,6 +181,7 @@ class PolynomialODE(BaseEstimator):
         noise_std=None,
         known=None,
         unknown=None,
+        terms=None,
         state_names=None,
         max_iter=100,
     ):
@@ -181,6 +192,7 @@ class PolynomialODE(BaseEstimator):
         self.noise_std = noise_std
         self.known = known
         self.unknown = unknown
+        self.terms = terms
         self.state_names = state_names
         self.max_iter = max_iter
 
@@ -226,8 +238,8 @@ class PolynomialODE(BaseEstimator):
             If the fit stopped early, or steps could not be solved.
         """
         runs, names = as_runs(trajectories, times, self.state_names)
-        noise = self._noise(len(names))
-        unknown = self._unknown(names)
+        noise = noise_of(self.noise_std, len(names))
+        unknown = unknown_of(self.unknown, names)
         n_terms = _count(len(names), self.degree)
         if n_terms * len(unknown) > MOST:
             raise ValueError(
@@ -245,6 +257,7 @@ class PolynomialODE(BaseEstimator):
             noise=noise,
             known=self._known(names),
             unknown=unknown,
+            terms=terms_of(self.terms, names, self.degree),
             max_iter=self.max_iter,
         )
         self.runs_, self.state_names_, self.n_features_in_ = runs, names, len(names)
@@ -258,79 +271,26 @@ class PolynomialODE(BaseEstimator):
         self.rank_, self.identifiable_ = found.rank, found.identifiable
         self.relations_, self.is_choice_ = found.relations, found.is_choice
         self.n_iter_ = found.n_iter
+        self.alternatives_ = [
+            (self._line(k, row, "{:.4g}"), float(rise))
+            for k, rise, row in found.alternatives
+        ]
         self.equations_ = self._written("{:.4g}")
-        if found.n_failed:
-            warn_user(
-                f"{found.n_failed} of {found.n_steps} steps could not be solved with these "
-                "equations; the coefficients come from the others. Take points that are "
-                "closer, or more `substeps`.",
-                ConvergenceWarning,
-            )
-        if noise is None and found.misfit > MISSED**2:
-            warn_user(
-                f"Steps with these equations miss {np.sqrt(found.misfit):.0%} of what "
-                "states change by. If readings are noisy, state `noise_std`: without it "
-                "they count as exact. If not, points are too far apart: take more of "
-                "them, more `substeps`, or a method of higher order.",
-                MisfitWarning,
-            )
-        if noise is not None and found.misfit > 2:
-            warn_user(
-                f"These equations leave {np.sqrt(found.misfit):.2g} times what `noise_std` "
-                "says: terms are missing or wrong. Lower `threshold`, raise `degree`, take "
-                "runs from more starts, or check `noise_std`.",
-                MisfitWarning,
-            )
-        if not found.converged:
-            warn_user(
-                "The fit stopped before its end: raise `max_iter`; or, with noise, longer "
-                "pieces of the runs could not be solved: lower `degree`.",
-                ConvergenceWarning,
-            )
-        if self.is_choice_:
-            warn_user(
-                f"These data tell {self.rank_} of {n_terms} monomials apart"
-                f"{_because(self.relations_)}. Other equations fit as well: these are a "
-                "choice, of least L1 norm where steps can be solved with it. Add runs "
-                "from other starts, lower `degree`, or say what is `known`.",
-                IdentifiabilityWarning,
-            )
+        for text, category in complaints(found, noise):
+            warn_user(text, category)
         return self
-
-    def _noise(self, n_states):
-        if self.noise_std is None:
-            return None
-        noise = np.asarray(self.noise_std, dtype=float)
-        if noise.shape not in ((), (n_states,)) or not (
-            np.isfinite(noise).all() and (noise > 0).all()
-        ):
-            raise ValueError(
-                f"`noise_std` must be one positive number, or one for each of {n_states} "
-                f"states. Got {self.noise_std!r}."
-            )
-        return np.broadcast_to(noise, n_states)
-
-    def _unknown(self, names):
-        if self.unknown is None:
-            return list(range(len(names)))
-        strange = [name for name in self.unknown if name not in names]
-        if strange or not len(self.unknown):
-            raise ValueError(
-                f"`unknown` must name some of the states {names}. Got {self.unknown!r}."
-            )
-        return [i for i, name in enumerate(names) if name in list(self.unknown)]
 
     def _known(self, names):
         return None if self.known is None else KnownPart(self.known, names)
 
     def _written(self, style):
-        lines = []
-        for name, row in zip(self.state_names_, self.coef_):
-            terms = {n: c for n, c in zip(self.feature_names_, row) if c != 0.0}
-            if self.known is not None:
-                terms = {"known": 1.0} | terms
-            lines.append(f"{name}' = {written(terms, style)}")
-        return lines
+        return [self._line(k, row, style) for k, row in enumerate(self.coef_)]
+
+    def _line(self, k, row, style):
+        terms = {n: c for n, c in zip(self.feature_names_, row) if c != 0.0}
+        if self.known is not None:
+            terms = {"known": 1.0} | terms
+        return f"{self.state_names_[k]}' = {written(terms, style)}"
 
     def print(self, precision=4):
         """Print the equations, their errors, and what the data do not tell.
@@ -341,23 +301,7 @@ class PolynomialODE(BaseEstimator):
             Significant digits.
         """
         check_is_fitted(self)
-        print("\n".join(self._written(f"{{:.{precision}g}}")))
-        n_terms = len(self.feature_names_)
-        kept = self.coef_ != 0
-        if not np.isfinite(self.coef_std_).all():
-            print("errors   unknown: there are as many coefficients as data")
-        elif kept.any():
-            relative = self.coef_std_[kept] / abs(self.coef_[kept])
-            k, term = np.argwhere(kept)[relative.argmax()]
-            print(
-                f"errors   at most {100 * relative.max():.2g} % (of "
-                f"{self.feature_names_[term]} in {self.state_names_[k]}')"
-            )
-        print(f"rank     {self.rank_} of {n_terms} monomials are told apart")
-        for relation in self.relations_:
-            print(f"relation {relation}")
-        if self.is_choice_:
-            print("choice   other equations fit as well (these: least L1 norm)")
+        print("\n".join([*self._written(f"{{:.{precision}g}}"), *remarks(self)]))
 
     def simulate(self, y0, times):
         """Solve the learned equations.
@@ -486,7 +430,3 @@ def _count(n_states, degree):
     for i in range(1, degree + 1):
         n = n * (n_states + i) // i
     return n
-
-
-def _because(relations):
-    return f": {'; '.join(relations[:3])}" if relations else ""

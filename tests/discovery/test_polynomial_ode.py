@@ -8,6 +8,7 @@ from scipy.integrate import solve_ivp
 from sklearn.base import clone
 
 from sklearn_inverse import GradientInverter, PolynomialODE
+from sklearn_inverse.discovery._noisy import eliminated, neighbors
 from sklearn_inverse.exceptions import (
     ConvergenceWarning,
     IntegrationWarning,
@@ -142,6 +143,14 @@ def test_what_is_known_is_not_learned_again(kaps_run, stiff):
     )
 
 
+def test_terms_may_be_given(kaps_run):
+    terms = {"y1": ["y1", "y2^2"], "y2": ["y1", "y2", "y2^2"]}
+    model = PolynomialODE(terms=terms, threshold=0).fit(*kaps_run)
+    kept = model.coef_[model.coef_ != 0]
+    np.testing.assert_allclose(kept, [-1002, 1000, 1, -1, -1], rtol=1e-5)
+    assert np.array_equal(model.identifiable_, model.coef_ != 0)
+
+
 def test_known_parts_may_depend_on_time(stiff):
     def driven(t, y):
         return [np.cos(t)]
@@ -199,6 +208,8 @@ def test_it_is_an_estimator_as_others_are(kaps_run, capsys):
         ({"threshold": 1.0}, "threshold"),
         ({"noise_std": [0.1, -1.0]}, "positive number, or one for each of 2 states"),
         ({"unknown": ["z"]}, "`unknown` must name some of the states"),
+        ({"terms": {"y1": ["y3"]}}, "`terms` must name monomials"),
+        ({"terms": {"z": ["y1"]}}, "`terms` must name monomials"),
         ({"state_names": ["a"]}, "2 different names"),
         ({"state_names": ["a b", "c"]}, "must be words"),
         ({"degree": 120}, "lower `degree`"),
@@ -291,13 +302,73 @@ def test_noisy_runs_of_a_system_that_is_not_stiff_tell_it(level):
     assert system.n_params == 4 + 4
 
 
+def test_a_stiff_system_is_found_in_noisy_runs_as_far_as_they_tell(stiff):
+    t = np.concatenate([[0], np.geomspace(1e-5, 5, 99)])
+    starts = [[2, 1], [0.2, 2], [1, 0.4]]
+    runs = np.array([stiff.solved(stiff.kaps, y0, t) for y0 in starts])
+    noise = 0.001 * runs.max(axis=(0, 1))
+    rng = np.random.default_rng(0)
+    model = PolynomialODE(noise_std=noise)
+    model.fit(runs + noise * rng.standard_normal(runs.shape), t)
+    # Of the slow equation, y1 - y2^2 is nothing but in the first moments.
+    assert np.argwhere(model.coef_).tolist() == [[0, 1], [0, 5], [1, 2]]
+    kept = model.coef_ != 0
+    off = model.coef_[kept] - [-1002, 1000, -1]
+    assert (abs(off) < 4 * model.coef_std_[kept]).all()
+    assert (abs(off) < 0.01 * abs(model.coef_[kept])).all()
+    assert all(rise < 10 for _, rise in model.alternatives_)
+
+
+@pytest.mark.slow
+def test_equations_that_compete_are_told(robertson_runs, stiff, capsys):
+    runs, times = robertson_runs
+    noise = 0.001 * runs.max(axis=(0, 1))
+    rng = np.random.default_rng(0)
+    model = PolynomialODE(noise_std=noise)
+    model.fit(runs + noise * rng.standard_normal(runs.shape), times)
+    # What y1 loses but to the fast state: less terms than the truth, and as good.
+    assert model.equations_[0].startswith("y1' = -0.30")
+    assert np.count_nonzero(model.coef_) == 5
+    lines = [line for line, _ in model.alternatives_]
+    assert any("*y1 + " in line and line.endswith("*y2*y3") for line in lines)
+    model.print()
+    assert "or       y1' = " in capsys.readouterr().out
+
+
+def test_what_is_left_out_raises_the_sum_of_squares_least():
+    rng = np.random.default_rng(0)
+    rows, x = rng.standard_normal((30, 5)), np.array([3.0, 0.01, -2.0, 0.02, 1.0])
+    factor = np.linalg.qr(
+        np.column_stack([rows, 0.1 * rng.standard_normal(30)]), mode="r"
+    )
+    found = eliminated(factor, x, penalty=1.0)
+    assert found.nonzero()[0].tolist() == [0, 2, 4]
+    kept = found != 0
+    target = factor[:, :-1] @ x - factor[:, -1]
+    exact = np.linalg.lstsq(factor[:, :-1][:, kept], target)[0]
+    np.testing.assert_allclose(found[kept], exact, rtol=1e-6)
+    # From it, back to what the full problem knows: none of one or two terms is better.
+    penalty = 1e-3
+    others = neighbors(factor, x * (x > 0.5), np.arange(5), penalty, np.inf, 50)
+    costs = [
+        ((factor[:, :-1] @ (y - x * (x > 0.5)) + factor[:, -1]) ** 2).sum()
+        for y in others
+    ]
+    sizes = [np.count_nonzero(y) for y in others]
+    assert {1, 2, 3} == set(sizes)
+    rises = np.array(costs) + penalty * np.array(sizes)
+    assert (np.diff(rises) > -1e-9).all()
+
+
 def test_equations_that_do_not_explain_the_readings_are_told(kaps_run):
     with pytest.warns(MisfitWarning, match="times what `noise_std` says"):
         PolynomialODE(1, noise_std=0.001).fit(*kaps_run)
 
 
-@pytest.mark.slow
-def test_all_of_hires_is_found_from_twenty_starts(stiff):
+@pytest.fixture(scope="module")
+def hires_runs(stiff):
+    """Twenty runs of HIRES on an adaptive solver's own steps, and its coefficients."""
+
     def hires(t, y):
         bound = 280 * y[5] * y[7] - 1.81 * y[6]
         return [
@@ -318,13 +389,30 @@ def test_all_of_hires_is_found_from_twenty_starts(stiff):
         own = solve_ivp(hires, span, y0, method="Radau", rtol=1e-4, atol=1e-8).t
         times.append(own)
         runs.append(stiff.solved(hires, y0, own))
-    model = PolynomialODE().fit(runs, times)
-    assert np.count_nonzero(model.coef_) == 24
     expected = [0.0007, -1.71, 0.43, 8.32, 1.71, -8.75, -10.03, 0.43, 0.035]
     expected += [8.32, 1.71, -1.12, -1.745, 0.43, 0.43, 0.69, 1.71, -0.43, 0.69, -280]
     expected += [-1.81, 280, 1.81, -280]
+    return runs, times, expected
+
+
+@pytest.mark.slow
+def test_all_of_hires_is_found_from_twenty_starts(hires_runs):
+    runs, times, expected = hires_runs
+    model = PolynomialODE().fit(runs, times)
+    assert np.count_nonzero(model.coef_) == 24
     np.testing.assert_allclose(model.coef_[model.coef_ != 0], expected, rtol=2e-4)
     assert model.relations_ == ["y7 + y8 is constant in each run"]
+
+
+@pytest.mark.slow
+def test_all_of_hires_is_found_in_noise(hires_runs):
+    runs, times, expected = hires_runs
+    noise = 0.001 * np.max([y.max(axis=0) for y in runs], axis=0)
+    rng = np.random.default_rng(0)
+    runs = [y + noise * rng.standard_normal(y.shape) for y in runs]
+    model = PolynomialODE(noise_std=noise).fit(runs, times)
+    assert np.count_nonzero(model.coef_) == 24
+    np.testing.assert_allclose(model.coef_[model.coef_ != 0], expected, rtol=2e-2)
 
 
 def test_noise_that_is_not_stated_is_told():

@@ -1,0 +1,76 @@
+"""What is to be said of equations besides the equations."""
+
+import numpy as np
+
+from sklearn_inverse.exceptions import (
+    ConvergenceWarning,
+    IdentifiabilityWarning,
+    MisfitWarning,
+)
+
+__all__ = ["complaints", "remarks"]
+
+MISSED = 0.05  # of the changes between points: these are not exact
+
+
+def complaints(found, noise):
+    """Yield what is wrong with what was learned, and as which warning to say it."""
+    if found.n_failed:
+        yield (
+            f"{found.n_failed} of {found.n_steps} steps could not be solved with these "
+            "equations; the coefficients come from the others. Take points that are "
+            "closer, or more `substeps`.",
+            ConvergenceWarning,
+        )
+    if noise is None and found.misfit > MISSED**2:
+        yield (
+            f"Steps with these equations miss {np.sqrt(found.misfit):.0%} of what "
+            "states change by. If readings are noisy, state `noise_std`: without it "
+            "they count as exact. If not, points are too far apart: take more of "
+            "them, more `substeps`, or a method of higher order.",
+            MisfitWarning,
+        )
+    if noise is not None and found.misfit > 2:
+        yield (
+            f"These equations leave {np.sqrt(found.misfit):.2g} times what `noise_std` "
+            "says: terms are missing or wrong. Lower `threshold`, raise `degree`, take "
+            "runs from more starts, or check `noise_std`.",
+            MisfitWarning,
+        )
+    if not found.converged:
+        yield (
+            "The fit stopped before its end: raise `max_iter`; or, with noise, longer "
+            "pieces of the runs could not be solved: lower `degree`.",
+            ConvergenceWarning,
+        )
+    if found.is_choice:
+        because = f": {'; '.join(found.relations[:3])}" if found.relations else ""
+        yield (
+            f"These data tell {found.rank} of {len(found.monomials.names)} monomials "
+            f"apart{because}. Other equations fit as well: these are a choice, of least "
+            "L1 norm where steps can be solved with it. Add runs from other starts, "
+            "lower `degree`, or say what is `known`.",
+            IdentifiabilityWarning,
+        )
+
+
+def remarks(model):
+    """Yield lines on errors, rank, relations and other equations of a fitted model."""
+    kept = model.coef_ != 0
+    if not np.isfinite(model.coef_std_).all():
+        yield "errors   unknown: there are as many coefficients as data"
+    elif kept.any():
+        relative = model.coef_std_[kept] / abs(model.coef_[kept])
+        k, term = np.argwhere(kept)[relative.argmax()]
+        yield (
+            f"errors   at most {100 * relative.max():.2g} % (of "
+            f"{model.feature_names_[term]} in {model.state_names_[k]}')"
+        )
+    n_terms = len(model.feature_names_)
+    yield f"rank     {model.rank_} of {n_terms} monomials are told apart"
+    yield from (f"relation {relation}" for relation in model.relations_)
+    yield from (
+        f"or       {line} (BIC {rise:+.1f})" for line, rise in model.alternatives_
+    )
+    if model.is_choice_:
+        yield "choice   other equations fit as well (these: least L1 norm)"

@@ -1,0 +1,113 @@
+"""Terms that are kept, and their coefficients, as they become fewer."""
+
+import numpy as np
+from scipy.linalg import block_diag
+
+from sklearn_inverse.discovery._determined import sparsest
+from sklearn_inverse.discovery._fit import Learning, resolution, row_weights
+from sklearn_inverse.discovery._runs import Shots
+
+__all__ = ["CLOSELY", "ROUGHLY", "Search"]
+
+ROUGHLY, CLOSELY = 0.1, 1e-6  # relative gains at which fits stop
+
+
+class Search:
+    """The terms that are kept, and their coefficients, as they become fewer."""
+
+    def __init__(
+        self, runs, monomials, determined, a, substeps, noise, known, max_iter
+    ):
+        self.runs, self.monomials, self.determined = runs, monomials, determined
+        self.a, self.substeps, self.noise = a, substeps, noise
+        self.known, self.max_iter = known, max_iter
+        self.n_iter = 0
+
+    def fit(self, coef, keep, tol):
+        """Fit the coefficients that are kept."""
+        bases = [self.determined.basis(row) for row in keep]
+        x = np.concatenate(
+            [np.linalg.lstsq(b, c, rcond=None)[0] for b, c in zip(bases, coef)]
+        )
+        self._solve(self._problem(bases), x, keep, tol)
+
+    def _solve(self, problem, x, keep, tol, max_iter=None):
+        found = problem.solve(x, max_iter=max_iter or self.max_iter, tol=tol)
+        self.point, self.factor, n_iter, self.converged = found
+        self.problem, self.keep, self.n_iter = problem, keep, self.n_iter + n_iter
+        self.coef = np.where(keep, problem.coef(self.point.x), 0.0)
+
+    def _problem(self, bases, n_points=1, free=False, robust=False):
+        shots = Shots.of(self.runs, n_points)
+        weights = row_weights(shots, self.noise)
+        if self.substeps > 1:
+            shots = shots.divided(self.substeps)
+            weights = _divided(weights, self.substeps)
+        noise = self.noise if free else None
+        return Learning(
+            self.monomials, self.a, shots, weights, bases, self.known, noise, robust
+        )
+
+    def choose(self, unseen, unknown):
+        """Take the coefficients of least L1 norm of those that fit as well."""
+        coef = self.coef.copy()
+        for k in unknown:
+            coef[k] = sparsest(coef[k], unseen, self.determined.scale)
+        # Between the points they differ: steps must still be possible.
+        problem = self._problem([np.eye(coef.shape[1])] * len(coef))
+        if problem.at(coef.ravel()).result.solved.all():
+            self.coef = coef
+
+    def leave_out(self, cut, tol=ROUGHLY):
+        """Leave out terms of small share, and fit, until none is left."""
+        shots = Shots.of(self.runs)
+        floor = resolution(shots)
+        while self.keep.any():
+            small = shares(self.monomials, self.coef, shots, floor, self.known) < cut
+            if not (self.keep & small).any():
+                return
+            self.fit(self.coef, self.keep & ~small, tol)
+
+    def covariance(self):
+        """Return the covariance of all coefficients, equation by equation in a row."""
+        point, bases = self.point, self.problem.bases
+        if not len(point.x):
+            return np.zeros((self.coef.size, self.coef.size))
+        spread = block_diag(*bases) @ np.linalg.pinv(self.factor[:, :-1])
+        variance = self.misfit()
+        if self.noise is not None and point.result.solved.any():
+            variance = np.fmax(variance, 1.0)
+        return variance * spread @ spread.T
+
+    def misfit(self):
+        """Return the variance of the weighted residuals; NaN where none are left over."""
+        solved = self.point.result.solved
+        n_rows = (self.problem.weights[solved] > 0).sum()
+        n_over = n_rows - len(self.point.x)
+        return self.point.cost / n_over if n_over > 0 else np.nan
+
+
+def shares(monomials, coef, shots, floor, known=None):
+    """Return the largest share of each term in what moves its state over a step.
+
+    What is known, and what cannot be seen, for rounding or noise, count as moving it too.
+    """
+    h = shots.steps[:, :1]
+    sizes = abs(monomials(shots.start) * h)[:, None] * abs(coef)
+    total = sizes.sum(axis=2) + floor
+    if known is not None:
+        # Its own terms may cancel: what each state contributes to it does not.
+        value, jac = known(shots.begin, shots.start)
+        parts = abs(jac * shots.start[:, None]).sum(axis=2)
+        total += np.maximum(abs(value), parts) * h
+    total = total[:, :, None]
+    return np.divide(sizes, total, out=np.zeros_like(sizes), where=total > 0).max(
+        axis=0
+    )
+
+
+def _divided(weights, n):
+    """Return weights of the same steps, each cut into n."""
+    parts = np.zeros((len(weights), weights.shape[1], n, weights.shape[2]))
+    parts[:, :, -1] = weights
+    return parts.reshape(len(weights), -1, weights.shape[2])
