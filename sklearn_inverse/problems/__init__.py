@@ -1,5 +1,6 @@
 """Published problems, one function each: equations, values, units, reference."""
 
+from sklearn_inverse.problems._burgers import burgers
 from sklearn_inverse.problems._fisher_kpp import fisher_kpp
 from sklearn_inverse.problems._grn import grn
 from sklearn_inverse.problems._heat import heat
@@ -12,6 +13,7 @@ from sklearn_inverse.problems._robertson import robertson
 from sklearn_inverse.problems._van_der_pol import van_der_pol
 
 __all__ = [
+    "burgers",
     "fisher_kpp",
     "grn",
     "heat",

@@ -3,6 +3,7 @@
 from sklearn_inverse.systems._declared import Increment
 from sklearn_inverse.systems._events import Dose, Event
 from sklearn_inverse.systems._experiments import Experiment
+from sklearn_inverse.systems._fields import godunov
 from sklearn_inverse.systems._grids import Chebyshev, FiniteDifferences
 from sklearn_inverse.systems._inputs import Table
 from sklearn_inverse.systems._pde import PDESystem, PointValues
@@ -22,4 +23,5 @@ __all__ = [
     "ReactionSystem",
     "Reference",
     "Table",
+    "godunov",
 ]

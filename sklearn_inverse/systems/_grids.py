@@ -60,6 +60,13 @@ class Grid:
             return (values[1:] + values[:-1]) / 2
         return values[1:-1]
 
+    def sides(self, values: Any, place: int) -> tuple[Any, Any, int]:
+        """Return values left and right of what lies between neighbors, and its place."""
+        raise ValueError(
+            "what flows between nodes needs nodes with neighbors: take "
+            "grid=FiniteDifferences(101)"
+        )
+
     def interpolation(self, points: np.ndarray) -> np.ndarray:
         """Return the matrix (n_points, n_nodes) that reads values off at points."""
         raise AssertionError("every grid interpolates")
@@ -151,6 +158,14 @@ class FiniteDifferences(Grid):
         n = self.n_nodes - place
         spacing = (self.high - self.low) / (self.n_nodes - 1)
         return np.diff(np.eye(n), axis=0) / spacing, place + 1
+
+    def sides(self, values: Any, place: int) -> tuple[Any, Any, int]:
+        """Return values left and right of what lies between neighbors, and its place."""
+        if place != NODE:
+            raise ValueError(
+                "what flows is told of the solution itself, known at nodes"
+            )
+        return values[:-1], values[1:], MIDDLE
 
     def interpolation(self, points: np.ndarray) -> np.ndarray:
         """Return the matrix (n_points, n_nodes) that reads values off at points."""

@@ -17,8 +17,8 @@ from sklearn_inverse import (
 from sklearn_inverse.datasets import make_inverse_problem
 from sklearn_inverse.forward._base import as_forward_model
 from sklearn_inverse.probability import GaussianFunction
-from sklearn_inverse.problems import fisher_kpp, heat, poisson
-from sklearn_inverse.systems import Chebyshev, FiniteDifferences
+from sklearn_inverse.problems import burgers, fisher_kpp, heat, poisson
+from sklearn_inverse.systems import Chebyshev, FiniteDifferences, godunov
 from sklearn_inverse.systems._newton import newton
 
 X = np.linspace(0.1, 0.9, 9)
@@ -146,6 +146,42 @@ def test_decay_in_closed_form_at_several_times():
     assert np.allclose(read[:, 1:], exact, atol=2e-5)
 
 
+def stepped(start, n_nodes=1001):
+    """Solve Burgers' equation by Godunov's scheme, 1000 steps of .001."""
+    x = np.linspace(0, 1, n_nodes)
+    u = start(x)
+    u[[0, -1]] = 0
+    for _ in range(1000):
+        flow = 0.1 * np.maximum(np.maximum(u[:-1], 0), -np.minimum(u[1:], 0)) ** 2
+        u[1:-1] -= 1e-3 * (n_nodes - 1) * np.diff(flow)
+    return x, u
+
+
+@pytest.mark.parametrize(
+    ("start", "front"),
+    [
+        (lambda x: np.sin(2 * np.pi * x), 0.5),
+        # The mean of the speeds 0 and .2, for a time of 1.
+        (lambda x: 1.0 * (abs(x - 0.5) <= 0.25), 0.85),
+    ],
+)
+def test_shocks_are_those_of_godunov_to_first_order(start, front):
+    x, reference = stepped(start)
+    errors = []
+    for n_nodes in (51, 101):
+        system = burgers(n_nodes=n_nodes, n_values=n_nodes)
+        f = start(system.nodes)[1:-1]
+        u = system.solve(f)[0, 0]
+        errors.append(np.abs(np.interp(x, system.nodes, u) - reference).mean())
+        # What flows out of one volume flows into the next: nothing is lost.
+        assert u.sum() == pytest.approx(f.sum(), abs=1e-6 * n_nodes)
+        assert -1e-6 <= u[: n_nodes // 2].min() <= u.max() <= 1
+    assert 0.5 < np.log2(errors[0] / errors[1]) < 1.3
+    assert errors[1] < 0.025
+    behind = system.nodes[np.flatnonzero(u > 0.4).max()]
+    assert behind == pytest.approx(front, abs=2 / (n_nodes - 1))
+
+
 # --- steady problems
 
 
@@ -235,7 +271,7 @@ def test_fisher_kpp_without_noise():
 
 
 def test_an_unknown_diffusivity_has_a_band_that_holds_it():
-    system = poisson()
+    system = poisson(scale=2.0)
     x = np.linspace(0, 1, 51)[1:-1]
     u = np.interp(x, system.nodes, system.solve(HAT)[0])
     read = u + 0.01 * np.random.default_rng(1).standard_normal((4, 49))
@@ -291,6 +327,7 @@ def test_what_cannot_be_is_refused(options, match):
         ({"residual": lambda x, u, p: u.xx * p.D}, "must depend on u.t"),
         ({"residual": lambda x, u, p: u.t**2 - p.D * u.xx}, "linear in u.t"),
         ({"residual": lambda x, u, p: u.xt - p.D * u.xx}, "by time there is u.t"),
+        ({"residual": lambda x, u, p: u.t + godunov(lambda u: u**2, u).x}, "neighbors"),
         ({"constraint": lambda x, n: n * x.x * (1 - x.x)}, "what u begins with"),
         ({"observe": PointValues(X)}, "when it is read"),
         ({"observe": PointValues(X, t=[1.0, 0.5])}, "must increase"),
