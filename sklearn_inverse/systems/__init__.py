@@ -6,7 +6,8 @@ from sklearn_inverse.systems._experiments import Experiment
 from sklearn_inverse.systems._fields import godunov
 from sklearn_inverse.systems._grids import Chebyshev, FiniteDifferences
 from sklearn_inverse.systems._inputs import Table
-from sklearn_inverse.systems._pde import PDESystem, PointValues
+from sklearn_inverse.systems._observed import ParticleCounts, PointValues
+from sklearn_inverse.systems._pde import PDESystem
 from sklearn_inverse.systems._reactions import ReactionSystem
 from sklearn_inverse.systems._system import ODESystem, Reference
 
@@ -19,6 +20,7 @@ __all__ = [
     "Increment",
     "ODESystem",
     "PDESystem",
+    "ParticleCounts",
     "PointValues",
     "ReactionSystem",
     "Reference",
