@@ -7,6 +7,7 @@ from sklearn_inverse.problems._heat import heat
 from sklearn_inverse.problems._hires import hires
 from sklearn_inverse.problems._lotka_volterra import lotka_volterra
 from sklearn_inverse.problems._oregonator import oregonator
+from sklearn_inverse.problems._point_source import point_source
 from sklearn_inverse.problems._poisson import poisson
 from sklearn_inverse.problems._pollu import pollu
 from sklearn_inverse.problems._robertson import robertson
@@ -20,6 +21,7 @@ __all__ = [
     "hires",
     "lotka_volterra",
     "oregonator",
+    "point_source",
     "poisson",
     "pollu",
     "robertson",

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from sklearn_inverse import (
     ForwardFunction,
@@ -17,8 +18,8 @@ from sklearn_inverse import (
 from sklearn_inverse.datasets import make_inverse_problem
 from sklearn_inverse.forward._base import as_forward_model
 from sklearn_inverse.probability import GaussianFunction
-from sklearn_inverse.problems import burgers, fisher_kpp, heat, poisson
-from sklearn_inverse.systems import Chebyshev, FiniteDifferences, godunov
+from sklearn_inverse.problems import burgers, fisher_kpp, heat, point_source, poisson
+from sklearn_inverse.systems import Chebyshev, FiniteDifferences, ParticleCounts, godunov
 from sklearn_inverse.systems._newton import newton
 
 X = np.linspace(0.1, 0.9, 9)
@@ -242,6 +243,81 @@ def test_a_batch_equals_one_by_one_and_failures_stay_alone():
     assert np.allclose(u[[0, 2]], np.sin(np.pi * system.nodes) / rates[[0, 2]])
 
 
+def density(x, birth, death):
+    """Density of particles born in the middle of (0, 1), in closed form."""
+    s = np.sqrt(death)
+    rise = np.sinh(s * np.minimum(x, 0.5)) * np.sinh(s * (1 - np.maximum(x, 0.5)))
+    return birth / s * rise / np.sinh(s)
+
+
+def total(birth, death):
+    """Integral of the density."""
+    return birth / death * (1 - 1 / np.cosh(np.sqrt(death) / 2))
+
+
+@pytest.mark.parametrize(
+    ("params", "quarter", "middle", "whole"),
+    [
+        ((500, 10), 27.3248314422, 72.6359018237, 30.2614512564),
+        ((250, 5), 19.4362623067, 45.1061861505, 20.4645031062),
+    ],
+)
+def test_a_source_in_a_point_has_its_published_density(params, quarter, middle, whole):
+    assert density(0.25, *params) == pytest.approx(quarter, rel=1e-8)
+    errors = []
+    for n_nodes in (101, 201):
+        system = point_source(n_nodes=n_nodes, n_snapshots=1)
+        u = system.solve(params)[0]
+        read = np.interp([0.25, 0.5], system.nodes, u)
+        counted = system.report(torch.tensor([params], dtype=torch.float64)).sum()
+        errors.append([*read, counted] / np.array([quarter, middle, whole]) - 1)
+    assert np.abs(errors[1]).max() < 5e-5
+    assert np.allclose(np.log2(np.divide(*errors)), 2, atol=0.05)
+
+
+def test_a_source_may_lie_between_nodes_and_be_looked_for():
+    system = PDESystem(
+        {"x": (0, 1)},
+        lambda x, u, p: u.xx + x.point(x=p.z),
+        constraint=lambda x, n: n * x.x * (1 - x.x),
+        params={"z": (0.2, 0.8)},
+        observe=PointValues(X),
+        noise=1e-3,
+        grid=FiniteDifferences(41),
+    )
+    z = 0.4321
+    exact = np.minimum(X, z) * (1 - np.maximum(X, z))
+    assert np.allclose(system.report(torch.tensor([[z]]).double()), exact, atol=1e-3)
+    inverter = GradientInverter(system, max_solves=0, random_state=0).fit([exact])
+    assert inverter.predict([exact]) == pytest.approx(z, abs=1e-3)
+
+
+def snapshots(rng, params, n_snapshots=100):
+    """Draw positions of particles, by thinning."""
+    most = density(0.5, *params)
+    x = rng.random(rng.poisson(n_snapshots * most))
+    return x[rng.random(len(x)) < density(x, *params) / most]
+
+
+def test_counts_tell_what_positions_do():
+    system, rng = point_source(), np.random.default_rng(0)
+    seen = [snapshots(rng, (500, 10)) for _ in range(3)]
+    counts = system.observe.count(seen)
+    assert counts.sum(axis=1).tolist() == [len(x) for x in seen]
+    posterior = GradientInverter(system, n_starts=1).fit(counts).posterior(counts)
+    for x, params, std in zip(seen, posterior.params, posterior.std):
+        # Maximum of the likelihood of the positions themselves.
+        best = minimize(
+            lambda v, x=x: (
+                100 * total(*np.exp(v)) - np.log(density(x, *np.exp(v))).sum()
+            ),
+            np.log([500, 10]),
+            method="Nelder-Mead",
+        )
+        assert (np.abs(params - np.exp(best.x)) < 0.1 * std).all()
+        assert (np.abs(params - [500, 10]) < 4 * std).all()
+
+
 # --- inverters
 
 
@@ -309,6 +385,12 @@ def test_models_are_of_the_kind_that_solves_them():
         ({"grid": 33}, r"must be Chebyshev\(33\)"),
         ({"observe": PointValues([0.5, 1.5])}, "inside the domain"),
         ({"observe": PointValues([0.5], t=1.0)}, "has no 't'"),
+        ({"observe": PointValues([0.5], y=[0.5])}, "points of 1 coordinate"),
+        ({"observe": ParticleCounts([0.5, 0.2])}, "Edges of bins must increase"),
+        ({"observe": ParticleCounts([0, 1], 0)}, "must be >= 1"),
+        ({"observe": [0.5]}, "PointValues\\(x, t\\) or ParticleCounts"),
+        ({"residual": lambda x, u, p: p.D * u.xx + x.point(x=0.3)}, "source in a point"),
+        ({"residual": lambda x, u, p: p.D * u.xx + x.point(z=1)}, "has coordinates"),
         ({"observe": PointValues([0.5, 0.3, 0.5])}, "each point once"),
         ({"params": ["D"]}, "must be a dict"),
         ({"params": {"D": GaussianFunction(9, interval=(0, 2))}}, "must live on"),
