@@ -2,6 +2,7 @@
 
 from sklearn_inverse.problems._burgers import burgers
 from sklearn_inverse.problems._fisher_kpp import fisher_kpp
+from sklearn_inverse.problems._fisher_kpp_2d import fisher_kpp_2d
 from sklearn_inverse.problems._grn import grn
 from sklearn_inverse.problems._heat import heat
 from sklearn_inverse.problems._hires import hires
@@ -16,6 +17,7 @@ from sklearn_inverse.problems._van_der_pol import van_der_pol
 __all__ = [
     "burgers",
     "fisher_kpp",
+    "fisher_kpp_2d",
     "grn",
     "heat",
     "hires",

@@ -34,7 +34,11 @@ class Field(NDArrayOperatorsMixin):
     """
 
     def __init__(
-        self, grids: Mapping[str, Grid], values: Any, places: Any = None, rate: Any = None
+        self,
+        grids: Mapping[str, Grid],
+        values: Any,
+        places: Any = None,
+        rate: Any = None,
     ):
         self._grids, self._values, self._rate = grids, values, rate
         self._places = (NODE,) * len(grids) if places is None else places
@@ -231,7 +235,7 @@ class Coordinates:
         if not at or not set(at) <= set(self._grids):
             raise ValueError(
                 f"a point has coordinates {list(self._grids)}: x.point("
-                f"{list(self._grids)[0]}=0.5). Got {list(at)}"
+                f"{next(iter(self._grids))}=0.5). Got {list(at)}"
             )
         numbers = {
             axis: z._values if isinstance(z, Field) else z for axis, z in at.items()

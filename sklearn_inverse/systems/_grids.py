@@ -182,7 +182,9 @@ class FiniteDifferences(Grid):
     def sides(self, values: Any, place: int, axis: int = 0) -> tuple[Any, Any, int]:
         """Return values left and right of what lies between neighbors, and its place."""
         if place != NODE:
-            raise ValueError("what flows is told of the solution itself, known at nodes")
+            raise ValueError(
+                "what flows is told of the solution itself, known at nodes"
+            )
         return *_neighbors(values, axis), MIDDLE
 
     def point_mass(self, at: Any) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class PointValues:
                 f"were repeated, with its own noise. Got {together.tolist()}."
             )
         rows = [g.interpolation(x) for x, g in zip(points, grids.values())]
-        weights = reduce(lambda a, b: (a[:, :, None] * b[:, None]), rows)
+        weights = reduce(lambda a, b: a[:, :, None] * b[:, None], rows)
         names = [", ".join(f"{x:.6g}" for x in point) for point in together]
         if len(set(names)) < len(names):
             names = [", ".join(map(repr, map(float, p))) for p in together]
@@ -116,7 +117,7 @@ class ParticleCounts:
             )
         if not self.n_snapshots >= 1:
             raise ValueError(f"`n_snapshots` must be >= 1. Got {self.n_snapshots!r}.")
-        names = [f"n({a:.6g}, {b:.6g})" for a, b in zip(edges, edges[1:])]
+        names = [f"n({a:.6g}, {b:.6g})" for a, b in pairwise(edges)]
         return self.n_snapshots * grid.integration(edges), names
 
     def count(self, positions: Sequence[Any]) -> np.ndarray:

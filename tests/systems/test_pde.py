@@ -19,7 +19,12 @@ from sklearn_inverse.datasets import make_inverse_problem
 from sklearn_inverse.forward._base import as_forward_model
 from sklearn_inverse.probability import GaussianFunction
 from sklearn_inverse.problems import burgers, fisher_kpp, heat, point_source, poisson
-from sklearn_inverse.systems import Chebyshev, FiniteDifferences, ParticleCounts, godunov
+from sklearn_inverse.systems import (
+    Chebyshev,
+    FiniteDifferences,
+    ParticleCounts,
+    godunov,
+)
 from sklearn_inverse.systems._newton import newton
 
 X = np.linspace(0.1, 0.9, 9)
@@ -389,7 +394,10 @@ def test_models_are_of_the_kind_that_solves_them():
         ({"observe": ParticleCounts([0.5, 0.2])}, "Edges of bins must increase"),
         ({"observe": ParticleCounts([0, 1], 0)}, "must be >= 1"),
         ({"observe": [0.5]}, "PointValues\\(x, t\\) or ParticleCounts"),
-        ({"residual": lambda x, u, p: p.D * u.xx + x.point(x=0.3)}, "source in a point"),
+        (
+            {"residual": lambda x, u, p: p.D * u.xx + x.point(x=0.3)},
+            "source in a point",
+        ),
         ({"residual": lambda x, u, p: p.D * u.xx + x.point(z=1)}, "has coordinates"),
         ({"observe": PointValues([0.5, 0.3, 0.5])}, "each point once"),
         ({"params": ["D"]}, "must be a dict"),
