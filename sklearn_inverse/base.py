@@ -41,6 +41,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """
 
     _needs_pairs = True  # whether `fit` learns from params
+    _finds_scales = False  # of priors of functions, where they are open
     _takes_inputs = True  # whether these may differ from sample to sample
 
     def _start_fit(self, observations, params, inputs=None):
@@ -88,6 +89,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
             model if model.is_ready else model.fit(trajectories, given, **told)
         )
         self._check_sizes(trajectories, params)
+        self._check_scales()
         self.n_params_ = self.model_.n_params_
         _, self.n_times_, self.n_channels_ = trajectories.shape
         self._mean_params = self.model_.prior_.from_standard(np.zeros(self.n_params_))
@@ -106,6 +108,22 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Return options of a forward model that must be made."""
         names = ("device", "random_state", "verbose")
         return {name: getattr(self, name) for name in names}
+
+    def _check_scales(self):
+        """Refuse priors whose scale is open, where nothing finds it."""
+        functions = list(self.model_.prior_.open_scales)
+        if functions and not self._finds_scales:
+            raise ValueError(
+                f"{type(self).__name__} takes functions whose prior has a scale: "
+                f"GaussianFunction(…, scale=2.0). Got none for {functions}; "
+                "GradientInverter finds it, and its `scales` can be given here."
+            )
+        if functions and self.model_.noise_.has_unknown_scale.any():
+            raise ValueError(
+                f"Scales of {functions} are found by evidence, which needs noise that is "
+                "known or has a prior: noise=0.01, or noise=Normal('sigma') with 'sigma' "
+                "among the params."
+            )
 
     def _check_sizes(self, trajectories, params):
         model = self.model_

@@ -61,7 +61,7 @@ def test_refinement_brings_every_inverter_to_the_limit(tmp_path):
 @pytest.mark.slow
 def test_an_unknown_function_is_found_with_its_band(tmp_path):
     result = runpy.run_path(str(EXAMPLES / "plot_unknown_diffusion.py"))
-    assert result["scales"][result["best"]] == 2
+    assert result["posterior"].scales == 2
     assert result["error"] < 0.045
     inside = (result["low"] < result["truth"]) & (result["truth"] < result["high"])
     assert inside.mean() > 0.8

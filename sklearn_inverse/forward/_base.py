@@ -1,5 +1,6 @@
 """ForwardModel: what every inverter may ask of the model that it inverts."""
 
+import copy
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -89,6 +90,23 @@ class ForwardModel(BaseEstimator):
     def exact_(self) -> "ForwardModel":
         """ForwardModel: what it imitates, where that is at hand and quick; or itself."""
         return self
+
+    def with_prior(self, prior) -> "ForwardModel":
+        """Return the model with another prior, of the same scaled params.
+
+        Parameters
+        ----------
+        prior : JointPrior
+            As ``prior_.at_scales`` gives.
+
+        Returns
+        -------
+        model : ForwardModel
+            A copy.
+        """
+        model = copy.copy(self)
+        model.prior_ = prior
+        return model
 
     def device_for(self, device) -> torch.device:
         """Return where to compute with the model, given a parameter ``device``.

@@ -1,5 +1,6 @@
 """ODESimulator: the exact forward model, params to trajectories by solving the ODE."""
 
+import copy
 import operator
 from functools import partial
 from numbers import Integral, Real
@@ -147,6 +148,23 @@ class ODESimulator(ForwardModel):
     def prior_(self):
         """JointPrior: the system's."""
         return self.system.prior
+
+    def with_prior(self, prior):
+        """Return the simulator of the system with another prior.
+
+        Parameters
+        ----------
+        prior : JointPrior
+            As ``prior_.at_scales`` gives.
+
+        Returns
+        -------
+        simulator : ODESimulator
+            A copy.
+        """
+        system = copy.copy(self.system)
+        system.prior = prior
+        return clone(self).set_params(system=system)
 
     @property
     def noise_(self):

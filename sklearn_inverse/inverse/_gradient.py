@@ -5,6 +5,7 @@ from numbers import Integral, Real
 import torch
 
 from sklearn_inverse.inverse._checked_search import CheckedInverter
+from sklearn_inverse.inverse._evidence import search_with_scales, warn_of_scales
 from sklearn_inverse.optim._lbfgs import lbfgs
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
 from sklearn_inverse.optim._standard import InStandard
@@ -152,6 +153,17 @@ class GradientInverter(CheckedInverter):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+
+    _finds_scales = True
+
+    def _search_chunk(self, *arrays, **options):
+        if self.prior is not None and self.model_.prior_.open_scales:
+            return search_with_scales(self, arrays, options)
+        return super()._search_chunk(*arrays, **options)
+
+    def _warn_of(self, answer):
+        super()._warn_of(answer)
+        warn_of_scales(self.model_.prior_, answer)
 
     def _search(self, objective):
         ends, start = self._find(

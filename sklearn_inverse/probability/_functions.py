@@ -1,6 +1,6 @@
 """Priors of whole functions, by how much they bend."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,6 +10,8 @@ from sklearn_inverse.probability._groups import Group
 from sklearn_inverse.probability._priors import LogNormalPrior, NormalPrior
 
 __all__ = ["GaussianFunction"]
+
+SCALES = (2.0**-8, 2.0**8)  # among which one is found, if none is given
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,11 @@ class GaussianFunction(Group):
     order : {1, 2}, default=1
         1 allows kinks, 2 wants a smooth function.
 
-    scale : float, default=1.0
+    scale : float or (float, float), default=None
         How much g (order 1) or its slope (order 2) varies over a unit of length: twice
-        the distance lets it vary √2 times as much.
+        the distance lets it vary √2 times as much. Of a range, or if None of 1/256 to 256,
+        :class:`GradientInverter` takes what the readings of each sample are the likeliest
+        under (their evidence); its geometric mean stands for it elsewhere.
 
     ends : (float, float), default=None
         Values at both ends, where they are known; these are then no params.
@@ -49,11 +53,14 @@ class GaussianFunction(Group):
     marginals : list of Prior
         Priors of the values one by one.
 
-    correlation : ndarray of shape (size, size)
-        Correlation of the values' standard coordinates.
+    covariance, correlation : ndarray of shape (size, size)
+        Of the values of g.
 
     nodes : ndarray of shape (n_nodes,)
         The nodes, the ends among them.
+
+    scale_range : (float, float) or None
+        Where the scale is to be found, None if it is given.
 
     Examples
     --------
@@ -65,7 +72,7 @@ class GaussianFunction(Group):
 
     n_nodes: int = 33
     order: int = 1
-    scale: float = 1.0
+    scale: Any = None
     ends: Any = None
     mean: float = 0.0
     std: float = 1.0
@@ -85,10 +92,14 @@ class GaussianFunction(Group):
                 f"`n_nodes` must be a whole number, {2 + self.order} at least. Got "
                 f"{n_nodes!r}."
             )
-        for what in ("scale", "std"):
-            value = getattr(self, what)
-            if not (isinstance(value, Real) and 0 < value < np.inf):
-                raise ValueError(f"`{what}` must be positive. Got {value!r}.")
+        low, high = self.scale_range or (self.scale, np.inf)
+        if not (isinstance(low, Real) and 0 < low < high):
+            raise ValueError(
+                "`scale` must be positive, or (low, high), or None to be found between "
+                f"{SCALES[0]:g} and {SCALES[1]:g}. Got {self.scale!r}."
+            )
+        if not (isinstance(self.std, Real) and 0 < self.std < np.inf):
+            raise ValueError(f"`std` must be positive. Got {self.std!r}.")
         if not (_is_pair(self.interval) and self.interval[0] < self.interval[1]):
             raise ValueError(
                 f"`interval` must be (low, high), finite. Got {self.interval!r}."
@@ -115,19 +126,37 @@ class GaussianFunction(Group):
         if self.link == "exp":
             kind, mean = LogNormalPrior, np.exp(mean)
         marginals = [kind(m, s) for m, s in zip(mean, std)]
-        self._set(marginals=marginals, correlation=covariance / np.outer(std, std))
+        self._set(
+            marginals=marginals,
+            covariance=covariance,
+            correlation=covariance / np.outer(std, std),
+        )
+
+    @property
+    def scale_range(self):
+        """Where the scale is to be found, None if it is given."""
+        if self.scale is None:
+            return SCALES
+        return tuple(map(float, self.scale)) if _is_pair(self.scale) else None
+
+    def at_scale(self, scale):
+        """Return the same prior with a scale that is given."""
+        return replace(self, scale=float(scale))
 
     def _precision(self):
         """Return the precision of g at the nodes."""
+        scale = self.scale
+        if self.scale_range:
+            scale = np.sqrt(np.prod(self.scale_range))
         bend = np.diff(np.eye(self.n_nodes), n=self.order, axis=0)
         low, high = self.interval
         spacing = (high - low) / (self.n_nodes - 1)
-        precision = bend.T @ bend / (self.scale**2 * spacing ** (2 * self.order - 1))
+        precision = bend.T @ bend / (scale**2 * spacing ** (2 * self.order - 1))
         if self.ends is None:
-            precision[[0, -1], [0, -1]] += self._hold() / self.std**2
+            precision[[0, -1], [0, -1]] += self._hold(scale) / self.std**2
         return precision
 
-    def _hold(self):
+    def _hold(self, scale):
         """Return what holds each end so that it has the spread that was given.
 
         Of order 1 each end holds the other, too: at most one half is needed then.
@@ -135,7 +164,7 @@ class GaussianFunction(Group):
         if self.order == 2:
             return 1.0
         low, high = self.interval
-        q = 2 * self.std**2 / (self.scale**2 * (high - low))
+        q = 2 * self.std**2 / (scale**2 * (high - low))
         return 0.5 + 0.5 / (q + np.hypot(1, q))
 
     @property

@@ -77,6 +77,8 @@ class JointPrior:
     array([2. , 0.1])
     """
 
+    _base: Any = None  # of which this is a copy with scales
+
     def __init__(self, priors: dict[Any, Any]):
         if not isinstance(priors, dict) or not priors:
             raise TypeError(
@@ -110,9 +112,7 @@ class JointPrior:
         self.mixing = np.eye(self.n_params)
         self._is_mixed = any(len(block) > 1 for block in blocks)
         if self._is_mixed:
-            self.mixing = np.linalg.cholesky(block_diag(*blocks))
-            self._inverse = np.linalg.inv(self.mixing)
-            self._precision = self._inverse.T @ self._inverse
+            self._mix_by(block_diag(*blocks))
         self.is_quantile_scaled = not self._is_mixed and all(
             isinstance(prior, Uniform) for prior in self.marginals
         )
@@ -145,6 +145,51 @@ class JointPrior:
         self.names += names
         self.marginals += prior.marginals
         return prior.correlation
+
+    @property
+    def open_scales(self) -> dict[Any, tuple[float, float]]:
+        """Ranges of the scales of functions that are to be found, by their keys."""
+        ranges = {
+            key: getattr(p, "scale_range", None) for key, p in self.priors.items()
+        }
+        return {key: ends for key, ends in ranges.items() if ends}
+
+    def at_scales(self, scales) -> JointPrior:
+        """Return the prior with the scales of functions that were open.
+
+        Scaled params and the coordinate w keep their meaning: of w, these functions have
+        another covariance.
+
+        Parameters
+        ----------
+        scales : sequence of float
+            One for each of ``open_scales``.
+
+        Returns
+        -------
+        prior : JointPrior
+            A copy.
+        """
+        given = dict(zip(self.open_scales, scales))
+        prior, blocks = object.__new__(JointPrior), []
+        vars(prior).update(vars(self))
+        prior._base, prior.priors = (self, tuple(scales)), dict(self.priors)
+        for key, old in self.priors.items():
+            block = old.correlation if isinstance(old, Group) else np.ones((1, 1))
+            if key in given:
+                function: Any = old
+                new = prior.priors[key] = function.at_scale(given[key])
+                variance = np.diag(function.covariance)
+                block = new.covariance / np.sqrt(np.outer(variance, variance))
+            blocks.append(block)
+        prior._mix_by(block_diag(*blocks))
+        return prior
+
+    def _mix_by(self, covariance):
+        """Take the covariance of w."""
+        self.mixing = np.linalg.cholesky(covariance)
+        self._inverse = np.linalg.inv(self.mixing)
+        self._precision = self._inverse.T @ self._inverse
 
     @classmethod
     def from_range(cls, params, names=None) -> JointPrior:
@@ -316,6 +361,8 @@ class JointPrior:
         return hash(tuple(self.priors.items()))
 
     def __reduce__(self):
+        if self._base is not None:
+            return JointPrior.at_scales, self._base
         return JointPrior, (self.priors,)
 
     def _mix(self, z):

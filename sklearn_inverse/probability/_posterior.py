@@ -55,6 +55,9 @@ class Posterior(Estimate):
         Whether runs of the model have borne it out: normal distributions overlap with
         the posterior, rounds of importance sampling agree, chains have converged.
 
+    scales : ndarray of shape (n_samples, n_open)
+        Scales of the priors of functions, found by evidence where they are not given.
+
     log_evidence : ndarray of shape (n_samples,)
         Log density of the readings under model, noise and prior, params integrated out:
         of two models, or scales of a prior, that with the larger one is the likelier.
@@ -101,6 +104,7 @@ class Posterior(Estimate):
     draws: Any = None
     is_confirmed: Any = None
     overlap: Any = None
+    scales: Any = None
     log_evidence: Any = None
     effective_share: Any = None
     n_drawn: Any = None
@@ -116,6 +120,7 @@ class Posterior(Estimate):
             ("draws", (n, 0, p), np.nan),
             ("is_confirmed", n, False),
             ("overlap", n, np.nan),
+            ("scales", (n, 0), np.nan),
             ("log_evidence", n, np.nan),
             ("effective_share", n, np.nan),
             ("n_drawn", n, 0),
@@ -165,6 +170,9 @@ class Posterior(Estimate):
         spread = np.sqrt(np.einsum("sm,smp->sp", self.weights, variance + away))
         if (drawn := self._is_drawn).any():
             spread[drawn] = self.coordinate.to_coordinate(self.draws[drawn]).std(axis=1)
+        if self.scales.size:
+            priors = [self.coordinate.at_scales(scales) for scales in self.scales]
+            spread /= [np.linalg.norm(prior.mixing, axis=1) for prior in priors]
         return spread
 
     def quantile(self, level) -> np.ndarray:

@@ -88,6 +88,7 @@ def _facts(result):
         yield "tied", _tied(result)
         yield "known", f"\n{'':9}".join(_undetermined(result))
         yield "optima", _optima(result)
+        yield "scale", _function_scales(result)
         yield (
             "method",
             f"{result._method()}; prior: {result.about.get('prior', 'stated')}",
@@ -143,6 +144,8 @@ def _undetermined(result):
     if np.isnan(result.contraction).any() or not np.isfinite(params).all():
         return []
     prior = result.coordinate
+    if result.scales.size:
+        prior = prior.at_scales(result.scales[0])
     mixing = np.linalg.inv(prior.mixing)
     spread, directions = np.linalg.eigh(mixing @ result.covariances[0, 0] @ mixing.T)
     slope = prior.standard_slope(prior.scaler.to_scaled(params))
@@ -169,6 +172,14 @@ def _undetermined(result):
             instead = f": {words} {listed(formulas)} {verb} known" if formulas else ""
             said.append((set(block), f"{listed(own)} {adverb} told apart{instead}"))
     return [text for _, text in said]
+
+
+def _function_scales(result):
+    if not result.scales.size:
+        return ""
+    pairs = zip(result.coordinate.open_scales, result.scales[0])
+    found = ", ".join(f"{name} {scale:.3g}" for name, scale in pairs)
+    return f"{found}, by evidence (log {result.log_evidence[0]:.4g})"
 
 
 def _optima(result):

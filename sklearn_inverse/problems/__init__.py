@@ -1,7 +1,9 @@
 """Published problems, one function each: equations, values, units, reference."""
 
 from sklearn_inverse.problems._billiards import billiards
+from sklearn_inverse.problems._burgers import burgers
 from sklearn_inverse.problems._fisher_kpp import fisher_kpp
+from sklearn_inverse.problems._fisher_kpp_2d import fisher_kpp_2d
 from sklearn_inverse.problems._grn import grn
 from sklearn_inverse.problems._heat import heat
 from sklearn_inverse.problems._hires import hires
@@ -9,6 +11,7 @@ from sklearn_inverse.problems._kuramoto_sivashinsky import kuramoto_sivashinsky
 from sklearn_inverse.problems._lotka_volterra import lotka_volterra
 from sklearn_inverse.problems._navier_stokes import navier_stokes
 from sklearn_inverse.problems._oregonator import oregonator
+from sklearn_inverse.problems._point_source import point_source
 from sklearn_inverse.problems._poisson import poisson
 from sklearn_inverse.problems._pollu import pollu
 from sklearn_inverse.problems._robertson import robertson
@@ -17,7 +20,9 @@ from sklearn_inverse.problems._wave_packet import wave_packet
 
 __all__ = [
     "billiards",
+    "burgers",
     "fisher_kpp",
+    "fisher_kpp_2d",
     "grn",
     "heat",
     "hires",
@@ -25,6 +30,7 @@ __all__ = [
     "lotka_volterra",
     "navier_stokes",
     "oregonator",
+    "point_source",
     "poisson",
     "pollu",
     "robertson",

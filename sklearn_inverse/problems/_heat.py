@@ -8,12 +8,12 @@ from sklearn_inverse.systems import FiniteDifferences, PDESystem, PointValues
 __all__ = ["heat"]
 
 
-def heat(*, order=2, scale=4.0, noise=0.03, n_nodes=101):
+def heat(*, order=2, scale=None, noise=0.03, n_nodes=101):
     r"""Return the heat equation with an unknown start f(x), seen at t = 1.
 
     Parameters
     ----------
-    order, scale : int, float, default=2, 4.0
+    order, scale : int, float, default=2, None
         Of the prior of f, a :class:`~sklearn_inverse.probability.GaussianFunction`.
 
     noise : object, default=0.03

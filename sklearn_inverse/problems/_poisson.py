@@ -8,12 +8,12 @@ from sklearn_inverse.systems import FiniteDifferences, PDESystem, PointValues
 __all__ = ["poisson"]
 
 
-def poisson(*, order=2, scale=2.0, noise=0.01, n_nodes=101):
+def poisson(*, order=2, scale=None, noise=0.01, n_nodes=101):
     r"""Return Poisson's equation with an unknown diffusivity D(x), D = 1 at both ends.
 
     Parameters
     ----------
-    order, scale : int, float, default=2, 2.0
+    order, scale : int, float, default=2, None
         Of the prior of log D, a :class:`~sklearn_inverse.probability.GaussianFunction`.
 
     noise : object, default=0.01

@@ -48,21 +48,44 @@ class Grid:
     def _unit_nodes(self) -> np.ndarray:
         raise AssertionError("every grid has nodes")
 
-    def derivative(self, place: int) -> tuple[np.ndarray, int]:
-        """Return the matrix that differentiates values, and where its results are."""
+    def derivative(self, values: Any, place: int, axis: int = 0) -> tuple[Any, int]:
+        """Return the derivative of values along an axis, and where it is known."""
         raise AssertionError("every grid differentiates")
 
-    def moved(self, values: Any, place: int, to: int) -> Any:
+    def moved(self, values: Any, place: int, to: int, axis: int = 0) -> Any:
         """Return values where others are known: there are fewer of them."""
         if place in (to, CONSTANT):
             return values
         if to == MIDDLE or place == MIDDLE:
-            return (values[1:] + values[:-1]) / 2
-        return values[1:-1]
+            left, right = _neighbors(values, axis)
+            return (left + right) / 2
+        return values[_cut(axis, 1, -1)]
+
+    def sides(self, values: Any, place: int, axis: int = 0) -> tuple[Any, Any, int]:
+        """Return values left and right of what lies between neighbors, and its place."""
+        raise ValueError(
+            "what flows between nodes needs nodes with neighbors: take "
+            "grid=FiniteDifferences(101)"
+        )
 
     def interpolation(self, points: np.ndarray) -> np.ndarray:
         """Return the matrix (n_points, n_nodes) that reads values off at points."""
         raise AssertionError("every grid interpolates")
+
+    def integration(self, edges: np.ndarray) -> np.ndarray:
+        """Return the matrix (n_edges - 1, n_nodes) of integrals from edge to edge."""
+        breaks = np.union1d(edges, self.nodes)
+        breaks = breaks[(breaks >= edges[0]) & (breaks <= edges[-1])]
+        at, weight = np.polynomial.legendre.leggauss(4)
+        half = np.diff(breaks)[:, None] / 2
+        points = (breaks[:-1, None] + half * (1 + at)).ravel()
+        parts = (half * weight).ravel()[:, None] * self.interpolation(points)
+        which = np.searchsorted(edges, points) - 1
+        return np.stack([parts[which == i].sum(axis=0) for i in range(len(edges) - 1)])
+
+    def point_mass(self, at: Any) -> Any:
+        """Return values at nodes of what is zero but at a point, and has integral 1."""
+        raise ValueError("a source in a point needs grid=FiniteDifferences(101)")
 
 
 class Chebyshev(Grid):
@@ -93,13 +116,13 @@ class Chebyshev(Grid):
     def _unit_nodes(self) -> np.ndarray:
         return (1 - np.cos(np.pi * np.arange(self.n_nodes) / (self.n_nodes - 1))) / 2
 
-    def derivative(self, place: int) -> tuple[np.ndarray, int]:
-        """Return the matrix that differentiates values, and where its results are."""
+    def derivative(self, values: Any, place: int, axis: int = 0) -> tuple[Any, int]:
+        """Return the derivative of values along an axis, and where it is known."""
         x, weight = self.nodes, 1 / self._barycentric()
         apart = x[:, None] - x + np.eye(self.n_nodes)
         matrix = np.outer(weight, 1 / weight) / apart
         matrix -= np.diag(matrix.sum(axis=1))
-        return matrix, NODE
+        return (matrix @ values.T).T if axis else matrix @ values, NODE
 
     def interpolation(self, points: np.ndarray) -> np.ndarray:
         """Return the matrix (n_points, n_nodes) that reads values off at points."""
@@ -141,18 +164,44 @@ class FiniteDifferences(Grid):
     def _unit_nodes(self) -> np.ndarray:
         return np.linspace(0.0, 1.0, self.n_nodes)
 
-    def derivative(self, place: int) -> tuple[np.ndarray, int]:
-        """Return the matrix that differentiates values, and where its results are."""
+    @property
+    def spacing(self) -> float:
+        """From one node to the next."""
+        return (self.high - self.low) / (self.n_nodes - 1)
+
+    def derivative(self, values: Any, place: int, axis: int = 0) -> tuple[Any, int]:
+        """Return the derivative of values along an axis, and where it is known."""
         if place == INNER:
             raise ValueError(
                 "finite differences stop at second derivatives; take Chebyshev for "
                 "higher ones, or write them of fluxes, as in (p.D * u.x).x"
             )
-        n = self.n_nodes - place
-        spacing = (self.high - self.low) / (self.n_nodes - 1)
-        return np.diff(np.eye(n), axis=0) / spacing, place + 1
+        left, right = _neighbors(values, axis)
+        return (right - left) / self.spacing, place + 1
+
+    def sides(self, values: Any, place: int, axis: int = 0) -> tuple[Any, Any, int]:
+        """Return values left and right of what lies between neighbors, and its place."""
+        if place != NODE:
+            raise ValueError(
+                "what flows is told of the solution itself, known at nodes"
+            )
+        return *_neighbors(values, axis), MIDDLE
+
+    def point_mass(self, at: Any) -> Any:
+        """Return values at nodes of what is zero but at a point, and has integral 1."""
+        away = np.abs(self.nodes - at) / self.spacing
+        return np.maximum(1 - away, 0) / self.spacing
 
     def interpolation(self, points: np.ndarray) -> np.ndarray:
         """Return the matrix (n_points, n_nodes) that reads values off at points."""
         x, unit = self.nodes, np.eye(self.n_nodes)
         return np.stack([np.interp(points, x, row) for row in unit], axis=1)
+
+
+def _cut(axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
+    """Return what cuts a piece out along an axis."""
+    return (slice(None),) * axis + (slice(start, stop),)
+
+
+def _neighbors(values: Any, axis: int) -> tuple[Any, Any]:
+    return values[_cut(axis, None, -1)], values[_cut(axis, 1, None)]

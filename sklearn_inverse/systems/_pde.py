@@ -1,5 +1,6 @@
-"""PDESystem: a partial differential equation on an interval, described once."""
+"""PDESystem: a partial differential equation, described once."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -15,12 +16,11 @@ from sklearn_inverse.systems._fields import Coordinates, Field, ParamsOnGrid, va
 from sklearn_inverse.systems._functions import Names, OneSample, takes
 from sklearn_inverse.systems._grids import CONSTANT, INNER, NODE, Chebyshev, Grid
 from sklearn_inverse.systems._newton import newton
+from sklearn_inverse.systems._observed import ParticleCounts, PointValues, read_times
 from sklearn_inverse.systems._pde_checks import (
-    PointValues,
     check_constraint,
     check_residual,
     read_domain,
-    read_places,
 )
 from sklearn_inverse.systems._system import ODESystem
 from sklearn_inverse.utils._validation import check_params
@@ -28,10 +28,11 @@ from sklearn_inverse.utils._validation import check_params
 __all__ = ["PDESystem", "PointValues"]
 
 TIME = "t"
+HELD = 2**24  # entries of Jacobians that are held together
 
 
 class PDESystem:
-    r"""A partial differential equation for u on an interval, with what is known of it.
+    r"""A partial differential equation for u, with what is known of it.
 
     It reads like the paper that it comes from, and every inverter takes it for ``model``.
     With time in its domain it becomes an :class:`ODESystem` for the values at the nodes
@@ -41,14 +42,15 @@ class PDESystem:
     Parameters
     ----------
     domain : dict of str to (float, float)
-        The interval by the name of its coordinate, and that of time, which is ``"t"``:
-        ``{"x": (0, 1), "t": (0, 2)}``.
+        Intervals by the names of their coordinates, one or two of space, and of time,
+        which is ``"t"``: ``{"x": (0, 1), "t": (0, 2)}``.
 
     residual : callable
         ``residual(x, u, p)`` is zero where the equation holds: x.x and x.t are
         coordinates, u is the solution with its derivatives u.x, u.xx, u.t, and p the
         params by name, functions among them. Products have derivatives too:
-        ``(p.D * u.x).x``. It must be linear in u.t.
+        ``(p.D * u.x).x``. ``x.point(x=0.5)`` is a source in a point. It must be linear in
+        u.t.
 
     constraint : callable
         ``constraint(x, n)``, or ``constraint(x, n, p)``, is what u must be whatever n is:
@@ -59,15 +61,16 @@ class PDESystem:
         Priors, as of :class:`ODESystem`; of an unknown function, a
         :class:`~sklearn_inverse.probability.GaussianFunction`.
 
-    observe : PointValues
+    observe : PointValues or ParticleCounts
         What is read.
 
     noise : object, default=None
         How readings scatter, as of :class:`ODESystem`.
 
-    grid : Grid, default=None
-        :class:`Chebyshev` or :class:`FiniteDifferences` nodes; by default 33 of the
-        former.
+    grid : Grid or dict of str to Grid, default=None
+        :class:`Chebyshev` or :class:`FiniteDifferences` nodes along each coordinate, or
+        by its name; by default 33 of the former. In two dimensions only the latter are
+        compiled.
 
     nominal : dict, default=None
         Typical params, at which a system in time is tried out and compiled; by default
@@ -78,8 +81,8 @@ class PDESystem:
 
     Attributes
     ----------
-    nodes : ndarray of shape (n_nodes,)
-        Where :meth:`solve` gives the solution.
+    nodes : ndarray of shape (n_nodes,), or tuple of two
+        Where :meth:`solve` gives the solution, along each coordinate.
 
     prior : JointPrior
         What is believed of the params.
@@ -121,22 +124,15 @@ class PDESystem:
         *,
         constraint: Callable[..., Any],
         params: Mapping[Any, Any],
-        observe: PointValues,
+        observe: PointValues | ParticleCounts,
         noise: Any = None,
-        grid: Grid | None = None,
+        grid: Grid | Mapping[str, Grid] | None = None,
         nominal: Mapping[str, float] | None = None,
         name: str = "pde",
     ):
         self.domain = read_domain(domain)
         check_keys("params", params)
-        self.axis = next(axis for axis in self.domain if axis != TIME)
-        grid = Chebyshev(33) if grid is None else grid
-        if not isinstance(grid, Grid):
-            raise TypeError(
-                "`grid` must be Chebyshev(33), say, or FiniteDifferences(101). Got "
-                f"{grid!r}."
-            )
-        self.grid = grid.on(*self.domain[self.axis])
+        self.grids = self._read_grids(Chebyshev(33) if grid is None else grid)
         self.residual, self.constraint = residual, constraint
         self.params, self.noise, self.nominal = params, noise, nominal
         self.observe, self.name = observe, name
@@ -145,16 +141,28 @@ class PDESystem:
             for key, prior in params.items()
             if isinstance(prior, GaussianFunction)
         }
-        self._points, self._times = read_places(self.domain, self.axis, observe)
+        self._times = read_times(self.domain, observe)
+        self._weights, self.observable_names = observe.read(self.grids)
         self._sees_params = takes(constraint, 3)
         self._rate_factor: Any = None
         self._asked: set[Any] = set()
         self._check()
 
     @property
-    def nodes(self) -> np.ndarray:
-        """Where :meth:`solve` gives the solution."""
-        return self.grid.nodes
+    def nodes(self) -> Any:
+        """Where :meth:`solve` gives the solution, along each coordinate."""
+        nodes = tuple(grid.nodes for grid in self.grids.values())
+        return nodes if len(nodes) > 1 else nodes[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of nodes along each coordinate."""
+        return tuple(grid.n_nodes for grid in self.grids.values())
+
+    @property
+    def n_inner(self) -> int:
+        """Number of nodes at which u is not known beforehand."""
+        return int(np.prod([n - 2 for n in self.shape]))
 
     @property
     def is_steady(self) -> bool:
@@ -172,16 +180,9 @@ class PDESystem:
         return split_params(self.params, self._node_names)[0]
 
     @property
-    def observable_names(self) -> list[str]:
-        """One for each point."""
-        short = [f"u({x:.6g})" for x in self._points]
-        if len(set(short)) == len(short):
-            return short
-        return [f"u({float(x)!r})" for x in self._points]
-
-    @property
     def _node_names(self) -> list[str]:
-        return [f"u[{i}]" for i in range(1, len(self.nodes) - 1)]
+        places = itertools.product(*(range(1, n - 1) for n in self.shape))
+        return [f"u[{','.join(map(str, place))}]" for place in places]
 
     # --- what is solved
 
@@ -196,7 +197,6 @@ class PDESystem:
 
     @cached_property
     def _lines(self) -> ODESystem:
-        weights = self.grid.interpolation(self._points)
         start, _ = self.domain[TIME]
         return ODESystem(
             self._rate,
@@ -204,8 +204,8 @@ class PDESystem:
             params=self.params,
             experiments=[Experiment(self._times, start=start)],
             observe={
-                name: lambda t, y, p, w=w: w @ self._whole(t, y, p)
-                for name, w in zip(self.observable_names, weights)
+                name: lambda t, y, p, w=w: self._read_off(w, t, y, p)
+                for name, w in zip(self.observable_names, self._weights)
             },
             noise=self.noise,
             nominal=self.nominal,
@@ -227,7 +227,8 @@ class PDESystem:
         Returns
         -------
         u : ndarray of shape (n_samples, n_times, n_nodes) or (n_samples, n_nodes)
-            The solution; NaN for samples that have none.
+            The solution, with two axes for nodes in two dimensions; NaN for samples that
+            have none.
         """
         from sklearn_inverse.ode import solve_ivp
 
@@ -236,7 +237,7 @@ class PDESystem:
         p = torch.tensor(check_params(given, n_params=n_params, names=names))
         if self.is_steady:
             with torch.no_grad():
-                return self._solution(p).numpy()
+                return self._solution(p).unflatten(1, self.shape).numpy()
         system, start = self.semidiscretize(), self.domain[TIME][0]
         times = np.atleast_1d(self._times if times is None else times).astype(float)
         if not (np.diff(times, prepend=start) >= 0).all():
@@ -246,11 +247,10 @@ class PDESystem:
         t = torch.as_tensor(np.concatenate([[start], times])).expand(len(p), -1)
         with torch.no_grad():
             y = solve_ivp(system.solved, t, system.initial_state(p), p).y[:, 1:]
-            whole = self.one_sample(self._whole, "`constraint`", len(self.nodes))
             n = len(times)
             rows = p.repeat_interleave(n, dim=0)
-            u = whole(t[:, 1:].flatten(), y.flatten(0, 1), rows)
-        return u.unflatten(0, (len(p), n)).numpy()
+            u = self._all_nodes(t[:, 1:].flatten(), y.flatten(0, 1), rows)
+        return u.unflatten(1, self.shape).unflatten(0, (len(p), n)).numpy()
 
     def report(self, params: Tensor) -> Tensor:
         """Return what is read of the steady solution, differentiably.
@@ -265,13 +265,16 @@ class PDESystem:
         readings : Tensor of shape (n_samples, 1, n_points)
             NaN for samples that have no solution.
         """
-        weights = torch.as_tensor(self.grid.interpolation(self._points))
+        weights = torch.as_tensor(self._weights)
         return (self._solution(params) @ weights.to(params).mT)[:, None]
 
     def _solution(self, params: Tensor) -> Tensor:
-        """Return the steady solution at all nodes (n_samples, n_nodes)."""
+        """Return the steady solution at all nodes, flat."""
+        most = max(HELD // self.n_inner**2, 1)
+        if len(params) > most:
+            return torch.cat([self._solution(part) for part in params.split(most)])
         at = torch.zeros_like(params[:, 0])
-        off = self.one_sample(self._off, "`residual`", len(self._node_names))
+        off = self.one_sample(self._off, "`residual`", self.n_inner)
         with torch.no_grad():
             start = OneSample(
                 self._start, "`constraint`", None, self._names, off.shape
@@ -279,9 +282,16 @@ class PDESystem:
             u, slope = newton(lambda u, p: off(at[: len(u)], u, p), start, params)
         # A further step, of which only the params count (implicit function theorem).
         u = u - torch.linalg.solve(slope, off(at, u, params)[..., None])[..., 0]
-        whole = self.one_sample(self._whole, "`constraint`", len(self.nodes))
         solved = u.isfinite().all(dim=1, keepdim=True)
-        return torch.where(solved, whole(at, u, params), torch.nan)
+        return torch.where(solved, self._all_nodes(at, u, params), torch.nan)
+
+    def _all_nodes(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
+        """Return the solution at all nodes, flat, of that at the inner ones."""
+        n_nodes = int(np.prod(self.shape))
+        whole = self.one_sample(
+            lambda *at: self._whole(*at).reshape(-1), "`constraint`", n_nodes
+        )
+        return whole(t, y, params)
 
     # --- functions of one sample
 
@@ -297,37 +307,50 @@ class PDESystem:
         return self.residual_at(t, y, p, rate=None)
 
     def residual_at(self, t: Any, y: Any, p: Any, rate: float | None) -> Any:
-        """Return the residual at the inner nodes."""
-        n = len(self._node_names)
+        """Return the residual at the inner nodes, flat."""
         by_time = None
         if rate is not None:
-            by_time = Field(self.grid, self.axis, rate, CONSTANT)
-        u = Field(self.grid, self.axis, self._whole(t, y, p), rate=by_time)
+            by_time = Field(self.grids, rate, (CONSTANT,) * len(self.grids))
+        u = Field(self.grids, self._whole(t, y, p), rate=by_time)
         off = self.residual(self._at(t), u, self._on_grid(p))
-        return values_at(off, INNER, n)
+        inner = tuple(n - 2 for n in self.shape)
+        return values_at(off, INNER, inner).reshape(-1)
 
     def _whole(self, t: Any, y: Any, p: Any) -> Any:
         """Return the solution at all nodes, its ends from the constraint."""
-        ends = self.constrained(t, 0.0, p)
-        return np.concatenate([ends[:1], y[:], ends[-1:]])
+        ends, whole = self.constrained(t, 0.0, p), y[:]
+        if len(self.shape) > 1:
+            whole = whole.reshape(tuple(n - 2 for n in self.shape))
+        for axis in reversed(range(len(self.shape))):
+            # As far as it is whole along later axes, and not yet along earlier ones.
+            frame, along = ends[(slice(1, -1),) * axis], (slice(None),) * axis
+            first, last = frame[(*along, slice(1))], frame[(*along, slice(-1, None))]
+            whole = np.concatenate([first, whole, last], axis=axis)
+        return whole
+
+    def _read_off(self, weights: np.ndarray, t: Any, y: Any, p: Any) -> Any:
+        """Return what weights of all nodes make of the solution."""
+        used = np.flatnonzero(weights)
+        return weights[used] @ self._whole(t, y, p).reshape(-1)[used]
 
     def _start(self, p: Any) -> Any:
         """Return what u begins with, or is first thought to be, at the inner nodes."""
         start = None if self.is_steady else self.domain[TIME][0]
-        return self.constrained(start, 0.0, p)[1:-1]
+        inner = (slice(1, -1),) * len(self.shape)
+        return self.constrained(start, 0.0, p)[inner].reshape(-1)
 
     def constrained(self, t: Any, n: float, p: Any) -> Any:
         """Return the constraint at all nodes, for a constant n."""
-        field = Field(self.grid, self.axis, np.full(len(self.nodes), n))
+        field = Field(self.grids, np.full(self.shape, n))
         last = (self._on_grid(p),) if self._sees_params else ()
         value = self.constraint(self._at(t), field, *last)
-        return values_at(value, NODE, len(self.nodes))
+        return values_at(value, NODE, self.shape)
 
     def _at(self, t: Any) -> Coordinates:
-        return Coordinates(self.grid, self.axis, None if self.is_steady else t)
+        return Coordinates(self.grids, None if self.is_steady else t)
 
     def _on_grid(self, p: Any) -> ParamsOnGrid:
-        return ParamsOnGrid(p, self.functions, self.grid, self.axis, self._asked)
+        return ParamsOnGrid(p, self.functions, self.grids, self._asked)
 
     # --- what is checked at construction
 
@@ -338,12 +361,30 @@ class PDESystem:
         return Names("param", self.prior.names, more)
 
     def _reading(self, key: Any, prior: GaussianFunction) -> np.ndarray:
-        if tuple(map(float, prior.interval)) != self.domain[self.axis]:
+        if len(self.grids) > 1:
             raise ValueError(
-                f"The function {key!r} must live on the interval of {self.axis!r}, "
-                f"{self.domain[self.axis]}. Got interval={tuple(prior.interval)}."
+                f"Functions of one coordinate, as {key!r}, are known where there is one. "
+                f"Got {list(self.grids)}."
             )
-        return prior.reading(self.nodes)
+        ((axis, grid),) = self.grids.items()
+        if tuple(map(float, prior.interval)) != self.domain[axis]:
+            raise ValueError(
+                f"The function {key!r} must live on the interval of {axis!r}, "
+                f"{self.domain[axis]}. Got interval={tuple(prior.interval)}."
+            )
+        return prior.reading(grid.nodes)
+
+    def _read_grids(self, given: Any) -> dict[str, Grid]:
+        axes = [axis for axis in self.domain if axis != TIME]
+        by_axis = given if isinstance(given, Mapping) else dict.fromkeys(axes, given)
+        if set(by_axis) != set(axes) or not all(
+            isinstance(grid, Grid) for grid in by_axis.values()
+        ):
+            raise TypeError(
+                "`grid` must be Chebyshev(33), say, or FiniteDifferences(101), or one of "
+                f"these for each of {axes}. Got {given!r}."
+            )
+        return {axis: by_axis[axis].on(*self.domain[axis]) for axis in axes}
 
     def _check(self) -> None:
         """Try the functions out, in the middle of the prior and elsewhere."""
@@ -373,7 +414,7 @@ class PDESystem:
 
     def __repr__(self) -> str:
         return (
-            f"PDESystem({self.name!r}, domain={self.domain}, grid={self.grid}, "
+            f"PDESystem({self.name!r}, domain={self.domain}, grid={self.grids}, "
             f"params={self.prior.names})"
         )
 

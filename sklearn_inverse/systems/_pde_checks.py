@@ -1,7 +1,6 @@
 """What a partial differential equation must be, checked once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,41 +10,17 @@ from torch import Tensor
 from sklearn_inverse.systems._declared import check_keys
 
 __all__ = [
-    "PointValues",
     "check_constraint",
     "check_residual",
     "read_domain",
-    "read_places",
 ]
 
 TIME = "t"
 SAME = 1e-9  # relative, of what must not depend on something
 
 
-@dataclass(frozen=True)
-class PointValues:
-    """The solution, read at points, and at times where there is time.
-
-    Parameters
-    ----------
-    x : array-like of shape (n_points,)
-        Points inside the domain; each is an observable.
-
-    t : float or array-like of shape (n_times,), default=None
-        When they are read.
-
-    Examples
-    --------
-    >>> from sklearn_inverse import PointValues
-    >>> at_the_end = PointValues([0.25, 0.5, 0.75], t=1.0)
-    """
-
-    x: Any
-    t: Any = None
-
-
 def read_domain(domain: Any) -> dict[str, tuple[float, float]]:
-    """Return the intervals by name, one of them of space."""
+    """Return the intervals by name, one or two of them of space."""
     check_keys("domain", domain)
     found = {}
     for axis, ends in domain.items():
@@ -57,51 +32,12 @@ def read_domain(domain: Any) -> dict[str, tuple[float, float]]:
             )
         found[axis] = (float(given[0]), float(given[1]))
     space = [axis for axis in found if axis != TIME]
-    if len(space) != 1 or len(space[0]) != 1:
+    if len(space) not in (1, 2) or max(map(len, space)) != 1:
         raise ValueError(
-            "`domain` must have one coordinate of space, of one letter, and may have time "
-            f"'t'. Got {list(found)}."
+            "`domain` must have one or two coordinates of space, of one letter each, and "
+            f"may have time 't'. Got {list(found)}."
         )
     return found
-
-
-def read_places(
-    domain: dict[str, tuple[float, float]], axis: str, observe: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return points and times of the readings, one time where there is none."""
-    if not isinstance(observe, PointValues):
-        raise TypeError(f"`observe` must be PointValues(x, t). Got {observe!r}.")
-    if TIME not in domain and observe.t is not None:
-        raise ValueError(
-            "`observe` has times, but `domain` has no 't': say from when to when, "
-            "{'t': (0, 1)}, or leave them out."
-        )
-    if TIME in domain and observe.t is None:
-        raise ValueError("`observe` must say when it is read: PointValues(x, t).")
-    points = _inside(observe.x, axis, domain[axis])
-    if len(np.unique(points)) < len(points):
-        raise ValueError(
-            "`observe` must have each point once: give the mean of readings that were "
-            f"repeated, with its own noise. Got {axis} = {points.tolist()}."
-        )
-    if TIME not in domain:
-        return points, np.zeros(1)
-    times = _inside(observe.t, TIME, domain[TIME])
-    if (np.diff(times) <= 0).any():
-        raise ValueError(f"Times of `observe` must increase. Got {times.tolist()}.")
-    return points, times
-
-
-def _inside(given: Any, axis: str, ends: tuple[float, float]) -> np.ndarray:
-    places = np.atleast_1d(np.asarray(given, dtype=float))
-    low, high = ends
-    inside = (places >= low) & (places <= high)
-    if places.ndim != 1 or not len(places) or not inside.all():
-        raise ValueError(
-            f"`observe` must be read inside the domain, {axis} from {low:g} to {high:g}. "
-            f"Got {places[~inside].tolist() or places.shape}."
-        )
-    return places
 
 
 def check_residual(system: Any, times: Tensor, params: Tensor) -> float | None:
@@ -109,7 +45,7 @@ def check_residual(system: Any, times: Tensor, params: Tensor) -> float | None:
 
     Refuse a residual that cannot be run or solved for u.t.
     """
-    n = len(system.nodes) - 2
+    n = system.n_inner
     bump = np.sin(np.pi * (np.arange(1, n + 1) / (n + 1)))
     states = torch.as_tensor(np.stack([0.3 + bump, 0.2 - 0.5 * bump]))
 
@@ -148,25 +84,27 @@ def check_residual(system: Any, times: Tensor, params: Tensor) -> float | None:
 
 def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
     """Refuse a constraint that leaves boundary values or the start open."""
-    n_nodes = len(system.nodes)
-    states = torch.zeros(len(times), n_nodes - 2)
+    states = torch.zeros(len(times), system.n_inner)
     zero, other = (
         _run(
             system,
             "`constraint`",
-            n_nodes,
-            lambda t, y, p, n=n: system.constrained(t, n, p),
+            int(np.prod(system.shape)),
+            lambda t, y, p, n=n: system.constrained(t, n, p).reshape(-1),
             (times, states, params),
         )
         for n in (0.0, 1.0)
     )
-    low, high = system.domain[system.axis]
-    x = f"x.{system.axis}"
-    vanishing = f"{_since(x, low)} * ({high:g} - {x})"
+    vanishing = " * ".join(
+        f"{_since(f'x.{axis}', grid.low)} * ({grid.high:g} - x.{axis})"
+        for axis, grid in system.grids.items()
+    )
     moved = (other - zero).abs() > SAME * (1 + zero.abs())
-    if moved[:, [0, -1]].any():
+    inside = np.zeros(system.shape, dtype=bool)
+    inside[(slice(1, -1),) * inside.ndim] = True
+    if moved[:, ~inside.ravel()].any():
         raise ValueError(
-            "`constraint` must fix u at both ends, whatever n is: multiply n by what "
+            "`constraint` must fix u at all ends, whatever n is: multiply n by what "
             f"vanishes there, as in n * {vanishing}. Other conditions than given values "
             "are not known here."
         )
@@ -176,7 +114,7 @@ def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
             "`constraint` must fix what u begins with, whatever n is: multiply n by "
             f"{begun}, as in n * {vanishing} * {begun}."
         )
-    if not moved[-1, 1:-1].any():
+    if not moved[-1, inside.ravel()].any():
         raise ValueError(
             "`constraint` must leave u open inside: it is the same with n = 0 and n = 1."
         )

@@ -392,6 +392,10 @@ def _interp(x: Value, xp: Any, fp: Any, left: Any = None, right: Any = None) -> 
     return torch.where(at > nodes[-1], table[-1] if right is None else right, inside)
 
 
+def _sizes(*shape: Any) -> tuple[int, ...]:
+    return tuple(shape[0]) if isinstance(shape[0], (tuple, list)) else shape
+
+
 def _words(tensor: Tensor) -> str:
     return ("number", "vector", "matrix", "array")[min(tensor.ndim - 1, 3)]
 
@@ -416,6 +420,9 @@ DIRECT: dict[str, Callable[..., Tensor]] = {
     "cat": _concatenate,
     "concatenate": _concatenate,
     "append": lambda x, more: _concatenate((x, more)),
+    "reshape": lambda x, *shape: x._tensor.reshape(
+        *_sizes(*shape), x._tensor.shape[-1]
+    ),
     "roll": _roll,
     "diff": _diff,
     "clamp": _clip,

@@ -1,9 +1,11 @@
 """Claims: priors of functions are the processes that they are named after."""
 
+import pickle
+
 import numpy as np
 import pytest
 
-from sklearn_inverse.probability import GaussianFunction, JointPrior
+from sklearn_inverse.probability import GaussianFunction, JointPrior, LogUniform
 
 
 def covariance(prior):
@@ -20,7 +22,7 @@ def test_order_one_between_known_ends_is_a_brownian_bridge():
 
 
 def test_order_two_between_known_ends_is_twice_integrated_noise():
-    prior = GaussianFunction(201, order=2, ends=(0, 0))
+    prior = GaussianFunction(201, order=2, scale=1.0, ends=(0, 0))
     x = prior.nodes[1:-1]
     # Green's function of the beam that rests on its ends, f'''' = δ.
     low, high = np.minimum(x[:, None], x), np.maximum(x[:, None], x)
@@ -63,6 +65,7 @@ def test_positive_functions_stay_positive_and_keep_their_ends():
         ({"order": 3}, "`order` must be one of"),
         ({"link": "log"}, "`link` must be one of"),
         ({"scale": 0.0}, "`scale` must be positive"),
+        ({"scale": (2, 1)}, "`scale` must be positive"),
         ({"ends": (0, 1), "link": "exp"}, "must be positive"),
         ({"interval": (1, 0)}, r"must be \(low, high\)"),
         ({"interval": 1}, r"must be \(low, high\)"),
@@ -75,3 +78,22 @@ def test_positive_functions_stay_positive_and_keep_their_ends():
 def test_what_cannot_be_is_refused(options, match):
     with pytest.raises(ValueError, match=match):
         GaussianFunction(**options)
+
+
+@pytest.mark.parametrize("ends", [(1, 2), None])
+def test_a_scale_that_is_found_is_as_good_as_one_that_is_given(ends):
+    options = {"order": 2, "ends": ends, "link": "exp"}
+    other = {"rate": LogUniform(0.1, 10)}
+    whole = JointPrior({"f": GaussianFunction(9, **options)} | other)
+    assert whole.open_scales == {"f": (2.0**-8, 2.0**8)}
+    found = whole.at_scales([3.0])
+    given = JointPrior({"f": GaussianFunction(9, scale=3.0, **options)} | other)
+    z = np.random.default_rng(0).standard_normal((4, given.n_params))
+    params = given.from_standard(z)
+    assert found == given != whole
+    assert np.allclose(found.from_standard(z), params)
+    assert np.allclose(found.log_prob(params), given.log_prob(params))
+    assert np.allclose(pickle.loads(pickle.dumps(found)).to_standard(params), z)
+    # Scaled params, and the coordinate of posteriors, mean the same at all scales.
+    assert found.scaler is whole.scaler
+    assert np.allclose(found.to_coordinate(params), whole.to_coordinate(params))

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from sklearn_inverse import (
     ForwardFunction,
@@ -17,8 +18,13 @@ from sklearn_inverse import (
 from sklearn_inverse.datasets import make_inverse_problem
 from sklearn_inverse.forward._base import as_forward_model
 from sklearn_inverse.probability import GaussianFunction
-from sklearn_inverse.problems import fisher_kpp, heat, poisson
-from sklearn_inverse.systems import Chebyshev, FiniteDifferences
+from sklearn_inverse.problems import burgers, fisher_kpp, heat, point_source, poisson
+from sklearn_inverse.systems import (
+    Chebyshev,
+    FiniteDifferences,
+    ParticleCounts,
+    godunov,
+)
 from sklearn_inverse.systems._newton import newton
 
 X = np.linspace(0.1, 0.9, 9)
@@ -60,9 +66,9 @@ def test_chebyshev_derivatives_converge_exponentially():
     errors = []
     for n_nodes in (8, 12, 16):
         grid = Chebyshev(n_nodes).on(-1, 2)
-        matrix, _ = grid.derivative(0)
         x = grid.nodes
-        errors.append(np.abs(matrix @ np.sin(2 * x) - 2 * np.cos(2 * x)).max())
+        slope, _ = grid.derivative(np.sin(2 * x), 0)
+        errors.append(np.abs(slope - 2 * np.cos(2 * x)).max())
         assert np.allclose(grid.interpolation(x), np.eye(n_nodes))
     assert errors[1] < 1e-2 * errors[0]
     assert errors[2] < 1e-2 * errors[1] < 1e-4
@@ -146,6 +152,42 @@ def test_decay_in_closed_form_at_several_times():
     assert np.allclose(read[:, 1:], exact, atol=2e-5)
 
 
+def stepped(start, n_nodes=1001):
+    """Solve Burgers' equation by Godunov's scheme, 1000 steps of .001."""
+    x = np.linspace(0, 1, n_nodes)
+    u = start(x)
+    u[[0, -1]] = 0
+    for _ in range(1000):
+        flow = 0.1 * np.maximum(np.maximum(u[:-1], 0), -np.minimum(u[1:], 0)) ** 2
+        u[1:-1] -= 1e-3 * (n_nodes - 1) * np.diff(flow)
+    return x, u
+
+
+@pytest.mark.parametrize(
+    ("start", "front"),
+    [
+        (lambda x: np.sin(2 * np.pi * x), 0.5),
+        # The mean of the speeds 0 and .2, for a time of 1.
+        (lambda x: 1.0 * (abs(x - 0.5) <= 0.25), 0.85),
+    ],
+)
+def test_shocks_are_those_of_godunov_to_first_order(start, front):
+    x, reference = stepped(start)
+    errors = []
+    for n_nodes in (51, 101):
+        system = burgers(n_nodes=n_nodes, n_values=n_nodes)
+        f = start(system.nodes)[1:-1]
+        u = system.solve(f)[0, 0]
+        errors.append(np.abs(np.interp(x, system.nodes, u) - reference).mean())
+        # What flows out of one volume flows into the next: nothing is lost.
+        assert u.sum() == pytest.approx(f.sum(), abs=1e-6 * n_nodes)
+        assert -1e-6 <= u[: n_nodes // 2].min() <= u.max() <= 1
+    assert 0.5 < np.log2(errors[0] / errors[1]) < 1.3
+    assert errors[1] < 0.025
+    behind = system.nodes[np.flatnonzero(u > 0.4).max()]
+    assert behind == pytest.approx(front, abs=2 / (n_nodes - 1))
+
+
 # --- steady problems
 
 
@@ -206,6 +248,81 @@ def test_a_batch_equals_one_by_one_and_failures_stay_alone():
     assert np.allclose(u[[0, 2]], np.sin(np.pi * system.nodes) / rates[[0, 2]])
 
 
+def density(x, birth, death):
+    """Density of particles born in the middle of (0, 1), in closed form."""
+    s = np.sqrt(death)
+    rise = np.sinh(s * np.minimum(x, 0.5)) * np.sinh(s * (1 - np.maximum(x, 0.5)))
+    return birth / s * rise / np.sinh(s)
+
+
+def total(birth, death):
+    """Integral of the density."""
+    return birth / death * (1 - 1 / np.cosh(np.sqrt(death) / 2))
+
+
+@pytest.mark.parametrize(
+    ("params", "quarter", "middle", "whole"),
+    [
+        ((500, 10), 27.3248314422, 72.6359018237, 30.2614512564),
+        ((250, 5), 19.4362623067, 45.1061861505, 20.4645031062),
+    ],
+)
+def test_a_source_in_a_point_has_its_published_density(params, quarter, middle, whole):
+    assert density(0.25, *params) == pytest.approx(quarter, rel=1e-8)
+    errors = []
+    for n_nodes in (101, 201):
+        system = point_source(n_nodes=n_nodes, n_snapshots=1)
+        u = system.solve(params)[0]
+        read = np.interp([0.25, 0.5], system.nodes, u)
+        counted = system.report(torch.tensor([params], dtype=torch.float64)).sum()
+        errors.append([*read, counted] / np.array([quarter, middle, whole]) - 1)
+    assert np.abs(errors[1]).max() < 5e-5
+    assert np.allclose(np.log2(np.divide(*errors)), 2, atol=0.05)
+
+
+def test_a_source_may_lie_between_nodes_and_be_looked_for():
+    system = PDESystem(
+        {"x": (0, 1)},
+        lambda x, u, p: u.xx + x.point(x=p.z),
+        constraint=lambda x, n: n * x.x * (1 - x.x),
+        params={"z": (0.2, 0.8)},
+        observe=PointValues(X),
+        noise=1e-3,
+        grid=FiniteDifferences(41),
+    )
+    z = 0.4321
+    exact = np.minimum(X, z) * (1 - np.maximum(X, z))
+    assert np.allclose(system.report(torch.tensor([[z]]).double()), exact, atol=1e-3)
+    inverter = GradientInverter(system, max_solves=0, random_state=0).fit([exact])
+    assert inverter.predict([exact]) == pytest.approx(z, abs=1e-3)
+
+
+def snapshots(rng, params, n_snapshots=100):
+    """Draw positions of particles, by thinning."""
+    most = density(0.5, *params)
+    x = rng.random(rng.poisson(n_snapshots * most))
+    return x[rng.random(len(x)) < density(x, *params) / most]
+
+
+def test_counts_tell_what_positions_do():
+    system, rng = point_source(), np.random.default_rng(0)
+    seen = [snapshots(rng, (500, 10)) for _ in range(3)]
+    counts = system.observe.count(seen)
+    assert counts.sum(axis=1).tolist() == [len(x) for x in seen]
+    posterior = GradientInverter(system, n_starts=1).fit(counts).posterior(counts)
+    for x, params, std in zip(seen, posterior.params, posterior.std):
+        # Maximum of the likelihood of the positions themselves.
+        best = minimize(
+            lambda v, x=x: (
+                100 * total(*np.exp(v)) - np.log(density(x, *np.exp(v))).sum()
+            ),
+            np.log([500, 10]),
+            method="Nelder-Mead",
+        )
+        assert (np.abs(params - np.exp(best.x)) < 0.1 * std).all()
+        assert (np.abs(params - [500, 10]) < 4 * std).all()
+
+
 # --- inverters
 
 
@@ -235,7 +352,7 @@ def test_fisher_kpp_without_noise():
 
 
 def test_an_unknown_diffusivity_has_a_band_that_holds_it():
-    system = poisson()
+    system = poisson(scale=2.0)
     x = np.linspace(0, 1, 51)[1:-1]
     u = np.interp(x, system.nodes, system.solve(HAT)[0])
     read = u + 0.01 * np.random.default_rng(1).standard_normal((4, 49))
@@ -257,10 +374,9 @@ def test_models_are_of_the_kind_that_solves_them():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"domain": {"t": (0, 1)}}, "one coordinate of space"),
-        ({"domain": {"x": (0, 1), "y": (0, 1)}}, "one coordinate of space"),
+        ({"domain": {"t": (0, 1)}}, "one or two coordinates"),
         ({"domain": {"x": (1, 0)}}, "low, high"),
-        ({"constraint": lambda x, n: n}, "must fix u at both ends"),
+        ({"constraint": lambda x, n: n}, "must fix u at all ends"),
         ({"constraint": lambda x, n: 1 - x.x}, "must leave u open inside"),
         ({"residual": lambda x, u, p: p.D * u.tt}, r"there is no \.tt"),
         ({"residual": lambda x, u, p: p.k * u.xx}, "there is no param 'k'"),
@@ -274,6 +390,15 @@ def test_models_are_of_the_kind_that_solves_them():
         ({"grid": 33}, r"must be Chebyshev\(33\)"),
         ({"observe": PointValues([0.5, 1.5])}, "inside the domain"),
         ({"observe": PointValues([0.5], t=1.0)}, "has no 't'"),
+        ({"observe": PointValues([0.5], y=[0.5])}, "points of 1 coordinate"),
+        ({"observe": ParticleCounts([0.5, 0.2])}, "Edges of bins must increase"),
+        ({"observe": ParticleCounts([0, 1], 0)}, "must be >= 1"),
+        ({"observe": [0.5]}, "PointValues\\(x, t\\) or ParticleCounts"),
+        (
+            {"residual": lambda x, u, p: p.D * u.xx + x.point(x=0.3)},
+            "source in a point",
+        ),
+        ({"residual": lambda x, u, p: p.D * u.xx + x.point(z=1)}, "has coordinates"),
         ({"observe": PointValues([0.5, 0.3, 0.5])}, "each point once"),
         ({"params": ["D"]}, "must be a dict"),
         ({"params": {"D": GaussianFunction(9, interval=(0, 2))}}, "must live on"),
@@ -291,6 +416,7 @@ def test_what_cannot_be_is_refused(options, match):
         ({"residual": lambda x, u, p: u.xx * p.D}, "must depend on u.t"),
         ({"residual": lambda x, u, p: u.t**2 - p.D * u.xx}, "linear in u.t"),
         ({"residual": lambda x, u, p: u.xt - p.D * u.xx}, "by time there is u.t"),
+        ({"residual": lambda x, u, p: u.t + godunov(lambda u: u**2, u).x}, "neighbors"),
         ({"constraint": lambda x, n: n * x.x * (1 - x.x)}, "what u begins with"),
         ({"observe": PointValues(X)}, "when it is read"),
         ({"observe": PointValues(X, t=[1.0, 0.5])}, "must increase"),

@@ -1,0 +1,68 @@
+"""Claims: scales of priors of functions are those that the readings like best."""
+
+import numpy as np
+import pytest
+
+from sklearn_inverse import GradientInverter, MCMCInverter
+from sklearn_inverse.exceptions import BoundsWarning
+from sklearn_inverse.probability import Normal
+from sklearn_inverse.problems import poisson
+
+QUICK = {"n_starts": 1, "max_solves": 0}
+RANGE = (0.25, 16.0)
+
+
+@pytest.fixture(scope="module")
+def readings():
+    """Solutions of Poisson's equation for two diffusivities, with noise."""
+    system, x = poisson(n_nodes=51), np.linspace(0, 1, 26)[1:-1]
+    hat, flat = 1.5 - np.abs(x - 0.5), 1 + 0.1 * np.sin(np.pi * x)
+    u = system.solve([hat, flat])
+    at = np.linspace(0, 1, 51)[1:-1]
+    u = np.stack([np.interp(at, system.nodes, row) for row in u])
+    return u + 0.01 * np.random.default_rng(0).standard_normal(u.shape)
+
+
+def test_the_evidence_is_at_its_maximum(readings):
+    system = poisson(n_nodes=51, scale=RANGE)
+    found = GradientInverter(system, **QUICK).fit(readings).posterior(readings)
+    for i, (scale,) in enumerate(found.scales):
+        for factor in (0.5, 1, 2):
+            given = poisson(n_nodes=51, scale=factor * scale)
+            inverter = GradientInverter(given, **QUICK).fit(readings)
+            other = inverter.posterior(readings[[i]])
+            if factor == 1:
+                assert other.log_evidence == pytest.approx(found.log_evidence[i])
+                assert np.allclose(other.mean[0], found.mean[i], rtol=1e-4)
+                assert np.allclose(other.std[0], found.std[i], rtol=1e-3)
+                assert np.allclose(
+                    other.contraction[0], found[i].contraction, rtol=1e-3
+                )
+            else:
+                assert other.log_evidence[0] < found.log_evidence[i] + 1e-3
+
+
+def test_a_batch_equals_one_by_one_and_reports_tell(readings):
+    inverter = GradientInverter(poisson(n_nodes=51, scale=RANGE), **QUICK).fit(readings)
+    both = inverter.posterior(readings)
+    for i in range(2):
+        one = inverter.posterior(readings[[i]])
+        assert np.allclose(one.scales, both.scales[i])
+        assert np.allclose(one.mean, both.mean[i], rtol=1e-6)
+    assert f"D {both.scales[0, 0]:.3g}, by evidence" in str(both[0])
+    assert both.n_forward.min() > 20  # of all that was tried
+
+
+def test_a_range_that_is_too_narrow_is_told(readings):
+    system = poisson(n_nodes=51, scale=(0.01, 0.3))
+    inverter = GradientInverter(system, **QUICK).fit(readings)
+    with pytest.warns(BoundsWarning, match="end of its range, 0.3. Give a wider one"):
+        posterior = inverter.posterior(readings[:1])
+    assert posterior.scales == pytest.approx(0.3)
+
+
+def test_what_cannot_be_found_is_refused(readings):
+    with pytest.raises(ValueError, match="GradientInverter finds it"):
+        MCMCInverter(poisson(n_nodes=51)).fit(readings)
+    with pytest.raises(ValueError, match="needs noise that is known or has a prior"):
+        GradientInverter(poisson(n_nodes=51, noise=Normal())).fit(readings)

@@ -1,0 +1,139 @@
+"""Claims: PDE systems in the plane have the solutions that are known, and are found."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_inverse import GradientInverter, ODESimulator, PDESystem, PointValues
+from sklearn_inverse.problems import fisher_kpp_2d
+from sklearn_inverse.systems import Chebyshev, FiniteDifferences, godunov
+
+AT = {"x": [0.3, 0.5, 0.9], "y": [0.2, 0.6, 0.7]}
+
+
+def wave(x, y):
+    return np.sin(np.pi * x) * np.sin(np.pi * y / 2)
+
+
+def cooling(**options):
+    """u_t = a u_xx + b u_yy on (0, 1) × (0, 2)."""
+    given = {
+        "domain": {"x": (0, 1), "y": (0, 2), "t": (0, 1)},
+        "residual": lambda x, u, p: u.t - p.a * u.xx - p.b * u.yy,
+        "constraint": lambda x, n: (
+            wave(x.x, x.y) + n * x.x * (1 - x.x) * x.y * (2 - x.y) * x.t
+        ),
+        "params": {"a": (0.01, 0.2), "b": (0.01, 0.2)},
+        "observe": PointValues(**AT, t=[0.5, 1.0]),
+        "noise": 0.01,
+        "grid": {"x": FiniteDifferences(13), "y": FiniteDifferences(17)},
+    }
+    return PDESystem(**given | options)
+
+
+def cooled(a, b, t, x, y):
+    """Solution in closed form."""
+    return wave(x, y) * np.exp(-(a + b / 4) * np.pi**2 * t)
+
+
+def test_a_wave_decays_in_closed_form_to_second_order():
+    errors = []
+    for n in (9, 17):
+        system = cooling(
+            grid={"x": FiniteDifferences(n), "y": FiniteDifferences(n + 2)}
+        )
+        u = system.solve([0.1, 0.05])
+        x, y = np.meshgrid(*system.nodes, indexing="ij")
+        assert u.shape == (1, 2, n, n + 2)
+        errors.append(np.abs(u[0, 1] - cooled(0.1, 0.05, 1.0, x, y)).max())
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.3)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_chebyshev_nodes_along_one_side_or_both(mixed):
+    along_y = FiniteDifferences(41) if mixed else Chebyshev(11)
+    system = cooling(grid={"x": Chebyshev(11), "y": along_y})
+    u = system.solve([0.1, 0.05])[0, 1]
+    x, y = np.meshgrid(*system.nodes, indexing="ij")
+    error = np.abs(u - cooled(0.1, 0.05, 1.0, x, y)).max()
+    assert error < (1e-3 if mixed else 1e-5)
+
+
+def test_derivatives_of_products_and_both_coordinates():
+    def residual(x, u, p):
+        # -∇·(A ∇u) + u_xy + u_x, with A = 1 + xy and u = sin πx sin πy
+        s, c = np.sin(np.pi * x.x), np.cos(np.pi * x.x)
+        v, d = np.sin(np.pi * x.y), np.cos(np.pi * x.y)
+        a = 1 + x.x * x.y
+        flow = ((a * u.x).x + (a * u.y).y) * p.A
+        bend = np.pi * (x.y * c * v + x.x * s * d) - 2 * np.pi**2 * a * s * v
+        return flow - u.xy - u.x - bend + np.pi**2 * c * d + np.pi * c * v
+
+    errors = []
+    for n in (9, 17):
+        system = PDESystem(
+            {"x": (0, 1), "y": (0, 1)},
+            residual,
+            constraint=lambda x, n: n * x.x * (1 - x.x) * x.y * (1 - x.y),
+            params={"A": (0.5, 2)},
+            observe=PointValues(**AT),
+            noise=1e-3,
+            grid=FiniteDifferences(n),
+        )
+        x, y = np.meshgrid(*system.nodes, indexing="ij")
+        exact = np.sin(np.pi * x) * np.sin(np.pi * y)
+        errors.append(np.abs(system.solve([1.0])[0] - exact).max())
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.2)
+    read = system.report(torch.ones(1, 1).double())[0, 0]
+    exact = [np.sin(np.pi * a) * np.sin(np.pi * b) for a, b in zip(*AT.values())]
+    assert np.allclose(read, exact, atol=0.02)  # between nodes, linear
+
+
+def test_a_flow_along_a_side():
+    system = PDESystem(
+        {"x": (0, 1), "y": (0, 1), "t": (0, 1)},
+        lambda x, u, p: u.t + godunov(lambda u: p.v * u, u, along="y", lowest=-9).y,
+        constraint=lambda x, n: (
+            np.exp(-50 * ((x.x - 0.5) ** 2 + (x.y - 0.3) ** 2))
+            * np.sin(np.pi * x.x)
+            * np.sin(np.pi * x.y)
+            + n * x.x * (1 - x.x) * x.y * (1 - x.y) * x.t
+        ),
+        params={"v": (0.1, 0.5)},
+        observe=PointValues([0.5], t=1.0, y=[0.5]),
+        noise=0.01,
+        grid=FiniteDifferences(21),
+    )
+    start, end = system.solve([0.3], times=[0.0, 1.0])[0]
+    x, y = np.meshgrid(*system.nodes, indexing="ij")
+    assert end.sum() == pytest.approx(start.sum(), rel=3e-2)
+    for along, moved in ((x, 0.0), (y, 0.3)):
+        means = [(along * u).sum() / u.sum() for u in (start, end)]
+        assert means[1] - means[0] == pytest.approx(moved, abs=0.03)
+
+
+def test_two_params_are_found_and_the_kernel_is_compiled():
+    system = fisher_kpp_2d(n_nodes=12)
+    lines = system.semidiscretize()
+    assert lines.backend_ == "compiled"
+    read = ODESimulator(lines).simulate([[2.0, 1.5]]).reshape(1, -1)
+    inverter = GradientInverter(system, n_starts=1, max_solves=0).fit(read)
+    posterior = inverter.posterior(read)
+    assert (np.abs(posterior.mean - [2, 1.5]) < 0.2 * posterior.std).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"constraint": lambda x, n: wave(x.x, x.y) + n * x.x * x.t}, "at all ends"),
+        ({"observe": PointValues([0.5], t=1.0)}, "points of 2 coordinate"),
+        ({"observe": PointValues([0.5], t=1.0, y=[0.5, 1])}, "as many x as y"),
+        ({"observe": PointValues([0.5], t=1.0, y=[2.5])}, "y from 0 to 2"),
+        ({"grid": {"x": Chebyshev(9)}}, r"for each of \['x', 'y'\]"),
+        ({"domain": {"x": (0, 1), "y": (0, 1), "z": (0, 1)}}, "one or two coord"),
+        ({"residual": lambda x, u, p: u.t - p.a * u.xx - p.b * u.zz}, r"no \.zz"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, match):
+    with pytest.raises((ValueError, TypeError), match=match):
+        cooling(**options)
