@@ -15,7 +15,8 @@ from sklearn_inverse.optim._soap import StackedAdam
 
 def objective_of(operator, readings, noise_std, layers, weighs_prior=True):
     """Return the upper loss of readings, through networks with given layers."""
-    model = _Network(operator, np.zeros(operator.system.n_channels))
+    exact = ODESimulator(operator.system)
+    model = _Network(operator, exact, np.zeros(operator.system.n_channels))
     model.layers = layers
     return Objective(
         model,
