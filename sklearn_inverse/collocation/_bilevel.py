@@ -21,7 +21,7 @@ from sklearn_inverse.optim._levenberg_marquardt import damped_step, inside
 from sklearn_inverse.optim._soap import StackedAdam
 from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
-__all__ = ["Bilevel", "FineTuned", "fine_tune", "pretrain"]
+__all__ = ["Bilevel", "FineTuned", "fine_tune", "fit_jointly", "pretrain"]
 
 CHECK_EVERY = 100  # steps between looks at which samples have settled
 # A longer memory than the network's: with a shorter one params circle where they end,
@@ -35,6 +35,7 @@ FULL_SHARE = 0.2  # params that rest at smaller steps are at rest
 DAMPING = 1e-9  # of the Hessian's diagonal
 LR_PARAMS = {"gauss_newton": 0.1, "adam": 3e-3}
 LR_NET = {"soap": 1e-2, "adam": 1e-3}
+IN_SPACE = 0.2  # of the weights' step size there, as points differ at every step
 
 
 class Bilevel(BaseEstimator):
@@ -58,12 +59,12 @@ class Bilevel(BaseEstimator):
         many steps.
 
     lr_net : float, default=None
-        Initial step size of the weights. If None, 1e-2 for "soap" and 1e-3 for "adam".
-        Both step sizes fall to zero along half a cosine.
+        Initial step size of the weights. If None, 1e-2 for "soap" and 1e-3 for "adam", in
+        space a fifth of it. Both step sizes fall to zero along half a cosine.
 
-    lower_tol : float, default=0.01
+    lower_tol : float, default=None
         While a sample's lower loss is above, its params slow down in proportion. ``inf``
-        lets them run.
+        lets them run. If None, 0.01, and 0.001 in space.
 
     max_iter : int, default=2000
         Most steps.
@@ -84,7 +85,7 @@ class Bilevel(BaseEstimator):
         "lr_params": [Interval(Real, 0, None, closed="neither"), None],
         "optimizer": [StrOptions({"soap", "adam"})],
         "lr_net": [Interval(Real, 0, None, closed="neither"), None],
-        "lower_tol": [Interval(Real, 0, None, closed="neither")],
+        "lower_tol": [Interval(Real, 0, None, closed="neither"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
     }
@@ -95,7 +96,7 @@ class Bilevel(BaseEstimator):
         lr_params=None,
         optimizer="soap",
         lr_net=None,
-        lower_tol=0.01,
+        lower_tol=None,
         max_iter=2000,
         tol=3e-4,
     ):
@@ -282,7 +283,46 @@ def fine_tune(
     result : FineTuned
         One row per sample.
     """
-    search = _Search(operator, objective, start, layers0, descent, gradient_weight)
+    return _run(
+        _Search(operator, objective, start, layers0, descent, gradient_weight), descent
+    )
+
+
+def fit_jointly(
+    operator: LocalOperator,
+    objective: Any,
+    start: Tensor,
+    layers0: list[Tensor],
+    descent: Bilevel,
+    *,
+    data_weight,
+) -> FineTuned:
+    r"""Fit params and networks to one sum of residuals and misfit, as a PINN does.
+
+    .. math:: \overline{|r|^2} + w \, \overline{|u - d|^2}
+
+    with residuals over their size, misfits over the solution's, and minus the log prior
+    in proportion to minus the log likelihood.
+
+    Parameters
+    ----------
+    operator, objective, start, layers0, descent : object
+        As of :func:`fine_tune`.
+
+    data_weight : float
+        The weight w.
+
+    Returns
+    -------
+    result : FineTuned
+        One row per sample; its loss is the mean square of the residuals.
+    """
+    return _run(
+        _Jointly(operator, objective, start, layers0, descent, data_weight), descent
+    )
+
+
+def _run(search, descent) -> FineTuned:
     max_iter, tol = descent.max_iter, descent.tol
     with contextlib.suppress(KeyboardInterrupt), torch.no_grad():
         for n_done in range(1, max_iter + 1):
@@ -315,6 +355,8 @@ class _Search:
     def __init__(self, operator, objective, start, layers0, descent, gradient_weight):
         self.operator, self.objective = operator, objective
         self.max_loss, self.gradient_weight = descent.lower_tol, gradient_weight
+        if self.max_loss is None:
+            self.max_loss = 1e-3 if operator.equations.is_resampled else 1e-2
         rows = torch.arange(len(start), device=start.device)
         loss = torch.full_like(start[:, 0], math.nan)
         layers = [layer.repeat(len(start), 1, 1) for layer in layers0]
@@ -322,14 +364,19 @@ class _Search:
         self.last_x = start
         zeros = torch.zeros_like(rows)
         self.result = FineTuned(
-            start.clone(), loss.clone(), zeros, zeros.bool(), [x.clone() for x in layers]
+            start.clone(),
+            loss.clone(),
+            zeros,
+            zeros.bool(),
+            [x.clone() for x in layers],
         )
         kind, lr = descent.params_optimizer, descent.lr_params
         rule = _GaussNewton if kind == "gauss_newton" else _Adam
         lr = LR_PARAMS[kind] if lr is None else lr
         self.upper = rule(objective, start, lr, operator.idle)
         kind, lr = descent.optimizer, descent.lr_net
-        lr = LR_NET[kind] if lr is None else lr
+        if lr is None:
+            lr = LR_NET[kind] * (IN_SPACE if operator.equations.is_resampled else 1)
         self.lower = StackedAdam(layers, lr, rotate=kind == "soap")
 
     def step(self, share):
@@ -379,6 +426,41 @@ class _Search:
         pairs = [*zip(result, (now.x, now.loss, now.n_done, settled))]
         for everywhere, here in [*pairs, *zip(result.layers, now.layers)]:
             everywhere[now.rows] = here
+
+
+class _Jointly(_Search):
+    """Params and networks go down one loss."""
+
+    def __init__(self, operator, objective, start, layers0, descent, data_weight):
+        super().__init__(operator, objective, start, layers0, descent, 0.0)
+        self.data_weight = data_weight
+
+    def step(self, share):
+        """Take one step."""
+        now, objective = self.now, self.objective
+        p = objective.n_params
+        with torch.enable_grad():
+            layers = [x.detach().requires_grad_() for x in now.layers]
+            x = now.x.detach().requires_grad_()
+            objective.model.layers = layers
+            theta = x[:, :p].to(layers[0])
+            batch = now.n_done % N_BATCHES
+            loss = self.operator.operator_loss(layers, theta, 0.0, batch)
+            misfit, precision = objective.likelihood(x, now.rows)
+            size = self.operator.scale.double().square().mean()
+            weight = self.data_weight * 2 / (size * precision.detach())
+            total = loss.double() + weight * misfit
+            by_x, *by_layers = torch.autograd.grad(total.sum(), [x, *layers])
+        by_x[:, :p] += weight[:, None] * objective.prior_slope(x.detach())[:, :p]
+        moves = self.lower.moves(by_layers, share)
+        (move,) = self.upper.rule.moves([by_x[..., None]], share)
+        self.now = _UnderWay(
+            now.rows,
+            x=inside(now.x, move[..., 0], objective),
+            loss=loss.detach().double(),
+            layers=[x + dx for x, dx in zip(now.layers, moves)],
+            n_done=now.n_done + 1,
+        )
 
 
 class _Adam:

@@ -223,7 +223,9 @@ class PDEEquations(_Equations):
             self.scales["t"] = AxisScale(
                 np.array(system.domain["t"]), network.time_scale, network.onset
             )
-        self.functions = {name: (axis, system.params[name]) for name in system.functions}
+        self.functions = {
+            name: (axis, system.params[name]) for name in system.functions
+        }
         self.n_points = network.n_collocation or (600 if "t" in self.scales else 100)
         self._axis = axis
 
@@ -314,7 +316,7 @@ class PDEEquations(_Equations):
         """Return coordinates and params as the user's functions take them."""
         names = self.system._names
         columns = [Field(column, places) for column in places.params.unbind(1)]
-        known = {i: column for i, column in enumerate(columns)}
+        known: dict[Any, Any] = dict(enumerate(columns))
         known |= {
             name: columns[place]
             for name, place in names.places.items()

@@ -43,7 +43,9 @@ class Field(NDArrayOperatorsMixin):
         args = (Value(a._values) if isinstance(a, Field) else a for a in args)
         return Field(function(*args)._tensor, self._places)
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    def __array_ufunc__(
+        self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any
+    ) -> Any:
         if method != "__call__" or kwargs:
             return NotImplemented
         return self._apply(ufunc, inputs)

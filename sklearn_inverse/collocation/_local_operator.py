@@ -19,7 +19,6 @@ sample and depends on that sample alone.
 import math
 from numbers import Integral, Real
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
@@ -193,7 +192,7 @@ class LocalOperator:
         return self._released(self._solution(layers, points, theta)[0], layers, theta)
 
     def observables(self, layers, theta: Tensor) -> Tensor:
-        """Return what is measured, (n_samples, n_times, n_channels), as :meth:`solution`."""
+        """Return what is measured (n_samples, n_times, n_channels), as :meth:`solution`."""
         u, _ = self._solution(layers, self._seen, theta)
         u = self._released(u, layers, theta)
         return self.equations.observables(u, self.scaler.from_scaled_tensor(theta))
@@ -224,7 +223,9 @@ class LocalOperator:
 
     def operator_loss(self, layers, theta, gradient_weight, batch=0) -> Tensor:
         """Return the lower loss: residual, its gradient by θ, errors; (n_samples,)."""
-        residual, by_direction = self.residual(layers, theta, batch, gradient_weight > 0)
+        residual, by_direction = self.residual(
+            layers, theta, batch, gradient_weight > 0
+        )
         rows = residual[:, None]
         if gradient_weight > 0:
             by_direction = math.sqrt(gradient_weight) * by_direction
@@ -262,7 +263,9 @@ class LocalOperator:
             Its derivatives by what the network is told, divided alike.
         """
         with torch.enable_grad():
-            places = Places(self._points(batch), self._told, self.equations.scales, theta)
+            places = Places(
+                self._points(batch), self._told, self.equations.scales, theta
+            )
             n = places.network(self.net, layers)
             u = self.equations.state(n, places)
             residual = self.equations.residual(n, u, places)

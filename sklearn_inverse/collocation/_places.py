@@ -225,7 +225,9 @@ class Places:
     def by(self, axis: str, value: Tensor) -> Tensor:
         """Return the derivative by a coordinate of rows (n_rows,) or (n_rows, n)."""
         rate = self.rows(self.points.rate[axis])
-        return along(value, self.unit[axis]) * (rate if value.ndim == 1 else rate[:, None])
+        return along(value, self.unit[axis]) * (
+            rate if value.ndim == 1 else rate[:, None]
+        )
 
 
 def along(value: Tensor, leaf: Tensor) -> Tensor:
