@@ -244,7 +244,8 @@ class CollocationInverter(NestedOptions, SearchInverter):
         model.layers = found.layers
         with torch.no_grad():
             networks = model.forward(x[:, : self.n_params_])
-        answer.is_off[:] = (objective.apart(x, rows, networks) > 1).cpu().numpy()
+        is_off = objective.apart(x, rows, networks) > 1
+        self._set(answer, is_off=is_off, n_forward=objective.n_forward)
         return answer
 
     def _final_error(self, found):
