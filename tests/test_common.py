@@ -43,6 +43,7 @@ from sklearn_inverse.baselines import (
     IFNOInverter,
     NeuralAdjointInverter,
     NIOInverter,
+    PINNInverter,
     SGLDInverter,
     SpinODEInverter,
 )
@@ -96,6 +97,10 @@ class AnySizes:
 
 
 class AnyBiLO(AnySizes, BiLOInverter):
+    pass
+
+
+class AnyPINN(AnySizes, PINNInverter):
     pass
 
 
@@ -173,6 +178,12 @@ BASELINES = {
         random_state=0,
     ),
     "spin_ode": AnySpinODE(max_iter=2, tune_iter=2, random_state=0),
+    "pinn": AnyPINN(
+        network=LocalNetwork(width=2, n_layers=1, n_collocation=3),
+        pretrain_iter=2,
+        max_iter=2,
+        random_state=0,
+    ),
     "adjoint": NeuralAdjointInverter(
         ROUGH, n_starts=2, max_iter=2, training=QUICK, random_state=0
     ),

@@ -226,7 +226,7 @@ class PDEEquations(_Equations):
         self.functions = {
             name: (axis, system.params[name]) for name in system.functions
         }
-        self.n_points = network.n_collocation or (600 if "t" in self.scales else 100)
+        self.n_points = network.n_collocation or (300 if "t" in self.scales else 100)
         self._axis = axis
 
     def batch(self, index) -> np.ndarray:

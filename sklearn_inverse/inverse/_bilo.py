@@ -20,8 +20,9 @@ __all__ = ["BiLOInverter"]
 class BiLOInverter(CollocationInverter):
     r"""Recover params by bilevel local operator learning (BiLO).
 
-    A network :math:`u(t, \theta; W)` that starts from the system's initial state solves
-    the equations at the params :math:`\theta` and around them:
+    A network :math:`u(x, \theta; W)` that fulfills the hard conditions, of a system of
+    ordinary equations its initial state, solves the equations at the params
+    :math:`\theta` and around them:
 
     .. math::
 
@@ -29,7 +30,7 @@ class BiLOInverter(CollocationInverter):
         W^* = \arg\min_W \overline{|r|^2}
         + w \overline{\textstyle\sum_j |dr / d\theta_j|^2}
 
-    with the residual :math:`r = u_t - f(t, u, \theta)`. As the derivative of the
+    with the residual r of the equations, :math:`u_t - f(t, u, \theta)` for example. As the derivative of the
     residual vanishes too, so that :math:`u` follows the solution when :math:`\theta`
     changes, the upper level's gradient goes through the input :math:`\theta` alone. Both
     levels move at once [1]_.
@@ -44,9 +45,8 @@ class BiLOInverter(CollocationInverter):
 
     Parameters
     ----------
-    model : ODESystem, ODESimulator or FrozenEstimator
-        The equations, with their prior and noise. The exact simulator judges the
-        estimates.
+    model : ODESystem, PDESystem, ODESimulator or FrozenEstimator
+        The equations, with their prior and noise. The exact solver judges the estimates.
 
     start : array-like of shape (n_params,), default=None
         Where every search starts, in units of the params. If None, the center of the
@@ -57,17 +57,24 @@ class BiLOInverter(CollocationInverter):
         the like can be set. If None, :class:`~sklearn_inverse.collocation.LocalNetwork`
         with its defaults.
 
+    functions : {"basis", "local"}, default="basis"
+        How unknown functions of a :class:`PDESystem` reach the network. "basis" tells
+        it the function as a whole, by its coefficients in the waves of its prior, and
+        ends at the maximum of the posterior. "local" tells each point the function's
+        value there only, the auxiliary variable of [1]_; see the notes.
+
     residual_gradient_weight : float, default=0.1
         Weight :math:`w` of the residual's derivative by the params. Without it the
         network knows the solution at :math:`\theta` only, and the params go astray.
 
     error_weight : float, default=1.0
         Weight of the errors that residuals add up to, in units of the states, beside the
-        residuals themselves; 0 as in the paper. Residuals that are small but last make
+        residuals themselves, where time is the only coordinate; 0 as in the paper.
+        Residuals that are small but last make
         large errors: on oscillations the network follows the params better with them.
 
     pretrain_iter : int, default=500
-        Iterations of L-BFGS at the start.
+        Iterations at the start: of L-BFGS, in space steps of SOAP.
 
     descent : Bilevel, default=None
         How params and networks move; ``descent__max_iter`` and the like can be set. If
@@ -94,6 +101,9 @@ class BiLOInverter(CollocationInverter):
         hoped for: raise ``network__width`` or ``pretrain_iter``, or change
         ``network__time_scale``, if it stays above 1e-3.
 
+    held_out_loss_ : float
+        In space, the lower loss at the start at points where nothing was trained.
+
     operator_error_ : ndarray of shape (n_channels,)
         Root-mean-square error of the network at the start, in units of the observables;
         counts as noise.
@@ -112,6 +122,17 @@ class BiLOInverter(CollocationInverter):
     in a local optimum, as do oscillations that are out of phase, so does this. It also
     fails where the network does not learn the solution, see ``pretrain_loss_``, or cannot
     follow the params as the solution changes its shape; the misfit tells.
+
+    What "local" minimizes: nothing. Its network knows how the solution changes when the
+    function f is shifted all over by the same amount, :math:`u_z`, and takes that for the
+    effect of each value of f at its own place. It comes to rest where
+    :math:`\mathrm{diag}(u_z)^T (u - d) / \sigma^2` and the slope of the prior cancel, not
+    where the posterior has its maximum, in which a value of f changes the solution
+    everywhere.
+
+    Where the search ends the network is compared with the exact solution, see
+    ``network_error`` of the estimate that ``invert`` returns; a warning says where they
+    differ by more than the noise of the readings.
 
     Prior and noise are those of all searching inverters; params that only the noise uses
     move with the others, without reaching the network. ``n_forward`` of the estimate

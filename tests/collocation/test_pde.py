@@ -16,7 +16,7 @@ NODES = 7
 
 
 def mixed(**options):
-    """A function in equation and start, two scalars, one of them by its logarithm."""
+    """Return a system with functions in equation and start, and two scalars."""
 
     def residual(x, u, p):
         return u.t - (p.D * u.x).x - p.a * np.sin(x.x) * u**2 - p[1] * p.f

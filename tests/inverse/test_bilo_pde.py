@@ -1,4 +1,4 @@
-"""BiLO on partial differential equations: what it finds, what it minimizes, what it says."""
+"""BiLO on partial differential equations: what it finds, minimizes, and says."""
 
 import warnings
 
@@ -68,7 +68,7 @@ def test_too_few_points_are_said():
 def test_a_soft_constraint_trades_the_equation_for_the_readings():
     # Readings that no D explains: half is added to them on one side.
     readings = [np.sin(np.pi * X) / 2 + 0.3 * (X > 0.5)]
-    errors, misfits = [], []
+    errors = []
     for weight in (1e-2, 1e2):
         inverter = PINNInverter(
             diffusion(),
