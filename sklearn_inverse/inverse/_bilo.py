@@ -30,9 +30,10 @@ class BiLOInverter(CollocationInverter):
         W^* = \arg\min_W \overline{|r|^2}
         + w \overline{\textstyle\sum_j |dr / d\theta_j|^2}
 
-    with the residual r of the equations, :math:`u_t - f(t, u, \theta)` for example. As the derivative of the
-    residual vanishes too, so that :math:`u` follows the solution when :math:`\theta`
-    changes, the upper level's gradient goes through the input :math:`\theta` alone. Both
+    with the residual r of the equations, :math:`u_t - f(t, u, \theta)` for example. As
+    the derivative of the residual vanishes too, so that :math:`u` follows the solution
+    when :math:`\theta` changes, the upper level's gradient goes through the input
+    :math:`\theta` alone. Both
     levels move at once [1]_.
 
     What is really minimized is therefore no single function: each level takes steps of
