@@ -42,6 +42,7 @@ from sklearn_inverse.baselines import (
     IFNOInverter,
     NeuralAdjointInverter,
     NIOInverter,
+    PINNInverter,
     SGLDInverter,
     SpinODEInverter,
 )
@@ -95,6 +96,10 @@ class AnySizes:
 
 
 class AnyBiLO(AnySizes, BiLOInverter):
+    pass
+
+
+class AnyPINN(AnySizes, PINNInverter):
     pass
 
 
@@ -172,6 +177,12 @@ BASELINES = {
         random_state=0,
     ),
     "spin_ode": AnySpinODE(max_iter=2, tune_iter=2, random_state=0),
+    "pinn": AnyPINN(
+        network=LocalNetwork(width=2, n_layers=1, n_collocation=3),
+        pretrain_iter=2,
+        max_iter=2,
+        random_state=0,
+    ),
     "adjoint": NeuralAdjointInverter(
         ROUGH, n_starts=2, max_iter=2, training=QUICK, random_state=0
     ),

@@ -7,6 +7,7 @@ from sklearn_inverse.baselines._gradient_descent import GradientDescentInverter
 from sklearn_inverse.baselines._ifno import IFNOInverter
 from sklearn_inverse.baselines._neural_adjoint import NeuralAdjointInverter
 from sklearn_inverse.baselines._nio import NIOInverter
+from sklearn_inverse.baselines._pinn import PINNInverter
 from sklearn_inverse.baselines._sgld import SGLDInverter
 from sklearn_inverse.baselines._spin_ode import SpinODEInverter
 
@@ -18,6 +19,7 @@ __all__ = [
     "IFNOInverter",
     "NIOInverter",
     "NeuralAdjointInverter",
+    "PINNInverter",
     "SGLDInverter",
     "SpinODEInverter",
 ]

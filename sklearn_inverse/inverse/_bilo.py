@@ -5,43 +5,24 @@ how it changes with them, while the params move to where it meets the readings. 
 is simulated on the way.
 """
 
-import copy
-from functools import partial
 from numbers import Integral, Real
 
-import numpy as np
-import torch
-from sklearn.frozen import FrozenEstimator
-
-from sklearn_inverse.collocation._bilevel import Bilevel, fine_tune, pretrain
-from sklearn_inverse.collocation._local_operator import (
-    LocalNetwork,
-    LocalOperator,
-    Solution,
-)
-from sklearn_inverse.collocation._time_scale import TimeScale
-from sklearn_inverse.forward import ODESimulator
-from sklearn_inverse.forward._base import ForwardModel
-from sklearn_inverse.inverse._objective import ROWS, Objective
-from sklearn_inverse.inverse._search import SearchInverter
-from sklearn_inverse.ode import solve_ivp
-from sklearn_inverse.probability import InversionStatus
-from sklearn_inverse.systems import ODESystem
+from sklearn_inverse.collocation._bilevel import Bilevel, fine_tune
+from sklearn_inverse.collocation._local_operator import LocalNetwork
+from sklearn_inverse.inverse._collocated import CollocationInverter
 from sklearn_inverse.utils._docs import SEARCHING, shared_docs
-from sklearn_inverse.utils._options import NestedOptions
-from sklearn_inverse.utils._parallel import progress_bar
-from sklearn_inverse.utils._sklearn import Interval, _fit_context
-from sklearn_inverse.utils._torch import spawn_seeds
+from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
 __all__ = ["BiLOInverter"]
 
 
 @shared_docs
-class BiLOInverter(NestedOptions, SearchInverter):
+class BiLOInverter(CollocationInverter):
     r"""Recover params by bilevel local operator learning (BiLO).
 
-    A network :math:`u(t, \theta; W)` that starts from the system's initial state solves
-    the equations at the params :math:`\theta` and around them:
+    A network :math:`u(x, \theta; W)` that fulfills the hard conditions, of a system of
+    ordinary equations its initial state, solves the equations at the params
+    :math:`\theta` and around them:
 
     .. math::
 
@@ -49,9 +30,10 @@ class BiLOInverter(NestedOptions, SearchInverter):
         W^* = \arg\min_W \overline{|r|^2}
         + w \overline{\textstyle\sum_j |dr / d\theta_j|^2}
 
-    with the residual :math:`r = u_t - f(t, u, \theta)`. As the derivative of the
-    residual vanishes too, so that :math:`u` follows the solution when :math:`\theta`
-    changes, the upper level's gradient goes through the input :math:`\theta` alone. Both
+    with the residual r of the equations, :math:`u_t - f(t, u, \theta)` for example. As
+    the derivative of the residual vanishes too, so that :math:`u` follows the solution
+    when :math:`\theta` changes, the upper level's gradient goes through the input
+    :math:`\theta` alone. Both
     levels move at once [1]_.
 
     What is really minimized is therefore no single function: each level takes steps of
@@ -64,9 +46,8 @@ class BiLOInverter(NestedOptions, SearchInverter):
 
     Parameters
     ----------
-    model : ODESystem, ODESimulator or FrozenEstimator
-        The equations, with their prior and noise. The exact simulator judges the
-        estimates.
+    model : ODESystem, PDESystem, ODESimulator or FrozenEstimator
+        The equations, with their prior and noise. The exact solver judges the estimates.
 
     start : array-like of shape (n_params,), default=None
         Where every search starts, in units of the params. If None, the center of the
@@ -77,17 +58,24 @@ class BiLOInverter(NestedOptions, SearchInverter):
         the like can be set. If None, :class:`~sklearn_inverse.collocation.LocalNetwork`
         with its defaults.
 
+    functions : {"basis", "local"}, default="basis"
+        How unknown functions of a :class:`PDESystem` reach the network. "basis" tells
+        it the function as a whole, by its coefficients in the waves of its prior, and
+        ends at the maximum of the posterior. "local" tells each point the function's
+        value there only, the auxiliary variable of [1]_; see the notes.
+
     residual_gradient_weight : float, default=0.1
         Weight :math:`w` of the residual's derivative by the params. Without it the
         network knows the solution at :math:`\theta` only, and the params go astray.
 
     error_weight : float, default=1.0
         Weight of the errors that residuals add up to, in units of the states, beside the
-        residuals themselves; 0 as in the paper. Residuals that are small but last make
+        residuals themselves, where time is the only coordinate; 0 as in the paper.
+        Residuals that are small but last make
         large errors: on oscillations the network follows the params better with them.
 
     pretrain_iter : int, default=500
-        Iterations of L-BFGS at the start.
+        Iterations at the start: of L-BFGS, in space steps of SOAP.
 
     descent : Bilevel, default=None
         How params and networks move; ``descent__max_iter`` and the like can be set. If
@@ -114,6 +102,9 @@ class BiLOInverter(NestedOptions, SearchInverter):
         hoped for: raise ``network__width`` or ``pretrain_iter``, or change
         ``network__time_scale``, if it stays above 1e-3.
 
+    held_out_loss_ : float
+        In space, the lower loss at the start at points where nothing was trained.
+
     operator_error_ : ndarray of shape (n_channels,)
         Root-mean-square error of the network at the start, in units of the observables;
         counts as noise.
@@ -132,6 +123,17 @@ class BiLOInverter(NestedOptions, SearchInverter):
     in a local optimum, as do oscillations that are out of phase, so does this. It also
     fails where the network does not learn the solution, see ``pretrain_loss_``, or cannot
     follow the params as the solution changes its shape; the misfit tells.
+
+    What "local" minimizes: nothing. Its network knows how the solution changes when the
+    function f is shifted all over by the same amount, :math:`u_z`, and takes that for the
+    effect of each value of f at its own place. It comes to rest where
+    :math:`\mathrm{diag}(u_z)^T (u - d) / \sigma^2` and the slope of the prior cancel, not
+    where the posterior has its maximum, in which a value of f changes the solution
+    everywhere.
+
+    Where the search ends the network is compared with the exact solution, see
+    ``network_error`` of the estimate that ``invert`` returns; a warning says where they
+    differ by more than the noise of the readings.
 
     Prior and noise are those of all searching inverters; params that only the noise uses
     move with the others, without reaching the network. ``n_forward`` of the estimate
@@ -162,13 +164,12 @@ class BiLOInverter(NestedOptions, SearchInverter):
            [2.]])
     """
 
-    _advice = "give another `start`"
     _option_types = {"network": LocalNetwork, "descent": Bilevel}
-    _takes_inputs = False
     _parameter_constraints: dict = SEARCHING | {
         "model": "no_validation",
         "start": ["array-like", None],
         "network": [LocalNetwork, None],
+        "functions": [StrOptions({"basis", "local"})],
         "residual_gradient_weight": [Interval(Real, 0, None, closed="left")],
         "error_weight": [Interval(Real, 0, None, closed="left")],
         "pretrain_iter": [Interval(Integral, 1, None, closed="left")],
@@ -181,6 +182,7 @@ class BiLOInverter(NestedOptions, SearchInverter):
         *,
         start=None,
         network=None,
+        functions="basis",
         residual_gradient_weight=0.1,
         error_weight=1.0,
         pretrain_iter=500,
@@ -195,6 +197,7 @@ class BiLOInverter(NestedOptions, SearchInverter):
         self.model = model
         self.start = start
         self.network = network
+        self.functions = functions
         self.residual_gradient_weight = residual_gradient_weight
         self.error_weight = error_weight
         self.pretrain_iter = pretrain_iter
@@ -206,186 +209,14 @@ class BiLOInverter(NestedOptions, SearchInverter):
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, observations, params=None):
-        """Train the network that every search starts from.
-
-        1. Solve the equations at the start. 2. Train one network on them and on that
-        solution. 3. Try it on the first sample.
-
-        Parameters
-        ----------
-        %(observations)s
-
-        params : array-like of shape (n_samples, n_params), default=None
-            Params that produced the observations; not needed.
-
-        Returns
-        -------
-        self : BiLOInverter
-            The inverter, ready to predict.
-        """
-        trajectories, _, inputs = self._start_fit(observations, params)
-        protocol, schedule = self.model_.system.protocol, self.model_.system.schedule
-        if schedule.events or not protocol.is_plain or protocol.schedules[0].events:
-            raise ValueError(
-                "BiLOInverter represents states by one smooth function of the time, which "
-                "does not jump: it takes no system with events, inputs or several "
-                "experiments. GradientInverter does."
-            )
-        if self.n_times_ < 2:
-            raise ValueError(
-                "BiLOInverter needs two output times or more: the initial state says "
-                f"nothing of rates. Got {self.n_times_ * self.n_channels_} feature(s)."
-            )
-        network, descent = (
-            self._options("network"),
-            self._options("descent", max_iter=1),
-        )
-        (self._start_seed,) = spawn_seeds(self.random_state, 1)
-        start = self._starts(1, "center" if self.start is None else self.start)
-        scale = TimeScale(self.model_.times_, network.time_scale, network.onset)
-        solution = self._solve(start, scale.spread(network.n_collocation))
-        make_operator = partial(
-            LocalOperator,
-            self.model_.system,
-            solution,
-            network,
-            error_weight=self.error_weight,
-            seed=self._start_seed,
-        )
-        precise = make_operator(dtype=torch.float64)
-        self._layers = self._pretrain(precise, start.cpu(), solution)
-        self._start, self.operator_error_ = start, self._compare(precise, solution)
-        # Single precision is enough to follow params.
-        self._operator = make_operator(device=self._device)
-        trial = copy.copy(self)
-        trial.descent = descent
-        self.n_iter_ = trial._try_out(trajectories, inputs).n_iter_
-        return self
-
-    def _given_model(self):
-        model, is_frozen = self.model, isinstance(self.model, FrozenEstimator)
-        if not isinstance(model.estimator if is_frozen else model, MODELS):
-            raise TypeError(
-                "`model` of BiLOInverter must be a system (ODESystem, ReactionSystem) or "
-                "an ODESimulator: it solves the equations itself. Got "
-                f"{self.model!r} instead."
-            )
-        return model
-
-    def _may_thread(self):
-        return False  # threads would wait for each other's derivatives
-
-    def _chunk_length(self, n_samples):
-        return min(self.chunk_size, ROWS)  # the objective takes all networks at once
-
-    def _solve(self, start, times):
-        """Return the exact solution at the start, at output and other times."""
-        system = self.model_.system
-        params = self.model_.param_scaler_.from_scaled(start.cpu().numpy())
-        times = np.union1d(system.times, times[1:-1])
-        solution = solve_ivp(
-            system.rhs,
-            times,
-            system.initial_state,
-            torch.as_tensor(params),
-            rtol=1e-8,
-            atol=1e-20,
-            jac=system.jac,
-        )
-        if not solution.success.all():
-            raise ValueError(
-                "The equations must have a solution where the search starts. At params "
-                f"{params[0].tolist()}: {solution.failure_summary()} Give another `start`."
-            )
-        return Solution(params[0], times, solution.y[0].numpy())
-
-    def _pretrain(self, operator, start, solution):
-        """Train one network at the start, in double precision on the CPU."""
-        losses, total = [], self.pretrain_iter
-        with progress_bar(
-            verbose=self.verbose, total=total, desc="Pre-training"
-        ) as bar:
-
-            def progress(loss):
-                losses.append(loss)
-                bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
-                bar.update()
-
-            layers = pretrain(
-                operator,
-                start,
-                solution,
-                max_iter=total,
-                gradient_weight=self.residual_gradient_weight,
-                progress=progress,
-            )
-        self.pretrain_loss_ = np.array(losses)
-        return layers
-
-    def _compare(self, operator, solution):
-        """Return the network's root-mean-square error at the start, per observable."""
-        system = self.model_.system
-        params = torch.as_tensor(solution.params)[None]
-        states = torch.as_tensor(solution.states[np.isin(solution.times, system.times)])
-        exact = system.observables(states[None], params)
-        theta = operator.scaler.to_scaled_tensor(params)
-        error = (operator.observables(self._layers, theta) - exact)[0].abs().numpy()
-        worst = np.maximum(error.max(axis=0), np.finfo(float).tiny)
-        # Divided before squaring: errors of 1e-18 have squares that underflow.
-        return worst * np.sqrt(np.mean((error / worst) ** 2, axis=0))
-
-    def _search(self, objective):
-        model = _Network(self._operator, self.operator_error_)
-        readings, p = objective.readings, self.n_params_
-        # The upper loss is what others minimize, with networks in place of the solver.
-        upper = Objective(
-            model,
-            objective.noise,
-            readings,
-            weighs_prior=objective.weighs_prior,
-            noise_std=objective.noise_std,
-        )
-        descent = self._options("descent")
-        rows = torch.arange(len(readings), device=readings.device)
-        start = self._start.to(readings).repeat(len(rows), 1)
-        layers = [layer.to(self._operator.tau) for layer in self._layers]
-        model.layers = [layer.repeat(len(rows), 1, 1) for layer in layers]
+    def _tune(self, upper, start, layers):
+        descent = self._options("descent", **{"max_iter": 1} if self._is_trial else {})
         found = fine_tune(
             self._operator,
             upper,
-            upper.with_scales(start, rows),
+            start,
             layers,
             descent,
             gradient_weight=self.residual_gradient_weight,
         )
-        status = torch.full_like(found.n_iter, int(InversionStatus.MAX_ITER))
-        status[found.n_iter < descent.max_iter] = int(InversionStatus.INTERRUPTED)
-        diverged = ~found.loss.isfinite() & (found.n_iter > 0)
-        status[diverged] = int(InversionStatus.STALLED)
-        status[found.settled] = int(InversionStatus.CONVERGED)
-        x, start = (objective.with_scales(s, rows) for s in (found.x[:, :p], start))
-        no_failures = torch.zeros_like(status)
-        return self._estimate(objective, x, start, found.n_iter, status, no_failures)
-
-
-MODELS = (ODESystem, ODESimulator)
-
-
-class _Network(ForwardModel):
-    """Local operators with their present weights, as the upper level sees them."""
-
-    def __init__(self, operator, error):
-        self.operator, system = operator, operator.system
-        self.prior_, self.times_ = system.prior, system.times
-        self.observable_names_ = system.observable_names
-        # Readings are trusted no further than the network that explains them.
-        self.error_ = error
-        self.layers = []
-
-    def forward(self, scaled_params):
-        return self.operator.observables(self.layers, scaled_params)
-
-    def linearize(self, scaled_params):
-        return self.operator.linearize(self.layers, scaled_params)
+        return found, descent.max_iter

@@ -327,6 +327,42 @@ class Objective:
         best = noise.log_prob(y, y.nan_to_num(), args).nan_to_num()  # certain: 0
         return 2 * (best - noise.log_prob(y, mean, args)).clamp(min=0)
 
+    def likelihood(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """Return minus the log likelihood of rows, differentiable, and Σ 1/σ² (n_rows,).
+
+        By whatever the model's outputs depend on.
+        """
+        mean = self._forward(x[:, : self.n_params], sample)
+        noise, args = self._noise_at(x, sample)
+        weight = self._weight(mean, sample, noise, args)
+        return self._surprise(mean, sample, noise, args), weight.sum(dim=(1, 2))
+
+    def prior_slope(self, x: Tensor) -> Tensor:
+        """Return the gradient of the prior's part, (n_rows, n_params)."""
+        return self._penalty(x)[1] if self.weighs_prior else torch.zeros_like(x)
+
+    def apart(self, x: Tensor, sample: Tensor, other: Tensor) -> Tensor:
+        """Return the mean square of what other means differ by, in units of the noise.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_free)
+            Coordinates.
+
+        sample : Tensor of shape (n_rows,)
+            Whose they are.
+
+        other : Tensor of shape (n_rows, n_times, n_channels)
+            What another model makes of them.
+        """
+        with torch.no_grad():
+            mean = self._forward(x[:, : self.n_params], sample)
+            noise, args = self._noise_at(x, sample)
+            off = (other[:, : self._n_used].to(mean) - mean) / noise.std(mean, args)
+            seen = self._seen[sample]
+            squares = torch.where(seen, off.square(), 0.0).sum(dim=(1, 2))
+            return squares / seen.sum(dim=(1, 2))
+
     def noise_scale(self, x: Tensor, sample: Tensor) -> Tensor:
         """Return the unknown noise scales (n_rows, n_channels), NaN where known."""
         scale = torch.full_like(self.size[sample], torch.nan)

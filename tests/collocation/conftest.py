@@ -6,8 +6,8 @@ import torch
 
 from sklearn_inverse import ODESystem
 from sklearn_inverse.collocation import LocalNetwork
-from sklearn_inverse.collocation._local_operator import LocalOperator, Solution
-from sklearn_inverse.collocation._time_scale import TimeScale
+from sklearn_inverse.collocation._equations import Solution, as_equations
+from sklearn_inverse.collocation._local_operator import LocalOperator
 from sklearn_inverse.ode import solve_ivp
 from sklearn_inverse.probability import LogUniform
 
@@ -60,9 +60,10 @@ def solve(system, params, times=None):
 def operate(system, params, *, error_weight=1.0, dtype=torch.float64, **network):
     """Return an operator, the solution at params, and params in scaled units."""
     network = LocalNetwork(**network)
-    scale = TimeScale(system.times, network.time_scale, network.onset)
-    times = np.union1d(system.times, scale.spread(network.n_collocation)[1:-1])
-    solution = Solution(np.asarray(params), times, solve(system, params, times)[0])
+    params = np.asarray(params)
+    equations = as_equations(system, network)
+    unit, values = equations.solve(params[None], equations.also_solved)
+    solution = Solution(params, unit, values[0])
     operator = LocalOperator(
         system, solution, network, error_weight=error_weight, dtype=dtype
     )

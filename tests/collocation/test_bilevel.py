@@ -8,14 +8,15 @@ from sklearn_inverse import ODESimulator
 from sklearn_inverse.collocation import Bilevel
 from sklearn_inverse.collocation._bilevel import fine_tune, pretrain
 from sklearn_inverse.collocation._local_operator import LocalOperator
-from sklearn_inverse.inverse._bilo import _Network
+from sklearn_inverse.inverse._collocated import NetworkModel
 from sklearn_inverse.inverse._objective import Objective
 from sklearn_inverse.optim._soap import StackedAdam
 
 
 def objective_of(operator, readings, noise_std, layers, weighs_prior=True):
     """Return the upper loss of readings, through networks with given layers."""
-    model = _Network(operator, np.zeros(operator.system.n_channels))
+    exact = ODESimulator(operator.system)
+    model = NetworkModel(operator, exact, np.zeros(operator.system.n_channels))
     model.layers = layers
     return Objective(
         model,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_inverse.collocation._local_operator import error_of_residual
+from sklearn_inverse.collocation._equations import error_of_residual
 from sklearn_inverse.probability import Normal
 from sklearn_inverse.problems import pollu
 
@@ -59,7 +59,7 @@ def test_errors_of_residuals_are_those_of_decaying_states():
 
 def test_initial_state_is_met_exactly(make):
     operator, _, theta = make.operate(make.forced(), [1.3, 1.0])
-    states = operator.states(operator.net.initial_layers(), operator.tau[:1], theta)
+    states = operator.solution(operator.net.initial_layers(), [[0.0]], theta)
     np.testing.assert_allclose(states[0, 0].numpy(), [1.3, 1.0], rtol=1e-12)
 
 

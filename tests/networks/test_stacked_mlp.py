@@ -1,4 +1,4 @@
-"""Derivatives pushed through the layers are those of automatic differentiation."""
+"""Networks of a stack are networks of their own."""
 
 import pytest
 import torch
@@ -8,38 +8,27 @@ from sklearn_inverse.networks._stacked_mlp import StackedMLP
 
 @pytest.mark.parametrize("n_layers", [1, 3])
 @pytest.mark.parametrize("train_embedding", [False, True])
-def test_pushed_derivatives_are_exact(n_layers, train_embedding):
+def test_a_stack_equals_its_networks_one_by_one(n_layers, train_embedding):
     net = StackedMLP(
+        2,
         3,
         2,
         width=8,
         n_layers=n_layers,
+        fan_in=3,
         train_embedding=train_embedding,
-        idle=torch.tensor([False, False, True]),
         seed=0,
         dtype=torch.float64,
         device="cpu",
     )
-    layers = net.initial_layers()
-    tau = torch.linspace(0, 1, 5, dtype=torch.float64)
-    theta = torch.tensor([[0.3, 0.6, 0.9]], dtype=torch.float64)
-    jet = net.jet(layers, tau, theta)
-
-    def value(tau, theta):
-        return net.value(layers, tau[None], theta[None])[0, 0]
-
-    def by_time(tau, theta):
-        return torch.func.jacrev(value)(tau, theta)
-
-    for i, point in enumerate(tau):
-        mixed = torch.func.jacrev(by_time, argnums=1)(point, theta[0])
-        by_params = torch.func.jacrev(value, argnums=1)(point, theta[0])
-        torch.testing.assert_close(jet.value[0, i], value(point, theta[0]))
-        torch.testing.assert_close(jet.by_time[0, i], by_time(point, theta[0]))
-        torch.testing.assert_close(jet.by_params[0, :, i], by_params.T)
-        torch.testing.assert_close(jet.mixed[0, :, i], mixed.T)
-    values, by_params = net.linearize(layers, tau, theta)
-    torch.testing.assert_close(values, jet.value)
-    torch.testing.assert_close(by_params, jet.by_params)
-    assert jet.by_params[0, 0].all()
-    assert not jet.by_params[0, 2].any()
+    layers = [torch.cat(pair) for pair in zip(*(net.initial_layers() for _ in "ab"))]
+    assert net.n_weights == sum(x[0].numel() for x in layers)
+    unit, told = torch.rand(2, 5, 2).double(), torch.rand(2, 5, 3).double()
+    together = net.value(layers, unit, told)
+    for i in range(2):
+        *hidden, w, b = [x[i] for x in layers[train_embedding:]]
+        embedding = layers[0][i] if train_embedding else net.embedding
+        h = (2 * unit[i] - 1) @ hidden[0] + told[i] @ embedding + hidden[1]
+        for inner, bias in zip(hidden[2::2], hidden[3::2]):
+            h = h.tanh() @ inner + bias
+        torch.testing.assert_close(together[i], h.tanh() @ w + b)

@@ -1,0 +1,362 @@
+"""Equations as collocation sees them: conditions that hold for any network, residuals.
+
+A system of ordinary differential equations has the time for its only axis.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.stats import qmc
+from torch import Tensor
+
+from sklearn_inverse.collocation._axis_scale import AxisScale
+from sklearn_inverse.collocation._fields import Field, Namespace, values_of
+from sklearn_inverse.collocation._places import Places, Points, Told
+from sklearn_inverse.ode import solve_ivp
+from sklearn_inverse.ode._rhs import rowwise_jacobian
+from sklearn_inverse.probability import as_noise
+from sklearn_inverse.systems import ODESystem, PDESystem
+
+__all__ = ["ODEEquations", "PDEEquations", "Solution", "as_equations"]
+
+N_DRAWS = 8  # of the prior, for what is usual of a solution
+N_BATCHES = 64  # of points, before the first comes again
+N_TIMES = 11  # at which solutions are compared
+
+
+class Solution(NamedTuple):
+    """An exact solution at some params.
+
+    Attributes
+    ----------
+    params : ndarray of shape (n_params,)
+        Params in their own units.
+
+    unit : ndarray of shape (n_points, n_axes)
+        Where it is known, on [0, 1].
+
+    values : ndarray of shape (n_points, n_outputs)
+        The solution there.
+    """
+
+    params: np.ndarray
+    unit: np.ndarray
+    values: np.ndarray
+
+
+def as_equations(system, network) -> Any:
+    """Return the equations of a system, for a :class:`LocalNetwork`."""
+    kind = PDEEquations if isinstance(system, PDESystem) else ODEEquations
+    return kind(system, network)
+
+
+class _Equations:
+    """What both kinds share.
+
+    Attributes
+    ----------
+    scales : dict of str to AxisScale
+        By axis.
+
+    functions : dict of str to (str, GaussianFunction)
+        Axis and prior of each unknown function.
+
+    n_outputs : int
+        Of the network: states, or one solution.
+    """
+
+    functions: dict[str, Any] = {}
+    n_outputs = 1
+
+    def points(self, unit, **options) -> Points:
+        """Return points at unit coordinates (n_points, n_axes)."""
+        return Points.at(self.scales, unit, self.functions, **options)
+
+
+class ODEEquations(_Equations):
+    r"""Ordinary differential equations, with states that start where the system does.
+
+    .. math:: u = u_0(\theta) + \tau(t) \, S \, N(\tau(t), \theta; W)
+
+    with the scale S of each state. The residual of state i is divided by
+    :math:`S_i (\tau'(t) + |\partial f_i / \partial u_i|)`, taken along a given solution,
+    so that every state counts alike: a slow one by its rate, a fast one by how far it
+    is from where its fast reactions balance.
+    """
+
+    is_resampled = False
+
+    def __init__(self, system: ODESystem, network):
+        self.system, self.n_outputs = system, system.n_states
+        scale = AxisScale(system.times, network.time_scale, network.onset)
+        self.scales = {"t": scale}
+        self.n_points = network.n_collocation or 51
+        self._seen = scale.to_unit(system.times)
+
+    def batch(self, index) -> np.ndarray:
+        """Return times at which the residual is to vanish, always the same."""
+        return np.linspace(0.0, 1.0, self.n_points)[:, None]
+
+    @property
+    def also_solved(self) -> np.ndarray:
+        """Where solutions are asked for beside the readings' times, (n_more,)."""
+        return self.batch(0)[1:-1, 0]
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Where readings are taken."""
+        return self._seen[:, None]
+
+    def idle(self, params) -> Tensor:
+        """Return which params only the noise uses, (n_params,)."""
+        system = self.system
+        named = [name in system.noise.param_names for name in system.param_names]
+        if not any(named):
+            return torch.tensor(named)
+        params = torch.as_tensor(params).expand(len(system.times), -1)
+        t, y = torch.as_tensor(system.times), system.initial_state(params)
+        by_params = [
+            rowwise_jacobian(function, params).abs().sum(dim=(0, 1))
+            for function in (system.initial_state, lambda p: system.rhs(t, y, p))
+        ]
+        return torch.tensor(named) & (sum(by_params) == 0)
+
+    def solve(self, params, more=()) -> np.ndarray:
+        """Return exact solutions (n_samples, n_points, n_outputs), and where.
+
+        At output times and ``more`` unit coordinates; NaN where there is none.
+        """
+        system, scale = self.system, self.scales["t"]
+        times = np.union1d(system.times, scale.to_value(np.asarray(more)))
+        solution = solve_ivp(
+            system.rhs,
+            times,
+            system.initial_state,
+            torch.as_tensor(params),
+            rtol=1e-8,
+            atol=1e-20,
+            jac=system.jac,
+        )
+        y = solution.y.numpy().copy()
+        y[~solution.success.numpy()] = np.nan
+        return scale.to_unit(times)[:, None], y
+
+    def settle(self, solution: Solution, **options) -> None:
+        """Take scales from a solution."""
+        scale = self.scales["t"]
+        self.scale = torch.as_tensor(state_scale(solution.values)).to(**options)
+        self.size = self.scale  # of what solutions are compared by
+        t = scale.to_value(self.batch(0)[:, 0])
+        rate, diagonal = scale.rate(t), self._diagonal_jacobian(solution, t)
+        stiffness = rate[:, None] + np.abs(diagonal)
+        # Both halves of the residual, u_t and f, divided by its size.
+        self._slope_weight, self._rhs_scale = (
+            torch.as_tensor(x).to(**options)
+            for x in (1 / stiffness, state_scale(solution.values) * stiffness)
+        )
+        errors = error_of_residual(t, np.maximum(-diagonal, 0.0))
+        self.error_of_residual = torch.as_tensor(errors * stiffness.T[:, None]).to(
+            **options
+        )
+
+    def state(self, n: Tensor, places: Places) -> Tensor:
+        """Return u (n_rows, n_states) for the network's outputs."""
+        start = self.system.initial_state(places.params)
+        return start + self.scale.to(n) * places.unit["t"][:, None] * n
+
+    def residual(self, n: Tensor, u: Tensor, places: Places) -> Tensor:
+        """Return the scaled residual (n_rows, n_states)."""
+        growth = places.by("t", places.unit["t"][:, None] * n)
+        t = places.value["t"].detach()
+        f = self.system.rhs(t, u, places.params)
+        slope_weight, rhs_scale = map(
+            places.rows, (self._slope_weight, self._rhs_scale)
+        )
+        return slope_weight * growth - f / rhs_scale
+
+    def observables(self, u: Tensor, params: Tensor) -> Tensor:
+        """Return what is read (n_samples, n_times, n_channels)."""
+        return self.system.observables(u, params)
+
+    def linearized_observables(self, u, u_params, params, slope):
+        """Return what is read, and its derivatives by scaled params."""
+        slope = slope[:, None, None]
+        found, by_own = self.system.linearized_observables(u, params, u_params / slope)
+        return found, slope * by_own
+
+    def _diagonal_jacobian(self, solution, t):
+        """Return ∂f_i/∂u_i along a solution at times t, (n_times, n_states)."""
+        known = self.scales["t"].to_value(solution.unit[:, 0])
+        y = np.stack([np.interp(t, known, y) for y in solution.values.T], axis=1)
+        params = torch.as_tensor(solution.params).expand(len(t), -1)
+        time = torch.as_tensor(t)
+        with torch.no_grad():
+            jacobian = rowwise_jacobian(
+                lambda y: self.system.rhs(time, y, params), torch.as_tensor(y)
+            )
+        return jacobian.diagonal(dim1=1, dim2=2).numpy()
+
+
+class PDEEquations(_Equations):
+    """A partial differential equation, with the hard conditions of its constraint.
+
+    The network is divided by what n usually is in them, the residual by what is left of
+    the equation where n is zero: both over draws of the prior.
+    """
+
+    is_resampled = True
+    also_solved: tuple = ()
+    error_of_residual = None
+
+    def __init__(self, system: PDESystem, network):
+        self.system = system
+        space = [axis for axis in system.domain if axis != "t"]
+        if len(space) != 1:
+            raise ValueError(
+                "BiLO and PINN solve equations in one dimension of space. Got "
+                f"{list(system.domain)}: GradientInverter takes more."
+            )
+        (axis,) = space
+        self.scales = {axis: AxisScale(np.array(system.domain[axis]))}
+        if "t" in system.domain:
+            self.scales["t"] = AxisScale(
+                np.array(system.domain["t"]), network.time_scale, network.onset
+            )
+        self.functions = {
+            name: (axis, system.params[name]) for name in system.functions
+        }
+        self.n_points = network.n_collocation or (300 if "t" in self.scales else 100)
+        self._axis = axis
+
+    def batch(self, index) -> np.ndarray:
+        """Return points at which the residual is to vanish; other ones every time."""
+        return qmc.LatinHypercube(len(self.scales), seed=index).random(self.n_points)
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Where readings are taken, the earliest first."""
+        system = self.system
+        return self._grid(system._points, system._times)
+
+    def _grid(self, points, times):
+        x = self.scales[self._axis].to_unit(np.asarray(points))
+        if "t" not in self.scales:
+            return x[:, None]
+        t = self.scales["t"].to_unit(np.asarray(times))
+        return np.stack([np.tile(x, len(t)), np.repeat(t, len(x))], axis=1)
+
+    def idle(self, params) -> Tensor:
+        """Return which params only the noise uses, (n_params,)."""
+        system, names = self.system, self.system.prior.names
+        noise = as_noise(system.noise, system.observable_names, param_names=names)
+        only = set(noise.param_names) - system._asked
+        return torch.tensor([name in only for name in names])
+
+    def solve(self, params, more=()) -> tuple[np.ndarray, np.ndarray]:
+        """Return where, and exact solutions (n_samples, n_points, n_outputs)."""
+        system = self.system
+        times = None
+        if "t" in self.scales:
+            times = np.linspace(*system.domain["t"], N_TIMES)
+        u = system.solve(params, times) if times is not None else system.solve(params)
+        return self._grid(system.nodes, times), u.reshape(len(u), -1, 1)
+
+    def settle(self, solution: Solution, **options) -> None:
+        """Take scales from solutions at draws of the prior."""
+        self.scale = self.size = self._size = torch.ones(1).to(**options)
+        prior = self.system.prior
+        draws = prior.draw(N_DRAWS, np.random.RandomState(0), method="lhs")
+        draws = np.concatenate([solution.params[None], draws])
+        unit, u = self.solve(draws)
+        good = np.isfinite(u).all(axis=(1, 2))
+        u = torch.as_tensor(u[good]).to(**options)
+        theta = torch.as_tensor(prior.scaler.to_scaled(draws[good])).to(**options)
+        self.size = u.square().mean().sqrt().clamp(min=torch.finfo(u.dtype).tiny)[None]
+        with torch.enable_grad():
+            low, high, _ = self._conditions(theta, unit, (0.0, 1.0), options)
+            weight = high - low
+            inner = weight.abs() > 0.3 * weight.abs().amax()
+            off = (u.reshape(low.shape) - low)[inner] / weight[inner]
+            scale = off.square().mean().sqrt()
+            self.scale = torch.where(scale > 0, scale, 1.0)[None].detach()
+            points = self.batch(0)
+            _, _, left = self._conditions(theta, points, (0.0,), options)
+            _, _, all_in = self._conditions(theta, points, (1.0,), options)
+            size = left.square().mean().sqrt()
+            size = torch.where(size > 0, size, all_in.square().mean().sqrt())
+        self._size = size[None].detach()
+
+    def _conditions(self, theta, unit, constants, options):
+        """Return u for constant n's, and the residual of the last, as rows."""
+        idle = self.idle(None)
+        told = Told(self.system.prior, self.functions, None, idle, **options)
+        places = Places(self.points(unit, **options), told, self.scales, theta)
+        found = []
+        for constant in constants:
+            n = constant + 0 * next(iter(places.unit.values()))[:, None]
+            found.append(self.state(n, places)[:, 0])
+        left = self.residual(n, found[-1][:, None], places)[:, 0]
+        return found[0].detach(), found[-1].detach(), left.detach()
+
+    def state(self, n: Tensor, places: Places) -> Tensor:
+        """Return u (n_rows, 1) for the network's outputs."""
+        x, p = self._fields(places)
+        n = Field(self.scale.to(n) * n[:, 0], places)
+        more = (p,) if self.system._sees_params else ()
+        return values_of(self.system.constraint(x, n, *more), n._values)[:, None]
+
+    def residual(self, n: Tensor, u: Tensor, places: Places) -> Tensor:
+        """Return the scaled residual (n_rows, 1)."""
+        x, p = self._fields(places)
+        off = self.system.residual(x, Field(u[:, 0], places), p)
+        return values_of(off, u[:, 0])[:, None] / self._size.to(u)
+
+    def _fields(self, places):
+        """Return coordinates and params as the user's functions take them."""
+        names = self.system._names
+        columns = [Field(column, places) for column in places.params.unbind(1)]
+        known: dict[Any, Any] = dict(enumerate(columns))
+        known |= {
+            name: columns[place]
+            for name, place in names.places.items()
+            if isinstance(place, int)
+        }
+        known |= {name: Field(f, places) for name, f in places.functions.items()}
+        x = {axis: Field(value, places) for axis, value in places.value.items()}
+        return Namespace(x), Namespace(known | dict(names.constants))
+
+    def observables(self, u: Tensor, params: Tensor) -> Tensor:
+        """Return what is read (n_samples, n_times, n_channels)."""
+        return u.reshape(len(u), len(self.system._times), -1)
+
+    def linearized_observables(self, u, u_params, params, slope):
+        """Return what is read, and its derivatives by scaled params."""
+        found = self.observables(u, params)
+        return found, u_params.reshape(*found.shape, -1)
+
+
+def state_scale(states):
+    """Return by how much each state moves, or its size if it does not.
+
+    Relative throughout: the states of POLLU go down to 1e-18.
+    """
+    move = np.abs(states - states[0]).max(axis=0)
+    size = np.abs(states).max(axis=0)
+    scale = np.where(move > 1e-6 * size, move, size)
+    return np.where(scale > 0, scale, 1.0)
+
+
+def error_of_residual(t, decay):
+    """Return the matrices that turn the residuals of each state into its errors.
+
+    Of shape (n_states, n_times, n_times): implicit Euler steps of e' = -decay e + r,
+    with the mean of r over each step.
+    """
+    n_times, n_states = decay.shape
+    matrix = np.zeros((n_states, n_times, n_times))
+    for i, h in enumerate(np.diff(t)):
+        row = matrix[:, i].copy()
+        row[:, i : i + 2] += h / 2
+        matrix[:, i + 1] = row / (1 + h * decay[i + 1])[:, None]
+    return matrix

@@ -1,0 +1,141 @@
+"""Partial differential equations at points: exact derivatives, conditions, functions."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_inverse import PDESystem, PointValues
+from sklearn_inverse.collocation import LocalNetwork
+from sklearn_inverse.collocation._equations import Solution, as_equations
+from sklearn_inverse.collocation._local_operator import LocalOperator
+from sklearn_inverse.collocation._places import Places
+from sklearn_inverse.probability import GaussianFunction, LogUniform, Normal
+from sklearn_inverse.systems import FiniteDifferences
+
+NODES = 7
+
+
+def mixed(**options):
+    """Return a system with functions in equation and start, and two scalars."""
+
+    def residual(x, u, p):
+        return u.t - (p.D * u.x).x - p.a * np.sin(x.x) * u**2 - p[1] * p.f
+
+    smooth = GaussianFunction(NODES, order=2, ends=(1, 1), link="exp")
+    given = {
+        "domain": {"x": (0, 1), "t": (0, 2)},
+        "residual": residual,
+        "constraint": lambda x, n, p: p.f * x.x * (1 - x.x) * (1 + n * x.t),
+        "params": {
+            "a": (0.5, 2),
+            "b": LogUniform(0.1, 1),
+            "D": smooth,
+            "f": GaussianFunction(NODES, order=2),
+        },
+        "observe": PointValues([0.3, 0.5, 0.9], t=[1.0, 2.0]),
+        "noise": 0.01,
+        "grid": FiniteDifferences(21),
+    }
+    return PDESystem(**given | options)
+
+
+def operate(system, mode, seed=0, **network):
+    network = LocalNetwork(**{"width": 8, "n_collocation": 12} | network)
+    params = system.prior.median
+    unit, values = as_equations(system, network).solve(params[None])
+    solution = Solution(params, unit, values[0])
+    options = {"functions": mode, "seed": seed, "dtype": torch.float64}
+    operator = LocalOperator(system, solution, network, **options)
+    theta = torch.as_tensor(system.prior.scaler.to_scaled(params[None]))
+    noise = torch.Generator().manual_seed(3)
+    theta = theta + 0.05 * torch.randn(2, theta.shape[1], generator=noise).double()
+    layers = [x.repeat(2, 1, 1) for x in operator.net.initial_layers()]
+    layers = [x + 0.1 * torch.randn(x.shape, generator=noise).double() for x in layers]
+    return operator, layers, theta
+
+
+def difference(function, theta, j, step=1e-5):
+    axis = step * torch.eye(theta.shape[1], dtype=theta.dtype)[j]
+    return (function(theta + axis) - function(theta - axis)) / (2 * step)
+
+
+def test_residual_gradient_is_the_total_derivative():
+    # By whitened coefficients of the functions, all of which the network is told.
+    operator, layers, theta = operate(mixed(), "basis")
+    residual, gradient = operator.residual(layers, theta)
+    assert residual.shape == (2, 12, 1)
+    by_theta = torch.einsum("sqni,qp->spni", gradient, operator._told.to)
+    for j in range(theta.shape[1]):
+        expected = difference(lambda x: operator.residual(layers, x)[0], theta, j)
+        torch.testing.assert_close(by_theta[:, j], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["basis", "local"])
+def test_jacobian_is_that_of_the_observables(mode):
+    # With "local" too: a network that is told f(x) depends on f there, and only there.
+    operator, layers, theta = operate(mixed(), mode)
+    observables, jacobian = operator.linearize(layers, theta)
+    assert observables.shape == (2, 2, 3)
+    torch.testing.assert_close(observables, operator.observables(layers, theta))
+    for j in range(theta.shape[1]):
+        expected = difference(lambda x: operator.observables(layers, x), theta, j)
+        torch.testing.assert_close(jacobian[..., j], expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("mode", ["basis", "local", None])
+def test_hard_conditions_hold_for_any_network(mode):
+    operator, layers, theta = operate(mixed(), mode)
+    edge = [[0.0, 0.4], [1.0, 0.9], [0.5, 0.0]]
+    u = operator.solution(layers, edge, theta)[..., 0]
+    assert u[:, :2].abs().max() < 1e-14
+    points = operator.equations.points(edge, dtype=torch.float64)
+    places = Places(points, operator._told, operator.equations.scales, theta)
+    start = places.functions["f"].unflatten(0, (2, 3))[:, 2] / 4
+    torch.testing.assert_close(u[:, 2], start.detach())
+
+
+def test_functions_and_their_derivatives_are_those_of_a_cubic():
+    # (D u')' of D = 1 + x - x³ and u = x(1 - x) t, at nodes of D where a cubic is exact.
+    system = mixed(
+        residual=lambda x, u, p: u.t - (p.D * u.x).x - 1,
+        constraint=lambda x, n: x.x * (1 - x.x) * x.t * (1 + n),
+        params={"D": GaussianFunction(NODES, order=2, ends=(1, 1))},
+    )
+    operator, _, _ = operate(system, None)
+    nodes = np.linspace(0, 1, NODES)
+    params = system.prior.median.copy()
+    params[system.prior.groups["D"]] = (1 + nodes - nodes**3)[1:-1]
+    theta = torch.as_tensor(system.prior.scaler.to_scaled(params[None]))
+    points = operator.equations.points([[0.3, 0.2], [0.77, 0.9]], dtype=torch.float64)
+    places = Places(points, operator._told, operator.equations.scales, theta)
+    zero = 0 * places.unit["x"][:, None]
+    u = operator.equations.state(zero, places)
+    residual = operator.equations.residual(zero, u, places) * operator.equations._size
+    x, t = np.array([0.3, 0.77]), 2 * np.array([0.2, 0.9])
+    expected = x * (1 - x) - 1 - t * ((1 - 3 * x**2) * (1 - 2 * x) - 2 * (1 + x - x**3))
+    np.testing.assert_allclose(residual[:, 0].detach().numpy(), expected, rtol=1e-9)
+
+
+def test_samples_are_independent():
+    operator, layers, theta = operate(mixed(), "basis")
+    together = operator.operator_loss(layers, theta, 0.1)
+    for i in range(2):
+        one = slice(i, i + 1)
+        alone = operator.operator_loss([x[one] for x in layers], theta[one], 0.1)
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-10, atol=0)
+
+
+def test_points_differ_from_step_to_step_and_come_again():
+    equations = operate(mixed(), "basis")[0].equations
+    assert not np.allclose(equations.batch(0), equations.batch(1))
+    np.testing.assert_array_equal(equations.batch(0), equations.batch(0))
+
+
+def test_params_of_the_noise_do_not_reach_the_network():
+    params = mixed().params | {"sigma": (0.1, 1.0)}
+    operator, layers, theta = operate(
+        mixed(params=params, noise=Normal("sigma")), "basis"
+    )
+    _, gradient = operator.residual(layers, theta)
+    assert operator.idle.tolist() == [False] * (theta.shape[1] - 1) + [True]
+    assert not gradient[:, -1].any()

@@ -1,0 +1,165 @@
+"""BiLO on partial differential equations: what it finds, minimizes, and says."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy.interpolate import CubicSpline
+from scipy.linalg import solveh_banded
+
+from sklearn_inverse import PDESystem, PointValues
+from sklearn_inverse.baselines import PINNInverter
+from sklearn_inverse.collocation import Bilevel, LocalNetwork
+from sklearn_inverse.exceptions import ConvergenceWarning
+from sklearn_inverse.inverse import BiLOInverter
+from sklearn_inverse.problems import poisson
+
+X = np.linspace(0.1, 0.9, 9)
+
+
+def diffusion(noise=0.02):
+    """D u'' = -π² sin πx, whose solution is sin(πx) / D."""
+    return PDESystem(
+        {"x": (0, 1)},
+        lambda x, u, p: p.D * u.xx + np.pi**2 * np.sin(np.pi * x.x),
+        constraint=lambda x, n: n * x.x * (1 - x.x),
+        params={"D": (0.5, 4)},
+        observe=PointValues(X),
+        noise=noise,
+    )
+
+
+def small(**options):
+    network = LocalNetwork(width=16, n_collocation=32)
+    descent = Bilevel(max_iter=400, tol=1e-3)
+    options = {"network": network, "descent": descent} | options
+    return BiLOInverter(diffusion(), start=[1.0], random_state=0, **options)
+
+
+def test_a_scalar_is_found_and_the_solution_is_compared():
+    readings = [np.sin(np.pi * X) / 2]
+    inverter = small(pretrain_iter=300).fit(readings)
+    estimate = inverter.invert(readings)
+    assert estimate.params[0, 0] == pytest.approx(2, abs=0.02)
+    assert estimate.network_error[0] < 5e-3
+    assert not estimate.is_off[0]
+    assert inverter.held_out_loss_ < 1e-2
+
+
+def test_a_network_that_was_not_trained_is_said():
+    readings = [np.sin(np.pi * X)]  # explained by the start itself
+    inverter = small(pretrain_iter=1, descent=Bilevel(max_iter=100, lr_net=1e-9))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        estimate = inverter.fit(readings).invert(readings)
+    assert estimate.is_off[0]
+    assert estimate.network_error[0] > 0.1
+    said = " ".join(str(w.message) for w in caught)
+    assert "further from the exact solution" in said
+
+
+def test_too_few_points_are_said():
+    inverter = small(network=LocalNetwork(width=16, n_collocation=2), pretrain_iter=2)
+    with pytest.warns(ConvergenceWarning, match="Raise network__n_collocation"):
+        inverter.fit([np.sin(np.pi * X)])
+
+
+@pytest.mark.slow
+def test_a_soft_constraint_trades_the_equation_for_the_readings():
+    # Readings that no D explains: half is added to them on one side.
+    readings = [np.sin(np.pi * X) / 2 + 0.3 * (X > 0.5)]
+    errors = []
+    for weight in (1e-2, 1e2):
+        inverter = PINNInverter(
+            diffusion(),
+            start=[1.5],
+            network=LocalNetwork(width=16, n_collocation=32),
+            data_weight=weight,
+            lr=1e-2,
+            pretrain_iter=200,
+            max_iter=500,
+            random_state=0,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            estimate = inverter.fit(readings).invert(readings)
+        errors.append(estimate.network_error[0])
+    assert errors[0] < 0.05
+    assert errors[1] > 5 * errors[0]
+
+
+class Rod:
+    """(D u')' = -π² sin πx by finite differences, D a spline through its nodes."""
+
+    def __init__(self, system, noise, n_nodes=401):
+        self.prior, self.noise = system.prior, noise
+        self.x = np.linspace(0, 1, n_nodes)
+        nodes = np.linspace(0, 1, self.prior.n_params + 2)
+        self.read = CubicSpline(nodes, np.eye(len(nodes)))(self.x)
+        self.seen = np.searchsorted(self.x, system._points - 1e-9)
+
+    def diffusivity(self, theta):
+        return self.read @ np.r_[1.0, self.prior.scaler.from_scaled(theta), 1.0]
+
+    def solve(self, diffusivity):
+        h = self.x[1]
+        middle = (diffusivity[1:] + diffusivity[:-1]) / 2
+        bands = np.stack([np.r_[0, -middle[1:-1]], middle[:-1] + middle[1:]]) / h**2
+        force = np.pi**2 * np.sin(np.pi * self.x[1:-1])
+        return np.r_[0, solveh_banded(bands, force), 0][self.seen]
+
+    def jacobian(self, theta, local):
+        """Return du/dθ at the readings; as "local" has it, of shifts of D all over."""
+        if local:
+            d, step = self.diffusivity(theta), 1e-5
+            shift = (self.solve(d + step) - self.solve(d - step)) / (2 * step)
+            params = self.prior.scaler.from_scaled(theta)
+            slope = np.log(10) * params * self.prior.scaler.width
+            return shift[:, None] * self.read[self.seen, 1:-1] * slope
+        step = 1e-5 * np.eye(len(theta))
+        up, down = (
+            [self.solve(self.diffusivity(theta + s * e)) for e in step] for s in (1, -1)
+        )
+        return (np.array(up) - np.array(down)).T / 2e-5
+
+    def rest(self, readings, local):
+        """Return the params at which Jᵀ(u - d) / σ² and the prior's slope cancel."""
+        theta = self.prior.scaler.to_scaled(self.prior.median)
+        for _ in range(60):
+            exact = self.jacobian(theta, local=False)
+            taken = self.jacobian(theta, local)
+            off = (self.solve(self.diffusivity(theta)) - readings) / self.noise**2
+            _, slope, curvature = self.prior.scaled_penalty(theta)
+            hessian = taken.T @ exact / self.noise**2 + curvature
+            theta = theta - 0.5 * np.linalg.solve(hessian, taken.T @ off + slope)
+        assert np.abs(taken.T @ off + slope).max() < 1e-4 * np.abs(slope).max()
+        return self.prior.scaler.from_scaled(theta)
+
+
+@pytest.mark.slow
+def test_what_local_and_basis_minimize():
+    # "basis" ends at the minimum of the objective; "local" where
+    # diag(u_z)ᵀ(u - d) and the prior's slope cancel, which is elsewhere.
+    system, noise = poisson(n_nodes=17, noise=0.02), 0.02
+    rod = Rod(system, noise)
+    x = np.linspace(0, 1, 9)[1:-1]
+    truth = 1.5 - np.abs(x - 0.5)
+    theta = system.prior.scaler.to_scaled(truth)
+    clean = rod.solve(rod.diffusivity(theta))
+    readings = clean + noise * np.random.default_rng(0).standard_normal(len(clean))
+    ends = {name: rod.rest(readings, name == "local") for name in ("basis", "local")}
+    apart = np.linalg.norm(ends["local"] - ends["basis"])
+    for name, tolerance in (("basis", 0.01), ("local", 0.05)):
+        inverter = BiLOInverter(
+            system,
+            functions=name,
+            pretrain_iter=800,
+            descent=Bilevel(max_iter=1500),
+            random_state=0,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = inverter.fit([readings]).predict([readings])[0]
+        off = np.linalg.norm(found - ends[name])
+        assert off < tolerance * np.linalg.norm(ends[name])
+        assert off < 0.5 * apart
