@@ -161,7 +161,7 @@ class AmortizedInverter(NestedOptions, CheckedInverter):
         self.input_scaler_ = self.model_.scale_inputs(inputs)
         train, valid = split_pairs(
             prior.to_quantile(params),
-            self.reading_scaler_.standardize(trajectories),
+            self.reading_scaler_.standardize_all(trajectories),
             self.input_scaler_.to_scaled(inputs),
             fraction=training.validation_fraction,
             seed=split_seed,

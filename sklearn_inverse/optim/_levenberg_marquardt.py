@@ -11,6 +11,7 @@ __all__ = ["damped_step", "inside", "levenberg_marquardt"]
 PACE = 10  # iterations in which a row's progress is judged
 FASTER = 4.0  # than so far it may become
 FAR = 100.0  # above the best: nearer rows are followed to their end
+POOR = 0.5  # of the gain that a step promised
 TO_WALL = 0.9  # of the way to an open bound that one step may go
 
 
@@ -73,10 +74,11 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
     running = value.isfinite()
     best = torch.full((len(objective.n_readings),), torch.inf).to(x)  # of each sample
     earlier = value.clone()
+    curvature = hessian.clone()  # with what Gauss–Newton leaves out, where that counts
     try:
         for iteration in range(max_iter):
             held = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
-            gain = _newton_gain(gradient, hessian, held)
+            gain = _newton_gain(gradient, curvature, held)
             # Steep damping and little to gain: round-off of the forward model is all
             # that is left.
             size = value.abs()
@@ -98,10 +100,12 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
             if len(i) == 0:
                 break
             n_iter[i] += 1
-            step = damped_step(gradient[i], hessian[i], held[i], damping[i])
+            step = damped_step(gradient[i], curvature[i], held[i], damping[i])
             trial = inside(x[i], step, objective)
             step = trial - x[i]
-            expected = -(gradient[i] * step).sum(1) - 0.5 * _quadratic(hessian[i], step)
+            expected = -(gradient[i] * step).sum(1) - 0.5 * _quadratic(
+                curvature[i], step
+            )
             linearized: tuple[Tensor, ...] = ()
             if objective.is_eager:
                 linearized = objective.linearize(trial, sample[i])
@@ -125,7 +129,14 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
                 damping[moved[~usable]] *= 10
                 moved = moved[usable]
                 x[moved] = trial[better][usable]
-                value[moved], gradient[moved], hessian[moved] = (n[usable] for n in new)
+                new = tuple(n[usable] for n in new)
+                curvature[moved] = _with_secant(
+                    new[2],
+                    step[better][usable],
+                    new[1] - gradient[moved],
+                    ratio[better][usable] < POOR,
+                )
+                value[moved], gradient[moved], hessian[moved] = new
     except KeyboardInterrupt:
         status[running] = InversionStatus.INTERRUPTED
     return Optimum(x, value, n_iter, status, hessian)
@@ -167,6 +178,18 @@ def damped_step(gradient, hessian, held, damping):
     right = torch.where(held, 0.0, -gradient * scale)
     step = torch.linalg.solve_ex(matrix, right)[0]
     return scale * step
+
+
+def _with_secant(hessian, step, change, is_poor):
+    """Return Hessians that know the curvature along poor steps (symmetric rank one).
+
+    Gauss–Newton leaves out that of the model, and jumps to and fro where it is more.
+    """
+    beyond = change - (hessian @ step[..., None])[..., 0]
+    along = (beyond * step).sum(dim=1)
+    is_poor = is_poor & (along > 1e-2 * _quadratic(hessian, step))
+    weight = torch.where(is_poor, 1 / along, 0.0)
+    return hessian + weight[:, None, None] * beyond[:, :, None] * beyond[:, None, :]
 
 
 def _quadratic(hessian, step):
