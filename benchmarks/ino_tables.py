@@ -22,7 +22,7 @@ their mean; of others, each start is an answer. Table 1 has all rows, Table 3 th
 it compares, with seconds. Table 2 is ``surrogate_ablation.py``, run by itself.
 
 Surrogate and learned methods train on the same pairs, but GRN's surrogate, in the short
-budget, on seven times as many. Searches run on the surrogate, unless the row says
+budget, on six times as many. Searches run on the surrogate, unless the row says
 "exact". Slow ones answer 24 samples, others 256 (budget "short"); the limit is always
 that of the same samples. Every training and every cell is kept in ``.cache``: a killed
 run goes on where it was.
@@ -141,7 +141,7 @@ DIRECT = {
     "grn": (128, {"direct_width": 512, "direct_layers": 5}),
 }
 OWN = {
-    ("grn", "short"): {"n_emulated": 350_000, "basis_epochs": 8, "surrogate_epochs": 0}
+    ("grn", "short"): {"n_emulated": 300_000, "basis_epochs": 10, "surrogate_epochs": 0}
 }
 PART = 50_000  # pairs that are simulated at once
 

@@ -55,12 +55,13 @@ class ReadingScaler:
         low, high = (standardized.new_tensor(a) for a in self._limits())
         return standardized.clamp(low, high)
 
-    def standardize_all(self, trajectories):
-        """Standardize an array of many trajectories to single precision, by pieces."""
-        standardized = np.empty(trajectories.shape, dtype=np.float32)
-        for first in range(0, len(trajectories), PIECE):
+    def standardize_rows(self, trajectories, rows):
+        """Return rows of many trajectories, standardized, in single precision."""
+        shape = len(rows), *trajectories.shape[1:]
+        standardized = np.empty(shape, dtype=np.float32)
+        for first in range(0, len(rows), PIECE):  # what they are in double is large
             part = slice(first, first + PIECE)
-            standardized[part] = self.standardize(trajectories[part])
+            standardized[part] = self.standardize(trajectories[rows[part]])
         return standardized
 
     def restore(self, standardized):

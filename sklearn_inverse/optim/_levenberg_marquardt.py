@@ -11,7 +11,6 @@ __all__ = ["damped_step", "inside", "levenberg_marquardt"]
 PACE = 10  # iterations in which a row's progress is judged
 FASTER = 4.0  # than so far it may become
 FAR = 100.0  # above the best: nearer rows are followed to their end
-POOR = 0.5  # of the gain that a step promised
 TO_WALL = 0.9  # of the way to an open bound that one step may go
 
 
@@ -21,7 +20,9 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
     A step solves :math:`(H + \lambda\,\mathrm{diag} H)\,s = -\nabla\Phi` for the
     coordinates that are free, those not held at a bound by the gradient, and is cut at
     the bounds (projected Newton [2]_); open bounds, where the objective is infinite, are
-    approached but not reached. The damping follows the gain of each step [1]_. A row has
+    approached but not reached. H is the Gauss–Newton Hessian, and where the last step
+    met more curvature, its symmetric rank-one update by that (as in [3]_). The damping
+    follows the gain of each step [1]_. A row has
     converged when an undamped step would gain less than ``tol`` per reading. It is given
     up when another of its sample has, and even at several times its pace it would not
     come near that one's value in the iterations that are left.
@@ -58,6 +59,9 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
 
     .. [2] D. P. Bertsekas, "Projected Newton methods for optimization problems with
        simple constraints", SIAM J. Control Optim. 20 (1982) 221-246.
+
+    .. [3] J. E. Dennis, D. M. Gay, R. E. Welsch, "An adaptive nonlinear least-squares
+       algorithm", ACM Trans. Math. Softw. 7 (1981) 348-368.
     """
     x = start.clone()
     low, high = objective.low, objective.high
@@ -130,12 +134,8 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
                 moved = moved[usable]
                 x[moved] = trial[better][usable]
                 new = tuple(n[usable] for n in new)
-                curvature[moved] = _with_secant(
-                    new[2],
-                    step[better][usable],
-                    new[1] - gradient[moved],
-                    ratio[better][usable] < POOR,
-                )
+                change = new[1] - gradient[moved]
+                curvature[moved] = _with_secant(new[2], step[better][usable], change)
                 value[moved], gradient[moved], hessian[moved] = new
     except KeyboardInterrupt:
         status[running] = InversionStatus.INTERRUPTED
@@ -180,15 +180,15 @@ def damped_step(gradient, hessian, held, damping):
     return scale * step
 
 
-def _with_secant(hessian, step, change, is_poor):
-    """Return Hessians that know the curvature along poor steps (symmetric rank one).
+def _with_secant(hessian, step, change):
+    """Return Hessians that know the curvature along the last steps, where it is more.
 
-    Gauss–Newton leaves out that of the model, and jumps to and fro where it is more.
+    Gauss–Newton leaves out that of the model, and jumps to and fro where that counts.
     """
     beyond = change - (hessian @ step[..., None])[..., 0]
     along = (beyond * step).sum(dim=1)
-    is_poor = is_poor & (along > 1e-2 * _quadratic(hessian, step))
-    weight = torch.where(is_poor, 1 / along, 0.0)
+    is_more = along > 1e-2 * _quadratic(hessian, step)
+    weight = torch.where(is_more, 1 / along, 0.0)
     return hessian + weight[:, None, None] * beyond[:, :, None] * beyond[:, None, :]
 
 

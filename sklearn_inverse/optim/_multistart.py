@@ -85,7 +85,16 @@ class Ends(NamedTuple):
     def joined(self, other: "Ends") -> "Ends":
         """Return these ends and others of the same samples."""
         parts = (torch.cat(pair, dim=1) for pair in zip(self[:4], other[:4]))
-        return Ends(*parts, self.n_iter + other.n_iter, self.n_failed + other.n_failed)
+        counts = (a + b for a, b in zip(self[4:], other[4:]))
+        return Ends(*parts, *counts)
+
+    def spread(self, sample: Tensor, n_samples: int) -> "Ends":
+        """Return these ends as those of some of ``n_samples``, and nothing of others."""
+        x = self.x.new_zeros(n_samples, *self.x.shape[1:])
+        everyone = Ends.blank(x)
+        for whole, part in zip(everyone, self):
+            whole[sample] = part
+        return everyone
 
     @property
     def are_interrupted(self) -> bool:
@@ -124,8 +133,8 @@ def multistart(
         not explained by the best end.
 
     draws : Tensor of shape (ROUNDS * VARIED, n_params), default=None
-        Values of the params, a few of which replace those of the best end where it is
-        found once only and does not explain the readings.
+        Values of the params, a few of which replace those of the best end where that
+        does not explain the readings, and was not found by most.
 
     Returns
     -------
@@ -172,16 +181,16 @@ def multistart(
 def search_beside(objective, ends: Ends, climb: Callable, draws: Tensor) -> Ends:
     """Climb from places beside best ends that explain nothing.
 
-    Until the readings are explained; of samples whose best end was found once only.
+    Until the readings are explained; of samples whose best end most others missed.
     """
     everyone = torch.arange(len(ends.x), device=ends.x.device)
     *_, n_confirmed = distinct_optima(ends.x, ends.value, ends.hessian, most=1)
-    rng = generator(0)
+    n_run, rng = ends.value.isfinite().sum(dim=1), generator(0)
     for some in draws.split(VARIED):
         best = ends.best
         x, hessian = ends.x[everyone, best], ends.hessian[everyone, best]
         _, explained = objective.misfit(x, everyone)
-        is_open = ~explained & (n_confirmed < CONFIRMED)
+        is_open = ~explained & (n_confirmed < CLEAR * n_run)
         is_open &= ends.value[everyone, best].isfinite()
         sample = everyone[is_open]
         if len(sample) == 0 or ends.are_interrupted:
