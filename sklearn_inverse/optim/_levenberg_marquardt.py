@@ -11,6 +11,7 @@ __all__ = ["damped_step", "inside", "levenberg_marquardt"]
 PACE = 10  # iterations in which a row's progress is judged
 FASTER = 4.0  # than so far it may become
 FAR = 100.0  # above the best: nearer rows are followed to their end
+NEAR = 1.0  # what a step promises to gain, from which on it is near an optimum
 TO_WALL = 0.9  # of the way to an open bound that one step may go
 
 
@@ -20,12 +21,12 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
     A step solves :math:`(H + \lambda\,\mathrm{diag} H)\,s = -\nabla\Phi` for the
     coordinates that are free, those not held at a bound by the gradient, and is cut at
     the bounds (projected Newton [2]_); open bounds, where the objective is infinite, are
-    approached but not reached. H is the Gauss–Newton Hessian, and where the last step
-    met more curvature, its symmetric rank-one update by that (as in [3]_). The damping
-    follows the gain of each step [1]_. A row has
-    converged when an undamped step would gain less than ``tol`` per reading. It is given
-    up when another of its sample has, and even at several times its pace it would not
-    come near that one's value in the iterations that are left.
+    approached but not reached. H is the Gauss–Newton Hessian; near an optimum, where the
+    last step met more curvature, its symmetric rank-one update by that (as in [3]_). The
+    damping follows the gain of each step [1]_. A row has converged when an undamped step
+    would gain less than ``tol`` per reading. It is given up when another of its sample
+    has, and even at several times its pace it would not come near that one's value in the
+    iterations that are left.
 
     Parameters
     ----------
@@ -135,7 +136,11 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
                 x[moved] = trial[better][usable]
                 new = tuple(n[usable] for n in new)
                 change = new[1] - gradient[moved]
-                curvature[moved] = _with_secant(new[2], step[better][usable], change)
+                curvature[moved] = torch.where(
+                    (gain[moved] < NEAR)[:, None, None],
+                    _with_secant(new[2], step[better][usable], change),
+                    new[2],
+                )
                 value[moved], gradient[moved], hessian[moved] = new
     except KeyboardInterrupt:
         status[running] = InversionStatus.INTERRUPTED
