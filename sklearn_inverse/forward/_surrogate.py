@@ -286,7 +286,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         scaled = self._scaled(params, inputs)
         train, valid = split_pairs(
             scaled,
-            self.reading_scaler_.standardize(trajectories),
+            partial(self.reading_scaler_.standardize_rows, trajectories),
             fraction=training.validation_fraction,
             seed=split_seed,
             device=device,

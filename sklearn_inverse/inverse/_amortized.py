@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -161,7 +162,7 @@ class AmortizedInverter(NestedOptions, CheckedInverter):
         self.input_scaler_ = self.model_.scale_inputs(inputs)
         train, valid = split_pairs(
             prior.to_quantile(params),
-            self.reading_scaler_.standardize(trajectories),
+            partial(self.reading_scaler_.standardize_rows, trajectories),
             self.input_scaler_.to_scaled(inputs),
             fraction=training.validation_fraction,
             seed=split_seed,
@@ -331,6 +332,15 @@ class AmortizedInverter(NestedOptions, CheckedInverter):
             return climb(begin, sample)
 
         ends = multistart(objective, better[:, None], climb, retry=climb_from_the_other)
+        _, explained = objective.misfit(ends.x[sample, ends.best], sample)
+        lost = sample[~explained]
+        if len(lost) and self._inverted.is_exact and not ends.are_interrupted:
+            # What was learned led astray: search as if nothing had been.
+            rest = objective.select(lost)
+            found, _ = self._find(rest, optimize, n_starts="adaptive")
+            ends = ends.joined(found.spread(lost, n_samples))
+            for name in ("n_forward", "n_linearized"):
+                getattr(objective, name)[lost.cpu()] += getattr(rest, name)
         return self._conclude(objective, ends, better)
 
     def _judge_learned(self, objective, *learned):

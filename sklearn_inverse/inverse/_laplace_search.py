@@ -1,5 +1,7 @@
 """Searches that are as sure of their optima as Laplace's approximation says."""
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -7,7 +9,7 @@ from sklearn_inverse.base import PosteriorInverter
 from sklearn_inverse.inverse._search import SearchInverter
 from sklearn_inverse.optim._continuation import continuation, led_by_prior
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
-from sklearn_inverse.optim._multistart import ALL, multistart
+from sklearn_inverse.optim._multistart import ALL, ROUNDS, VARIED, follow, multistart
 from sklearn_inverse.optim._standard import InStandard
 from sklearn_inverse.probability import InversionStatus, Posterior
 from sklearn_inverse.probability._laplace import (
@@ -24,6 +26,7 @@ __all__ = ["LaplaceInverter"]
 MAX_MODES = 4  # optima that are kept per sample
 LIGHT = 1e-3  # modes that weigh less are dropped
 N_SETTLE = 6  # rounds in which params and noise settle on each other
+SURELY = 1.5  # strangeness from which on readings are of another kind
 N_PLACES = 4  # params of the prior at which it is seen how well readings tell params
 
 
@@ -90,7 +93,12 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         begin, n_led = x.clone(), 0
         if by_stages and not self._is_trial:
             begin[:, 0], n_led = led_by_prior(objective, optimize, x[:, 0], sample)
-        ends = multistart(objective, begin, climb, adaptive=adaptive)
+        draws = None
+        if adaptive and not self._is_trial:
+            draws = self._starts(ROUNDS * VARIED, "random")
+        ends = multistart(objective, begin, climb, adaptive=adaptive, draws=draws)
+        if adaptive and self.max_iter is None:
+            ends = follow(ends, partial(optimize, objective))
         return ends._replace(n_iter=ends.n_iter + n_led), x[:, 0]
 
     def _conclude(self, objective, ends, start) -> Posterior:
@@ -188,8 +196,9 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
     def _widen(self, answer, objective, n_told):
         """Widen posteriors of readings that nothing explains, as if they were noisier.
 
-        By how much their scatter says, and until no error is below what readings of the
-        model at the same times would leave: params that are wrong look well known.
+        By how much their scatter says. Where that leaves no doubt, until no error is
+        below what readings of the model at the same times would leave: params that are
+        wrong look well known.
         """
         samples = np.flatnonzero(~np.isnan(answer.misfit) & ~answer.explained)
         if len(samples) == 0:
@@ -200,6 +209,8 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             answer.covariances[samples] *= scale[:, None, None, None]
             return
         floor = self._usual_std(answer, objective, samples)
+        # Hardly strange is what nonlinear models look like too, once in a while.
+        floor = np.where(answer.strangeness[samples, None] > SURELY, floor, 0.0)
         narrow = np.arange(len(samples))
         for factor in (1, 4, 16, 64, 1e100):  # at last, the prior
             part = answer[samples[narrow]]

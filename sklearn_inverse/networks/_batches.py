@@ -75,9 +75,17 @@ def split_held_out(n_samples, fraction, seed):
 
 
 def split_pairs(*arrays, fraction, seed, device):
-    """Return arrays as two float32 datasets on the device: to train on, and held out."""
+    """Return arrays as two float32 datasets on the device: to train on, and held out.
+
+    Arrays but the first may be functions that return some of their rows.
+    """
     parts = split_held_out(len(arrays[0]), fraction, seed)
-    return [tensor_dataset(*(a[part] for a in arrays), device=device) for part in parts]
+    return [
+        tensor_dataset(
+            *(a(part) if callable(a) else a[part] for a in arrays), device=device
+        )
+        for part in parts
+    ]
 
 
 def in_chunks(function, *tensors, chunk_size=128, verbose=0, desc=""):

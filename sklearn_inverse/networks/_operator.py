@@ -232,8 +232,9 @@ def fit_pod(
     params, trajectories = train.tensors
     scale = torch.ones_like(trajectories[0, 0]) if unit is None else unit
     scale = scale.repeat(trajectories.shape[1])
-    flat = trajectories.flatten(1).nan_to_num() / scale
-    some = flat[:: math.ceil(len(flat) / POD_ROWS)].double().cpu().numpy()
+    step = math.ceil(len(trajectories) / POD_ROWS)
+    some = trajectories[::step].flatten(1).nan_to_num() / scale
+    some = some.double().cpu().numpy()
     n_basis = min(n_basis, *some.shape)
     if n_basis == 0:
         return None
@@ -242,7 +243,12 @@ def fit_pod(
     mean, basis, spread = (
         as_tensor(a, device) for a in (pca.mean_, pca.components_, spread)
     )
-    targets = (flat - mean) @ basis.T
+    targets = torch.cat(
+        [
+            (part.flatten(1).nan_to_num() / scale - mean) @ basis.T
+            for part in trajectories.split(POD_ROWS)
+        ]
+    )
     mean = (scale * mean).reshape(trajectories.shape[1:])
     criterion, batch_size = torch.nn.MSELoss, POD_BATCH
     if unit is not None:
@@ -253,7 +259,7 @@ def fit_pod(
         return {"params": params[index]}, targets[index]
 
     batches = EvenBatches(
-        len(flat), draw, batch_size=batch_size, seed=seed, device=device
+        len(params), draw, batch_size=batch_size, seed=seed, device=device
     )
     return fit_net(
         partial(PODNet, mean, scale * basis, spread, params.shape[1], width, n_layers),

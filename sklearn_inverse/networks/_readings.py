@@ -1,5 +1,7 @@
 """Readings as networks see and learn from them: standardized, noisy, sparse."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ __all__ = ["ReadingScaler", "ReadingSimulator", "draw_times", "root_mean_square"
 FLOOR = 1e-9  # of an observable's largest value: less is zero where it must be positive
 BEYOND = 30.0  # spreads, or noises, beyond training trajectories that readings may be
 MEASURED = 1000  # trajectories by which the size of noise is measured
+ENOUGH = 20_000  # trajectories that tell how far observables spread
+PIECE = 10_000  # trajectories that are held in double precision
 FARTHEST = 1e6  # spreads
 UNKNOWN = 1e-3, 0.3  # of an observable's spread, where its noise is not stated
 
@@ -28,18 +32,20 @@ class ReadingScaler:
 
     def __init__(self, noise, trajectories):
         self.noise = noise
-        flat = np.nan_to_num(np.abs(trajectories).reshape(-1, trajectories.shape[2]))
-        is_positive = noise.stabilize(np.full(flat.shape[1], -1.0)) != -1
-        self._floor = np.where(is_positive, FLOOR * flat.max(axis=0), -np.inf)
-        stable = self._stabilize(torch.tensor(trajectories))
-        self.channels = ChannelScaler(stable.numpy())
-        flat = self.channels.standardize(stable).flatten(0, 1)
-        self._low, self._high = (
-            flat.nan_to_num(empty).numpy() for empty in (np.inf, -np.inf)
-        )
-        self._low = self._low.min(axis=0).clip(-FARTHEST, 0)
-        self._high = self._high.max(axis=0).clip(0, FARTHEST)
-        self.noise_size = np.full(len(self._low), FARTHEST)
+        pieces = np.array_split(trajectories, math.ceil(len(trajectories) / PIECE))
+        largest = [np.nan_to_num(np.abs(a)).max(axis=(0, 1)) for a in pieces]
+        largest = np.max(largest, axis=0)
+        is_positive = noise.stabilize(np.full(len(largest), -1.0)) != -1
+        self._floor = np.where(is_positive, FLOOR * largest, -np.inf)
+        some = trajectories[:: math.ceil(len(trajectories) / ENOUGH)]
+        self.channels = ChannelScaler(self._stabilize(torch.tensor(some)).numpy())
+        self._low, self._high = np.full((2, len(largest)), 0.0)
+        for piece in pieces:
+            far = self.channels.standardize(self._stabilize(torch.tensor(piece)))
+            far = far.flatten(0, 1).nan_to_num(0.0).clamp(-FARTHEST, FARTHEST)
+            self._low = np.minimum(self._low, far.amin(dim=0).numpy())
+            self._high = np.maximum(self._high, far.amax(dim=0).numpy())
+        self.noise_size = np.full(len(largest), FARTHEST)
 
     def standardize(self, trajectories):
         """Standardize trajectories (…, n_channels), array or tensor, NaN as it is."""
@@ -48,6 +54,15 @@ class ReadingScaler:
         standardized = self.channels.standardize(self._stabilize(trajectories.double()))
         low, high = (standardized.new_tensor(a) for a in self._limits())
         return standardized.clamp(low, high)
+
+    def standardize_rows(self, trajectories, rows):
+        """Return rows of many trajectories, standardized, in single precision."""
+        shape = len(rows), *trajectories.shape[1:]
+        standardized = np.empty(shape, dtype=np.float32)
+        for first in range(0, len(rows), PIECE):  # what they are in double is large
+            part = slice(first, first + PIECE)
+            standardized[part] = self.standardize(trajectories[rows[part]])
+        return standardized
 
     def restore(self, standardized):
         """Return what was standardized in its own units, in double precision."""

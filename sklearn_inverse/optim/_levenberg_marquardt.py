@@ -11,6 +11,7 @@ __all__ = ["damped_step", "inside", "levenberg_marquardt"]
 PACE = 10  # iterations in which a row's progress is judged
 FASTER = 4.0  # than so far it may become
 FAR = 100.0  # above the best: nearer rows are followed to their end
+NEAR = 1.0  # what a step promises to gain, from which on it is near an optimum
 TO_WALL = 0.9  # of the way to an open bound that one step may go
 
 
@@ -20,10 +21,12 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
     A step solves :math:`(H + \lambda\,\mathrm{diag} H)\,s = -\nabla\Phi` for the
     coordinates that are free, those not held at a bound by the gradient, and is cut at
     the bounds (projected Newton [2]_); open bounds, where the objective is infinite, are
-    approached but not reached. The damping follows the gain of each step [1]_. A row has
-    converged when an undamped step would gain less than ``tol`` per reading. It is given
-    up when another of its sample has, and even at several times its pace it would not
-    come near that one's value in the iterations that are left.
+    approached but not reached. H is the Gauss–Newton Hessian; near an optimum, where the
+    last step met more curvature, its symmetric rank-one update by that (as in [3]_). The
+    damping follows the gain of each step [1]_. A row has converged when an undamped step
+    would gain less than ``tol`` per reading. It is given up when another of its sample
+    has, and even at several times its pace it would not come near that one's value in the
+    iterations that are left.
 
     Parameters
     ----------
@@ -57,6 +60,9 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
 
     .. [2] D. P. Bertsekas, "Projected Newton methods for optimization problems with
        simple constraints", SIAM J. Control Optim. 20 (1982) 221-246.
+
+    .. [3] J. E. Dennis, D. M. Gay, R. E. Welsch, "An adaptive nonlinear least-squares
+       algorithm", ACM Trans. Math. Softw. 7 (1981) 348-368.
     """
     x = start.clone()
     low, high = objective.low, objective.high
@@ -73,10 +79,11 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
     running = value.isfinite()
     best = torch.full((len(objective.n_readings),), torch.inf).to(x)  # of each sample
     earlier = value.clone()
+    curvature = hessian.clone()  # with what Gauss–Newton leaves out, where that counts
     try:
         for iteration in range(max_iter):
             held = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
-            gain = _newton_gain(gradient, hessian, held)
+            gain = _newton_gain(gradient, curvature, held)
             # Steep damping and little to gain: round-off of the forward model is all
             # that is left.
             size = value.abs()
@@ -98,10 +105,12 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
             if len(i) == 0:
                 break
             n_iter[i] += 1
-            step = damped_step(gradient[i], hessian[i], held[i], damping[i])
+            step = damped_step(gradient[i], curvature[i], held[i], damping[i])
             trial = inside(x[i], step, objective)
             step = trial - x[i]
-            expected = -(gradient[i] * step).sum(1) - 0.5 * _quadratic(hessian[i], step)
+            expected = -(gradient[i] * step).sum(1) - 0.5 * _quadratic(
+                curvature[i], step
+            )
             linearized: tuple[Tensor, ...] = ()
             if objective.is_eager:
                 linearized = objective.linearize(trial, sample[i])
@@ -125,7 +134,14 @@ def levenberg_marquardt(objective, start: Tensor, sample: Tensor, *, max_iter, t
                 damping[moved[~usable]] *= 10
                 moved = moved[usable]
                 x[moved] = trial[better][usable]
-                value[moved], gradient[moved], hessian[moved] = (n[usable] for n in new)
+                new = tuple(n[usable] for n in new)
+                change = new[1] - gradient[moved]
+                curvature[moved] = torch.where(
+                    (gain[moved] < NEAR)[:, None, None],
+                    _with_secant(new[2], step[better][usable], change),
+                    new[2],
+                )
+                value[moved], gradient[moved], hessian[moved] = new
     except KeyboardInterrupt:
         status[running] = InversionStatus.INTERRUPTED
     return Optimum(x, value, n_iter, status, hessian)
@@ -167,6 +183,18 @@ def damped_step(gradient, hessian, held, damping):
     right = torch.where(held, 0.0, -gradient * scale)
     step = torch.linalg.solve_ex(matrix, right)[0]
     return scale * step
+
+
+def _with_secant(hessian, step, change):
+    """Return Hessians that know the curvature along the last steps, where it is more.
+
+    Gauss–Newton leaves out that of the model, and jumps to and fro where that counts.
+    """
+    beyond = change - (hessian @ step[..., None])[..., 0]
+    along = (beyond * step).sum(dim=1)
+    is_more = along > 1e-2 * _quadratic(hessian, step)
+    weight = torch.where(is_more, 1 / along, 0.0)
+    return hessian + weight[:, None, None] * beyond[:, :, None] * beyond[:, None, :]
 
 
 def _quadratic(hessian, step):

@@ -7,14 +7,18 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.optim._optimum import Optimum
+from sklearn_inverse.optim._variation import vary
 from sklearn_inverse.probability._laplace import REMOTE, distinct_optima
 from sklearn_inverse.probability._status import InversionStatus
+from sklearn_inverse.utils._torch import generator
 
-__all__ = ["Ends", "multistart"]
+__all__ = ["Ends", "follow", "multistart"]
 
 FIRST, ALL = 6, 12  # starts of an adaptive search: at first, and at most
 CONFIRMED = 2  # ends on the best optimum that end an adaptive search
 CLEAR = 2 / 3  # of the ends there: then ends that are remote from it do not count
+FOLLOWED = 3  # times that a best end may go on which ran out of iterations
+ROUNDS, VARIED = 4, 6  # of starts beside a best end that explains nothing, and how many
 
 
 class Ends(NamedTuple):
@@ -74,6 +78,25 @@ class Ends(NamedTuple):
             self.status[sample] = torch.where(open_starts, interrupted, status)
 
     @property
+    def best(self) -> Tensor:
+        """Index (n_samples,) of the best end of each sample."""
+        return self.value.argmin(dim=1)
+
+    def joined(self, other: "Ends") -> "Ends":
+        """Return these ends and others of the same samples."""
+        parts = (torch.cat(pair, dim=1) for pair in zip(self[:4], other[:4]))
+        counts = (a + b for a, b in zip(self[4:], other[4:]))
+        return Ends(*parts, *counts)
+
+    def spread(self, sample: Tensor, n_samples: int) -> "Ends":
+        """Return these ends as those of some of ``n_samples``, and nothing of others."""
+        x = self.x.new_zeros(n_samples, *self.x.shape[1:])
+        everyone = Ends.blank(x)
+        for whole, part in zip(everyone, self):
+            whole[sample] = part
+        return everyone
+
+    @property
     def are_interrupted(self) -> bool:
         """Whether Ctrl-C ended any start."""
         return bool((self.status == InversionStatus.INTERRUPTED).any())
@@ -86,6 +109,7 @@ def multistart(
     *,
     adaptive: bool = False,
     retry: Callable | None = None,
+    draws: Tensor | None = None,
 ) -> Ends:
     """Climb from all starts of all samples at once.
 
@@ -107,6 +131,10 @@ def multistart(
     retry : callable, default=None
         Another way to climb, tried from the first start of samples whose readings are
         not explained by the best end.
+
+    draws : Tensor of shape (ROUNDS * VARIED, n_params), default=None
+        Values of the params, a few of which replace those of the best end where that
+        does not explain the readings, and was not found by most.
 
     Returns
     -------
@@ -142,10 +170,53 @@ def multistart(
         agree |= (n_confirmed >= CLEAR * part.stop) & ~competes
         open_samples = open_samples[~agree]
     if retry is not None:
-        best = ends.x[everyone, ends.value.argmin(dim=1)]
-        _, explained = objective.misfit(best, everyone)
+        _, explained = objective.misfit(ends.x[everyone, ends.best], everyone)
         open_samples = everyone[~explained]
         if len(open_samples):
             end = retry(starts[open_samples, 0], open_samples)
             ends.put(end, open_samples, slice(n_starts, n_starts + 1))
+    return ends if draws is None else search_beside(objective, ends, climb, draws)
+
+
+def search_beside(objective, ends: Ends, climb: Callable, draws: Tensor) -> Ends:
+    """Climb from places beside best ends that explain nothing.
+
+    Until the readings are explained; of samples whose best end most others missed.
+    """
+    everyone = torch.arange(len(ends.x), device=ends.x.device)
+    *_, n_confirmed = distinct_optima(ends.x, ends.value, ends.hessian, most=1)
+    n_run, rng = ends.value.isfinite().sum(dim=1), generator(0)
+    for some in draws.split(VARIED):
+        best = ends.best
+        x, hessian = ends.x[everyone, best], ends.hessian[everyone, best]
+        _, explained = objective.misfit(x, everyone)
+        is_open = ~explained & (n_confirmed < CLEAR * n_run)
+        is_open &= ends.value[everyone, best].isfinite()
+        sample = everyone[is_open]
+        if len(sample) == 0 or ends.are_interrupted:
+            break
+        n_ends = ends.x.shape[1]
+        start = x[:, None].repeat(1, len(some), 1)
+        start[sample] = vary(x[sample], hessian[sample], some, rng)
+        ends = ends.joined(Ends.blank(start))
+        end = climb(start[sample].flatten(0, 1), sample.repeat_interleave(len(some)))
+        ends.put(end, sample, slice(n_ends, n_ends + len(some)))
+    return ends
+
+
+def follow(ends: Ends, climb: Callable) -> Ends:
+    """Go on from best ends that ran out of iterations, a few times at most."""
+    everyone = torch.arange(len(ends.x), device=ends.x.device)
+    for _ in range(FOLLOWED):
+        is_open = ends.status[everyone, ends.best] == InversionStatus.MAX_ITER
+        sample = everyone[is_open]
+        if len(sample) == 0 or ends.are_interrupted:
+            break
+        best = ends.best[sample]
+        end = climb(ends.x[sample, best], sample)
+        better = end.value <= ends.value[sample, best]
+        rows = sample[better], best[better]
+        for whole, part in zip(ends[:4], (end.x, end.value, end.hessian, end.status)):
+            whole[rows] = part[better]
+        ends.n_iter[sample] += end.n_iter
     return ends

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_inverse.optim._multistart import ALL, FIRST, multistart
+from sklearn_inverse.optim._multistart import ALL, FIRST, VARIED, follow, multistart
 from sklearn_inverse.optim._optimum import Optimum
 from sklearn_inverse.probability import InversionStatus
 
@@ -105,3 +105,72 @@ def test_ctrl_c_in_a_start_ends_the_search(adaptive):
     assert len(calls) == 1
     assert ends.are_interrupted
     assert ends.value[:, 0].isfinite().all()
+
+
+class Locks:
+    """Four coordinates, each right at 1 and trapped at 0; who is right explains.
+
+    The second sample has no place that explains its readings.
+    """
+
+    is_eager = False
+
+    def misfit(self, x, sample):
+        misfit = 1000.0 * (4 - x.sum(dim=1)) + torch.where(sample == 1, 50.0, 0.0)
+        return misfit, misfit == 0
+
+    def climb(self, calls):
+        def climb(start, sample):
+            calls.append(sample.tolist())
+            end = start.round()
+            value = self.misfit(end, sample)[0]
+            code = torch.full_like(sample, InversionStatus.CONVERGED)
+            hessian = 1e3 * torch.eye(4).double().repeat(len(start), 1, 1)
+            return Optimum(end, value, torch.ones_like(sample), code, hessian)
+
+        return climb
+
+
+def test_a_few_coordinates_are_drawn_anew_where_nothing_is_explained():
+    locks, calls = Locks(), []
+    starts = torch.eye(4).double().repeat(2, ALL // 4, 1)  # one right in each
+    draws = torch.ones(4 * VARIED, 4).double()
+    plain = multistart(locks, starts, locks.climb(calls), adaptive=True)
+    assert plain.value.min(dim=1).values.tolist() == [3000, 3050]
+    calls.clear()
+    ends = multistart(locks, starts, locks.climb(calls), adaptive=True, draws=draws)
+    assert ends.value.min(dim=1).values.tolist() == [0, 50]
+    assert calls[2][0] == 0  # who is explained goes on no more, who cannot be does
+    assert calls[-1] == [1] * VARIED
+    torch.testing.assert_close(ends.x[:, :ALL], plain.x, rtol=0, atol=0)
+
+
+def test_what_most_starts_find_is_not_doubted():
+    locks, calls = Locks(), []
+    starts = torch.zeros(2, ALL, 4).double()
+    draws = torch.ones(VARIED, 4).double()
+    multistart(locks, starts, locks.climb(calls), adaptive=True, draws=draws)
+    assert len(calls) == 1
+
+
+def test_a_best_end_that_ran_out_of_iterations_goes_on():
+    calls = []
+
+    def climb(start, sample):
+        """Halve the way; arrive when it is short."""
+        calls.append(sample.tolist())
+        x = start / 2
+        there = x[:, 0] < 0.3
+        code = torch.where(
+            there, int(InversionStatus.CONVERGED), int(InversionStatus.MAX_ITER)
+        )
+        hessian = torch.eye(1).double().repeat(len(x), 1, 1)
+        return Optimum(x, x[:, 0], torch.ones_like(sample), code, hessian)
+
+    ends = multistart(Wells([False, False]), starts_of(2, [0.5, 8.0]), climb)
+    ends.value[1, 0] = torch.inf
+    calls.clear()
+    ends = follow(ends, climb)
+    assert calls == [[1], [1], [1]]
+    assert ends.x[..., 0].tolist() == [[0.25, 4], [0.25, 0.5]]
+    assert ends.n_iter.tolist() == [2, 5]

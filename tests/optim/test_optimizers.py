@@ -64,6 +64,43 @@ START = torch.full((3, 2), 0.45, dtype=torch.float64)
 ROWS = torch.arange(3)
 
 
+class Bent(Box):
+    """Residuals x + 1 and b x² + x - 1: Gauss–Newton goes from x to b x near 0.
+
+    So it jumps to and fro, and is not attracted by the minimum at 0, where b < -1.
+    """
+
+    low, high = torch.full((1,), -1.0).double(), torch.ones(1).double()
+    is_open = torch.zeros(1, dtype=torch.bool)
+    n_readings = torch.full((1,), 2)
+
+    def __init__(self, bend):
+        self.bend = bend
+
+    def residuals(self, x):
+        return torch.cat([x + 1, self.bend * x**2 + x - 1], dim=1)
+
+    def value(self, x, sample):
+        return 0.5 * self.residuals(x).square().sum(dim=1)
+
+    def linearize(self, x, sample):
+        jacobian = torch.stack([torch.ones_like(x), 2 * self.bend * x + 1], dim=1)
+        gradient = (self.residuals(x)[:, None] @ jacobian)[:, 0]
+        return self.value(x, sample), gradient, jacobian.mT @ jacobian
+
+
+@pytest.mark.parametrize("bend", [-0.3, -0.5, -0.7])
+def test_levenberg_marquardt_knows_curvature_that_gauss_newton_leaves_out(bend):
+    row = torch.zeros(1, dtype=torch.long)
+    start = torch.full((1, 1), 0.1).double()
+    end = levenberg_marquardt(Bent(bend), start, row, max_iter=100, tol=1e-12)
+    assert end.status == InversionStatus.CONVERGED
+    assert end.x.abs() < 1e-5
+    assert end.n_iter <= 6  # without it 10, 17, 33
+    # What is returned is that of Gauss–Newton all the same.
+    torch.testing.assert_close(end.hessian, Bent(bend).linearize(end.x, row)[2])
+
+
 def test_levenberg_marquardt_finds_the_minima():
     end = levenberg_marquardt(Curved(MINIMA), START, ROWS, max_iter=100, tol=1e-14)
     torch.testing.assert_close(end.x, MINIMA, rtol=0, atol=1e-6)
