@@ -59,7 +59,7 @@ SEEN = {task: Design(n_observed=10) for task in SBIBM}  # all of them
 SEEN["pollu"] = Design(n_observed=N_OBSERVED)
 # Epochs by number of simulations, within a hundred seconds each.
 FLOW, DRIFT, DIRECT, BAYESFLOW = (
-    {10_000: 44, 1_000: 200},
+    {10_000: 50, 1_000: 200},
     {10_000: 15, 1_000: 100},
     {10_000: 200, 1_000: 600},
     {10_000: 20, 1_000: 100},

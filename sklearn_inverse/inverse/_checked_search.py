@@ -123,8 +123,8 @@ class CheckedInverter(LaplaceInverter):
     def _randomize(self, answer, objective, mixture, samples, adapted, max_solves):
         """Let randomized optimization tell what importance sampling has not told.
 
-        Returns which samples are told; where it has more effective draws than
-        importance sampling, they take the place of ``adapted.draws``.
+        Returns which samples are told. Draws that agree, or are worth more than those of
+        importance sampling, take the place of ``adapted.draws``.
         """
         told = adapted.agrees.copy()
         if not objective.has_residuals or adapted.is_interrupted:
@@ -144,7 +144,7 @@ class CheckedInverter(LaplaceInverter):
             )
             n_more = objective.n_linearized[of] + objective.n_forward[of] - before
             answer.n_drawn[of] += n_more.numpy()
-            if found.n_effective > adapted.n_effective[i]:
+            if found.agrees or found.n_effective > adapted.n_effective[i]:
                 adapted.draws[i], told[i] = found.draws, found.agrees
                 draws = found.draws[None, : answer.draws.shape[1]]
                 self._tell(answer, objective, mixture[[i]], of, draws)

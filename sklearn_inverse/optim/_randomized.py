@@ -155,7 +155,7 @@ def _solve(residuals, basis, aim, center, offset, slope):
     z, off = np.broadcast_to(center, shape).copy(), offset - aim
     slope = np.broadcast_to(slope, (*shape, shape[1])).copy()
     distance, shrink = np.linalg.norm(off, axis=1), np.ones(len(aim))
-    on, n_solves = np.arange(len(aim)), 0
+    on, n_solves, facing = np.arange(len(aim)), 0, np.linalg.slogdet(slope)[0]
     for _ in range(MAX_ITER):
         step = np.linalg.solve(slope[on], off[on, :, None])[..., 0]
         longest = np.abs(step).max(axis=1, initial=LONGEST, keepdims=True)
@@ -173,8 +173,10 @@ def _solve(residuals, basis, aim, center, offset, slope):
         on = on[distance[on] > TOL]
         if len(on) == 0:
             break
-    log_drawn = np.linalg.slogdet(slope)[1] - 0.5 * ((off + aim) ** 2).sum(axis=1)
-    return z, np.where(distance <= TOL, log_drawn, np.inf), n_solves
+    sign, log_det = np.linalg.slogdet(slope)
+    log_drawn = log_det - 0.5 * ((off + aim) ** 2).sum(axis=1)
+    reached = (distance <= TOL) & (sign == facing)  # else beyond a fold
+    return z, np.where(reached, log_drawn, np.inf), n_solves
 
 
 def _halves_agree(points, log_weight):
