@@ -30,8 +30,9 @@ class SGLDInverter(SearchInverter, PosteriorInverter):
     .. math:: z \leftarrow z - \tfrac\eta2 \nabla U(z) + \sqrt\eta\,\xi, \qquad
               \xi \sim N(0, I)
 
-    with U minus the log posterior (Eq. 4 of [1]_, with all readings in every step). The
-    second half of the steps is the answer. In the hundred steps of [2]_, directions that
+    with U minus the log posterior (Eq. 4 of [1]_, with all readings in every step), of
+    the logarithms of noise levels too where these are not known. The second half of the
+    steps is the answer. In the hundred steps of [2]_, directions that
     readings tell little of are still where they started: a method to compare with.
 
     Parameters
@@ -42,9 +43,10 @@ class SGLDInverter(SearchInverter, PosteriorInverter):
         Chains per sample.
 
     step_size : float, default=0.5
-        Step :math:`\eta` of a sample, over the reciprocal of the largest curvature of U at
-        its starts: less than 4, from where on a normal posterior has no stationary law;
-        its variance is off by a factor of 1 / (1 - step_size / 4) at most.
+        Step :math:`\eta` of a sample, over the reciprocal of the largest curvature of U
+        where any of its chains is after half of the steps (until then each goes by its
+        own): less than 4, from where on a normal posterior has no stationary law; its
+        variance is off by a factor of 1 / (1 - step_size / 4) at most.
 
     max_iter : int, default=100
         Steps.
@@ -163,13 +165,15 @@ class SGLDInverter(SearchInverter, PosteriorInverter):
         sample = everyone.repeat_interleave(n_starts)
         x = objective.with_scales(starts.repeat(n_samples, 1), sample)
         free, rows = InStandard(objective, sample), torch.arange(len(sample)).to(sample)
-        z = free.from_scaled(x)
-        steepest = free.curvature(z, rows).reshape(n_samples, n_starts).amax(dim=1)
-        step = self.step_size / steepest.clamp(min=1.0)  # the prior's own
+
+        def step(z):
+            curvature = free.curvature(z, rows).clamp(min=1.0)  # the prior's own
+            return self.step_size / curvature[:, None]
+
         trail, end = langevin(
             free,
-            z,
-            step[sample, None],
+            free.from_scaled(x),
+            step,
             n_chains=n_starts,
             max_iter=self.max_iter,
             stride=self._stride,
@@ -192,6 +196,9 @@ class SGLDInverter(SearchInverter, PosteriorInverter):
         )
         known = np.flatnonzero(np.isfinite(answer.params).all(axis=1))
         self._tell(answer, known, draws[known])
+        middle = np.median(trail.reshape(n_samples, -1, trail.shape[-1])[known], axis=1)
+        middle, of = (torch.as_tensor(a, device=starts.device) for a in (middle, known))
+        answer.noise_scale[known] = objective.noise_scale(middle, of).cpu().numpy()
         if len(known) and not (stopped or self._is_trial):
             self._compare(answer, known, trail[known])
         return answer

@@ -83,18 +83,18 @@ class StoredPairs:
         n_times, n_channels), standardized. Pairs of the training set at ``besides``
         (n_samples,) are left out, each for its sample.
         """
-        stored = self.trajectories.flatten(1)
-        squares = self.weight[:, None] * stored.T.square()
+        stored = self.trajectories.flatten(1).T
+        compared = torch.cat([self.weight[:, None] * stored.square(), -2 * stored])
         if besides is None:
             besides = torch.full((len(mask),), -1, device=mask.device)
-        position = torch.arange(len(stored), device=mask.device) * self.step
 
         def find(readings, mask, besides):
             # Without what all pairs have in common, the readings' own square.
-            cross = (self.weight * mask * readings) @ stored.T
-            distance = mask @ squares - 2 * cross
-            own = position == besides[:, None]
-            return distance.masked_fill(own, torch.inf).argmin(dim=1)
+            seen = torch.cat([mask, self.weight * mask * readings], dim=1)
+            distance = seen @ compared
+            own = ((besides >= 0) & (besides % self.step == 0)).nonzero()[:, 0]
+            distance[own, besides[own] // self.step] = torch.inf
+            return distance.argmin(dim=1)
 
         return in_chunks(find, readings.flatten(1), mask.flatten(1), besides)
 

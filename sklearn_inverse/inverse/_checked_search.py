@@ -6,6 +6,7 @@ import torch
 from sklearn_inverse.exceptions import NormalityWarning
 from sklearn_inverse.inverse._laplace_search import LaplaceInverter
 from sklearn_inverse.optim._importance import N_ROUNDS, ROUND, adapt, weigh
+from sklearn_inverse.optim._randomized import randomized
 from sklearn_inverse.optim._samplers import walk
 from sklearn_inverse.optim._standard import InStandard
 from sklearn_inverse.probability import InversionStatus
@@ -76,10 +77,13 @@ class CheckedInverter(LaplaceInverter):
         """Draw from the posteriors of samples, by chains if need be."""
         max_draws = min(max_solves, MAX_ROUNDS * ROUND)
         adapted = self._adapt(answer, objective, mixture, samples, max_draws)
+        left = max_solves - max_draws
+        is_open = ~self._randomize(answer, objective, mixture, samples, adapted, left)
+        if (answer.status[samples] == InversionStatus.INTERRUPTED).any():
+            return
         n_walkers = max(64, 4 * mixture.centers.shape[2])
-        max_iter = (max_solves - max_draws) // n_walkers - 1
-        is_open = ~adapted.agrees
-        if is_open.any() and max_iter >= FEWEST_STEPS and not adapted.is_interrupted:
+        max_iter = left // n_walkers - 1
+        if is_open.any() and max_iter >= FEWEST_STEPS:
             options = {"n_walkers": n_walkers, "n_effective": N_EFFECTIVE, "tol": TOL}
             self._walk(
                 answer,
@@ -115,6 +119,43 @@ class CheckedInverter(LaplaceInverter):
         answer.n_effective[rows] = adapted.n_effective[told, None]
         answer.is_confirmed[rows] = adapted.agrees[told]
         return adapted
+
+    def _randomize(self, answer, objective, mixture, samples, adapted, max_solves):
+        """Let randomized optimization tell what importance sampling has not told.
+
+        Returns which samples are told. Draws that agree, or are worth more than those of
+        importance sampling, take the place of ``adapted.draws``.
+        """
+        told = adapted.agrees.copy()
+        if not objective.has_residuals or adapted.is_interrupted:
+            return told
+        has_one_optimum = mixture.weights[:, 0] == 1
+        for i in np.flatnonzero(~told & has_one_optimum):
+            of = samples[[i]]
+            before = objective.n_linearized[of] + objective.n_forward[of]
+            found = randomized(
+                self._residuals(objective, of),
+                self._log_density(objective, of),
+                mixture.centers[i, 0],
+                max_solves=max_solves,
+                n_enough=N_EFFECTIVE,
+                n_kept=adapted.draws.shape[1],
+                seed=self._sample_seed,
+            )
+            n_more = objective.n_linearized[of] + objective.n_forward[of] - before
+            answer.n_drawn[of] += n_more.numpy()
+            if found.agrees or found.n_effective > adapted.n_effective[i]:
+                adapted.draws[i], told[i] = found.draws, found.agrees
+                draws = found.draws[None, : answer.draws.shape[1]]
+                self._tell(answer, objective, mixture[[i]], of, draws)
+                answer.kind[of] = "importance"
+                answer.effective_share[of] = found.share
+                answer.n_effective[of] = found.n_effective
+                answer.is_confirmed[of] = found.agrees
+            if found.is_interrupted:
+                answer.status[of] = InversionStatus.INTERRUPTED
+                break
+        return told
 
     def _walk(
         self,
@@ -175,6 +216,15 @@ class CheckedInverter(LaplaceInverter):
             return -free.value(z, everyone).cpu().numpy()
 
         return log_density
+
+    def _residuals(self, objective, samples):
+        """Return standardized residuals at standard coordinates, and their Jacobians."""
+
+        def residuals(rows: np.ndarray, sample: np.ndarray):
+            free, z, everyone = self._in_standard(objective, samples[sample], rows)
+            return (part.cpu().numpy() for part in free.residuals(z, everyone))
+
+        return residuals
 
     def _gradient(self, objective, samples):
         """Return its gradient, NaN where there is none."""

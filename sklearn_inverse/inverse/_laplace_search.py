@@ -183,7 +183,8 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         found = np.flatnonzero(~lost)
         if mixture is not None and len(found) and not (stopped.any() or self._is_trial):
             self._look_closer(answer, objective, mixture[found], found)
-            self._set(answer, n_forward=objective.n_forward)
+            runs = {n: getattr(objective, n) for n in ("n_forward", "n_linearized")}
+            self._set(answer, **runs)
         return answer
 
     def _n_told(self, modes, spread):

@@ -8,6 +8,7 @@ import torch
 from sklearn_inverse.inverse._checked_search import MAX_ROUNDS, CheckedInverter
 from sklearn_inverse.optim._importance import ROUND
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
+from sklearn_inverse.probability import InversionStatus
 from sklearn_inverse.utils._docs import SEARCHING, shared_docs
 from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
@@ -192,7 +193,8 @@ class MCMCInverter(CheckedInverter):
         if affordable >= ROUND:
             max_draws = min(affordable, MAX_ROUNDS * ROUND)
             adapted = self._adapt(answer, objective, mixture, samples, max_draws)
-            if adapted.is_interrupted:
+            self._randomize(answer, objective, mixture, samples, adapted, affordable)
+            if (answer.status[samples] == InversionStatus.INTERRUPTED).any():
                 return
             proposal, begin = adapted.mixture, adapted.draws
         chains = self._walk(

@@ -242,6 +242,25 @@ class Objective:
         parts = [self._root(*rows) for rows in zip(x.split(ROWS), sample.split(ROWS))]
         return torch.cat(parts)
 
+    @property
+    def has_residuals(self) -> bool:
+        """Whether half the sum of squared residuals is all that depends on params."""
+        is_normal = bool((self.noise.is_normal | self.noise.is_relative).all())
+        return is_normal and (self.noise_std is not None or not self.noise.has_unknowns)
+
+    def residuals(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """Return standardized residuals (n_rows, n), and by scaled params their Jacobians.
+
+        Of all that was read of any sample, zero where not of a row's own, NaN where the
+        simulation failed.
+        """
+        read = self._seen[sample].flatten(1).any(dim=0)
+        parts = (
+            self._residuals(*rows) for rows in zip(x.split(ROWS), sample.split(ROWS))
+        )
+        residual, jacobian = zip(*((r[:, read], j[:, read]) for r, j in parts))
+        return torch.cat(residual), torch.cat(jacobian)
+
     def misfit(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
         """Return chi-square of each row, and whether it is :meth:`strange` no more than 1.
 
@@ -452,6 +471,20 @@ class Objective:
         model[..., : self.n_params] = weight.flatten(1).sqrt()[..., None] * jacobian
         root = torch.cat([model, noise], dim=1)
         return torch.where(failed[:, None, None], torch.nan, root)
+
+    def _residuals(self, x, sample):
+        mean, jacobian, failed = self._run(x, sample)
+        noise, args = self._noise_at(x, sample)
+        y, seen = _rows(self._targets, sample), _rows(self._seen, sample)
+        with torch.enable_grad():
+            residual = noise.residual(y, mean.requires_grad_(), args)
+            (slope,) = torch.autograd.grad(residual[seen.expand_as(mean)].sum(), mean)
+        kept = seen & ~failed[:, None, None]
+        residual = torch.where(
+            kept, residual.detach(), torch.where(seen, torch.nan, 0.0)
+        )
+        slope = torch.where(seen, slope, 0.0).flatten(1)[..., None]
+        return residual.flatten(1), slope * jacobian
 
     def _run_with_noise(self, x, sample):
         """Return means, Jacobians, weights, the noise's own curvature; what failed."""

@@ -12,6 +12,7 @@ from sklearn_inverse.probability._status import InversionStatus
 __all__ = ["descend", "langevin"]
 
 LONGEST = 1.0  # way that the gradient alone may move a chain in one step
+LOOK = 10  # steps after which a chain on its way looks how steep it is
 
 
 def descend(
@@ -61,7 +62,7 @@ def descend(
 def langevin(
     function: Callable,
     start: Tensor,
-    step: Tensor,
+    step: Callable,
     *,
     n_chains: int,
     max_iter: int,
@@ -84,8 +85,10 @@ def langevin(
     start : Tensor of shape (n_samples * n_chains, n_free)
         Where to start; all samples share the random numbers of their chains.
 
-    step : Tensor of shape (n_samples * n_chains, 1)
-        Step sizes :math:`\eta`.
+    step : callable
+        ``step(x)`` returns step sizes :math:`\eta` (n_samples * n_chains, 1) at points.
+        In the first half of the steps, of which nothing is kept, each chain has its own,
+        asked for every tenth; then all of a sample have the smallest of theirs.
 
     n_chains : int
         Chains of each sample.
@@ -114,11 +117,16 @@ def langevin(
     trail, n_iter = [], 0
     try:
         while n_iter < max_iter:
-            drift = step / 2 * gradient
+            if n_iter == max_iter // 2:  # from here on there is a stationary law
+                least = step(x).reshape(-1, n_chains).amin(dim=1)
+                eta = least.repeat_interleave(n_chains)[:, None]
+            elif n_iter < max_iter // 2 and n_iter % LOOK == 0:
+                eta = step(x)
+            drift = eta / 2 * gradient
             length = drift.norm(dim=1, keepdim=True).clamp(min=LONGEST)
             noise = torch.as_tensor(rng.standard_normal((n_chains, x.shape[1]))).to(x)
             noise = noise.repeat(len(x) // n_chains, 1)
-            there = x - LONGEST / length * drift + step.sqrt() * noise
+            there = x - LONGEST / length * drift + eta.sqrt() * noise
             new_value, new_gradient = function(there, rows)
             taken = new_value.isfinite() | ~value.isfinite()
             x = torch.where(taken[:, None], there, x)

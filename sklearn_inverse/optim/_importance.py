@@ -109,11 +109,11 @@ def weigh(
     """
     draws = proposal.draw(n_draws, np.random.default_rng(seed))
     value, drawn_from = _values(log_density, draws), proposal.log_prob(draws)
-    weight = _normalize(value - drawn_from)
+    weight = normalize(value - drawn_from)
     # Both are weighed at the same draws: no chance parts them where they are equal.
-    normal = _normalize(mixture.log_prob(draws, is_normal=True) - drawn_from)
+    normal = normalize(mixture.log_prob(draws, is_normal=True) - drawn_from)
     return Weighed(
-        share=_n_effective(weight) / n_draws,
+        share=n_effective(weight) / n_draws,
         overlap=np.minimum(weight, normal).sum(axis=1),
         n_failed=np.isnan(value).sum(axis=1),
     )
@@ -180,7 +180,7 @@ def adapt(
         mixture=StudentMixture.join([c.proposal for c in clouds]),
         agrees=np.array([c.agrees for c in clouds]),
         share=np.array([c.share for c in clouds]),
-        n_effective=np.array([_n_effective(c.weight) for c in clouds]),
+        n_effective=np.array([n_effective(c.weight) for c in clouds]),
         n_draws=np.array([len(c.value) for c in clouds]),
         n_failed=np.array([np.isnan(c.value).sum() for c in clouds]),
         is_interrupted=is_interrupted,
@@ -210,7 +210,7 @@ class _Cloud:
         self.points = np.concatenate([self.points, points])
         self.value = np.concatenate([self.value, value])
         log_weight = self.value - logsumexp(self.log_proposals, axis=0)
-        self.weight = _normalize(log_weight)
+        self.weight = normalize(log_weight)
         self._compare(points, value - of_new[-1])
         if self.weight.any():
             self._follow(log_weight)
@@ -218,8 +218,8 @@ class _Cloud:
 
     def _compare(self, points, log_weight):
         """See whether a round says what the round before it said."""
-        weight = _normalize(log_weight)
-        self.share = _n_effective(weight) / len(points)
+        weight = normalize(log_weight)
+        self.share = n_effective(weight) / len(points)
         mass = logsumexp(np.nan_to_num(log_weight, nan=-np.inf))
         mean = weight @ points
         std = np.sqrt(weight @ (points - mean) ** 2)
@@ -230,17 +230,17 @@ class _Cloud:
             self.agrees = bool(
                 abs(mass - last_mass) <= SAME_MASS
                 and max(off.max(), ratio.max()) <= SAME_MOMENTS
-                and _n_effective(self.weight) >= N_DRAWS
+                and n_effective(self.weight) >= N_DRAWS
             )
         self._told = mass, mean, std
 
     def _follow(self, log_weight):
         """Propose kernels around weighed draws, as wide as their neighbors are apart."""
         rng, flatter, weight = np.random.default_rng(0), 1.0, self.weight
-        while _n_effective(weight) < LEAST_CLOUD and flatter > 0.01:
+        while n_effective(weight) < LEAST_CLOUD and flatter > 0.01:
             flatter *= 0.8
-            weight = _normalize(flatter * log_weight)
-        kernels = kernels_around(self.points[_pick(weight, N_CLOUD, rng)], rng)
+            weight = normalize(flatter * log_weight)
+        kernels = kernels_around(self.points[pick(weight, N_CLOUD, rng)], rng)
         first = self.proposals[0]
         self.proposal = StudentMixture.join(
             [first.weighing(FIRST_SHARE), kernels.weighing(1 - FIRST_SHARE)], axis=1
@@ -250,7 +250,7 @@ class _Cloud:
         """Return points drawn by their weights, NaN where there are none."""
         if not self.weight.any():
             return np.full((n, self.points.shape[1]), np.nan)
-        return self.points[rng.permutation(_pick(self.weight, n, rng))]
+        return self.points[rng.permutation(pick(self.weight, n, rng))]
 
 
 def kernels_around(cloud, rng) -> StudentMixture:
@@ -281,7 +281,7 @@ def _values(log_density, draws):
     return log_density(draws.reshape(-1, n_free), sample).reshape(n_samples, n_draws)
 
 
-def _normalize(log_weight):
+def normalize(log_weight):
     """Return weights that add up to one, or none at all where no draw counts."""
     log_weight = np.nan_to_num(log_weight, nan=-np.inf, neginf=-np.inf)
     top = log_weight.max(axis=-1, keepdims=True)
@@ -290,12 +290,12 @@ def _normalize(log_weight):
     return weight / np.where(total > 0, total, 1.0)
 
 
-def _n_effective(weight):
+def n_effective(weight):
     squares = (weight**2).sum(axis=-1)
     return np.where(squares > 0, 1 / np.where(squares > 0, squares, 1.0), 0.0)
 
 
-def _pick(weight, n, rng):
+def pick(weight, n, rng):
     """Return n indices, each as often as its weight says, to within one."""
     total = weight.cumsum()
     place = (np.arange(n) + rng.random()) / n

@@ -63,6 +63,19 @@ class InStandard:
         hessian = torch.where(known, back.mT @ hessian @ back, 0.0)
         return torch.linalg.eigvalsh(hessian)[:, -1]
 
+    def residuals(self, z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return standardized residuals of prior and readings, and their Jacobians.
+
+        Shapes (n_rows, n_params + n_readings) and an axis of params more; NaN where the
+        simulation failed.
+        """
+        x = self.to_scaled(z)
+        residual, jacobian = self.objective.residuals(x, self.sample[rows])
+        slope = torch.as_tensor(self.prior.standard_slope(x.cpu().numpy())).to(z)
+        jacobian = torch.linalg.solve_ex(slope.mT, jacobian.mT)[0].mT
+        eye = torch.eye(self.n_params).to(z).expand(len(z), -1, -1)
+        return torch.cat([z, residual], dim=1), torch.cat([eye, jacobian], dim=1)
+
     def to_scaled(self, z: Tensor) -> Tensor:
         """Return scaled coordinates."""
         standard = z[:, : self.n_params].clamp(-FARTHEST, FARTHEST).cpu().numpy()

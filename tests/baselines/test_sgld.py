@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_inverse import ForwardFunction, GradientInverter
+from sklearn_inverse import ForwardFunction, GradientInverter, MCMCInverter
 from sklearn_inverse.baselines import SGLDInverter
 from sklearn_inverse.exceptions import ConvergenceWarning, IntegrationWarning
 from sklearn_inverse.optim._descent import langevin
-from sklearn_inverse.probability import InversionStatus, Normal
+from sklearn_inverse.probability import InversionStatus, LogUniform, Normal
 
 PRECISION = torch.tensor([[4.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
 DESIGN = torch.tensor([[1.0, 0.6, 0.3, 0.2], [0.0, 0.4, -0.5, 0.2]]).double()
@@ -49,7 +49,7 @@ def test_stationary_law_on_a_gaussian(share):
     trail, end = langevin(
         normal,
         torch.zeros(n_chains, 2, dtype=torch.float64),
-        eta.expand(n_chains, 1),
+        lambda x: eta.expand(n_chains, 1),
         n_chains=n_chains,
         max_iter=600,
         **options,
@@ -78,6 +78,31 @@ def test_posterior_of_a_linear_model_is_the_exact_one():
     np.testing.assert_allclose(
         posterior.correlation[:, 0, 1], exact.correlation[:, 0, 1], atol=0.1
     )
+
+
+@pytest.mark.parametrize("is_param", [False, True])
+def test_noise_that_is_not_known_is_among_what_chains_find(is_param):
+    """Means within .2 sd, sds within 15 % of chains with rejections.
+
+    Noise is as wide as residuals where chains start, so that curvatures there are a tenth
+    of those where they end, and of a param far larger.
+    """
+    sigma = {"sigma": LogUniform(0.01, 0.5)} if is_param else {}
+    model = ForwardFunction(
+        lambda k: torch.exp(-k[:, :1] * TIMES),
+        params={"rate": (0.5, 2.0)} | sigma,
+        noise=Normal("sigma") if is_param else None,
+    )
+    off = 0.05 * np.random.default_rng(0).standard_normal(CURVES.shape)
+    readings = CURVES + off
+    exact = MCMCInverter(model, n_starts=2, random_state=0).fit(readings)
+    exact = exact.posterior(readings)
+    inverter = SGLDInverter(model, n_starts=50, max_iter=1500, random_state=0)
+    posterior = inverter.fit(readings).posterior(readings)
+    assert posterior.is_confirmed.all()
+    assert (np.abs(posterior.mean - exact.mean) / exact.std).max() < 0.2
+    np.testing.assert_allclose(posterior.std, exact.std, rtol=0.15)
+    np.testing.assert_allclose(posterior.noise_scale, exact.noise_scale, rtol=0.05)
 
 
 def test_steps_without_a_stationary_law_are_refused():

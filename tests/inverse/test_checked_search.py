@@ -201,6 +201,26 @@ def test_chains_follow_where_rounds_do_not_agree(monkeypatch):
     assert "mcmc: " in str(posterior[0])
 
 
+def test_randomized_optimization_tells_a_bent_valley_of_one_optimum(monkeypatch):
+    """Where rounds of importance sampling do not agree, and before chains are tried."""
+    monkeypatch.setattr(_importance._Cloud, "_compare", never)
+    model = ForwardFunction(
+        lambda k: k[:, 1:] - torch.expm1(k[:, :1]),
+        params={"a": Normal(0, 1), "b": Normal(0, 1)},
+        noise=0.1,
+    )
+    posterior = answer(model, [[0.2]], max_solves=100_000)
+    assert posterior.kind[0] == "importance"
+    assert posterior.is_confirmed[0]
+    assert posterior.n_effective.min() >= 2000
+    assert posterior.n_linearized[0] > 4000
+    params, weight = brute_force(model, [0.2], 0.1)
+    mean = weight @ params
+    std = np.sqrt(weight @ (params - mean) ** 2)
+    assert (np.abs(posterior.mean[0] - mean) < 0.1 * std).all()
+    np.testing.assert_allclose(posterior.std[0], std, rtol=0.08)
+
+
 @pytest.mark.parametrize(
     ("max_solves", "kind"),
     [(100, "laplace"), (3000, "laplace"), (4500, "importance"), (30_000, "mcmc")],
