@@ -80,7 +80,7 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         First learning rate of joint training; when the loss rises or stops to fall, it is
         halved and training goes back to the best weights, five times at most.
 
-    max_iter : int, default=500
+    max_iter : int, default=300
         Most iterations of joint training, each one run of the forward model for all
         samples.
 
@@ -179,7 +179,7 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         refine_step=0.01,
         network="conv1d",
         lr=3e-3,
-        max_iter=500,
+        max_iter=300,
         design=None,
         training=None,
         chunk_size=64,
