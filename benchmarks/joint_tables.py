@@ -354,7 +354,7 @@ def trained(name, seed, kind):
 
 
 def joint_inverter(name, seed, **options):
-    """Return the default but for its network, and for iterations where they are dear."""
+    """Return the default but for its network, and iterations as in the paper's mode."""
     problem = PROBLEMS[name]
     return ReparamJointInverter(
         problem.make(),
