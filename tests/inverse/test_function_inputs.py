@@ -66,7 +66,7 @@ def test_a_function_is_told_its_inputs_in_order_or_by_name():
     assert MODEL.input_names_ == ["start"]
     scaled = torch.rand(5, 1).double()
     told = torch.as_tensor(START[:5])
-    trajectories, jacobian = MODEL.linearize(scaled, told)
+    _, jacobian = MODEL.linearize(scaled, told)
     k = torch.as_tensor(MODEL.param_scaler_.from_scaled(scaled.numpy()))
     expected = -1.5 * TIMES * decay(k, told)
     torch.testing.assert_close(jacobian[:, :, 0, 0], expected)
