@@ -38,14 +38,16 @@ def draw_pictures(name, rows, landscape, curves):
     )
     axes[1].legend()
     for axis, column in ((axes[2], "mean_loss"), (axes[3], "global_%")):
-        for method, color in COLORS.items():
-            sizes = sorted({r["n"] for r in rows})
+        sizes = sorted({r["n"] for r in rows})
+        for method in dict.fromkeys(r["method"] for r in rows):
             cells = [
                 [r[column] for r in rows if (r["method"], r["n"]) == (method, n)]
                 for n in sizes
             ]
             mean, std = (np.array([f(c) for c in cells]) for f in (np.mean, np.std))
-            axis.errorbar(sizes, mean, std, c=color, label=method, marker=".", lw=1)
+            axis.errorbar(
+                sizes, mean, std, c=COLORS[method], label=method, marker=".", lw=1
+            )
         axis.set(xscale="log", xlabel="n problems", title=column.replace("_", " "))
         axis.set_xticks(sizes, [str(n) for n in sizes], minor=False)
     axes[2].set(yscale="log", title="mean loss, refined")

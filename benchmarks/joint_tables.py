@@ -25,7 +25,6 @@ and every cell is kept in ``.cache``: a killed run goes on where it was.
 
 import argparse
 import copy
-import time
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,12 +66,13 @@ PAPER = {  # % better and equal: joint, supervised, neural adjoint
     "navier_stokes": ((64.1, 0.0), (66.2, 0.1), (56.9, 0.1)),
 }
 MODES = "paper: joint", "paper: supervised", "paper: neural adjoint"
+CURVES = "BFGS", "paper: joint", "paper: supervised", "default"
 METHODS = (
     "BFGS",
-    "BFGS, random starts",
-    *MODES,
     "default",
     "default, few pairs",
+    *MODES,
+    "BFGS, random starts",
     "Gauss–Newton",
     "CMA-ES",
 )
@@ -151,6 +151,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problem", nargs="+", default=list(PROBLEMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--n", type=int, nargs="+", help="instead of the budget's")
     parser.add_argument("--budget", choices=("short", "full"), default="short")
     parser.add_argument("--threads", type=int, default=1)
@@ -163,13 +164,14 @@ def main():
         seeds = arguments.seeds[: problem.n_short_seeds if is_short else None]
         for seed in seeds:
             for n in arguments.n or (problem.short if is_short else FULL):
-                rows += [row(Case(name, seed, n), method) for method in METHODS]
-                print(*rows[-len(METHODS) :], sep="\n", flush=True)
+                for method in arguments.methods:
+                    rows.append(row(Case(name, seed, n), method))
+                    print(rows[-1], flush=True)
         settings = vars(arguments) | {"n_train": problem.n_train, "n_few": N_FEW}
         write_report(f"joint_{name}", rows, **settings)
         write_report(f"joint_{name}_mean", means(name, rows), **settings)
         case = Case(name, seeds[0], rows[-1]["n"])
-        shown = ("BFGS", "paper: joint", "paper: supervised", "default")
+        shown = [m for m in arguments.methods if m in CURVES]
         curves = {method: answer(case, method)["curve"] for method in shown}
         draw_pictures(name, rows, landscape(case), curves)
 
@@ -194,14 +196,13 @@ def row(case, method):
         "global_%": percent(is_global(case.name, model, cell["params"], loss, data)),
         "calls": round(cell["calls"]),
         "mean_loss": short(np.mean(loss)),
-        "seconds": short(cell["seconds"]),
     }
 
 
 def means(name, rows):
     """Return the means over seeds and n, the paper's figures beside (its Table 2)."""
     table, printed = [], dict(zip(MODES, PAPER[PROBLEMS[name].paper]))
-    for method in METHODS:
+    for method in dict.fromkeys(r["method"] for r in rows):
         own = [r for r in rows if r["method"] == method]
         mean = {"method": method}
         for column in ("better_%", "equal_%", "global_%", "calls"):
@@ -317,7 +318,7 @@ def is_global(name, model, params, loss, data):
 
 @memory.cache
 def answer(case, method):
-    """Return params (n, p), runs of the model per problem, seconds, and a curve.
+    """Return params (n, p), runs of the model per problem, and a curve.
 
     The curve is the median over problems of the lowest objective so far, at each run
     with a gradient.
@@ -332,14 +333,12 @@ def answer(case, method):
         return value, slope
 
     data = data_of(case)
-    start = time.perf_counter()
     Objective.gradient = gradient
     try:
         params, calls = SOLVERS[method](case, data)
     finally:
         Objective.gradient = kept
-    seconds = time.perf_counter() - start
-    return {"params": params, "calls": calls, "seconds": seconds, "curve": curve}
+    return {"params": params, "calls": calls, "curve": curve}
 
 
 @memory.cache
@@ -355,13 +354,13 @@ def trained(name, seed, kind):
 
 
 def joint_inverter(name, seed, **options):
-    """Return the default but for its network, and for iterations where they are dear."""
+    """Return the default but for its network, and iterations as in the paper's mode."""
     problem = PROBLEMS[name]
     return ReparamJointInverter(
         problem.make(),
         network=problem.network,
         design=Design(n_observed=model_of(name).n_times_),
-        max_iter=min(problem.joint_iter, 300),
+        max_iter=problem.joint_iter,
         refine_iter=min(problem.refine_iter, 100),
         random_state=seed,
     ).set_params(**options)
@@ -420,7 +419,6 @@ def by_network(kind, mode):
                 case.name,
                 case.seed,
                 training=Training(max_epochs=0),
-                max_iter=case.problem.joint_iter,
             ).fit(data.observations, **data.told)
         else:
             inverter = copy.deepcopy(trained(case.name, case.seed, kind))

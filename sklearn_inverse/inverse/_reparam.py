@@ -20,6 +20,7 @@ from sklearn_inverse.networks._batches import in_chunks, tensor_dataset
 from sklearn_inverse.networks._options import Design, Training
 from sklearn_inverse.networks._reading_net import NETWORKS, ReadingNet, fit_even
 from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
+from sklearn_inverse.probability import InversionStatus
 from sklearn_inverse.utils._docs import SEARCHING, shared_docs
 from sklearn_inverse.utils._options import NestedOptions
 from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
@@ -297,29 +298,38 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         everyone = torch.arange(len(readings), device=device)
         is_joint, is_trained = self.mode == "joint", len(self.net_.history) > 0
         if is_joint:
-            guess = self._propose_jointly(
-                objective, seen, self.net_.module_, is_trained
-            )
+            guess = self._train(objective, seen, self.net_.module_, is_trained)
         else:
             with torch.no_grad():
                 z = standard(in_chunks(self.net_.module_.to(device), *seen))
             guess = Guess(z, z, 0, False)
-        n_iter = guess.n_iter
         if guess.interrupted or not self.refine:
             end = as_it_is(objective, guess)
         else:
             starts = [guess.z, guess.first] if is_joint else [guess.z]
             end = self._refine(objective, starts, from_center=is_joint)
-            n_iter = n_iter + end.n_iter
-            may_again = is_joint and is_trained and not self._is_trial
-            if may_again and not objective.misfit(end.x, everyone)[1].all():
-                with SeededInit(self._start_seed):
-                    network = self._make_network()
-                again = self._propose_jointly(objective, seen, network, False)
-                end = self._refine(objective, [end.z, again.z])
-                n_iter = n_iter + again.n_iter + end.n_iter
-        first = place(objective, guess.first, everyone)
+            if is_joint and is_trained and not self._is_trial:
+                end = self._begin_again(objective, seen, end, everyone)
+        first, n_iter = (
+            place(objective, guess.first, everyone),
+            guess.n_iter + end.n_iter,
+        )
         return self._estimate(objective, end.x, first, n_iter, end.status, end.n_failed)
+
+    def _begin_again(self, objective, seen, end, sample):
+        """Train once more, from random weights, where readings remain unexplained."""
+        stopped = (end.status == InversionStatus.INTERRUPTED).any()
+        if stopped or objective.misfit(end.x, sample)[1].all():
+            return end
+        with SeededInit(self._start_seed):
+            network = self._make_network()
+        again = self._train(objective, seen, network, False)
+        if again.interrupted:
+            interrupted = int(InversionStatus.INTERRUPTED)
+            return end._replace(status=torch.full_like(end.status, interrupted))
+        best = self._refine(objective, [end.z, again.z])
+        n_iter = end.n_iter + again.n_iter + best.n_iter
+        return best._replace(n_iter=n_iter, n_failed=end.n_failed + best.n_failed)
 
     def _refine(self, objective, starts, from_center=False):
         # A guess is trusted to be near: its refinement must not leap away.
@@ -329,7 +339,7 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         off = min(self.refine_step, 0.01)
         return refine_best(objective, candidates, max_iter=self.refine_iter, off=off)
 
-    def _propose_jointly(self, objective, seen, network, is_trained):
+    def _train(self, objective, seen, network, is_trained):
         """Train a copy of a network on the posteriors of all samples."""
         network = copy.deepcopy(network).to(seen[0].device)
         # A network that was never trained has no statistics of its own to normalize

@@ -38,6 +38,7 @@ class ReadingNet(nn.Module):
             self.body = copy.deepcopy(network)
         else:
             self.body = NETWORKS[network](*sizes)
+        self.n_params = sizes[-1]
 
     def forward(self, readings: Tensor, mask: Tensor, inputs: Tensor) -> Tensor:
         """Return quantiles (n_samples, n_params).
@@ -50,7 +51,13 @@ class ReadingNet(nn.Module):
         inputs : Tensor of shape (n_samples, n_inputs)
             Scaled inputs.
         """
-        return 0.5 * (1 + self.body(readings, mask, inputs).tanh())
+        h = self.body(readings, mask, inputs)
+        if h.shape != (len(readings), self.n_params):
+            raise ValueError(
+                "The network must return one number per param, of shape (n_samples, "
+                f"n_params) = ({len(readings)}, {self.n_params}). Got {tuple(h.shape)}."
+            )
+        return 0.5 * (1 + h.tanh())
 
 
 class DenseNet(nn.Module):

@@ -10,6 +10,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_inverse import (
     CMAESInverter,
+    Design,
     ForwardFunction,
     GradientInverter,
     ReparamJointInverter,
@@ -50,7 +51,8 @@ INVERTERS = {
         network="mlp",
         mode="supervised",
         refine=False,
-        training=Training(max_epochs=100),
+        design=Design(n_observed=(4, 6)),
+        training=Training(lr=0.01, max_epochs=100),
         random_state=0,
     ),
     "adjoint": NeuralAdjointInverter(MODEL, n_starts=4, random_state=0),
@@ -64,7 +66,7 @@ def test_a_function_is_told_its_inputs_in_order_or_by_name():
     assert MODEL.input_names_ == ["start"]
     scaled = torch.rand(5, 1).double()
     told = torch.as_tensor(START[:5])
-    trajectories, jacobian = MODEL.linearize(scaled, told)
+    _, jacobian = MODEL.linearize(scaled, told)
     k = torch.as_tensor(MODEL.param_scaler_.from_scaled(scaled.numpy()))
     expected = -1.5 * TIMES * decay(k, told)
     torch.testing.assert_close(jacobian[:, :, 0, 0], expected)
@@ -81,7 +83,7 @@ def test_inverters_use_what_is_known_of_each_sample(name):
     inverter.fit(*pairs, inputs=START)
     found = inverter.predict(READINGS[FEW], inputs=START[FEW]).reshape(-1, 1)
     error = np.abs(found - K[FEW]).mean()
-    assert error < {"adjoint": 0.15, "bare": 0.15}.get(name, 0.01)
+    assert error < {"adjoint": 0.15, "bare": 0.2}.get(name, 0.01)
     wrong = inverter.predict(READINGS[FEW], inputs=START[FEW][::-1]).reshape(-1, 1)
     assert np.abs(wrong - K[FEW]).mean() > 2 * error
     with pytest.raises(ValueError, match=r"`inputs` must hold \['start'\]"):
@@ -95,4 +97,4 @@ def test_inputs_are_routed_as_metadata():
         pipe = make_pipeline(FunctionTransformer(), inverter)
         pipe.fit(CURVES.reshape(200, -1), K, inputs=START)
         found = pipe.predict(CURVES[FEW].reshape(20, -1), inputs=START[FEW])
-    assert np.abs(found - K[FEW]).mean() < 0.15
+    assert np.abs(found - K[FEW]).mean() < 0.2

@@ -282,7 +282,9 @@ def test_joint_mode_takes_all_samples_at_once(inverter):
 def test_a_network_wasted_by_the_learning_rate_goes_back(inverter):
     """At a rate of 100 every step is a leap; the best weights are never left."""
     wild = changed(inverter, refine=False, lr=100.0, max_iter=50)
-    with pytest.warns(ConvergenceWarning, match="still rises at a learning rate of 3.1"):
+    with pytest.warns(
+        ConvergenceWarning, match="still rises at a learning rate of 3.1"
+    ):
         wild = wild.invert(CURVES)
     assert (wild.misfit <= wild.start_misfit * (1 + 1e-6) + 1).all()
     assert np.isfinite(wild.params).all()

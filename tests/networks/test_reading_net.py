@@ -49,6 +49,12 @@ def test_networks_see_readings_masks_and_inputs(network):
     assert all(part.grad.abs().max() > 0 for part in told)
 
 
+def test_a_module_that_returns_something_else_is_refused():
+    net = ReadingNet(Mean(), 4, 3, 1, 3)
+    with pytest.raises(ValueError, match=r"n_params\) = \(6, 3\). Got \(6, 2\)"):
+        net(torch.rand(6, 4, 3), torch.ones(6, 4, 3), torch.rand(6, 1))
+
+
 def test_waves_tell_every_number_in_its_octaves():
     x = torch.tensor([[0.25, -0.5]])
     octaves = torch.tensor([1.0, 2.0])
