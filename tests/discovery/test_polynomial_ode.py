@@ -404,17 +404,6 @@ def test_all_of_hires_is_found_from_twenty_starts(hires_runs):
     assert model.relations_ == ["y7 + y8 is constant in each run"]
 
 
-@pytest.mark.slow
-def test_all_of_hires_is_found_in_noise(hires_runs):
-    runs, times, expected = hires_runs
-    noise = 0.001 * np.max([y.max(axis=0) for y in runs], axis=0)
-    rng = np.random.default_rng(0)
-    runs = [y + noise * rng.standard_normal(y.shape) for y in runs]
-    model = PolynomialODE(noise_std=noise).fit(runs, times)
-    assert np.count_nonzero(model.coef_) == 24
-    np.testing.assert_allclose(model.coef_[model.coef_ != 0], expected, rtol=2e-2)
-
-
 def test_noise_that_is_not_stated_is_told():
     t = np.linspace(0, 5, 101)
     clean = solve_ivp(
