@@ -302,6 +302,7 @@ def test_noisy_runs_of_a_system_that_is_not_stiff_tell_it(level):
     assert system.n_params == 4 + 4
 
 
+@pytest.mark.slow
 def test_a_stiff_system_is_found_in_noisy_runs_as_far_as_they_tell(stiff):
     t = np.concatenate([[0], np.geomspace(1e-5, 5, 99)])
     starts = [[2, 1], [0.2, 2], [1, 0.4]]
