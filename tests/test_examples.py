@@ -66,11 +66,3 @@ def test_an_unknown_function_is_found_with_its_band(tmp_path):
     inside = (result["low"] < result["truth"]) & (result["truth"] < result["high"])
     assert inside.mean() > 0.8
     assert (tmp_path / "unknown_diffusion.png").stat().st_size > 10_000
-
-
-@pytest.mark.slow
-def test_equations_of_hires_are_learned_from_noisy_runs(tmp_path):
-    result = runpy.run_path(str(EXAMPLES / "plot_learn_hires.py"))
-    assert np.count_nonzero(result["model"].coef_) == 24
-    assert result["error"].max() < 0.01
-    assert (tmp_path / "learn_hires.png").stat().st_size > 10_000

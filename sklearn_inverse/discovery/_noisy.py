@@ -90,7 +90,7 @@ class NoisySearch(Search):
         before = vars(self).copy()
         self._free_fit(self.coef, self.keep, n_points, robust=False)
         done = self.point.result.solved.all()
-        if done and prune:
+        if done and prune and self._drop(self.penalty(n_points)):
             self._prune(self.coef, self.keep, n_points, None, CLOSELY, robust=False)
             done = self.point.result.solved.all()
         if not done:
@@ -101,9 +101,11 @@ class NoisySearch(Search):
         """Return other terms of single equations, and how much worse they explain the runs.
 
         Of those in which none, one or two terms stand for one that was found, the best by
-        linearization are fitted.
+        linearization are fitted, over pieces of a few points.
         """
-        n_points, best, at = self.n_points, self._criterion(), vars(self).copy()
+        found, n_points = vars(self).copy(), min(self.n_points, LENGTHS[1])
+        self._free_fit(self.coef, self.keep, n_points, robust=False)
+        best, at = self._criterion(), vars(self).copy()
         out = []
         for k in unknown:
             vars(self).update(at)
@@ -124,7 +126,7 @@ class NoisySearch(Search):
                 rise = self._criterion() - best
                 if self.point.result.solved.all() and rise < CLOSE:
                     out.append((k, rise, self.coef[k].copy()))
-        vars(self).update(at)
+        vars(self).update(found)
         return sorted(out, key=lambda row: row[1])
 
 
