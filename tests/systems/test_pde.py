@@ -418,6 +418,8 @@ def test_models_are_of_the_kind_that_solves_them():
         ({"residual": lambda x, u, p: p.D * u.xx + x.point(z=1)}, "has coordinates"),
         ({"observe": PointValues([0.5, 0.3, 0.5])}, "each point once"),
         ({"params": ["D"]}, "must be a dict"),
+        ({"params": {"D": None}}, "of an unknown function GaussianFunction"),
+        ({"params": {"D": lambda x: 1 + x}}, "of an unknown function GaussianFunction"),
         ({"params": {"D": GaussianFunction(9, interval=(0, 2))}}, "must live on"),
         ({"grid": Chebyshev(33), "params": {}}, "at least one name"),
     ],
