@@ -7,7 +7,8 @@ from sklearn.utils import Bunch, check_random_state
 
 from sklearn_inverse.datasets._measure import absolute_noise, draw_mask, draw_readings
 from sklearn_inverse.exceptions import IntegrationError, IntegrationWarning
-from sklearn_inverse.forward import ForwardModel, ODESimulator
+from sklearn_inverse.forward import ForwardModel
+from sklearn_inverse.forward._base import as_forward_model
 from sklearn_inverse.systems import ODESystem, PDESystem
 from sklearn_inverse.utils._torch import spawn_seeds
 from sklearn_inverse.utils._validation import (
@@ -45,7 +46,7 @@ def make_inverse_problem(
 
     Parameters
     ----------
-    system : ODESystem
+    system : ODESystem or PDESystem
         The model, with its prior and its noise.
 
     n_samples : int
@@ -112,8 +113,8 @@ def make_inverse_problem(
         noise_std : ndarray or None
             What ``noise_std`` amounts to in the units of the observations, one per
             observable or reading. None where it was not given: the system knows.
-        system : ODESystem
-            The model.
+        system : ODESystem or PDESystem
+            The model; one with space and time as ordinary equations.
         n_failed : int
             Number of draws that could not be integrated as far as they are read, or of
             which nothing can be read. They were drawn again.
@@ -121,7 +122,7 @@ def make_inverse_problem(
     Raises
     ------
     TypeError
-        If ``system`` is no ODESystem, or ``simulator`` no ForwardModel.
+        If ``system`` is no system, or ``simulator`` no ForwardModel.
     ValueError
         If a parameter is out of range or does not fit the system.
     IntegrationError
@@ -154,18 +155,24 @@ def make_inverse_problem(
     ...     system, 5, noisy=True, n_observed=2, random_state=1
     ... ).observations
     """
-    if isinstance(system, PDESystem):
+    if isinstance(system, PDESystem) and not system.is_steady:
         system = system.semidiscretize()
-    if not isinstance(system, ODESystem):
-        raise TypeError(f"`system` must be an ODESystem. Got {system!r} instead.")
+    if not isinstance(system, (ODESystem, PDESystem)):
+        raise TypeError(
+            f"`system` must be an ODESystem or a PDESystem. Got {system!r} instead."
+        )
     if not isinstance(n_samples, Integral) or n_samples < 1:
         raise ValueError(f"`n_samples` must be an int >= 1. Got {n_samples!r} instead.")
     if sampling not in SAMPLINGS:
         raise ValueError(
             f"`sampling` must be one of {SAMPLINGS}. Got {sampling!r} instead."
         )
+    exact = as_forward_model(system)
+    if isinstance(system, ODESystem):
+        exact.set_params(n_jobs=n_jobs, verbose=verbose)
+    exact = exact.fit(None)
     if simulator is None:
-        simulator = ODESimulator(system, n_jobs=n_jobs, verbose=verbose)
+        simulator = exact
     if not isinstance(simulator, ForwardModel):
         raise TypeError(
             "`simulator` must be a forward model, such as ODESimulator(system, "
@@ -173,72 +180,73 @@ def make_inverse_problem(
         )
     # One seed each, so that the params stay the same when noise or times change.
     mask_seed, params_seed, noise_seed, inputs_seed = spawn_seeds(random_state, 4)
-    if inputs is None:
+    if inputs is None and exact.input_names_:
         rng = check_random_state(inputs_seed)
         inputs = system.draw_inputs(n_samples, rng, sampling)
-    inputs = check_inputs(inputs, n_samples=n_samples, names=system.input_names)
-    shape = (n_samples, system.n_times, system.n_channels)
+    inputs = check_inputs(inputs, n_samples=n_samples, names=exact.input_names_)
+    shape = (n_samples, exact.n_times_, exact.n_channels_)
 
     # Whatever can be wrong is checked before the simulation, which takes the time.
-    _check_noise(system, noisy, noise_std, relative_noise, shape)
+    _check_noise(exact, system.name, noisy, noise_std, relative_noise, shape)
+    measured = True if exact.measured_ is None else exact.measured_
     mask = draw_mask(
-        np.broadcast_to(system.protocol.measured(system.observable_names), shape),
+        np.broadcast_to(measured, shape),
         n_observed=n_observed,
-        observed=check_observables(observables, system.observable_names),
+        observed=check_observables(observables, exact.observable_names_),
         seed=mask_seed,
     )
     params, trajectories, n_failed = _simulate_draws(
-        system, mask, inputs, sampling, simulator, random_state=params_seed
+        exact.prior_, mask, inputs, sampling, simulator, system.name, seed=params_seed
     )
-    noise, readings = system.noise, trajectories
+    noise, readings = exact.noise_, trajectories
     if noise_std is not None:
         noise_std = absolute_noise(trajectories, noise_std, relative=relative_noise)
-        noise_std = noise_std + np.zeros(system.n_channels)
+        noise_std = noise_std + np.zeros(exact.n_channels_)
         noise = noise.with_std(noise_std)
     if noisy or noise_std is not None:
-        names = system.param_names
+        names = exact.param_names_
         readings = draw_readings(noise, trajectories, params, names, seed=noise_seed)
     return Bunch(
         observations=np.where(mask, readings, np.nan).reshape(n_samples, -1),
         params=params,
         inputs=inputs,
         trajectories=trajectories,
-        times=system.times,
+        times=exact.times_,
         noise_std=noise_std,
         system=system,
         n_failed=n_failed,
     )
 
 
-def _check_noise(system, noisy, noise_std, relative_noise, shape):
+def _check_noise(exact, name, noisy, noise_std, relative_noise, shape):
     """Refuse noise that cannot be drawn."""
     if noise_std is not None:
-        system.noise.with_std(check_noise_std(noise_std, shape=shape))
-        if relative_noise and not system.noise.is_normal.all():
+        exact.noise_.with_std(check_noise_std(noise_std, shape=shape))
+        if relative_noise and not exact.noise_.is_normal.all():
             raise ValueError(
                 "`relative_noise` must be False where noise is not normal: "
-                f"{system.noise!r} has a scale of its own kind."
+                f"{exact.noise_!r} has a scale of its own kind."
             )
         return
-    unknown = system.noise.has_unknown_scale
+    unknown = exact.noise_.has_unknown_scale
     if noisy and unknown.any():
         raise ValueError(
-            f"The noise of {system.name!r} must be known to be drawn. Its scale is not "
-            f"stated for {np.array(system.observable_names)[unknown].tolist()}: give the "
+            f"The noise of {name!r} must be known to be drawn. Its scale is not "
+            f"stated for {np.array(exact.observable_names_)[unknown].tolist()}: give the "
             "system a `noise`, or `noise_std` here."
         )
 
 
-def _simulate_draws(system, mask, inputs, sampling, simulator, *, random_state):
+def _simulate_draws(prior, mask, inputs, sampling, simulator, name, *, seed):
     """Draw and simulate until every sample can be read; count the failures."""
     n_samples = len(mask)
-    rng = check_random_state(random_state)
-    params = np.empty((n_samples, system.n_params))
+    rng = check_random_state(seed)
+    params = np.empty((n_samples, prior.n_params))
     trajectories = np.empty(mask.shape)
     missing = np.arange(n_samples)
     n_failed = failures_in_a_row = 0
     while len(missing):
-        params[missing] = system.prior.draw(len(missing), rng, method=sampling)
+        params[missing] = prior.draw(len(missing), rng, method=sampling)
         told = {"inputs": inputs[missing]} if inputs.shape[1] else {}
         drawn, is_solved = simulator.attempt(params[missing], **told)
         # What is not finite although it was integrated, as the logarithm of a zero,
@@ -252,7 +260,7 @@ def _simulate_draws(system, mask, inputs, sampling, simulator, *, random_state):
         failures_in_a_row = len(failed) + failures_in_a_row if failed.all() else 0
         if failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise IntegrationError(
-                f"The last {failures_in_a_row} draws of {system.name!r} could not be "
+                f"The last {failures_in_a_row} draws of {name!r} could not be "
                 f"integrated, {n_failed} in all. Narrow the system's priors, check its "
                 "rhs there, or pass a `simulator` with larger `max_steps` or looser "
                 "tolerances."

@@ -23,15 +23,15 @@ def fisher_kpp_2d(*, noise=0.01, n_nodes=64):
     system : PDESystem
         Params ``D`` and ``rho``, relative to .01 and 1; u at t = 1 in 25 points.
 
+    See Also
+    --------
+    fisher_kpp : In one dimension, as published.
+
     Notes
     -----
     .. math:: u_t = 0.01\,D\,(u_{xx} + u_{yy}) + \rho\,u(1 - u), \quad
               u(x, y, 0) = \tfrac12 \sin^2 \pi x \, \sin^2 \pi y, \quad
               u = 0 \text{ at all sides}.
-
-    See Also
-    --------
-    fisher_kpp : In one dimension, as published.
     """
 
     def start(x):

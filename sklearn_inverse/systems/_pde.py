@@ -1,5 +1,6 @@
 """PDESystem: a partial differential equation, described once."""
 
+import inspect
 import itertools
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -136,6 +137,13 @@ class PDESystem:
         self.residual, self.constraint = residual, constraint
         self.params, self.noise, self.nominal = params, noise, nominal
         self.observe, self.name = observe, name
+        for key, prior in params.items():
+            if prior is None or isinstance(prior, type) or inspect.isfunction(prior):
+                raise TypeError(
+                    f"The param {key!r} must have a prior: a pair (low, high), or of an "
+                    "unknown function GaussianFunction(order=2, link='exp'), say. Got "
+                    f"{prior!r}."
+                )
         self.functions = {
             key: self._reading(key, prior)
             for key, prior in params.items()
@@ -163,6 +171,17 @@ class PDESystem:
     def n_inner(self) -> int:
         """Number of nodes at which u is not known beforehand."""
         return int(np.prod([n - 2 for n in self.shape]))
+
+    @property
+    def _points(self) -> np.ndarray:
+        """Points that are read, where these are values in one dimension."""
+        if len(self.shape) > 1 or not isinstance(self.observe, PointValues):
+            raise ValueError(
+                "This method needs readings in points of one dimension: "
+                f"observe=PointValues(x, t). Got {self.observe!r}. GradientInverter takes "
+                "others."
+            )
+        return np.atleast_1d(np.asarray(self.observe.x, dtype=float))
 
     @property
     def is_steady(self) -> bool:

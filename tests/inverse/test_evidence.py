@@ -6,7 +6,7 @@ import pytest
 from sklearn_inverse import GradientInverter, MCMCInverter
 from sklearn_inverse.exceptions import BoundsWarning
 from sklearn_inverse.probability import Normal
-from sklearn_inverse.problems import poisson
+from sklearn_inverse.problems import burgers, heat, poisson
 
 QUICK = {"n_starts": 1, "max_solves": 0}
 RANGE = (0.25, 16.0)
@@ -66,3 +66,55 @@ def test_what_cannot_be_found_is_refused(readings):
         MCMCInverter(poisson(n_nodes=51)).fit(readings)
     with pytest.raises(ValueError, match="needs noise that is known or has a prior"):
         GradientInverter(poisson(n_nodes=51, noise=Normal())).fit(readings)
+
+
+X = np.linspace(0, 1, 51)[1:-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "noise", "truth", "most"),
+    [
+        (poisson, 0.01, lambda x: 1.5 - abs(x - 0.5), 3.2e-2),
+        (heat, 1e-3**0.5, lambda x: 1 - 2 * abs(x - 0.5), 1.5e-3),
+    ],
+)
+def test_functions_of_the_paper_are_found_with_honest_bands(make, noise, truth, most):
+    fine = make(n_nodes=401)
+    u = fine.solve(truth(np.linspace(0, 1, 201)[1:-1])).reshape(-1)
+    u = np.interp(X, fine.nodes, u)
+    read = u + noise * np.random.default_rng(7).standard_normal((10, len(X)))
+    inverter = GradientInverter(make(noise=noise), **QUICK).fit(read)
+    found = inverter.posterior(read)
+    low, high = found.interval(0.9)
+    covered = np.mean((low < truth(X)) & (truth(X) < high))
+    square = np.mean((found.mean - truth(X)) ** 2, axis=1)
+    if make is poisson:  # relative
+        square = np.sqrt(square / np.mean(truth(X) ** 2))
+    assert square.mean() <= most
+    assert 0.85 < covered < 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("start", "front"),
+    [
+        (lambda x: np.sin(2 * np.pi * x), 0.5),
+        (lambda x: 1.0 * (abs(x - 0.5) <= 0.25), 0.85),
+    ],
+)
+def test_what_became_a_shock_is_found(start, front):
+    fine = burgers(n_nodes=201, n_values=201)
+    u = fine.solve(start(fine.nodes[1:-1]))[0, 0]
+    read = np.interp(X, fine.nodes, u)
+    read = read + 0.05 * np.random.default_rng(0).standard_normal((1, len(X)))
+    system = burgers(n_nodes=101, scale=(2.0, 8.0))
+    found = GradientInverter(system, **QUICK).fit(read).posterior(read)
+    end = system.solve(found.mean)[0, 0]
+    behind = system.nodes[np.flatnonzero(end > 0.4).max()]
+    low, high = found.interval(0.9)
+    covered = np.mean((low < start(X)) & (start(X) < high))
+    error = np.abs(found.mean[0] - start(X)).mean()
+    assert error < 0.12
+    assert behind == pytest.approx(front, abs=2 / 100)
+    assert covered > 0.85

@@ -344,6 +344,23 @@ def test_a_system_in_time_is_inverted_by_other_methods_too():
     assert (np.abs(answer.mean - pairs.params) < 4 * answer.std).all()
 
 
+def test_pairs_of_a_steady_system_are_drawn_from_its_prior():
+    system = point_source(n_bins=10, n_nodes=41)
+    pairs = make_inverse_problem(system, 40, noisy=True, random_state=0)
+    assert (pairs.observations == pairs.observations.round()).all()
+    with torch.no_grad():
+        expected = system.report(torch.as_tensor(pairs.params)).numpy()
+    assert np.allclose(pairs.trajectories, expected)
+    away = (pairs.observations - expected[:, 0]) / np.sqrt(expected[:, 0])
+    assert np.mean(away**2) == pytest.approx(1, abs=0.25)  # Poisson's
+    again = make_inverse_problem(system, 40, n_observed=1, random_state=0)
+    assert (again.params == pairs.params).all()
+    learned = GradientInverter(system, max_solves=0, n_starts=1)
+    inverted = learned.fit(pairs.observations[:4]).posterior(pairs.observations[:4])
+    low, high = inverted.interval(0.999)
+    assert ((low < pairs.params[:4]) & (pairs.params[:4] < high)).all()
+
+
 def test_fisher_kpp_without_noise():
     system = fisher_kpp(noise=1e-4)  # at 1e-2, D = 3.9 and rho = 2.4 do as well
     read = ODESimulator(system.semidiscretize()).simulate([[2, 2]]).reshape(1, -1)
@@ -401,6 +418,8 @@ def test_models_are_of_the_kind_that_solves_them():
         ({"residual": lambda x, u, p: p.D * u.xx + x.point(z=1)}, "has coordinates"),
         ({"observe": PointValues([0.5, 0.3, 0.5])}, "each point once"),
         ({"params": ["D"]}, "must be a dict"),
+        ({"params": {"D": None}}, "of an unknown function GaussianFunction"),
+        ({"params": {"D": lambda x: 1 + x}}, "of an unknown function GaussianFunction"),
         ({"params": {"D": GaussianFunction(9, interval=(0, 2))}}, "must live on"),
         ({"grid": Chebyshev(33), "params": {}}, "at least one name"),
     ],

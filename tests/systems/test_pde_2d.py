@@ -137,3 +137,12 @@ def test_two_params_are_found_and_the_kernel_is_compiled():
 def test_what_cannot_be_is_refused(options, match):
     with pytest.raises((ValueError, TypeError), match=match):
         cooling(**options)
+
+
+@pytest.mark.slow
+def test_many_nodes_are_compiled_and_inverted():
+    system = fisher_kpp_2d()
+    read = ODESimulator(system.semidiscretize()).simulate([[2.0, 2.0]]).reshape(1, -1)
+    inverter = GradientInverter(system, n_starts=1, max_solves=0)
+    posterior = inverter.fit(read).posterior(read)
+    assert (np.abs(posterior.mean - 2) < 0.2 * posterior.std).all()
