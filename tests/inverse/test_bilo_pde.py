@@ -31,14 +31,15 @@ def diffusion(noise=0.02):
 
 def small(**options):
     network = LocalNetwork(width=16, n_collocation=32)
-    descent = Bilevel(max_iter=400, tol=1e-3)
+    descent = Bilevel(lr_net=5e-3, lower_tol=0.01, max_iter=400, tol=5e-3)
     options = {"network": network, "descent": descent} | options
     return BiLOInverter(diffusion(), start=[1.0], random_state=0, **options)
 
 
+@pytest.mark.slow
 def test_a_scalar_is_found_and_the_solution_is_compared():
     readings = [np.sin(np.pi * X) / 2]
-    inverter = small(pretrain_iter=300).fit(readings)
+    inverter = small(pretrain_iter=200).fit(readings)
     estimate = inverter.invert(readings)
     assert estimate.params[0, 0] == pytest.approx(2, abs=0.02)
     assert estimate.network_error[0] < 5e-3
@@ -48,7 +49,8 @@ def test_a_scalar_is_found_and_the_solution_is_compared():
 
 def test_a_network_that_was_not_trained_is_said():
     readings = [np.sin(np.pi * X)]  # explained by the start itself
-    inverter = small(pretrain_iter=1, descent=Bilevel(max_iter=100, lr_net=1e-9))
+    idle = Bilevel(max_iter=110, lr_net=1e-9, tol=10.0)  # at rest at once
+    inverter = small(pretrain_iter=1, descent=idle)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         estimate = inverter.fit(readings).invert(readings)
@@ -148,18 +150,27 @@ def test_what_local_and_basis_minimize():
     clean = rod.solve(rod.diffusivity(theta))
     readings = clean + noise * np.random.default_rng(0).standard_normal(len(clean))
     ends = {name: rod.rest(readings, name == "local") for name in ("basis", "local")}
-    apart = np.linalg.norm(ends["local"] - ends["basis"])
-    for name, tolerance in (("basis", 0.01), ("local", 0.05)):
+    # "local" gets there slowly: its Gauss-Newton steps do not fit its own slope.
+    descents = {
+        "basis": Bilevel(max_iter=1200, tol=1e-5),
+        "local": Bilevel(max_iter=1800, lr_params=0.3, tol=1e-5),
+    }
+    off = {}
+    for name, descent in descents.items():
         inverter = BiLOInverter(
             system,
             functions=name,
-            pretrain_iter=800,
-            descent=Bilevel(max_iter=1500),
+            pretrain_iter=600,
+            descent=descent,
             random_state=0,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = inverter.fit([readings]).predict([readings])[0]
-        off = np.linalg.norm(found - ends[name])
-        assert off < tolerance * np.linalg.norm(ends[name])
-        assert off < 0.5 * apart
+        for end, params in ends.items():
+            distance = np.linalg.norm(found - params) / np.linalg.norm(params)
+            off[name, end] = distance
+    assert off["basis", "basis"] < 0.01
+    assert off["basis", "local"] > 0.05
+    assert off["local", "local"] < 0.05
+    assert off["local", "basis"] > 0.02
