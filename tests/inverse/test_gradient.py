@@ -98,6 +98,7 @@ def test_hard_lotka_volterra_sparse_and_noisy_is_within_its_errors():
     assert np.abs(z).max() < 4.5
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.BoundsWarning")
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.MisfitWarning")
 def test_the_best_of_many_optima_is_found_by_drawing_a_few_params_anew():
     """Six waves, read twice: each has optima of its own, and few starts hit all six."""
