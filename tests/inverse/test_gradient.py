@@ -116,7 +116,7 @@ def test_the_best_of_many_optima_is_found_by_drawing_a_few_params_anew():
     share = []
     for n_starts in ("adaptive", 12):
         inverter = GradientInverter(
-            model, n_starts=n_starts, max_solves=0, random_state=0
+            model, n_starts=n_starts, max_solves=0, chunk_size=5, random_state=0
         ).fit(measured)
         answer = inverter.invert(measured)
         right = (np.abs(answer.params - truth) < 0.1).all(axis=1)
