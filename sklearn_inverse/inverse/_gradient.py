@@ -36,7 +36,8 @@ class GradientInverter(CheckedInverter):
     n_starts : int or "adaptive", default="adaptive"
         Starts per sample: the center of the prior and random draws from it.
         "adaptive" makes 6, and 6 more where these disagree
-        on an optimum that counts.
+        on an optimum that counts; where the best end explains nothing and most missed it,
+        others follow that differ from it in a few params.
 
     start : {"center", "random"} or array-like of shape (n_params,), default="center"
         Where the first start lies.

@@ -108,7 +108,9 @@ class SearchInverter(BaseInverter):
                 for name, value in vars(outcome).items():
                     if not isinstance(value, np.ndarray):
                         continue
-                    if not np.size(getattr(answer, name)):  # whose size chunks know
+                    if name == "ends":  # as many as the chunk that tried most has
+                        value = self._join_ends(answer, value)
+                    elif not np.size(getattr(answer, name)):  # whose size chunks know
                         shape = len(readings), *value.shape[1:]
                         setattr(answer, name, np.full(shape, np.inf))
                     getattr(answer, name)[part] = value
@@ -117,6 +119,16 @@ class SearchInverter(BaseInverter):
         except KeyboardInterrupt:
             pass
         return answer
+
+    @staticmethod
+    def _join_ends(answer, ends):
+        """Make an answer's ends and those of a chunk as wide as the wider of them."""
+        n_ends = answer.ends.shape[1] if answer.ends.size else 0
+        n_more = max(ends.shape[1] - n_ends, 0)
+        before = answer.ends if n_ends else np.empty((len(answer), 0))
+        answer.ends = np.pad(before, ((0, 0), (0, n_more)), constant_values=np.inf)
+        n_missing = answer.ends.shape[1] - ends.shape[1]
+        return np.pad(ends, ((0, 0), (0, n_missing)), constant_values=np.inf)
 
     @property
     def _inverted(self):

@@ -12,6 +12,7 @@ PACE = 10  # iterations in which a row's progress is judged
 FASTER = 4.0  # than so far it may become
 FAR = 100.0  # above the best: nearer rows are followed to their end
 NEAR = 1.0  # what a step promises to gain, from which on it is near an optimum
+MISSED = 0.25  # of the curvature along a step: less does not slow Gauss–Newton down
 TO_WALL = 0.9  # of the way to an open bound that one step may go
 
 
@@ -192,7 +193,7 @@ def _with_secant(hessian, step, change):
     """
     beyond = change - (hessian @ step[..., None])[..., 0]
     along = (beyond * step).sum(dim=1)
-    is_more = along > 1e-2 * _quadratic(hessian, step)
+    is_more = along > MISSED * _quadratic(hessian, step)
     weight = torch.where(is_more, 1 / along, 0.0)
     return hessian + weight[:, None, None] * beyond[:, :, None] * beyond[:, None, :]
 

@@ -18,7 +18,8 @@ FIRST, ALL = 6, 12  # starts of an adaptive search: at first, and at most
 CONFIRMED = 2  # ends on the best optimum that end an adaptive search
 CLEAR = 2 / 3  # of the ends there: then ends that are remote from it do not count
 FOLLOWED = 3  # times that a best end may go on which ran out of iterations
-ROUNDS, VARIED = 4, 6  # of starts beside a best end that explains nothing, and how many
+ROUNDS, VARIED = 12, 6  # of starts beside a best end that explains nothing: most, each
+PATIENCE = 4  # rounds without a better one after which that is given up
 
 
 class Ends(NamedTuple):
@@ -181,17 +182,19 @@ def multistart(
 def search_beside(objective, ends: Ends, climb: Callable, draws: Tensor) -> Ends:
     """Climb from places beside best ends that explain nothing.
 
-    Until the readings are explained; of samples whose best end most others missed.
+    Until the readings are explained, or rounds find nothing better; of samples whose best
+    end most others missed.
     """
     everyone = torch.arange(len(ends.x), device=ends.x.device)
     *_, n_confirmed = distinct_optima(ends.x, ends.value, ends.hessian, most=1)
     n_run, rng = ends.value.isfinite().sum(dim=1), generator(0)
+    patience = torch.full_like(n_run, PATIENCE)
     for some in draws.split(VARIED):
         best = ends.best
         x, hessian = ends.x[everyone, best], ends.hessian[everyone, best]
         _, explained = objective.misfit(x, everyone)
         is_open = ~explained & (n_confirmed < CLEAR * n_run)
-        is_open &= ends.value[everyone, best].isfinite()
+        is_open &= ends.value[everyone, best].isfinite() & (patience > 0)
         sample = everyone[is_open]
         if len(sample) == 0 or ends.are_interrupted:
             break
@@ -201,6 +204,8 @@ def search_beside(objective, ends: Ends, climb: Callable, draws: Tensor) -> Ends
         ends = ends.joined(Ends.blank(start))
         end = climb(start[sample].flatten(0, 1), sample.repeat_interleave(len(some)))
         ends.put(end, sample, slice(n_ends, n_ends + len(some)))
+        gained = ends.value[everyone, best] - ends.value.amin(dim=1) > 1
+        patience = torch.where(gained, PATIENCE, patience - 1)
     return ends
 
 

@@ -98,6 +98,34 @@ def test_hard_lotka_volterra_sparse_and_noisy_is_within_its_errors():
     assert np.abs(z).max() < 4.5
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.BoundsWarning")
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.MisfitWarning")
+def test_the_best_of_many_optima_is_found_by_drawing_a_few_params_anew():
+    """Six waves, read twice: each has optima of its own, and few starts hit all six."""
+    times = torch.tensor([1.0, 2.3], dtype=torch.float64)
+
+    def waves(frequency):
+        return torch.sin(frequency[..., None, :] * times[:, None])
+
+    model = ForwardFunction(
+        waves, params={f"w{i}": (0.5, 3.5) for i in range(6)}, noise=0.01
+    )
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.6, 3.4, (12, 6))
+    measured = waves(torch.tensor(truth)).numpy() + rng.normal(0, 0.01, (12, 2, 6))
+    share = []
+    for n_starts in ("adaptive", 12):
+        inverter = GradientInverter(
+            model, n_starts=n_starts, max_solves=0, chunk_size=5, random_state=0
+        ).fit(measured)
+        answer = inverter.invert(measured)
+        right = (np.abs(answer.params - truth) < 0.1).all(axis=1)
+        assert (answer.explained == right).all()
+        share.append(right.mean())
+    assert share[0] >= 0.75
+    assert share[1] <= 0.5
+
+
 def test_fitting_all_at_once_is_trapped_and_says_so():
     system = hard_lotka_volterra(301, noise=0.01)
     readings = ODESimulator(system).simulate(TRUTH[None])

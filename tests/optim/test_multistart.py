@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_inverse.optim._multistart import ALL, FIRST, VARIED, follow, multistart
+from sklearn_inverse.optim._multistart import (
+    ALL,
+    FIRST,
+    PATIENCE,
+    VARIED,
+    follow,
+    multistart,
+)
 from sklearn_inverse.optim._optimum import Optimum
 from sklearn_inverse.probability import InversionStatus
 
@@ -134,7 +141,7 @@ class Locks:
 def test_a_few_coordinates_are_drawn_anew_where_nothing_is_explained():
     locks, calls = Locks(), []
     starts = torch.eye(4).double().repeat(2, ALL // 4, 1)  # one right in each
-    draws = torch.ones(4 * VARIED, 4).double()
+    draws = torch.ones(9 * VARIED, 4).double()
     plain = multistart(locks, starts, locks.climb(calls), adaptive=True)
     assert plain.value.min(dim=1).values.tolist() == [3000, 3050]
     calls.clear()
@@ -142,6 +149,7 @@ def test_a_few_coordinates_are_drawn_anew_where_nothing_is_explained():
     assert ends.value.min(dim=1).values.tolist() == [0, 50]
     assert calls[2][0] == 0  # who is explained goes on no more, who cannot be does
     assert calls[-1] == [1] * VARIED
+    assert len(calls) <= 2 + 4 + PATIENCE  # of nine rounds
     torch.testing.assert_close(ends.x[:, :ALL], plain.x, rtol=0, atol=0)
 
 
