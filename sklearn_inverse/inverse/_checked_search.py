@@ -29,8 +29,9 @@ class CheckedInverter(LaplaceInverter):
     """A search whose answer is as simple as runs of the model at draws allow.
 
     Laplace's approximation is weighed by 200 of them; where it is found wanting,
-    adaptive importance sampling follows, and then differential-evolution Markov chains,
-    as far as ``max_solves``, which a subclass stores, allows.
+    adaptive importance sampling follows, then randomize-then-optimize, and then
+    differential-evolution Markov chains, as far as ``max_solves``, which a subclass
+    stores, allows.
     """
 
     _tried = "starts or draws"

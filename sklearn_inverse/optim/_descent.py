@@ -114,13 +114,13 @@ def langevin(
     rows = torch.arange(len(x), device=x.device)
     value, gradient = function(x, rows)
     status = torch.full_like(rows, InversionStatus.MAX_ITER)
-    trail, n_iter = [], 0
+    eta, trail, n_iter = step(x), [], 0
     try:
         while n_iter < max_iter:
             if n_iter == max_iter // 2:  # from here on there is a stationary law
                 least = step(x).reshape(-1, n_chains).amin(dim=1)
                 eta = least.repeat_interleave(n_chains)[:, None]
-            elif n_iter < max_iter // 2 and n_iter % LOOK == 0:
+            elif 0 < n_iter < max_iter // 2 and n_iter % LOOK == 0:
                 eta = step(x)
             drift = eta / 2 * gradient
             length = drift.norm(dim=1, keepdim=True).clamp(min=LONGEST)

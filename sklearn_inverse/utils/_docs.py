@@ -27,7 +27,8 @@ max_solves : int, default=200
     posterior. 0: none, normal distributions are taken on trust. 200: they are checked,
     and a warning says where they are wrong. 10,000: these posteriors are sampled
     instead, by adaptive importance sampling. 100,000: and where its rounds do not agree,
-    by Markov chains. Without a prior nothing can be checked.""",
+    by randomize-then-optimize if there is one optimum and normal noise, else by Markov
+    chains. Without a prior nothing can be checked.""",
     "model": """\
 model : system, forward model, FrozenEstimator or callable, default=None
     What is inverted: a system (its exact simulator), an :class:`ODESimulator`, an

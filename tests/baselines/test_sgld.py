@@ -80,28 +80,30 @@ def test_posterior_of_a_linear_model_is_the_exact_one():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_param", [False, True])
 def test_noise_that_is_not_known_is_among_what_chains_find(is_param):
-    """Means within .2 sd, sds within 15 % of chains with rejections.
+    """Means within .15 sd, sds within 10 % of chains with rejections.
 
-    Noise is as wide as residuals where chains start, so that curvatures there are a tenth
-    of those where they end, and of a param far larger.
+    Where chains start residuals are large and noise is wide, or next to none and as steep:
+    steps of the first half are each chain's own.
     """
+    t = torch.linspace(0.0, 4.0, 12, dtype=torch.float64)
     sigma = {"sigma": LogUniform(0.01, 0.5)} if is_param else {}
     model = ForwardFunction(
-        lambda k: torch.exp(-k[:, :1] * TIMES),
+        lambda k: torch.exp(-k[:, :1] * t),
         params={"rate": (0.5, 2.0)} | sigma,
         noise=Normal("sigma") if is_param else None,
     )
-    off = 0.05 * np.random.default_rng(0).standard_normal(CURVES.shape)
-    readings = CURVES + off
+    off = 0.05 * np.random.default_rng(0).standard_normal(12)
+    readings = (torch.exp(-t).numpy() + off)[None]
     exact = MCMCInverter(model, n_starts=2, random_state=0).fit(readings)
     exact = exact.posterior(readings)
-    inverter = SGLDInverter(model, n_starts=50, max_iter=1500, random_state=0)
-    posterior = inverter.fit(readings).posterior(readings)
+    inverter = SGLDInverter(model, max_iter=2000, random_state=0).fit(readings)
+    posterior = inverter.posterior(readings)
     assert posterior.is_confirmed.all()
-    assert (np.abs(posterior.mean - exact.mean) / exact.std).max() < 0.2
-    np.testing.assert_allclose(posterior.std, exact.std, rtol=0.15)
+    assert (np.abs(posterior.mean - exact.mean) / exact.std).max() < 0.15
+    np.testing.assert_allclose(posterior.std, exact.std, rtol=0.1)
     np.testing.assert_allclose(posterior.noise_scale, exact.noise_scale, rtol=0.05)
 
 
