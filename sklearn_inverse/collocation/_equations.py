@@ -68,6 +68,7 @@ class _Equations:
 
     functions: dict[str, Any] = {}
     n_outputs = 1
+    scales: dict[str, AxisScale]
 
     def points(self, unit, **options) -> Points:
         """Return points at unit coordinates (n_points, n_axes)."""
@@ -122,8 +123,8 @@ class ODEEquations(_Equations):
         ]
         return torch.tensor(named) & (sum(by_params) == 0)
 
-    def solve(self, params, more=()) -> np.ndarray:
-        """Return exact solutions (n_samples, n_points, n_outputs), and where.
+    def solve(self, params, more=()) -> tuple[np.ndarray, np.ndarray]:
+        """Return where, and exact solutions (n_samples, n_points, n_outputs).
 
         At output times and ``more`` unit coordinates; NaN where there is none.
         """
@@ -268,9 +269,9 @@ class PDEEquations(_Equations):
         prior = self.system.prior
         draws = prior.draw(N_DRAWS, np.random.RandomState(0), method="lhs")
         draws = np.concatenate([solution.params[None], draws])
-        unit, u = self.solve(draws)
-        good = np.isfinite(u).all(axis=(1, 2))
-        u = torch.as_tensor(u[good]).to(**options)
+        unit, solved = self.solve(draws)
+        good = np.isfinite(solved).all(axis=(1, 2))
+        u = torch.as_tensor(solved[good]).to(**options)
         theta = torch.as_tensor(prior.scaler.to_scaled(draws[good])).to(**options)
         self.size = u.square().mean().sqrt().clamp(min=torch.finfo(u.dtype).tiny)[None]
         with torch.enable_grad():
@@ -302,9 +303,10 @@ class PDEEquations(_Equations):
     def state(self, n: Tensor, places: Places) -> Tensor:
         """Return u (n_rows, 1) for the network's outputs."""
         x, p = self._fields(places)
-        n = Field(self.scale.to(n) * n[:, 0], places)
+        free = self.scale.to(n) * n[:, 0]
         more = (p,) if self.system._sees_params else ()
-        return values_of(self.system.constraint(x, n, *more), n._values)[:, None]
+        u = self.system.constraint(x, Field(free, places), *more)
+        return values_of(u, free)[:, None]
 
     def residual(self, n: Tensor, u: Tensor, places: Places) -> Tensor:
         """Return the scaled residual (n_rows, 1)."""
