@@ -57,9 +57,9 @@ def problem(name):
     if name == "fisher":
         return fisher_kpp(noise=1e-3), np.array([2.0, 2.0]), [1.0, 1.0], 0.0
     if name == "poisson":
-        return poisson(), 1.5 - np.abs(X - 0.5), None, 0.01
+        return poisson(scale=2.0), 1.5 - np.abs(X - 0.5), None, 0.01
     std = 0.0 if name == "heat, exact" else 1e-3**0.5
-    return heat(noise=std or 1e-3), 1 - 2 * np.abs(X - 0.5), None, std
+    return heat(scale=4.0, noise=std or 1e-3), 1 - 2 * np.abs(X - 0.5), None, std
 
 
 @memory.cache

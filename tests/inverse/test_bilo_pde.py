@@ -142,7 +142,7 @@ class Rod:
 def test_what_local_and_basis_minimize():
     # "basis" ends at the minimum of the objective; "local" where
     # diag(u_z)ᵀ(u - d) and the prior's slope cancel, which is elsewhere.
-    system, noise = poisson(n_nodes=17, noise=0.02), 0.02
+    system, noise = poisson(scale=2.0, n_nodes=17, noise=0.02), 0.02
     rod = Rod(system, noise)
     x = np.linspace(0, 1, 9)[1:-1]
     truth = 1.5 - np.abs(x - 0.5)
