@@ -62,15 +62,14 @@ def test_more_starts_find_a_lower_misfit_of_the_network(inverter):
     module = inverter.net_.module_.double()
     readings = torch.as_tensor(CURVES[:20, :, None])
     readings = inverter.reading_scaler_.standardize(readings)
-    misfit = AdjointMisfit(
-        module, readings, torch.ones_like(readings), torch.arange(20)
-    )
+    none, everyone = torch.zeros(20, 0), torch.arange(20)
+    misfit = AdjointMisfit(module, readings, torch.ones_like(readings), none, everyone)
     values = []
     for n_starts in (1, 16):
         inverter.set_params(n_starts=n_starts)
         k = torch.as_tensor(inverter.predict(CURVES[:20]))
         quantiles = (k / 0.5).log2() / 2
-        values.append(misfit(quantiles, torch.arange(20))[0])
+        values.append(misfit(quantiles, everyone)[0])
     inverter.set_params(n_starts=4)
     module.float()
     assert (values[1] <= values[0] + 1e-8).all()
@@ -80,28 +79,30 @@ def test_more_starts_find_a_lower_misfit_of_the_network(inverter):
 def test_walls_stand_around_the_quantiles():
     module = AdjointNet(4, 1, 1, width=4).eval().double()
     one = torch.zeros(1, 4, 1, dtype=torch.float64)
-    misfit = AdjointMisfit(module, one, torch.ones_like(one), torch.zeros(1).long())
-    rows = torch.zeros(1).long()
+    rows, none = torch.zeros(1).long(), torch.zeros(1, 0)
+    misfit = AdjointMisfit(module, one, torch.ones_like(one), none, rows)
+
+    def off(quantiles):
+        return (module(quantiles, none) ** 2).mean()
+
     for quantile, slope in ((1.7, 1.0), (-0.7, -1.0)):
         at = torch.tensor([[quantile]], dtype=torch.float64)
         inside = torch.tensor([[quantile % 1]], dtype=torch.float64)
-        wall = misfit(at, rows)[0] - (module(at) ** 2).mean()
+        wall = misfit(at, rows)[0] - off(at)
         assert wall.item() == pytest.approx(abs(quantile - 0.5) - 0.5)
-        assert misfit(inside, rows)[0].item() == pytest.approx(
-            (module(inside) ** 2).mean().item()
-        )
-        step = torch.autograd.functional.jacobian(lambda q: (module(q) ** 2).mean(), at)
+        assert misfit(inside, rows)[0].item() == pytest.approx(off(inside).item())
+        step = torch.autograd.functional.jacobian(off, at)
         assert (misfit(at, rows)[1] - step).item() == pytest.approx(slope)
 
 
 def test_ctrl_c_keeps_what_was_found(inverter, monkeypatch):
     forward, calls = AdjointNet.forward, []
 
-    def interrupted(self, params):
+    def interrupted(self, params, inputs):
         calls.append(len(params))
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return forward(self, params)
+        return forward(self, params, inputs)
 
     monkeypatch.setattr(AdjointNet, "forward", interrupted)
     with pytest.warns(match="Interrupted: 0 of 20 samples"):
