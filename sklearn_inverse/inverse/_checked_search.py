@@ -79,11 +79,12 @@ class CheckedInverter(LaplaceInverter):
         max_draws = min(max_solves, MAX_ROUNDS * ROUND)
         adapted = self._adapt(answer, objective, mixture, samples, max_draws)
         left = max_solves - max_draws
-        is_open = ~self._randomize(answer, objective, mixture, samples, adapted, left)
+        most = left // 4  # chains take as many steps whoever has needed these runs
+        is_open = ~self._randomize(answer, objective, mixture, samples, adapted, most)
         if (answer.status[samples] == InversionStatus.INTERRUPTED).any():
             return
         n_walkers = max(64, 4 * mixture.centers.shape[2])
-        max_iter = left // n_walkers - 1
+        max_iter = (left - most) // n_walkers - 1
         if is_open.any() and max_iter >= FEWEST_STEPS:
             options = {"n_walkers": n_walkers, "n_effective": N_EFFECTIVE, "tol": TOL}
             self._walk(
@@ -130,6 +131,8 @@ class CheckedInverter(LaplaceInverter):
         told = adapted.agrees.copy()
         if not objective.has_residuals or adapted.is_interrupted:
             return told
+        if max_solves < 2 * ROUND:
+            return told
         has_one_optimum = mixture.weights[:, 0] == 1
         for i in np.flatnonzero(~told & has_one_optimum):
             of = samples[[i]]
@@ -154,7 +157,7 @@ class CheckedInverter(LaplaceInverter):
                 answer.n_effective[of] = found.n_effective
                 answer.is_confirmed[of] = found.agrees
             if found.is_interrupted:
-                answer.status[of] = InversionStatus.INTERRUPTED
+                answer.status[samples[~told]] = InversionStatus.INTERRUPTED
                 break
         return told
 

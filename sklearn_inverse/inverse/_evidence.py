@@ -108,12 +108,14 @@ def _by_group(inverter, scales, arrays, options):
         if (part.status == InversionStatus.INTERRUPTED).any():
             raise KeyboardInterrupt
         for name, value in vars(part).items():
-            if isinstance(value, np.ndarray) and name != "scales":
-                if not np.size(getattr(answer, name)):
-                    setattr(
-                        answer, name, np.full((len(rows), *value.shape[1:]), np.inf)
-                    )
-                getattr(answer, name)[rows] = value
+            if not isinstance(value, np.ndarray) or name == "scales":
+                continue
+            if name == "ends":  # as many as the group that tried most has
+                value = inverter._join_ends(answer, value)
+            elif not np.size(getattr(answer, name)):
+                shape = len(rows), *value.shape[1:]
+                setattr(answer, name, np.full(shape, np.inf))
+            getattr(answer, name)[rows] = value
     return answer
 
 

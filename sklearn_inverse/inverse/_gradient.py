@@ -164,7 +164,8 @@ class GradientInverter(CheckedInverter):
 
     def _warn_of(self, answer):
         super()._warn_of(answer)
-        warn_of_scales(self.model_.prior_, answer)
+        if answer.scales.size:
+            warn_of_scales(self.model_.prior_, answer)
 
     def _search(self, objective):
         ends, start = self._find(

@@ -193,7 +193,8 @@ class MCMCInverter(CheckedInverter):
         if affordable >= ROUND:
             max_draws = min(affordable, MAX_ROUNDS * ROUND)
             adapted = self._adapt(answer, objective, mixture, samples, max_draws)
-            self._randomize(answer, objective, mixture, samples, adapted, affordable)
+            left = affordable - max_draws
+            self._randomize(answer, objective, mixture, samples, adapted, left)
             if (answer.status[samples] == InversionStatus.INTERRUPTED).any():
                 return
             proposal, begin = adapted.mixture, adapted.draws

@@ -189,14 +189,21 @@ def search_beside(objective, ends: Ends, climb: Callable, draws: Tensor) -> Ends
     *_, n_confirmed = distinct_optima(ends.x, ends.value, ends.hessian, most=1)
     n_run, rng = ends.value.isfinite().sum(dim=1), generator(0)
     patience = torch.full_like(n_run, PATIENCE)
+    is_open = ends.value[everyone, ends.best].isfinite() & (n_confirmed < CLEAR * n_run)
     for some in draws.split(VARIED):
         best = ends.best
         x, hessian = ends.x[everyone, best], ends.hessian[everyone, best]
-        _, explained = objective.misfit(x, everyone)
-        is_open = ~explained & (n_confirmed < CLEAR * n_run)
-        is_open &= ends.value[everyone, best].isfinite() & (patience > 0)
         sample = everyone[is_open]
         if len(sample) == 0 or ends.are_interrupted:
+            break
+        try:
+            _, explained = objective.misfit(x[sample], sample)
+        except KeyboardInterrupt:
+            ends.status[sample, best[sample]] = InversionStatus.INTERRUPTED
+            break
+        sample = sample[~explained]
+        is_open = torch.isin(everyone, sample)
+        if len(sample) == 0:
             break
         n_ends = ends.x.shape[1]
         start = x[:, None].repeat(1, len(some), 1)
@@ -206,6 +213,7 @@ def search_beside(objective, ends: Ends, climb: Callable, draws: Tensor) -> Ends
         ends.put(end, sample, slice(n_ends, n_ends + len(some)))
         gained = ends.value[everyone, best] - ends.value.amin(dim=1) > 1
         patience = torch.where(gained, PATIENCE, patience - 1)
+        is_open &= patience > 0
     return ends
 
 

@@ -41,8 +41,9 @@ class Posterior(Estimate):
         Their covariances in the coordinate.
 
     kind : ndarray of str of shape (n_samples,)
-        What tells it: "laplace" or "learned", normal distributions; "importance" or
-        "mcmc", draws.
+        What tells it: "laplace" or "learned", normal distributions; "importance", draws
+        that are weighed (by adaptive importance sampling or randomize-then-optimize), or
+        "mcmc".
 
     ends : ndarray of shape (n_samples, n_starts)
         Minus the log posterior where each start of a search ended, infinite where it
@@ -53,7 +54,7 @@ class Posterior(Estimate):
 
     is_confirmed : ndarray of bool of shape (n_samples,)
         Whether runs of the model have borne it out: normal distributions overlap with
-        the posterior, rounds of importance sampling agree, chains have converged.
+        the posterior, rounds or halves of weighed draws agree, chains have converged.
 
     scales : ndarray of shape (n_samples, n_open)
         Scales of the priors of functions, found by evidence where they are not given.

@@ -5,6 +5,7 @@ import pytest
 
 from sklearn_inverse import GradientInverter, MCMCInverter
 from sklearn_inverse.exceptions import BoundsWarning
+from sklearn_inverse.inverse._search import SearchInverter
 from sklearn_inverse.probability import Normal
 from sklearn_inverse.problems import burgers, heat, poisson
 
@@ -51,6 +52,29 @@ def test_a_batch_equals_one_by_one_and_reports_tell(readings):
         assert np.allclose(one.mean, both.mean[i], rtol=1e-6)
     assert f"D {both.scales[0, 0]:.3g}, by evidence" in str(both[0])
     assert both.n_forward.min() > 20  # of all that was tried
+
+
+def test_groups_may_try_different_numbers_of_starts(readings, monkeypatch):
+    # A search beside ends that explain nothing is that of some groups alone.
+    search = SearchInverter._search_chunk
+
+    def more_for_one(self, *arrays, **options):
+        answer = search(self, *arrays, **options)
+        n_more = 6 if len(answer) == 1 and arrays[0].flat[0] == readings[0, 0] else 0
+        answer.ends = np.pad(answer.ends, ((0, 0), (0, n_more)), constant_values=np.inf)
+        return answer
+
+    monkeypatch.setattr(SearchInverter, "_search_chunk", more_for_one)
+    inverter = GradientInverter(poisson(n_nodes=51, scale=RANGE), **QUICK).fit(readings)
+    posterior = inverter.posterior(readings)
+    assert posterior.scales[0] != posterior.scales[1]
+    assert posterior.ends.shape == (2, 7)
+
+
+def test_likelihood_alone_needs_no_scale(readings):
+    inverter = GradientInverter(poisson(n_nodes=11), prior=None, n_starts=1)
+    estimate = inverter.fit(readings[:1]).invert(readings[:1])
+    assert np.isfinite(estimate.params).all()
 
 
 def test_a_range_that_is_too_narrow_is_told(readings):

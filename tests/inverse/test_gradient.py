@@ -122,6 +122,8 @@ def test_the_best_of_many_optima_is_found_by_drawing_a_few_params_anew():
         right = (np.abs(answer.params - truth) < 0.1).all(axis=1)
         assert (answer.explained == right).all()
         share.append(right.mean())
+        alone = inverter.invert(measured[3:4])
+        assert alone.n_forward[0] == answer.n_forward[3]  # whoever is with it
     assert share[0] >= 0.75
     assert share[1] <= 0.5
 
