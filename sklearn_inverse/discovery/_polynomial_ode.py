@@ -257,7 +257,7 @@ class PolynomialODE(BaseEstimator):
             noise=noise,
             known=self._known(names),
             unknown=unknown,
-            terms=terms_of(self.terms, names, self.degree),
+            terms=terms_of(self.terms, names, self.degree, unknown),
             max_iter=self.max_iter,
         )
         self.runs_, self.state_names_, self.n_features_in_ = runs, names, len(names)
@@ -407,7 +407,7 @@ class PolynomialODE(BaseEstimator):
 
         widen : float, default=10.0
             By how much the prior of the coefficients, around those found, is wider than
-            their errors: the same data are to tell them again.
+            their errors: the same data are to tell them again. Larger than 0.
 
         Returns
         -------
