@@ -46,6 +46,9 @@ class PolynomialODE(BaseEstimator):
     equation is opened to all of them again. What is left is fitted over ever longer
     pieces of the runs, in the end whole ones. Other equations may explain the runs as well,
     as quasi-steady ones do: :attr:`alternatives_`.
+    Equations are opened on single steps only: a term that steps do not tell, as where the
+    state changes by little more than the noise from point to point, may be left out for
+    good although whole runs tell it. Name such terms in ``terms``, with ``threshold=0``.
 
     Parameters
     ----------
