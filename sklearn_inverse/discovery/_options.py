@@ -1,5 +1,7 @@
 """Options of a PolynomialODE, checked against the states there are."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from sklearn_inverse.discovery._monomials import Monomials
@@ -34,14 +36,34 @@ def unknown_of(unknown, names):
     return [i for i, name in enumerate(names) if name in list(unknown)]
 
 
-def terms_of(terms, names, degree):
+def terms_of(terms, names, degree, unknown):
     """Return the terms that are possible, by state, for the states that are named."""
     possible = Monomials(names, degree).names if terms else []
+    found = {}
     for name, some in (terms or {}).items():
+        if name in names and names.index(name) not in unknown:
+            raise ValueError(
+                f"`terms` must be of equations that are unknown. Got {name!r}, which "
+                "`unknown` does not name."
+            )
+        if isinstance(some, str) or not isinstance(some, Iterable):
+            raise ValueError(
+                f"`terms` must be lists of monomials, by state. Got {name!r}: {some!r}."
+            )
+        some = list(some)  # once: it may be a generator
         strange = [term for term in some if term not in possible]
         if name not in names or strange:
             raise ValueError(
                 f"`terms` must name monomials of {names} up to degree {degree}, as "
-                f"{possible[-1]!r}, by state. Got {name!r}: {list(some)!r}."
+                f"{possible[-1]!r}, by state. Got {name!r}: {some!r}."
+                + _meant(strange, possible)
             )
-    return terms or {}
+        found[name] = some
+    return found
+
+
+def _meant(strange, possible):
+    """Return how monomials are written whose factors are in another order."""
+    in_order = {tuple(sorted(term.split("*"))): term for term in possible}
+    pairs = [(t, in_order.get(tuple(sorted(str(t).split("*"))))) for t in strange]
+    return "".join(f" Write {term!r} as {meant!r}." for term, meant in pairs if meant)

@@ -46,6 +46,9 @@ class PolynomialODE(BaseEstimator):
     equation is opened to all of them again. What is left is fitted over ever longer
     pieces of the runs, in the end whole ones. Other equations may explain the runs as well,
     as quasi-steady ones do: :attr:`alternatives_`.
+    Equations are opened on single steps only: a term that steps do not tell, as where the
+    state changes by little more than the noise from point to point, may be left out for
+    good although whole runs tell it. Name such terms in ``terms``, with ``threshold=0``.
 
     Parameters
     ----------
@@ -257,7 +260,7 @@ class PolynomialODE(BaseEstimator):
             noise=noise,
             known=self._known(names),
             unknown=unknown,
-            terms=terms_of(self.terms, names, self.degree),
+            terms=terms_of(self.terms, names, self.degree, unknown),
             max_iter=self.max_iter,
         )
         self.runs_, self.state_names_, self.n_features_in_ = runs, names, len(names)
@@ -407,7 +410,7 @@ class PolynomialODE(BaseEstimator):
 
         widen : float, default=10.0
             By how much the prior of the coefficients, around those found, is wider than
-            their errors: the same data are to tell them again.
+            their errors: the same data are to tell them again. Larger than 0.
 
         Returns
         -------

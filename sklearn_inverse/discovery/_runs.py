@@ -28,6 +28,10 @@ def as_runs(trajectories, times, state_names=None):
 
     Points at which nothing was measured are left out.
     """
+    if state_names is not None:
+        state_names = np.asarray(
+            state_names
+        ).tolist()  # of an array, not NumPy's strings
     table = times is None
     if table:
         runs, names = _from_table(trajectories)

@@ -1,5 +1,7 @@
 """Learned equations as a system, whose params are the coefficients."""
 
+from numbers import Real
+
 import numpy as np
 
 from sklearn_inverse.probability import MultivariateNormal, Normal
@@ -32,6 +34,8 @@ class LearnedRhs:
 
 def system_of(model, *, noise, widen):
     """Return the system of a fitted :class:`PolynomialODE`."""
+    if not (isinstance(widen, Real) and 0 < widen < np.inf):
+        raise ValueError(f"`widen` must be a number larger than 0. Got {widen!r}.")
     kept = np.argwhere(model.coef_ != 0)
     if not len(kept):
         raise ValueError(

@@ -149,6 +149,21 @@ def test_terms_may_be_given(kaps_run):
     kept = model.coef_[model.coef_ != 0]
     np.testing.assert_allclose(kept, [-1002, 1000, 1, -1, -1], rtol=1e-5)
     assert np.array_equal(model.identifiable_, model.coef_ != 0)
+    once = {name: iter(some) for name, some in terms.items()}
+    again = PolynomialODE(terms=once, threshold=0).fit(*kaps_run)
+    assert again.equations_ == model.equations_
+
+
+def test_names_may_be_an_array():
+    model = PolynomialODE(1, state_names=np.array(["a", "b"])).fit(POINTS, GRID)
+    assert model.equations_[1].startswith("b' = ")
+    assert [type(name) for name in model.state_names_] == [str, str]
+
+
+@pytest.mark.parametrize("widen", [0, -1, np.nan])
+def test_a_prior_has_a_width(widen, kaps_run):
+    with pytest.raises(ValueError, match="`widen` must be a number larger than 0"):
+        PolynomialODE(method="radau3").fit(*kaps_run).to_system(widen=widen)
 
 
 def test_known_parts_may_depend_on_time(stiff):
@@ -210,6 +225,10 @@ def test_it_is_an_estimator_as_others_are(kaps_run, capsys):
         ({"unknown": ["z"]}, "`unknown` must name some of the states"),
         ({"terms": {"y1": ["y3"]}}, "`terms` must name monomials"),
         ({"terms": {"z": ["y1"]}}, "`terms` must name monomials"),
+        ({"terms": {"y1": "y1"}}, "`terms` must be lists of monomials.*'y1': 'y1'"),
+        ({"terms": {"y1": None}}, "`terms` must be lists of monomials.*'y1': None"),
+        ({"terms": {"y1": ["y2*y1"]}}, r"Write 'y2\*y1' as 'y1\*y2'"),
+        ({"terms": {"y1": ["y1"]}, "unknown": ["y2"]}, "which `unknown` does not name"),
         ({"state_names": ["a"]}, "2 different names"),
         ({"state_names": ["a b", "c"]}, "must be words"),
         ({"degree": 120}, "lower `degree`"),
