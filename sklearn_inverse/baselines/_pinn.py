@@ -70,6 +70,10 @@ class PINNInverter(CollocationInverter):
     pretrain_loss_ : ndarray of shape (n_iterations,)
         Loss of the network at the start.
 
+    held_out_loss_ : float
+        In space, the mean square of the residuals at the start at points where nothing
+        was trained.
+
     operator_error_ : ndarray of shape (n_channels,)
         Root-mean-square error of the network at the start, in units of the observables;
         counts as noise.

@@ -153,7 +153,7 @@ class ForwardFunction(ForwardModel):
             else JointPrior(self.params)
         )
         middle = self.prior_.from_standard(np.zeros((2, self.prior_.n_params)))
-        told = [] if self.inputs is None else [2 * [self.input_prior_.median]]
+        told = [] if not self.inputs else [2 * [self.input_prior_.median]]
         params, *told = (self._tensor(a) for a in (middle, *told))
         params.requires_grad_(self.differentiable)
         trajectories = self._trajectories(params, *told)
@@ -178,7 +178,7 @@ class ForwardFunction(ForwardModel):
     @property
     def input_prior_(self):
         """JointPrior or None: how these are distributed."""
-        return None if self.inputs is None else JointPrior(self.inputs)
+        return JointPrior(self.inputs) if self.inputs else None
 
     def linearize(self, scaled_params, inputs=None):
         """Return trajectories and their Jacobian (…, n_params) by scaled params."""

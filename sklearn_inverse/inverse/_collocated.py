@@ -82,14 +82,14 @@ class CollocationInverter(NestedOptions, SearchInverter):
 
         Returns
         -------
-        self : BiLOInverter
+        self : object
             The inverter, ready to predict.
         """
         trajectories, _, inputs = self._start_fit(observations, params)
         self._check_system()
         network = self._options("network")
         (self._start_seed,) = spawn_seeds(self.random_state, 1)
-        start = self._starts(1, "center" if self.start is None else self.start)
+        start = self._starts(1, self._given_start())
         solution = self._solution_at(start, network)
         make_operator = partial(
             LocalOperator,
@@ -127,6 +127,7 @@ class CollocationInverter(NestedOptions, SearchInverter):
     def _check_system(self):
         system, name = self._system, type(self).__name__
         if isinstance(system, PDESystem):
+            _ = system._points  # refused where they are none
             return
         if (
             system.schedule.events
@@ -143,6 +144,19 @@ class CollocationInverter(NestedOptions, SearchInverter):
                 f"{name} needs two output times or more: the initial state says "
                 f"nothing of rates. Got {self.n_times_ * self.n_channels_} feature(s)."
             )
+
+    def _given_start(self):
+        """Return where every search starts, as others take it."""
+        if self.start is None:
+            return "center"
+        shape = (self.n_params_,)
+        if np.shape(self.start) != shape or not _is_finite(self.start):
+            raise ValueError(
+                f"`start` of {type(self).__name__} must be finite params of shape "
+                f"(n_params,) = {shape}, or None for the center of the prior. Got "
+                f"{self.start!r}."
+            )
+        return self.start
 
     def _may_thread(self):
         return False  # threads would wait for each other's derivatives
@@ -284,6 +298,13 @@ class CollocationInverter(NestedOptions, SearchInverter):
                 "makes them. Raise descent__max_iter, pretrain_iter or network__width.",
                 ConvergenceWarning,
             )
+
+
+def _is_finite(values):
+    try:
+        return bool(np.isfinite(np.asarray(values, dtype=float)).all())
+    except (TypeError, ValueError):
+        return False
 
 
 MODELS = (ODESystem, ODESimulator, PDESystem)

@@ -34,7 +34,8 @@ class GaussianFunction(Group):
         How much g (order 1) or its slope (order 2) varies over a unit of length: twice
         the distance lets it vary √2 times as much. Of a range, or if None of 1/256 to 256,
         :class:`GradientInverter` takes what the readings of each sample are the likeliest
-        under (their evidence); its geometric mean stands for it elsewhere.
+        under (their evidence). Other inverters need one number; the prior itself, its
+        draws for example, has the geometric mean of the range.
 
     ends : (float, float), default=None
         Values at both ends, where they are known; these are then no params.
@@ -92,6 +93,9 @@ class GaussianFunction(Group):
                 f"`n_nodes` must be a whole number, {2 + self.order} at least. Got "
                 f"{n_nodes!r}."
             )
+        for name in ("scale", "ends", "interval"):  # arrays would not compare
+            if _is_pair(getattr(self, name)):
+                object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         low, high = self.scale_range or (self.scale, np.inf)
         if not (isinstance(low, Real) and 0 < low < high):
             raise ValueError(
@@ -137,7 +141,7 @@ class GaussianFunction(Group):
         """Where the scale is to be found, None if it is given."""
         if self.scale is None:
             return SCALES
-        return tuple(map(float, self.scale)) if _is_pair(self.scale) else None
+        return self.scale if _is_pair(self.scale) else None
 
     def at_scale(self, scale):
         """Return the same prior with a scale that is given."""
@@ -196,4 +200,7 @@ class GaussianFunction(Group):
 
 def _is_pair(given):
     """Whether these are two finite numbers."""
-    return np.shape(given) == (2,) and bool(np.isfinite(given).all())
+    try:
+        return np.shape(given) == (2,) and bool(np.isfinite(given).all())
+    except (TypeError, ValueError):
+        return False

@@ -14,7 +14,8 @@ def burgers(*, order=1, scale=(1.0, 16.0), noise=0.05, n_nodes=201, n_values=51)
     Parameters
     ----------
     order, scale : int, float, default=1, (1, 16)
-        Of the prior of f, a :class:`~sklearn_inverse.probability.GaussianFunction`.
+        Of the prior of f, a :class:`~sklearn_inverse.probability.GaussianFunction`. Other
+        inverters than :class:`GradientInverter` need one number, ``scale=2.0`` say.
 
     noise : object, default=0.05
         How readings scatter.

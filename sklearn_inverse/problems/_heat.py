@@ -14,7 +14,8 @@ def heat(*, order=2, scale=None, noise=0.03, n_nodes=101):
     Parameters
     ----------
     order, scale : int, float, default=2, None
-        Of the prior of f, a :class:`~sklearn_inverse.probability.GaussianFunction`.
+        Of the prior of f, a :class:`~sklearn_inverse.probability.GaussianFunction`. Other
+        inverters than :class:`GradientInverter` need one number, ``scale=2.0`` say.
 
     noise : object, default=0.03
         How readings scatter.

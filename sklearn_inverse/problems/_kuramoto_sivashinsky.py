@@ -25,10 +25,11 @@ def kuramoto_sivashinsky(*, length=22.0, n_nodes=64, step=0.1, time=25.0, noise=
         ``n_nodes=256, step=0.05`` there.
 
     n_nodes : int, default=64
-        Points in x, of which a third of the waves is kept (no aliasing).
+        Points in x, 24 at least, of which a third of the waves is kept (no
+        aliasing).
 
     step : float, default=0.1
-        Step in time.
+        Longest step in time; steps are equal, and end at ``time``.
 
     time : float, default=25.0
         When the state is seen.
@@ -81,8 +82,14 @@ class KuramotoSivashinsky:
     """
 
     def __init__(self, length, n_nodes, step, time):
+        if n_nodes < 3 * N_WAVES:
+            raise ValueError(
+                f"`n_nodes` must be {3 * N_WAVES} at least, for {N_WAVES} waves. Got "
+                f"{n_nodes!r}."
+            )
         self.n_nodes = n_nodes
-        self.n_steps = round(time / step)
+        self.n_steps = max(math.ceil(time / step - 1e-9), 1)
+        step = time / self.n_steps
         self.nodes = length * np.arange(n_nodes) / n_nodes
         self.k = 2 * np.pi / length * np.arange(n_nodes // 3 + 1)
         z = step * (self.k**2 - self.k**4)

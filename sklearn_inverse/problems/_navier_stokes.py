@@ -25,7 +25,7 @@ def navier_stokes(*, n_nodes=64, n_steps=56, noise=0.015):
     Parameters
     ----------
     n_nodes : int, default=64
-        Points in x, and in y; a power of two.
+        Points in x, and in y; an even number, 16 at least.
 
     n_steps : int, default=56
         Steps of length one until the end.
@@ -79,6 +79,10 @@ class NavierStokes:
     """
 
     def __init__(self, n_nodes, n_steps, has_obstacles=True):
+        if n_nodes < 16 or n_nodes % 2:
+            raise ValueError(
+                f"`n_nodes` must be an even number, 16 at least. Got {n_nodes!r}."
+            )
         self.n_nodes, self.n_steps = n_nodes, n_steps
         self.nodes = SIZE * np.arange(n_nodes) / n_nodes
         self.y, self.x = torch.meshgrid(*2 * [torch.tensor(self.nodes)], indexing="ij")
@@ -178,15 +182,15 @@ class NavierStokes:
 
 
 def interpolate(fields, shift):
-    """Return periodic fields (n, c, N, N), N a power of two, at nodes moved by cells."""
+    """Return periodic fields (n, c, N, N) at nodes moved by cells."""
     n, c, size, _ = fields.shape
     whole = shift.detach().floor()
     right, up = (shift - whole)[:, None].unbind(dim=2)
     node = torch.arange(size, device=fields.device)
     x, y = whole.long().unbind(dim=1)
-    left, low = (x + node) & (size - 1), (y + node[:, None]) & (size - 1)
-    columns = left, (left + 1) & (size - 1)
-    rows = (size * r for r in (low, (low + 1) & (size - 1)))
+    left, low = (x + node) % size, (y + node[:, None]) % size
+    columns = left, (left + 1) % size
+    rows = (size * r for r in (low, (low + 1) % size))
     flat = fields.flatten(2)
 
     def at(index):

@@ -15,6 +15,8 @@ def poisson(*, order=2, scale=None, noise=0.01, n_nodes=101):
     ----------
     order, scale : int, float, default=2, None
         Of the prior of log D, a :class:`~sklearn_inverse.probability.GaussianFunction`.
+        Other inverters than :class:`GradientInverter` need one number, ``scale=2.0``
+        say.
 
     noise : object, default=0.01
         How readings scatter.

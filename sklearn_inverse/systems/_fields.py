@@ -152,7 +152,7 @@ def godunov(
     Parameters
     ----------
     flux : callable
-        ``flux(u)``, convex.
+        ``flux(u)``: it must be convex, with its minimum at ``lowest``.
 
     u : Field
         The solution, on :class:`FiniteDifferences`.
@@ -161,7 +161,8 @@ def godunov(
         The coordinate along which it flows.
 
     lowest : float, default=0.0
-        Where the flux is lowest.
+        Where the flux is lowest. Where it only rises, a number below all of u; where it
+        only falls, one above.
 
     Returns
     -------
@@ -193,9 +194,38 @@ def godunov(
     array([0., 0., 0.])
     """
     if not isinstance(u, Field):
-        raise TypeError(f"godunov(flux, u) needs the solution for u. Got {u!r}.")
+        raise ValueError(
+            "godunov(flux, u) needs the solution u on a grid, which BiLO and PINN do not "
+            f"have: GradientInverter takes it. Got {type(u).__name__}"
+        )
+    if along not in u._grids:
+        raise ValueError(
+            f"godunov flows along a coordinate of space, {list(u._grids)}. Got "
+            f"along={along!r}"
+        )
+    _check_convex(flux, lowest)
     left, right = u.sides(list(u._grids).index(along))
     return np.maximum(flux(np.maximum(left, lowest)), flux(np.minimum(right, lowest)))
+
+
+def _check_convex(flux: Callable[[Any], Any], lowest: float) -> None:
+    """Refuse a function of numbers alone that bends down around its minimum."""
+    try:
+        with np.errstate(all="ignore"):
+            below, there, above = (float(flux(lowest + d)) for d in (-1.0, 0.0, 1.0))
+    except (
+        TypeError,
+        ValueError,
+        ArithmeticError,
+    ):  # of params, too, or not known there
+        return
+    size = abs(below) + abs(there) + abs(above)
+    if below + above < 2 * there - 1e-9 * size:
+        raise ValueError(
+            "the flux of godunov must be convex, with its minimum at `lowest`. Got "
+            f"{below:g}, {there:g} and {above:g} at {lowest - 1:g}, {lowest:g} and "
+            f"{lowest + 1:g}: of a concave one take -u for the solution"
+        )
 
 
 class Coordinates:
@@ -225,7 +255,8 @@ class Coordinates:
         Parameters
         ----------
         **at : float or param
-            The point, by coordinate; a source along a line leaves others out.
+            The point, by coordinate; a source along a line leaves others out. Let the
+            prior of a param keep it in the domain: outside there is no source.
 
         Returns
         -------

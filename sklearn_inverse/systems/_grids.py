@@ -1,6 +1,7 @@
 """Grids on an interval, and derivatives of what is known at their nodes."""
 
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,11 @@ class FiniteDifferences(Grid):
 
     def point_mass(self, at: Any) -> Any:
         """Return values at nodes of what is zero but at a point, and has integral 1."""
+        if isinstance(at, Real) and not self.low <= at <= self.high:
+            raise ValueError(
+                f"a source in a point must lie in the domain, from {self.low:g} to "
+                f"{self.high:g}. Got {at!r}"
+            )
         away = np.abs(self.nodes - at) / self.spacing
         return np.maximum(1 - away, 0) / self.spacing
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -115,8 +116,11 @@ class ParticleCounts:
             raise ValueError(
                 f"Edges of bins must increase. Got {np.asarray(self.x).tolist()}."
             )
-        if not self.n_snapshots >= 1:
-            raise ValueError(f"`n_snapshots` must be >= 1. Got {self.n_snapshots!r}.")
+        n = self.n_snapshots
+        if not (isinstance(n, Integral) and n >= 1):
+            raise ValueError(
+                f"`n_snapshots` must be a whole number and must be >= 1. Got {n!r}."
+            )
         names = [f"n({a:.6g}, {b:.6g})" for a, b in pairwise(edges)]
         return self.n_snapshots * grid.integration(edges), names
 
@@ -126,14 +130,31 @@ class ParticleCounts:
         Parameters
         ----------
         positions : sequence of array-like of shape (n_particles,)
-            For each sample, those of all snapshots.
+            For each sample, those of all snapshots, inside the bins.
 
         Returns
         -------
         counts : ndarray of shape (n_samples, n_bins)
             How many lie in each bin.
         """
-        return np.stack([np.histogram(x, self.x)[0] for x in positions]).astype(float)
+        if not len(positions):
+            raise ValueError("`positions` must be of one sample at least. Got none.")
+        edges = np.asarray(self.x, dtype=float)
+        samples = [np.asarray(x, dtype=float) for x in positions]
+        for i, x in enumerate(samples):
+            if x.ndim != 1:
+                raise ValueError(
+                    "`positions` must be one list for each sample, [[0.1, 0.3]] for one "
+                    f"sample. Got shape {x.shape} for sample {i}."
+                )
+            outside = ~((x >= edges[0]) & (x <= edges[-1]))
+            if outside.any():
+                raise ValueError(
+                    f"`positions` must lie in the bins, from {edges[0]:g} to "
+                    f"{edges[-1]:g}: leave others out. Got {x[outside][:5].tolist()} in "
+                    f"sample {i}."
+                )
+        return np.stack([np.histogram(x, edges)[0] for x in samples]).astype(float)
 
 
 def read_times(domain: dict[str, tuple[float, float]], observe: Any) -> np.ndarray:

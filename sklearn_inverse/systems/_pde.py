@@ -35,7 +35,7 @@ HELD = 2**24  # entries of Jacobians that are held together
 class PDESystem:
     r"""A partial differential equation for u, with what is known of it.
 
-    It reads like the paper that it comes from, and every inverter takes it for ``model``.
+    It reads like the paper that it comes from, and inverters take it for ``model``.
     With time in its domain it becomes an :class:`ODESystem` for the values at the nodes
     (method of lines), else Newton's method solves for them, and the implicit function
     theorem differentiates.
@@ -60,7 +60,8 @@ class PDESystem:
 
     params : dict
         Priors, as of :class:`ODESystem`; of an unknown function, a
-        :class:`~sklearn_inverse.probability.GaussianFunction`.
+        :class:`~sklearn_inverse.probability.GaussianFunction`, which other inverters
+        than :class:`GradientInverter` need with one number for its ``scale``.
 
     observe : PointValues or ParticleCounts
         What is read.

@@ -90,3 +90,10 @@ def test_what_is_no_batch_of_trajectories_is_refused(function, error, message):
 def test_a_function_without_a_prior_is_refused():
     with pytest.raises(ValueError, match="needs a prior: give `params`"):
         ForwardFunction(one).fit(None)
+
+
+def test_a_dict_without_inputs_means_none():
+    model = ForwardFunction(one, params=PRIORS, inputs={}).fit(None)
+    assert model.input_prior_ is None
+    params = model.prior_.median[None]
+    assert model.simulate(params).shape[0] == 1

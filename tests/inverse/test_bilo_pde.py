@@ -12,7 +12,8 @@ from sklearn_inverse.baselines import PINNInverter
 from sklearn_inverse.collocation import Bilevel, LocalNetwork
 from sklearn_inverse.exceptions import ConvergenceWarning
 from sklearn_inverse.inverse import BiLOInverter
-from sklearn_inverse.problems import poisson
+from sklearn_inverse.problems import point_source, poisson
+from sklearn_inverse.systems import FiniteDifferences, godunov
 
 X = np.linspace(0.1, 0.9, 9)
 
@@ -174,3 +175,42 @@ def test_what_local_and_basis_minimize():
     assert off["basis", "local"] > 0.05
     assert off["local", "local"] < 0.05
     assert off["local", "basis"] > 0.02
+
+
+def with_source(**options):
+    given = {
+        "residual": lambda x, u, p: p.D * u.xx + x.point(x=0.5),
+        "grid": FiniteDifferences(11),
+    } | options
+    return PDESystem(
+        {"x": (0, 1)},
+        constraint=lambda x, n: n * x.x * (1 - x.x),
+        params={"D": (0.5, 4)},
+        observe=PointValues(X),
+        noise=0.02,
+        **given,
+    )
+
+
+def flowing(x, u, p):
+    return p.D * u.xx + 1 + godunov(lambda u: u**2, u).x
+
+
+@pytest.mark.parametrize("inverter", [BiLOInverter, PINNInverter])
+@pytest.mark.parametrize(
+    ("system", "n", "match"),
+    [
+        (point_source(n_bins=5), 5, "needs readings in points"),
+        (with_source(), 9, "sources in a point live on grids: GradientInverter"),
+        (with_source(residual=flowing), 9, "on a grid.*GradientInverter takes it"),
+    ],
+)
+def test_what_lives_on_grids_is_refused(inverter, system, n, match):
+    with pytest.raises(ValueError, match=match):
+        inverter(system, pretrain_iter=1).fit(np.ones((1, n)))
+
+
+@pytest.mark.parametrize("start", ["random", [np.nan], [1.0, 2.0], ["a"]])
+def test_a_start_is_params(start):
+    with pytest.raises(ValueError, match=r"array-like or None|or None for the center"):
+        small().set_params(start=start).fit([np.sin(np.pi * X)])

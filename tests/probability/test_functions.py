@@ -66,6 +66,8 @@ def test_positive_functions_stay_positive_and_keep_their_ends():
         ({"link": "log"}, "`link` must be one of"),
         ({"scale": 0.0}, "`scale` must be positive"),
         ({"scale": (2, 1)}, "`scale` must be positive"),
+        ({"scale": ("a", "b")}, "`scale` must be positive"),
+        ({"scale": ((1, 2), 3)}, "`scale` must be positive"),
         ({"ends": (0, 1), "link": "exp"}, "must be positive"),
         ({"interval": (1, 0)}, r"must be \(low, high\)"),
         ({"interval": 1}, r"must be \(low, high\)"),
@@ -97,3 +99,14 @@ def test_a_scale_that_is_found_is_as_good_as_one_that_is_given(ends):
     # Scaled params, and the coordinate of posteriors, mean the same at all scales.
     assert found.scaler is whole.scaler
     assert np.allclose(found.to_coordinate(params), whole.to_coordinate(params))
+
+
+def test_priors_given_by_arrays_compare():
+    one, other = (
+        GaussianFunction(
+            9, scale=kind([1, 2]), ends=kind([0, 0]), interval=kind([0, 1])
+        )
+        for kind in (np.array, tuple)
+    )
+    assert one == other
+    assert one.scale_range == (1.0, 2.0)

@@ -13,7 +13,12 @@ from sklearn_inverse.problems import (
 )
 from sklearn_inverse.problems._billiards import CUE, RADIUS, aim
 from sklearn_inverse.problems._navier_stokes import RADIUS as PULSE
-from sklearn_inverse.problems._navier_stokes import SIZE, VISCOSITY, NavierStokes
+from sklearn_inverse.problems._navier_stokes import (
+    SIZE,
+    VISCOSITY,
+    NavierStokes,
+    interpolate,
+)
 
 MODELS = {
     "wave_packet": wave_packet,
@@ -199,3 +204,31 @@ def test_what_is_not_seen_matters():
         seen = model.function(params, inputs)
         truth = model.function(params, inputs, draw(model, 2, seed=1)[1][0])
     assert 1e-3 < (seen - truth).square().mean().sqrt() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: navier_stokes(n_nodes=15), "even number, 16 at least"),
+        (lambda: navier_stokes(n_nodes=8), "even number, 16 at least"),
+        (lambda: kuramoto_sivashinsky(n_nodes=16), "must be 24 at least"),
+    ],
+)
+def test_too_few_nodes_are_refused(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()
+
+
+def test_nodes_need_be_no_power_of_two():
+    fields = torch.arange(36.0).view(1, 1, 6, 6)
+    shift = torch.tensor([-7.0, 1.0]).view(1, 2, 1, 1).expand(1, 2, 6, 6)
+    moved = interpolate(fields, shift)
+    assert torch.equal(moved, fields.roll((-1, 7), dims=(2, 3)))
+
+
+@pytest.mark.parametrize(("time", "n_steps"), [(0.14, 2), (0.01, 1), (1.1, 11)])
+def test_steps_end_at_the_time_that_was_asked_for(time, n_steps):
+    solver = kuramoto_sivashinsky(time=time, step=0.1).function
+    assert solver.n_steps == n_steps
+    growth = solver.k**2 - solver.k**4
+    np.testing.assert_allclose(solver.whole**n_steps, np.exp(time * growth))

@@ -410,6 +410,8 @@ def test_models_are_of_the_kind_that_solves_them():
         ({"observe": PointValues([0.5], y=[0.5])}, "points of 1 coordinate"),
         ({"observe": ParticleCounts([0.5, 0.2])}, "Edges of bins must increase"),
         ({"observe": ParticleCounts([0, 1], 0)}, "must be >= 1"),
+        ({"observe": ParticleCounts([0, 1], math.inf)}, "whole number"),
+        ({"observe": ParticleCounts([0, 1], "a")}, "whole number"),
         ({"observe": [0.5]}, "PointValues\\(x, t\\) or ParticleCounts"),
         (
             {"residual": lambda x, u, p: p.D * u.xx + x.point(x=0.3)},
@@ -483,3 +485,40 @@ def test_a_factor_of_the_rate_may_vary():
     system = decaying(residual=lambda x, u, p: (1 + x.x) * (u.t - p.D * u.xx))
     rate = np.array([[0.1]])
     assert np.allclose(system.solve(rate), decaying().solve(rate), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("source", "match"),
+    [
+        (lambda x, u, p: x.point(x=1.5), "must lie in the domain, from 0 to 1"),
+        (lambda x, u, p: x.point(x=-0.1), "must lie in the domain"),
+        (lambda x, u, p: godunov(lambda u: u**2, u, along="y").x, r"\['x'\]. Got al"),
+        (lambda x, u, p: godunov(lambda u: u**2, 1.0).x, "on a grid"),
+        (lambda x, u, p: godunov(lambda u: u * (1 - u), u).x, "must be convex"),
+    ],
+)
+def test_wrong_sources_and_fluxes_are_refused(source, match):
+    with pytest.raises(ValueError, match=match):
+        diffusion(
+            residual=lambda x, u, p: p.D * u.xx + source(x, u, p),
+            grid=FiniteDifferences(11),
+        )
+
+
+@pytest.mark.parametrize(
+    ("positions", "match"),
+    [
+        ([0.1, 0.3], "one list for each sample"),
+        ([], "one sample at least"),
+        ([[0.1, math.nan]], "must lie in the bins"),
+        ([[0.1], [0.2, 1.5]], r"Got \[1.5\] in sample 1"),
+    ],
+)
+def test_what_is_no_position_is_not_counted(positions, match):
+    with pytest.raises(ValueError, match=match):
+        ParticleCounts([0, 0.5, 1]).count(positions)
+
+
+def test_no_particles_are_counted_as_none():
+    counts = ParticleCounts([0, 0.5, 1]).count([[], [0.0, 1.0]])
+    assert counts.tolist() == [[0, 0], [1, 1]]
