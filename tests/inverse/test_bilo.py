@@ -103,7 +103,7 @@ def test_noise_is_estimated():
 
 
 def test_start_is_in_units_of_the_params():
-    with pytest.raises(ValueError, match=r"`start` must be .* of shape \(n_params,\)"):
+    with pytest.raises(ValueError, match=r"`start` .* of shape \(n_params,\)"):
         make_inverter(start=[1.0, 2.0]).fit(READINGS)
     with pytest.raises(ValueError, match="must lie within its prior"):
         make_inverter(start=[9.0]).fit(READINGS)
