@@ -24,6 +24,7 @@ def readings():
     return u + 0.01 * np.random.default_rng(0).standard_normal(u.shape)
 
 
+@pytest.mark.slow
 def test_the_evidence_is_at_its_maximum(readings):
     system = poisson(n_nodes=51, scale=RANGE)
     found = GradientInverter(system, **QUICK).fit(readings).posterior(readings)

@@ -304,6 +304,7 @@ def snapshots(rng, params, n_snapshots=100):
     return x[rng.random(len(x)) < density(x, *params) / most]
 
 
+@pytest.mark.slow
 def test_counts_tell_what_positions_do():
     system, rng = point_source(), np.random.default_rng(0)
     seen = [snapshots(rng, (500, 10)) for _ in range(3)]
