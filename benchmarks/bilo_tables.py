@@ -112,7 +112,7 @@ def row(name, method, seed):
 
 def main():
     """Run the benchmark."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--problems", nargs="+", default=["fisher", "poisson", "heat"])
     parser.add_argument("--methods", nargs="+", default=list(METHODS))

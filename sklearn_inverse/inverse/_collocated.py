@@ -7,12 +7,9 @@ import numpy as np
 import torch
 from sklearn.frozen import FrozenEstimator
 
-from sklearn_inverse.collocation._bilevel import pretrain
 from sklearn_inverse.collocation._equations import N_BATCHES, Solution, as_equations
-from sklearn_inverse.collocation._local_operator import (
-    HELD_OUT,
-    LocalOperator,
-)
+from sklearn_inverse.collocation._local_operator import HELD_OUT, LocalOperator
+from sklearn_inverse.collocation._pretraining import pretrain
 from sklearn_inverse.exceptions import ConvergenceWarning
 from sklearn_inverse.forward import ODESimulator
 from sklearn_inverse.forward._base import ForwardModel
@@ -28,6 +25,8 @@ from sklearn_inverse.utils._torch import spawn_seeds
 from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = ["CollocationInverter", "NetworkEstimate", "NetworkModel"]
+
+MODELS = ODESystem, ODESimulator, PDESystem  # what may be given
 
 
 @dataclass(repr=False)
@@ -305,9 +304,6 @@ def _is_finite(values):
         return bool(np.isfinite(np.asarray(values, dtype=float)).all())
     except (TypeError, ValueError):
         return False
-
-
-MODELS = (ODESystem, ODESimulator, PDESystem)
 
 
 class NetworkModel(ForwardModel):

@@ -46,11 +46,19 @@ def burgers(*, order=1, scale=(1.0, 16.0), noise=0.05, n_nodes=201, n_values=51)
     """
     return PDESystem(
         domain={"x": (0, 1), "t": (0, 1)},
-        residual=lambda x, u, p: u.t + godunov(lambda u: 0.1 * u**2, u).x,
-        constraint=lambda x, n, p: p.f + n * x.x * (1 - x.x) * x.t,
+        residual=_residual,
+        constraint=_constraint,
         params={"f": GaussianFunction(n_values, order=order, scale=scale, ends=(0, 0))},
         observe=PointValues(np.linspace(0, 1, 51)[1:-1], t=1.0),
         noise=noise,
         grid=FiniteDifferences(n_nodes),
         name="burgers",
     )
+
+
+def _residual(x, u, p):
+    return u.t + godunov(lambda u: 0.1 * u**2, u).x
+
+
+def _constraint(x, n, p):
+    return p.f + n * x.x * (1 - x.x) * x.t

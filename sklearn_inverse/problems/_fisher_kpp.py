@@ -38,10 +38,8 @@ def fisher_kpp(*, noise=0.01, n_nodes=33):
     """
     return PDESystem(
         domain={"x": (0, 1), "t": (0, 1)},
-        residual=lambda x, u, p: u.t - 0.01 * p.D * u.xx - p.rho * u * (1 - u),
-        constraint=lambda x, n: (
-            0.5 * np.sin(np.pi * x.x) ** 2 + n * x.x * (1 - x.x) * x.t
-        ),
+        residual=_residual,
+        constraint=_constraint,
         params={"D": (0.2, 5.0), "rho": (0.2, 5.0)},
         observe=PointValues(np.arange(1, 10) / 10, t=1.0),
         noise=noise,
@@ -49,3 +47,11 @@ def fisher_kpp(*, noise=0.01, n_nodes=33):
         nominal={"D": 2.0, "rho": 2.0},
         name="fisher_kpp",
     )
+
+
+def _residual(x, u, p):
+    return u.t - 0.01 * p.D * u.xx - p.rho * u * (1 - u)
+
+
+def _constraint(x, n):
+    return 0.5 * np.sin(np.pi * x.x) ** 2 + n * x.x * (1 - x.x) * x.t

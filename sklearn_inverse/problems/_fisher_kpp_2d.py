@@ -33,16 +33,12 @@ def fisher_kpp_2d(*, noise=0.01, n_nodes=64):
               u(x, y, 0) = \tfrac12 \sin^2 \pi x \, \sin^2 \pi y, \quad
               u = 0 \text{ at all sides}.
     """
-
-    def start(x):
-        return 0.5 * (np.sin(np.pi * x.x) * np.sin(np.pi * x.y)) ** 2
-
     points = np.meshgrid(*[np.arange(1, 6) / 6] * 2, indexing="ij")
     x, y = (at.ravel() for at in points)
     return PDESystem(
         domain={"x": (0, 1), "y": (0, 1), "t": (0, 1)},
-        residual=lambda x, u, p: u.t - 0.01 * p.D * (u.xx + u.yy) - p.rho * u * (1 - u),
-        constraint=lambda x, n: start(x) + n * x.x * (1 - x.x) * x.y * (1 - x.y) * x.t,
+        residual=_residual,
+        constraint=_constraint,
         params={"D": (0.2, 5.0), "rho": (0.2, 5.0)},
         observe=PointValues(x, t=1.0, y=y),
         noise=noise,
@@ -50,3 +46,12 @@ def fisher_kpp_2d(*, noise=0.01, n_nodes=64):
         nominal={"D": 2.0, "rho": 2.0},
         name="fisher_kpp_2d",
     )
+
+
+def _residual(x, u, p):
+    return u.t - 0.01 * p.D * (u.xx + u.yy) - p.rho * u * (1 - u)
+
+
+def _constraint(x, n):
+    start = 0.5 * (np.sin(np.pi * x.x) * np.sin(np.pi * x.y)) ** 2
+    return start + n * x.x * (1 - x.x) * x.y * (1 - x.y) * x.t

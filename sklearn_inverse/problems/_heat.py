@@ -42,11 +42,19 @@ def heat(*, order=2, scale=None, noise=0.03, n_nodes=101):
     n_values = n_nodes // 2 + 1
     return PDESystem(
         domain={"x": (0, 1), "t": (0, 1)},
-        residual=lambda x, u, p: u.t - 0.01 * u.xx,
-        constraint=lambda x, n, p: p.f + n * x.x * (1 - x.x) * x.t,
+        residual=_residual,
+        constraint=_constraint,
         params={"f": GaussianFunction(n_values, order=order, scale=scale, ends=(0, 0))},
         observe=PointValues(np.linspace(0, 1, 51)[1:-1], t=1.0),
         noise=noise,
         grid=FiniteDifferences(n_nodes),
         name="heat",
     )
+
+
+def _residual(x, u, p):
+    return u.t - 0.01 * u.xx
+
+
+def _constraint(x, n, p):
+    return p.f + n * x.x * (1 - x.x) * x.t

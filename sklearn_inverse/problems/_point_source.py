@@ -39,8 +39,8 @@ def point_source(*, n_snapshots=100, n_bins=100, n_nodes=201):
     """
     return PDESystem(
         domain={"x": (0, 1)},
-        residual=lambda x, u, p: u.xx - p.death * u + p.birth * x.point(x=0.5),
-        constraint=lambda x, n: n * x.x * (1 - x.x),
+        residual=_residual,
+        constraint=_constraint,
         params={"birth": LogUniform(50, 5000), "death": LogUniform(0.5, 100)},
         observe=ParticleCounts(np.linspace(0, 1, n_bins + 1), n_snapshots),
         noise=Poisson(),
@@ -48,3 +48,11 @@ def point_source(*, n_snapshots=100, n_bins=100, n_nodes=201):
         nominal={"birth": 500.0, "death": 10.0},
         name="point_source",
     )
+
+
+def _residual(x, u, p):
+    return u.xx - p.death * u + p.birth * x.point(x=0.5)
+
+
+def _constraint(x, n):
+    return n * x.x * (1 - x.x)

@@ -41,8 +41,8 @@ def poisson(*, order=2, scale=None, noise=0.01, n_nodes=101):
     n_values = n_nodes // 2 + 1
     return PDESystem(
         domain={"x": (0, 1)},
-        residual=lambda x, u, p: (p.D * u.x).x + np.pi**2 * np.sin(np.pi * x.x),
-        constraint=lambda x, n: n * x.x * (1 - x.x),
+        residual=_residual,
+        constraint=_constraint,
         params={
             "D": GaussianFunction(
                 n_values, order=order, scale=scale, ends=(1, 1), link="exp"
@@ -53,3 +53,11 @@ def poisson(*, order=2, scale=None, noise=0.01, n_nodes=101):
         grid=FiniteDifferences(n_nodes),
         name="poisson",
     )
+
+
+def _residual(x, u, p):
+    return (p.D * u.x).x + np.pi**2 * np.sin(np.pi * x.x)
+
+
+def _constraint(x, n):
+    return n * x.x * (1 - x.x)

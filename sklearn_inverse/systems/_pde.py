@@ -3,7 +3,7 @@
 import inspect
 import itertools
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -224,7 +224,7 @@ class PDESystem:
             params=self.params,
             experiments=[Experiment(self._times, start=start)],
             observe={
-                name: lambda t, y, p, w=w: self._read_off(w, t, y, p)
+                name: partial(self._read_off, w)
                 for name, w in zip(self.observable_names, self._weights)
             },
             noise=self.noise,

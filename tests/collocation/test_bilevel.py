@@ -6,8 +6,9 @@ import torch
 
 from sklearn_inverse import ODESimulator
 from sklearn_inverse.collocation import Bilevel
-from sklearn_inverse.collocation._bilevel import fine_tune, pretrain
+from sklearn_inverse.collocation._bilevel import fine_tune
 from sklearn_inverse.collocation._local_operator import LocalOperator
+from sklearn_inverse.collocation._pretraining import pretrain
 from sklearn_inverse.inverse._collocated import NetworkModel
 from sklearn_inverse.inverse._objective import Objective
 from sklearn_inverse.optim._soap import StackedAdam

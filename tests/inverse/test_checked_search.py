@@ -265,8 +265,8 @@ def test_draws_that_fail_are_counted():
 def test_ctrl_c_keeps_what_was_reached(where, kind, press_at, monkeypatch):
     if kind == "mcmc":
         monkeypatch.setattr(_importance._Cloud, "_compare", never)
-        told = lambda *args: args[-2].agrees  # noqa: E731
-        monkeypatch.setattr(_checked_search.CheckedInverter, "_randomize", told)
+        inverters = _checked_search.CheckedInverter
+        monkeypatch.setattr(inverters, "_randomize", lambda *args: args[-2].agrees)
     model = banana()
     inverter = GradientInverter(model, max_solves=100_000, random_state=0)
     inverter.fit([[1.0]])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_inverse import ode
+from sklearn_inverse import ode, problems
 from sklearn_inverse.problems import (
     grn,
     hires,
@@ -175,6 +175,12 @@ def test_solver_reproduces_the_reference(system):
             system.kinetics, times, system.rates_initial, rates, rtol=1e-9
         ).y
     np.testing.assert_allclose(y[0, -1], system.reference.states, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", problems.__all__)
+def test_every_problem_can_be_stored(name):
+    problem = getattr(problems, name)()
+    assert type(pickle.loads(pickle.dumps(problem))) is type(problem)
 
 
 def test_a_copy_computes_the_same(system):
