@@ -109,6 +109,30 @@ def test_a_search_sets_out_from_the_nearest_stored_pair():
     assert others[2] in (66, 68)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.ExtrapolationWarning")
+def test_a_search_that_was_led_astray_begins_anew():
+    # Ten pairs, and a wave with eight optima: neither start is near the right one.
+    times = torch.as_tensor(TIMES)
+    params = {"w": (0.5, 12.0), "b": (-1.0, 1.0)}
+    model = ForwardFunction(
+        lambda p: torch.sin(p[:, :1] * times) + p[:, 1:], params, noise=0.02
+    ).fit(None)
+    rng = np.random.RandomState(0)
+    pairs, truth = (model.prior_.draw(n, rng) for n in (10, 12))
+    inverter = ADMInverter(
+        model,
+        design=Design(n_observed=12),
+        training=Training(max_epochs=1, batch_size=8, validation_fraction=None),
+        n_steps=2,
+        width=16,
+        n_blocks=1,
+        random_state=0,
+    ).fit(model.simulate(pairs), pairs)
+    answer = inverter.invert(model.simulate(truth))
+    assert answer.explained.all()
+    np.testing.assert_allclose(answer.mean, truth, atol=0.1)
+
+
 def test_samples_answered_together_or_alone_are_the_same(trained):
     together = trained.posterior(READINGS)
     for i in (0, 63, 199):

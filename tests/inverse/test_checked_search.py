@@ -13,7 +13,7 @@ from sklearn_inverse.exceptions import (
     NormalityWarning,
 )
 from sklearn_inverse.inverse import _checked_search
-from sklearn_inverse.optim import _importance, _samplers
+from sklearn_inverse.optim import _importance, _randomized, _samplers
 from sklearn_inverse.probability import InversionStatus, Normal
 
 NODES = 801  # of each param's quantiles, in brute force
@@ -219,6 +219,19 @@ def test_randomized_optimization_tells_a_bent_valley_of_one_optimum(monkeypatch)
     std = np.sqrt(weight @ (params - mean) ** 2)
     assert (np.abs(posterior.mean[0] - mean) < 0.1 * std).all()
     np.testing.assert_allclose(posterior.std[0], std, rtol=0.08)
+
+
+def test_no_more_runs_are_made_than_allowed(monkeypatch):
+    """Where nothing agrees, and every way is tried."""
+    monkeypatch.setattr(_importance._Cloud, "_compare", never)
+    monkeypatch.setattr(_randomized, "_halves_agree", never)
+    model = ForwardFunction(
+        lambda k: k[:, 1:] - torch.expm1(k[:, :1]),
+        params={"a": Normal(0, 1), "b": Normal(0, 1)},
+        noise=0.1,
+    )
+    posterior = answer(model, [[0.2]], max_solves=40_000)
+    assert 20_000 < posterior.n_drawn[0] <= 40_000
 
 
 @pytest.mark.parametrize(
