@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklearn_inverse.optim._randomized import randomized
+from sklearn_inverse.optim._randomized import _solve, randomized
 
 NARROW = 0.05
 OPTIONS = {"max_solves": 60_000, "n_enough": 1500, "n_kept": 2000, "seed": 0}
@@ -87,3 +87,23 @@ def test_a_budget_that_does_not_reach_is_not_used_up():
     assert found.n_draws == 1000
     assert not found.agrees
     assert np.isfinite(found.draws).all()
+
+
+def test_what_lies_beyond_a_fold_is_not_reached():
+    """A density of draws is that of one branch: there Qᵀr' keeps its sign."""
+
+    def folded(z, sample=None):
+        residual = np.concatenate([z, (np.sin(3 * z) - 0.9) / 0.5], axis=1)
+        return residual, np.stack([np.ones_like(z), 3 * np.cos(3 * z) / 0.5], axis=1)
+
+    center = np.array([0.337])  # the optimum
+    residual, jacobian = folded(center[None])
+    basis, slope = np.linalg.qr(jacobian[0])
+    aim = np.random.default_rng(0).standard_normal((1000, 1))
+    found = _solve(folded, basis, aim, center, residual[0] @ basis, slope)
+    z, log_drawn, _ = found
+    solved = np.abs(folded(z)[0] @ basis - aim)[:, 0] < 1e-3
+    ahead = (folded(z)[1][:, :, 0] @ basis)[:, 0] * slope[0, 0] > 0
+    assert (solved & ~ahead).any()
+    assert ahead[np.isfinite(log_drawn)].all()
+    assert np.isfinite(log_drawn).mean() > 0.5

@@ -304,6 +304,13 @@ def snapshots(rng, params, n_snapshots=100):
     return x[rng.random(len(x)) < density(x, *params) / most]
 
 
+def test_expected_counts_are_shares_of_all_particles():
+    one, many = (point_source(n_snapshots=n, n_nodes=51) for n in (1, 100))
+    params = torch.tensor([[500.0, 10.0]], dtype=torch.float64)
+    assert torch.allclose(many.report(params), 100 * one.report(params))
+    assert one.report(params).sum().item() == pytest.approx(total(500, 10), rel=5e-3)
+
+
 @pytest.mark.slow
 def test_counts_tell_what_positions_do():
     system, rng = point_source(), np.random.default_rng(0)
