@@ -6,8 +6,8 @@ C2ST to the reference draws (.5: no classifier tells them apart, 1: always), as 
 than what a network has learned; "surrogate" is Laplace's approximation on a surrogate
 trained for the noise, from which no exact model is reached; "exact steps" are those of
 ``ADMInverter`` by default, on the exact model, from where the network or the nearest of
-1,000 stored pairs says, and "pairs alone" the same without a network. Where sbi is
-installed its NPE is trained on the same simulations, its noise drawn once.
+1,000 stored pairs says, and "pairs alone" the same without a network. Where sbi and
+BayesFlow are installed they are trained on the same simulations, noise drawn once.
 
 Seconds are those of the process's own CPU time. Rows are written as they come, and those
 that are there already are kept: a run that was stopped goes on where it was.
@@ -17,6 +17,7 @@ that are there already are kept: a run that was stopped goes on where it was.
 
 import argparse
 import json
+import os
 import time
 import warnings
 from functools import cache
@@ -198,6 +199,22 @@ def surrogate(task, size, n_draws):
     return answer, seconds
 
 
+def as_others_like_it(task, size):
+    """Return standard params and readings in rows, and the ways there and back.
+
+    Noise is drawn once; readings of numbers with log-normal noise are logarithms.
+    """
+    system, _ = simulations(task, size)
+    pairs = make_inverse_problem(system, size, noisy=True, random_state=0)
+    size_of = np.log if task == "lotka_volterra" else np.asarray
+
+    def rows(readings):
+        return size_of(readings.reshape(len(readings), -1)).astype(np.float32)
+
+    z = system.prior.to_standard(pairs.params).astype(np.float32)
+    return z, rows(pairs.observations), rows, system.prior.from_standard
+
+
 def npe(density_estimator):
     """Return sbi's neural posterior estimation with one density estimator."""
 
@@ -206,31 +223,51 @@ def npe(density_estimator):
             from sbi.inference import NPE
         except ImportError:
             return None, None
-        system, _ = simulations(task, size)
-        pairs = make_inverse_problem(system, size, noisy=True, random_state=0)
-        prior = system.prior
-        z = torch.as_tensor(prior.to_standard(pairs.params)).float()
-        size_of = np.log if task == "lotka_volterra" else np.asarray
-        x = torch.as_tensor(size_of(pairs.observations.reshape(size, -1))).float()
+        z, x, rows, back = as_others_like_it(task, size)
         torch.manual_seed(0)
         start = time.process_time()
         inference = NPE(density_estimator=density_estimator, show_progress_bars=False)
-        inference.append_simulations(z, x).train()
-        posterior = inference.build_posterior(
-            prior=torch.distributions.MultivariateNormal(
-                torch.zeros(z.shape[1]), torch.eye(z.shape[1])
-            )
+        inference.append_simulations(torch.as_tensor(z), torch.as_tensor(x)).train()
+        n_params = z.shape[1]
+        prior = torch.distributions.MultivariateNormal(
+            torch.zeros(n_params), torch.eye(n_params)
         )
+        posterior = inference.build_posterior(prior=prior)
         seconds = time.process_time() - start
 
         def answer(readings):
-            x = torch.as_tensor(size_of(readings.reshape(1, -1))).float()
+            x = torch.as_tensor(rows(readings))
             draws = posterior.sample((n_draws,), x=x, show_progress_bars=False)
-            return prior.from_standard(draws.double().numpy())
+            return back(draws.double().numpy())
 
         return answer, seconds
 
     return train
+
+
+def bayesflow(task, size, n_draws):
+    """Train BayesFlow's default, a coupling flow, for 100 epochs."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    try:
+        from bayesflow import BasicWorkflow
+        from keras.utils import set_random_seed
+    except ImportError:
+        return None, None
+    z, x, rows, back = as_others_like_it(task, size)
+    set_random_seed(0)
+    start = time.process_time()
+    workflow = BasicWorkflow(
+        inference_variables=["z"], inference_conditions=["x"], standardize="all"
+    )
+    workflow.fit_offline({"z": z, "x": x}, epochs=100, batch_size=128, verbose=0)
+    seconds = time.process_time() - start
+
+    def answer(readings):
+        conditions = {"x": rows(readings)}
+        draws = workflow.sample(num_samples=n_draws, conditions=conditions)["z"]
+        return back(draws[0].astype(float))
+
+    return answer, seconds
 
 
 METHODS = {
@@ -241,6 +278,7 @@ METHODS = {
     "exact steps": exact_steps,
     "sbi NPE, NSF": npe("nsf"),
     "sbi NPE, MAF": npe("maf"),
+    "BayesFlow": bayesflow,
 }
 
 if __name__ == "__main__":

@@ -332,7 +332,8 @@ class AmortizedInverter(NestedOptions, CheckedInverter):
             return climb(begin, sample)
 
         ends = multistart(objective, better[:, None], climb, retry=climb_from_the_other)
-        _, explained = objective.misfit(ends.x[sample, ends.best], sample)
+        x, hessian = (part[sample, ends.best] for part in (ends.x, ends.hessian))
+        _, explained = objective.misfit(x, sample, hessian)
         lost = sample[~explained]
         if len(lost) and self._inverted.is_exact and not ends.are_interrupted:
             # What was learned led astray: search as if nothing had been.

@@ -261,14 +261,29 @@ class Objective:
         residual, jacobian = zip(*((r[:, read], j[:, read]) for r, j in parts))
         return torch.cat(residual), torch.cat(jacobian)
 
-    def misfit(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+    def misfit(
+        self, x: Tensor, sample: Tensor, hessian: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return chi-square of each row, and whether it is :meth:`strange` no more than 1.
 
         Chi-square is the sum of squared standardized residuals, NaN if the simulation
-        failed.
+        failed. At optima, of which the Hessian is known, the scatter counts that the
+        params have taken up.
         """
-        misfit, strangeness = self.strange(x, sample)
+        n_told = 0.0 if hessian is None else self._n_told(x, hessian)
+        misfit, strangeness = self.strange(x, sample, n_told)
         return misfit, strangeness <= 1
+
+    def _n_told(self, x, hessian):
+        """Return the effective number of params: those that the prior does not tell."""
+        if not self.weighs_prior:
+            return ((x > self.low) & (x < self.high)).sum(dim=1).to(x)
+        p = self.n_params
+        prior = torch.zeros_like(hessian)
+        prior[:, :p, :p] = self._penalty(x)[2]
+        share = torch.linalg.solve_ex(self.lifted(hessian.clone()), prior)[0]
+        share = share.diagonal(dim1=1, dim2=2).sum(dim=1)
+        return (p - share.nan_to_num(p)).clamp(0, p)
 
     def strange(
         self, x: Tensor, sample: Tensor, n_told: Tensor | float = 0.0

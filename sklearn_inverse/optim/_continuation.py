@@ -56,7 +56,7 @@ def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
         # Perhaps in an early stage, whose values are of fewer readings.
         return end._replace(value=objective.value(end.x, sample))
     worse = ~(end.value <= objective.value(start, sample))
-    _, explained = objective.misfit(end.x, sample)
+    _, explained = objective.misfit(end.x, sample, end.hessian)
     rows = (worse | ~explained).nonzero()[:, 0]  # the first readings may mislead
     if len(rows):
         direct = optimize(objective, start[rows], sample[rows])

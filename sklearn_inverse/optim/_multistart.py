@@ -19,7 +19,7 @@ CONFIRMED = 2  # ends on the best optimum that end an adaptive search
 CLEAR = 2 / 3  # of the ends there: then ends that are remote from it do not count
 FOLLOWED = 3  # times that a best end may go on which ran out of iterations
 ROUNDS, VARIED = 12, 6  # of starts beside a best end that explains nothing: most, each
-PATIENCE = 4  # rounds without a better one after which that is given up
+PATIENCE = 6  # rounds without a better one after which that is given up
 
 
 class Ends(NamedTuple):
@@ -171,7 +171,8 @@ def multistart(
         agree |= (n_confirmed >= CLEAR * part.stop) & ~competes
         open_samples = open_samples[~agree]
     if retry is not None:
-        _, explained = objective.misfit(ends.x[everyone, ends.best], everyone)
+        x, hessian = (part[everyone, ends.best] for part in (ends.x, ends.hessian))
+        _, explained = objective.misfit(x, everyone, hessian)
         open_samples = everyone[~explained]
         if len(open_samples):
             end = retry(starts[open_samples, 0], open_samples)
@@ -197,7 +198,7 @@ def search_beside(objective, ends: Ends, climb: Callable, draws: Tensor) -> Ends
         if len(sample) == 0 or ends.are_interrupted:
             break
         try:
-            _, explained = objective.misfit(x[sample], sample)
+            _, explained = objective.misfit(x[sample], sample, hessian[sample])
         except KeyboardInterrupt:
             ends.status[sample, best[sample]] = InversionStatus.INTERRUPTED
             break

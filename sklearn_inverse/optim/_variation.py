@@ -29,11 +29,13 @@ def vary(best: Tensor, hessian: Tensor, draws: Tensor, generator) -> Tensor:
     Returns
     -------
     starts : Tensor of shape (n_samples, n_new, n_free)
-        Blocks have two coordinates, four and so on, up to half of all, in turn.
+        Blocks have two coordinates, four and so on, up to half of all, in turn with two
+        of all.
     """
     n_samples, (n_new, n_params) = len(best), draws.shape
     sizes = [2**k for k in range(1, n_params.bit_length()) if 2**k <= n_params / 2]
-    size = torch.tensor(sizes or [1]).repeat(n_new)[:n_new].to(best.device)
+    sizes += 2 * [n_params]
+    size = torch.tensor(sizes).repeat(n_new)[:n_new].to(best.device)
     hessian = hessian[:, :n_params, :n_params]
     scale = hessian.diagonal(dim1=1, dim2=2).clamp(min=1e-300).rsqrt()
     coupling = (hessian * scale[:, :, None] * scale[:, None]).abs()

@@ -7,6 +7,7 @@ import torch
 from sklearn_inverse import ODESimulator, ODESurrogate
 from sklearn_inverse.inverse._objective import Objective
 from sklearn_inverse.optim._continuation import growing_horizons
+from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
 from sklearn_inverse.probability import (
     LogNormal,
     NegativeBinomial,
@@ -174,6 +175,22 @@ def test_noise_as_stated_is_explained_but_for_a_few_in_a_thousand(decay, n_read)
     noise[:, n_read:] = np.nan
     assert 5e-4 < 1 - explained(model, middle(model) + noise).mean() < 6e-3
     assert explained(model, middle(model) + 3 * noise).mean() < 0.7
+
+
+def test_at_optima_the_scatter_counts_that_params_took_up(decay):
+    model = decay(noise=0.01)
+    noise = 0.01 * np.random.default_rng(0).standard_normal((5_000, 4, 1))
+    readings = np.full((5_000, 8, 1), np.nan)
+    readings[:, ::2] = middle(model)[::2] + noise
+    objective = Objective(model, model.noise_, torch.as_tensor(readings))
+    everyone = torch.arange(5_000)
+    start = torch.full((5_000, 2), 0.5).double()
+    end = levenberg_marquardt(objective, start, everyone, max_iter=20, tol=1e-6)
+    shares = [
+        1 - objective.misfit(end.x, everyone, hessian)[1].double().mean()
+        for hessian in (None, end.hessian)
+    ]
+    assert shares[0] < 5e-4 < shares[1] < 6e-3
 
 
 def test_what_no_solver_tells_from_nothing_is_explained_whatever_the_noise(decay):
