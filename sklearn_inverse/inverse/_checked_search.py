@@ -95,6 +95,7 @@ class CheckedInverter(LaplaceInverter):
                 adapted.mixture[is_open],
                 adapted.draws[is_open],
                 max_iter=max_iter,
+                keeps_chains=False,
                 **options,
             )
 
@@ -172,9 +173,13 @@ class CheckedInverter(LaplaceInverter):
         *,
         n_walkers,
         by_gradient=False,
+        keeps_chains=True,
         **options,
     ):
-        """Let Markov chains tell the posteriors of samples."""
+        """Let Markov chains tell the posteriors of samples.
+
+        Or only those, unless ``keeps_chains``, of which they tell more than is known.
+        """
         before = objective.n_forward.clone()
         chains = walk(
             self._log_density(objective, samples),
@@ -185,12 +190,16 @@ class CheckedInverter(LaplaceInverter):
             gradient=self._gradient(objective, samples) if by_gradient else None,
             **options,
         )
-        p = self.n_params_
-        self._tell(answer, objective, mixture, samples, chains.draws)
-        answer.kind[samples] = "mcmc"
-        answer.rhat[samples] = chains.rhat[:, :p]
-        answer.n_effective[samples] = chains.n_effective[:, :p]
-        answer.is_confirmed[samples] = chains.status == InversionStatus.CONVERGED
+        n_effective = chains.n_effective[:, : self.n_params_]
+        is_confirmed = chains.status == InversionStatus.CONVERGED
+        had = np.nan_to_num(answer.n_effective[samples].min(axis=1))
+        tells = is_confirmed | keeps_chains | (n_effective.min(axis=1) > had)
+        told = samples[tells]
+        self._tell(answer, objective, mixture[tells], told, chains.draws[tells])
+        answer.kind[told] = "mcmc"
+        answer.rhat[told] = chains.rhat[tells, : self.n_params_]
+        answer.n_effective[told] = n_effective[tells]
+        answer.is_confirmed[told] = is_confirmed[tells]
         n_more = (objective.n_forward - before).numpy()[samples]
         self._count(answer, samples, chains.n_failed, n_more)
         answer.n_drawn[samples] += n_more

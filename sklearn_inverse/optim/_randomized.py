@@ -92,7 +92,8 @@ def randomized(
         Most runs, with sensitivities or without.
 
     n_enough : int
-        Effective draws at which to stop, if their halves agree.
+        Effective draws at which to stop, if their halves agree; half as many are worth
+        the whole budget.
 
     n_kept : int
         Draws to return.
@@ -133,8 +134,9 @@ def randomized(
             n_solves += cost
             n_drawn = n_effective(weight)
             is_worth_it = n_drawn * max_solves >= HOPE * n_enough * n_solves
-            if n_drawn >= n_enough and np.isfinite(log_weight).mean() >= 1 - LOST:
-                agrees = _halves_agree(points, log_weight)
+            if n_drawn >= n_enough:
+                agrees = _agree(points, log_weight)
+        agrees = agrees or (is_worth_it and _agree(points, log_weight))
     except KeyboardInterrupt:
         is_interrupted = True
     kept = np.full((n_kept, n_params), np.nan)
@@ -180,8 +182,13 @@ def _solve(residuals, basis, aim, center, offset, slope):
     return z, np.where(reached, log_drawn, np.inf), n_solves
 
 
-def _halves_agree(points, log_weight):
-    """Whether every other draw says what those between say: mass, means and spreads."""
+def _agree(points, log_weight):
+    """Whether every other draw says what those between say: mass, means and spreads.
+
+    And nearly all could be reached.
+    """
+    if len(points) == 0 or np.isfinite(log_weight).mean() < 1 - LOST:
+        return False
     told = []
     for half in (slice(0, None, 2), slice(1, None, 2)):
         weight, z = normalize(log_weight[half]), points[half]

@@ -224,7 +224,7 @@ def test_randomized_optimization_tells_a_bent_valley_of_one_optimum(monkeypatch)
 def test_no_more_runs_are_made_than_allowed(monkeypatch):
     """Where nothing agrees, and every way is tried."""
     monkeypatch.setattr(_importance._Cloud, "_compare", never)
-    monkeypatch.setattr(_randomized, "_halves_agree", never)
+    monkeypatch.setattr(_randomized, "_agree", never)
     model = ForwardFunction(
         lambda k: k[:, 1:] - torch.expm1(k[:, :1]),
         params={"a": Normal(0, 1), "b": Normal(0, 1)},
@@ -236,7 +236,7 @@ def test_no_more_runs_are_made_than_allowed(monkeypatch):
 
 @pytest.mark.parametrize(
     ("max_solves", "kind"),
-    [(100, "laplace"), (3000, "laplace"), (4500, "importance"), (30_000, "mcmc")],
+    [(100, "laplace"), (3000, "laplace"), (4500, "importance"), (30_000, "importance")],
 )
 def test_the_budget_is_kept_and_its_end_is_told(max_solves, kind, monkeypatch):
     monkeypatch.setattr(_importance._Cloud, "_compare", never)

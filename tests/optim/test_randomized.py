@@ -89,6 +89,13 @@ def test_a_budget_that_does_not_reach_is_not_used_up():
     assert np.isfinite(found.draws).all()
 
 
+def test_half_as_many_draws_as_asked_for_are_worth_a_budget():
+    options = OPTIONS | {"max_solves": 3_500}  # for 1,000 draws
+    found = randomized(line, density_of(line), optimum(line, np.zeros(2)), **options)
+    assert found.n_effective == pytest.approx(1000)
+    assert found.agrees
+
+
 def test_what_lies_beyond_a_fold_is_not_reached():
     """A density of draws is that of one branch: there Qᵀr' keeps its sign."""
 
