@@ -10,9 +10,11 @@ import torch
 from sklearn_inverse.inverse._reparam_search import (
     Guess,
     as_it_is,
+    best_drawn,
     place,
     refine_best,
     standard,
+    teach,
     train_jointly,
 )
 from sklearn_inverse.inverse._search import SearchInverter
@@ -29,6 +31,7 @@ from sklearn_inverse.utils._torch import SeededInit, spawn_seeds
 __all__ = ["ReparamJointInverter"]
 
 EPOCHS, BATCHES, BATCH = 50, 1000, 64  # of training on pairs: both at least
+ROUNDS, DRAWS = 3, 1024  # of searching on, and of the prior in each, at most
 
 
 @shared_docs
@@ -55,9 +58,10 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
     refine : bool, default=True
         Whether to polish each estimate by L-BFGS on its own posterior. In "joint" mode
         the guess before joint training and the center of the prior are polished beside,
-        and the best of all is kept, sample by sample; if readings remain that these do
-        not explain, so is what joint training from random weights finds. False gives the
-        bare estimates.
+        and the best of all is kept, sample by sample. Where readings remain unexplained,
+        so are the guess of a network that the answers to the others have taught and the
+        best of up to 1,024 draws from the prior, in three rounds at most, for no more
+        runs than joint training takes. False gives the bare estimates.
 
     refine_iter : int, default=100
         Most iterations of the refinement.
@@ -307,37 +311,45 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
             end = as_it_is(objective, guess)
         else:
             starts = [guess.z, guess.first] if is_joint else [guess.z]
-            end = self._refine(objective, starts, from_center=is_joint)
-            if is_joint and is_trained and not self._is_trial:
-                end = self._begin_again(objective, seen, end, everyone)
+            end = self._refine(objective, everyone, starts, from_center=is_joint)
+            if is_joint and not self._is_trial:
+                end = self._go_on(objective, seen, end, everyone)
         first, n_iter = (
             place(objective, guess.first, everyone),
             guess.n_iter + end.n_iter,
         )
         return self._estimate(objective, end.x, first, n_iter, end.status, end.n_failed)
 
-    def _begin_again(self, objective, seen, end, sample):
-        """Train once more, from random weights, where readings remain unexplained."""
-        stopped = (end.status == InversionStatus.INTERRUPTED).any()
-        if stopped or objective.misfit(end.x, sample)[1].all():
-            return end
-        with SeededInit(self._start_seed):
-            network = self._make_network()
-        again = self._train(objective, seen, network, False)
-        if again.interrupted:
-            interrupted = int(InversionStatus.INTERRUPTED)
-            return end._replace(status=torch.full_like(end.status, interrupted))
-        best = self._refine(objective, [end.z, again.z])
-        n_iter = end.n_iter + again.n_iter + best.n_iter
-        return best._replace(n_iter=n_iter, n_failed=end.n_failed + best.n_failed)
+    def _go_on(self, objective, seen, end, everyone):
+        """Search on where readings are unexplained, taught by the answers to others."""
+        draws = self._starts(ROUNDS * DRAWS, first="random").split(DRAWS)
+        for seed, drawn in zip(spawn_seeds(self._start_seed, ROUNDS), draws):
+            explained = objective.misfit(end.x, everyone)[1]
+            stopped = (end.status == InversionStatus.INTERRUPTED).any()
+            if stopped or explained.all():
+                break
+            rest = everyone[~explained]
+            try:
+                with SeededInit(seed):
+                    network = self._make_network().to(rest.device)
+                known = torch.special.ndtr(end.z).where(explained[:, None], torch.nan)
+                taught = teach(network, seen, known, lr=self.lr, max_iter=self.max_iter)
+                n_drawn = self.max_iter * len(everyone) // (ROUNDS * len(rest)) + 1
+                drawn = best_drawn(objective, drawn[:n_drawn], rest)
+                end = end.bettered(
+                    rest, self._refine(objective, rest, [taught[rest], drawn])
+                )
+            except KeyboardInterrupt:
+                end.status[rest] = int(InversionStatus.INTERRUPTED)
+        return end
 
-    def _refine(self, objective, starts, from_center=False):
+    def _refine(self, objective, sample, starts, from_center=False):
         # A guess is trusted to be near: its refinement must not leap away.
         candidates = [(z, self.refine_step) for z in starts]
         if from_center:
             candidates.append((torch.zeros_like(starts[0]), torch.inf))
-        off = min(self.refine_step, 0.01)
-        return refine_best(objective, candidates, max_iter=self.refine_iter, off=off)
+        off, n_iter = min(self.refine_step, 0.01), self.refine_iter
+        return refine_best(objective, sample, candidates, max_iter=n_iter, off=off)
 
     def _train(self, objective, seen, network, is_trained):
         """Train a copy of a network on the posteriors of all samples."""
