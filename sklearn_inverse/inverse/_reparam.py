@@ -1,10 +1,8 @@
 """ReparamJointInverter: many inverse problems at once, through one network."""
 
 import copy
-from functools import partial
 from numbers import Integral, Real
 
-import numpy as np
 import torch
 
 from sklearn_inverse.inverse._reparam_search import (
@@ -17,14 +15,11 @@ from sklearn_inverse.inverse._reparam_search import (
     teach,
     train_jointly,
 )
-from sklearn_inverse.inverse._search import SearchInverter
-from sklearn_inverse.networks._batches import in_chunks, tensor_dataset
-from sklearn_inverse.networks._options import Design, Training
-from sklearn_inverse.networks._reading_net import NETWORKS, ReadingNet, fit_even
-from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
+from sklearn_inverse.inverse._taught import TaughtInverter
+from sklearn_inverse.networks._batches import in_chunks
+from sklearn_inverse.networks._reading_net import NETWORKS, ReadingNet
 from sklearn_inverse.probability import InversionStatus
 from sklearn_inverse.utils._docs import SEARCHING, shared_docs
-from sklearn_inverse.utils._options import NestedOptions
 from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
 from sklearn_inverse.utils._torch import SeededInit, spawn_seeds
 
@@ -35,7 +30,7 @@ ROUNDS, DRAWS = 3, 1024  # of searching on, and of the prior in each, at most
 
 
 @shared_docs
-class ReparamJointInverter(NestedOptions, SearchInverter):
+class ReparamJointInverter(TaughtInverter):
     r"""Recover the params of many samples together, through one network.
 
     A network maps readings, and inputs where there are any, to quantiles of the params,
@@ -60,8 +55,8 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         the guess before joint training and the center of the prior are polished beside,
         and the best of all is kept, sample by sample. Where readings remain unexplained,
         so are the guess of a network that the answers to the others have taught and the
-        best of up to 1,024 draws from the prior, in three rounds at most, for no more
-        runs than joint training takes. False gives the bare estimates.
+        best of up to 1,024 draws from the prior, in three rounds at most. Draws take no
+        more runs than joint training may. False gives the bare estimates.
 
     refine_iter : int, default=100
         Most iterations of the refinement.
@@ -157,8 +152,8 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
     _advice = "raise `training__max_epochs`"
 
     _parameter_constraints: dict = {
-        **SEARCHING,
-        "model": "no_validation",
+        **TaughtInverter._parameter_constraints,
+        "chunk_size": SEARCHING["chunk_size"],
         "mode": [StrOptions({"joint", "supervised"})],
         "refine": ["boolean"],
         "refine_iter": [Interval(Integral, 1, None, closed="left")],
@@ -166,11 +161,7 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         "network": [StrOptions(set(NETWORKS)), torch.nn.Module],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "design": [Design, None],
-        "training": [Training, None],
     }
-    del _parameter_constraints["prior"], _parameter_constraints["n_jobs"]
-    _option_types = {"design": Design, "training": Training}
     prior, n_jobs = "model", 1  # those of its samples
 
     def __init__(
@@ -226,50 +217,13 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
             The inverter, ready to answer.
         """
         trajectories, params, inputs = self._start_fit(observations, params, inputs)
-        device = self._device
-        n_batches = max(len(trajectories) // BATCH, 1)
-        n_epochs = max(EPOCHS, BATCHES // n_batches)
-        training = (self.training or Training())._filled(
-            lr=3e-3, max_epochs=n_epochs, batch_size=BATCH
-        )
-        self.reading_scaler_ = ReadingScaler(self.model_.noise_, trajectories)
-        quantiles = np.full((len(trajectories), self.n_params_), 0.5)
-        if params is not None:
-            quantiles = self.model_.prior_.to_quantile(params)
-        self.input_scaler_ = self.model_.scale_inputs(inputs)
-        pairs = tensor_dataset(
-            quantiles,
-            self.reading_scaler_.standardize(trajectories),
-            self.input_scaler_.to_scaled(inputs),
-            device=device,
-        )
-        read = ReadingSimulator(
-            self.model_,
-            self.reading_scaler_,
-            self._to_params,
-            *(self.design or Design())._settle(
-                self.n_times_, self.model_.observable_names_
-            ),
-        )
+        n_epochs = max(EPOCHS, BATCHES // max(len(trajectories) // BATCH, 1))
+        return self._learn(trajectories, params, inputs, lr=3e-3, max_epochs=n_epochs)
 
-        def draw(index, rng):
-            quantiles, clean, told = (part[index] for part in pairs.tensors)
-            readings, mask = read.draw(quantiles, clean, rng)
-            return {"readings": readings, "mask": mask, "inputs": told}, quantiles
-
-        sizes = self.n_times_, self.n_channels_, inputs.shape[1], self.n_params_
-        self._make_network = partial(ReadingNet, self.network, *sizes)
-        self.net_ = fit_even(
-            self._make_network,
-            pairs,
-            draw,
-            training=training,
-            seeds=spawn_seeds(self.random_state, 4)[2:],
-            device=device,
-            verbose=self.verbose,
-            desc="Training network",
-        )
-        return self._try_out(trajectories, inputs)
+    def _module(self):
+        n_inputs = len(self.model_.input_names_)
+        sizes = self.n_times_, self.n_channels_, n_inputs, self.n_params_
+        return ReadingNet(self.network, *sizes)
 
     @property
     def _needs_pairs(self):
@@ -279,17 +233,6 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
     @property
     def _ends_by_converging(self):
         return self.refine
-
-    def _check_readings(self, observations):
-        """Return observations to invert; warn of what the network will not see."""
-        readings = super()._check_readings(observations)
-        self.reading_scaler_.warn_of_far(readings)
-        return readings
-
-    def _to_params(self, quantiles):
-        """Return params in their own units at a tensor of quantiles."""
-        params = self.model_.prior_.from_standard(standard(quantiles).cpu().numpy())
-        return torch.as_tensor(params, device=quantiles.device)
 
     def _chunk_length(self, n_samples):
         """All samples at once where they share a network that they train."""
@@ -314,10 +257,8 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
             end = self._refine(objective, everyone, starts, from_center=is_joint)
             if is_joint and not self._is_trial:
                 end = self._go_on(objective, seen, end, everyone)
-        first, n_iter = (
-            place(objective, guess.first, everyone),
-            guess.n_iter + end.n_iter,
-        )
+        first = place(objective, guess.first, everyone)
+        n_iter = guess.n_iter + end.n_iter
         return self._estimate(objective, end.x, first, n_iter, end.status, end.n_failed)
 
     def _go_on(self, objective, seen, end, everyone):
@@ -331,14 +272,13 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
             rest = everyone[~explained]
             try:
                 with SeededInit(seed):
-                    network = self._make_network().to(rest.device)
+                    network = self._module().to(rest.device)
                 known = torch.special.ndtr(end.z).where(explained[:, None], torch.nan)
                 taught = teach(network, seen, known, lr=self.lr, max_iter=self.max_iter)
                 n_drawn = self.max_iter * len(everyone) // (ROUNDS * len(rest)) + 1
                 drawn = best_drawn(objective, drawn[:n_drawn], rest)
-                end = end.bettered(
-                    rest, self._refine(objective, rest, [taught[rest], drawn])
-                )
+                more = self._refine(objective, rest, [taught[rest], drawn])
+                end = end.bettered(rest, more)
             except KeyboardInterrupt:
                 end.status[rest] = int(InversionStatus.INTERRUPTED)
         return end

@@ -426,7 +426,7 @@ def test_ctrl_c_keeps_the_best_so_far(inverter, press_at, n_calls):
 def test_verbose_shows_the_training_and_joint_bars(capsys):
     make_inverter(verbose=1).fit(CURVES, K)
     shown = capsys.readouterr().err
-    assert "Training network" in shown
+    assert "Training ReparamJointInverter" in shown
     assert "Joint training" in shown
 
 
