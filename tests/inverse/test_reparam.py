@@ -391,11 +391,11 @@ def test_predict_repeats_itself_and_leaves_what_was_fitted(mode):
 def test_samples_that_cannot_be_simulated_leave_others_intact(mode):
     inverter = make_inverter(make_model(decay_or_nothing), mode=mode, max_epochs=100)
     inverter.set_params(training__batch_size=32).fit(CURVES, K)
-    answer = inverter.invert(CURVES)
-    easy = K[:, 0] < 1.4
-    np.testing.assert_allclose(answer.params[easy], K[easy], atol=0.03)
-    assert (answer.n_failed[K[:, 0] > 1.7] > 0).all()
-    assert (answer.n_failed[K[:, 0] < 1.2] == 0).all()
+    answer, rate = inverter.invert(CURVES[::4]), K[::4, 0]
+    easy = rate < 1.4
+    np.testing.assert_allclose(answer.params[easy, 0], rate[easy], atol=0.03)
+    assert (answer.n_failed[rate > 1.7] > 0).all()
+    assert (answer.n_failed[rate < 1.2] == 0).all()
     if mode == "joint":  # the center of the prior can always be simulated
         assert np.isfinite(answer.params).all()
     else:
