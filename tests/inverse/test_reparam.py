@@ -17,7 +17,11 @@ from sklearn_inverse import (
     ReparamJointInverter,
     Training,
 )
-from sklearn_inverse.exceptions import ConvergenceWarning, IntegrationWarning
+from sklearn_inverse.exceptions import (
+    ConvergenceWarning,
+    ExtrapolationWarning,
+    IntegrationWarning,
+)
 from sklearn_inverse.inverse import _reparam
 from sklearn_inverse.inverse._objective import Objective
 from sklearn_inverse.inverse._reparam_search import (
@@ -443,6 +447,14 @@ def test_verbose_shows_the_training_and_joint_bars(capsys):
 def test_wrong_settings_are_refused_by_fit(options, message):
     with pytest.raises(ValueError, match=message):
         make_inverter().set_params(**options).fit(CURVES, K)
+
+
+def test_what_the_network_has_not_seen_is_said():
+    with pytest.raises(ValueError, match="'k' of sample 0"):
+        make_inverter().fit(CURVES, K + 5)
+    inverter = make_inverter(mode="supervised").fit(CURVES, K)
+    with pytest.warns(ExtrapolationWarning, match="8 readings lie farther .* row 1"):
+        inverter.predict(np.vstack([CURVES[:1], 1000 + CURVES[:1]]))
 
 
 # --- its parts
