@@ -136,13 +136,13 @@ class IFNOInverter(SinglePassInverter):
         options = {name: getattr(self, name) for name in names}
         return IFNO(*self._sizes, n_latent=self.n_latent or self.n_params_, **options)
 
-    def _lesson(self, quantiles, trajectories, readings, mask, rng):
+    def _lesson(self, quantiles, trajectories, seen, rng):
         size = len(quantiles), self.n_latent or self.n_params_
         return {
             "quantiles": quantiles,
             "trajectories": trajectories,
-            "readings": readings,
-            "mask": mask,
+            "readings": seen["readings"],
+            "mask": seen["mask"],
             "noise": torch.randn(size, generator=rng, device=quantiles.device),
         }
 

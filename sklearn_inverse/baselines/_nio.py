@@ -140,9 +140,8 @@ class NIOInverter(SinglePassInverter):
         names = ("n_basis", "width", "n_layers", "n_modes")
         return NIO(*self._sizes, **{name: getattr(self, name) for name in names})
 
-    def _lesson(self, quantiles, trajectories, readings, mask, rng):
-        inputs = readings[:, 0, :0]  # of the model there are none
-        slots = pick_slots(readings, mask, inputs, self._n_slots)
+    def _lesson(self, quantiles, trajectories, seen, rng):
+        slots = pick_slots(**seen, n_slots=self._n_slots)
         drawn = draw_subsets(slots.mask.amax(dim=2), rng)
         each = torch.arange(len(drawn), device=drawn.device)[:, None]
         names = ("time_index", "readings", "mask")

@@ -3,17 +3,13 @@
 import numpy as np
 import torch
 
-from sklearn_inverse.inverse._search import SearchInverter
-from sklearn_inverse.networks._batches import in_chunks, tensor_dataset
+from sklearn_inverse.inverse._taught import TaughtInverter
+from sklearn_inverse.networks._batches import in_chunks
 from sklearn_inverse.networks._operator import AbsoluteError
-from sklearn_inverse.networks._options import Design, Training
-from sklearn_inverse.networks._reading_net import fit_even
-from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
 from sklearn_inverse.probability import InversionStatus
-from sklearn_inverse.utils._docs import LEARNING, shared_docs
-from sklearn_inverse.utils._options import NestedOptions
+from sklearn_inverse.utils._docs import shared_docs
 from sklearn_inverse.utils._sklearn import _fit_context
-from sklearn_inverse.utils._torch import generator, resolve_device, spawn_seeds
+from sklearn_inverse.utils._torch import resolve_device
 
 __all__ = ["SinglePassInverter"]
 
@@ -21,24 +17,17 @@ EDGE = 1e-6  # quantiles nearer to 0 or 1 count as this
 
 
 @shared_docs
-class SinglePassInverter(NestedOptions, SearchInverter):
+class SinglePassInverter(TaughtInverter):
     """Answer by one pass of a network that learned quantiles of the params.
 
-    A subclass stores ``model``, ``design``, ``training``, ``device``, ``random_state``
-    and ``verbose``, and implements ``_module``. The module has ``quantiles(readings,
-    mask)`` for answers. The forward model only judges them.
+    The module of a subclass has ``quantiles(readings, mask)`` for answers. The forward
+    model only judges them.
     """
 
     _takes_inputs = False
     _needs_pairs = True
     _advice = "train longer, on more pairs"
-    _loss: type = AbsoluteError
-    _parameter_constraints: dict = LEARNING | {
-        "model": "no_validation",
-        "design": [Design, None],
-        "training": [Training, None],
-    }
-    _option_types = {"design": Design, "training": Training}
+    _loss = AbsoluteError
     prior, chunk_size, n_jobs = None, 1024, None  # nothing is searched
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -54,49 +43,11 @@ class SinglePassInverter(NestedOptions, SearchInverter):
         self : object
             The trained inverter.
         """
-        trajectories, params, inputs = self._start_fit(observations, params)
-        device, prior = resolve_device(self.device), self.model_.prior_
-        prior.check_inside(params)
-        training = (self.training or Training())._filled(
-            lr=1e-3, max_epochs=100, batch_size=64
-        )
-        scaler = ReadingScaler(self.model_.noise_, trajectories)
-        pairs = tensor_dataset(
-            prior.to_quantile(params), scaler.standardize(trajectories), device=device
-        )
-        design = (self.design or Design())._settle(
-            self.n_times_, self.model_.observable_names_
-        )
-        read = ReadingSimulator(self.model_, scaler, self._to_params, *design)
-        *_, noise_seed, weight_seed, batch_seed = spawn_seeds(self.random_state, 5)
-        read.settle(*pairs.tensors, generator(noise_seed, device))
-        self.reading_scaler_, self._n_slots = scaler, design[0][1]
+        data = self._start_fit(observations, params)
+        return self._learn(*data, lr=1e-3, max_epochs=100)
 
-        def draw(index, rng):
-            quantiles, clean = (part[index] for part in pairs.tensors)
-            readings, mask = read.draw(quantiles, clean, rng)
-            return self._lesson(quantiles, clean, readings, mask, rng), quantiles
-
-        self.net_ = fit_even(
-            self._module,
-            pairs,
-            draw,
-            criterion=self._loss,
-            training=training,
-            seeds=(weight_seed, batch_seed),
-            device=device,
-            verbose=self.verbose,
-            desc=f"Training {type(self).__name__}",
-        )
-        return self._try_out(trajectories, inputs)
-
-    def _module(self):
-        """Return the network, whose weights are yet to be learned."""
-        raise AssertionError("every inverter of this kind has a network")
-
-    def _lesson(self, quantiles, trajectories, readings, mask, rng):
-        """Return what the network is given of a batch, as its keyword arguments."""
-        return {"readings": readings, "mask": mask}
+    def _lesson(self, quantiles, trajectories, seen, rng):
+        return {name: seen[name] for name in ("readings", "mask")}
 
     @property
     def _sizes(self):
@@ -105,17 +56,6 @@ class SinglePassInverter(NestedOptions, SearchInverter):
         span = elapsed[-1] - elapsed[0]
         times = torch.as_tensor((elapsed - elapsed[0]) / (span or 1.0)).float()
         return times, self.n_channels_, self.n_params_, self.reading_scaler_.spread
-
-    def _to_params(self, quantiles):
-        """Return params in their own units at a tensor of quantiles."""
-        scaled = self.model_.prior_.quantile_to_scaled_tensor(quantiles.double())
-        return self.model_.param_scaler_.from_scaled_tensor(scaled)
-
-    def _check_readings(self, observations):
-        """Return observations to invert; warn of what the network will not see."""
-        readings = super()._check_readings(observations)
-        self.reading_scaler_.warn_of_far(readings)
-        return readings
 
     def _search(self, objective):
         device = resolve_device(self.device)

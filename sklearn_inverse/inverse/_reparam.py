@@ -1,38 +1,36 @@
 """ReparamJointInverter: many inverse problems at once, through one network."""
 
 import copy
-from functools import partial
 from numbers import Integral, Real
 
-import numpy as np
 import torch
 
 from sklearn_inverse.inverse._reparam_search import (
     Guess,
     as_it_is,
+    best_drawn,
     place,
     refine_best,
     standard,
+    teach,
     train_jointly,
 )
-from sklearn_inverse.inverse._search import SearchInverter
-from sklearn_inverse.networks._batches import in_chunks, tensor_dataset
-from sklearn_inverse.networks._options import Design, Training
-from sklearn_inverse.networks._reading_net import NETWORKS, ReadingNet, fit_even
-from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
+from sklearn_inverse.inverse._taught import TaughtInverter
+from sklearn_inverse.networks._batches import in_chunks
+from sklearn_inverse.networks._reading_net import NETWORKS, ReadingNet
 from sklearn_inverse.probability import InversionStatus
 from sklearn_inverse.utils._docs import SEARCHING, shared_docs
-from sklearn_inverse.utils._options import NestedOptions
 from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
 from sklearn_inverse.utils._torch import SeededInit, spawn_seeds
 
 __all__ = ["ReparamJointInverter"]
 
 EPOCHS, BATCHES, BATCH = 50, 1000, 64  # of training on pairs: both at least
+ROUNDS, DRAWS = 3, 1024  # of searching on, and of the prior in each, at most
 
 
 @shared_docs
-class ReparamJointInverter(NestedOptions, SearchInverter):
+class ReparamJointInverter(TaughtInverter):
     r"""Recover the params of many samples together, through one network.
 
     A network maps readings, and inputs where there are any, to quantiles of the params,
@@ -55,9 +53,10 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
     refine : bool, default=True
         Whether to polish each estimate by L-BFGS on its own posterior. In "joint" mode
         the guess before joint training and the center of the prior are polished beside,
-        and the best of all is kept, sample by sample; if readings remain that these do
-        not explain, so is what joint training from random weights finds. False gives the
-        bare estimates.
+        and the best of all is kept, sample by sample. Where readings remain unexplained,
+        so are the guess of a network that the answers to the others have taught and the
+        best of up to 1,024 draws from the prior, in three rounds at most. Draws take no
+        more runs than joint training may. False gives the bare estimates.
 
     refine_iter : int, default=100
         Most iterations of the refinement.
@@ -153,8 +152,8 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
     _advice = "raise `training__max_epochs`"
 
     _parameter_constraints: dict = {
-        **SEARCHING,
-        "model": "no_validation",
+        **TaughtInverter._parameter_constraints,
+        "chunk_size": SEARCHING["chunk_size"],
         "mode": [StrOptions({"joint", "supervised"})],
         "refine": ["boolean"],
         "refine_iter": [Interval(Integral, 1, None, closed="left")],
@@ -162,11 +161,7 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
         "network": [StrOptions(set(NETWORKS)), torch.nn.Module],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "design": [Design, None],
-        "training": [Training, None],
     }
-    del _parameter_constraints["prior"], _parameter_constraints["n_jobs"]
-    _option_types = {"design": Design, "training": Training}
     prior, n_jobs = "model", 1  # those of its samples
 
     def __init__(
@@ -222,50 +217,13 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
             The inverter, ready to answer.
         """
         trajectories, params, inputs = self._start_fit(observations, params, inputs)
-        device = self._device
-        n_batches = max(len(trajectories) // BATCH, 1)
-        n_epochs = max(EPOCHS, BATCHES // n_batches)
-        training = (self.training or Training())._filled(
-            lr=3e-3, max_epochs=n_epochs, batch_size=BATCH
-        )
-        self.reading_scaler_ = ReadingScaler(self.model_.noise_, trajectories)
-        quantiles = np.full((len(trajectories), self.n_params_), 0.5)
-        if params is not None:
-            quantiles = self.model_.prior_.to_quantile(params)
-        self.input_scaler_ = self.model_.scale_inputs(inputs)
-        pairs = tensor_dataset(
-            quantiles,
-            self.reading_scaler_.standardize(trajectories),
-            self.input_scaler_.to_scaled(inputs),
-            device=device,
-        )
-        read = ReadingSimulator(
-            self.model_,
-            self.reading_scaler_,
-            self._to_params,
-            *(self.design or Design())._settle(
-                self.n_times_, self.model_.observable_names_
-            ),
-        )
+        n_epochs = max(EPOCHS, BATCHES // max(len(trajectories) // BATCH, 1))
+        return self._learn(trajectories, params, inputs, lr=3e-3, max_epochs=n_epochs)
 
-        def draw(index, rng):
-            quantiles, clean, told = (part[index] for part in pairs.tensors)
-            readings, mask = read.draw(quantiles, clean, rng)
-            return {"readings": readings, "mask": mask, "inputs": told}, quantiles
-
-        sizes = self.n_times_, self.n_channels_, inputs.shape[1], self.n_params_
-        self._make_network = partial(ReadingNet, self.network, *sizes)
-        self.net_ = fit_even(
-            self._make_network,
-            pairs,
-            draw,
-            training=training,
-            seeds=spawn_seeds(self.random_state, 4)[2:],
-            device=device,
-            verbose=self.verbose,
-            desc="Training network",
-        )
-        return self._try_out(trajectories, inputs)
+    def _module(self):
+        n_inputs = len(self.model_.input_names_)
+        sizes = self.n_times_, self.n_channels_, n_inputs, self.n_params_
+        return ReadingNet(self.network, *sizes)
 
     @property
     def _needs_pairs(self):
@@ -275,17 +233,6 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
     @property
     def _ends_by_converging(self):
         return self.refine
-
-    def _check_readings(self, observations):
-        """Return observations to invert; warn of what the network will not see."""
-        readings = super()._check_readings(observations)
-        self.reading_scaler_.warn_of_far(readings)
-        return readings
-
-    def _to_params(self, quantiles):
-        """Return params in their own units at a tensor of quantiles."""
-        params = self.model_.prior_.from_standard(standard(quantiles).cpu().numpy())
-        return torch.as_tensor(params, device=quantiles.device)
 
     def _chunk_length(self, n_samples):
         """All samples at once where they share a network that they train."""
@@ -307,37 +254,42 @@ class ReparamJointInverter(NestedOptions, SearchInverter):
             end = as_it_is(objective, guess)
         else:
             starts = [guess.z, guess.first] if is_joint else [guess.z]
-            end = self._refine(objective, starts, from_center=is_joint)
-            if is_joint and is_trained and not self._is_trial:
-                end = self._begin_again(objective, seen, end, everyone)
-        first, n_iter = (
-            place(objective, guess.first, everyone),
-            guess.n_iter + end.n_iter,
-        )
+            end = self._refine(objective, everyone, starts, from_center=is_joint)
+            if is_joint and not self._is_trial:
+                end = self._go_on(objective, seen, end, everyone)
+        first = place(objective, guess.first, everyone)
+        n_iter = guess.n_iter + end.n_iter
         return self._estimate(objective, end.x, first, n_iter, end.status, end.n_failed)
 
-    def _begin_again(self, objective, seen, end, sample):
-        """Train once more, from random weights, where readings remain unexplained."""
-        stopped = (end.status == InversionStatus.INTERRUPTED).any()
-        if stopped or objective.misfit(end.x, sample)[1].all():
-            return end
-        with SeededInit(self._start_seed):
-            network = self._make_network()
-        again = self._train(objective, seen, network, False)
-        if again.interrupted:
-            interrupted = int(InversionStatus.INTERRUPTED)
-            return end._replace(status=torch.full_like(end.status, interrupted))
-        best = self._refine(objective, [end.z, again.z])
-        n_iter = end.n_iter + again.n_iter + best.n_iter
-        return best._replace(n_iter=n_iter, n_failed=end.n_failed + best.n_failed)
+    def _go_on(self, objective, seen, end, everyone):
+        """Search on where readings are unexplained, taught by the answers to others."""
+        draws = self._starts(ROUNDS * DRAWS, first="random").split(DRAWS)
+        for seed, drawn in zip(spawn_seeds(self._start_seed, ROUNDS), draws):
+            explained = objective.misfit(end.x, everyone)[1]
+            stopped = (end.status == InversionStatus.INTERRUPTED).any()
+            if stopped or explained.all():
+                break
+            rest = everyone[~explained]
+            try:
+                with SeededInit(seed):
+                    network = self._module().to(rest.device)
+                known = torch.special.ndtr(end.z).where(explained[:, None], torch.nan)
+                taught = teach(network, seen, known, lr=self.lr, max_iter=self.max_iter)
+                n_drawn = self.max_iter * len(everyone) // (ROUNDS * len(rest)) + 1
+                drawn = best_drawn(objective, drawn[:n_drawn], rest)
+                more = self._refine(objective, rest, [taught[rest], drawn])
+                end = end.bettered(rest, more)
+            except KeyboardInterrupt:
+                end.status[rest] = int(InversionStatus.INTERRUPTED)
+        return end
 
-    def _refine(self, objective, starts, from_center=False):
+    def _refine(self, objective, sample, starts, from_center=False):
         # A guess is trusted to be near: its refinement must not leap away.
         candidates = [(z, self.refine_step) for z in starts]
         if from_center:
             candidates.append((torch.zeros_like(starts[0]), torch.inf))
-        off = min(self.refine_step, 0.01)
-        return refine_best(objective, candidates, max_iter=self.refine_iter, off=off)
+        off, n_iter = min(self.refine_step, 0.01), self.refine_iter
+        return refine_best(objective, sample, candidates, max_iter=n_iter, off=off)
 
     def _train(self, objective, seen, network, is_trained):
         """Train a copy of a network on the posteriors of all samples."""

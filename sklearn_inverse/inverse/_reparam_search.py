@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_inverse.exceptions import ConvergenceWarning
+from sklearn_inverse.networks._reading_net import KnownSquares
 from sklearn_inverse.optim._lbfgs import lbfgs
 from sklearn_inverse.optim._standard import InStandard
 from sklearn_inverse.probability import InversionStatus
@@ -19,10 +20,12 @@ __all__ = [
     "End",
     "Guess",
     "as_it_is",
+    "best_drawn",
     "place",
     "reach",
     "refine_best",
     "standard",
+    "teach",
     "train_jointly",
 ]
 
@@ -30,6 +33,7 @@ RISE = 0.5  # of the loss: a clear rise
 PATIENCE = 30  # joint iterations without a lower loss before the rate is lowered
 HALVINGS = 5  # of the learning rate
 EDGE = 1e-9  # quantiles nearer to 0 or 1 count as this
+CHUNK = 64  # samples for which draws are judged together
 TOL = 1e-8  # of the objective: what a step of the refinement must gain
 UNSTABLE = (
     "The loss of joint training still rises at a learning rate of {:.2g}, halved five "
@@ -72,6 +76,9 @@ class End(NamedTuple):
     z : Tensor of shape (n_samples, n_params)
         Standard coordinates.
 
+    value : Tensor of shape (n_samples,)
+        The objective there.
+
     n_iter : Tensor of shape (n_samples,)
         Iterations of the refinement, over all candidates.
 
@@ -84,9 +91,25 @@ class End(NamedTuple):
 
     x: Tensor
     z: Tensor
+    value: Tensor
     n_iter: Tensor
     status: Tensor
     n_failed: Tensor
+
+    def bettered(self, rows, other):
+        """Return these ends and, where lower, others of the samples ``rows``."""
+        lower = other.value < self.value[rows]
+        stopped = other.status == InversionStatus.INTERRUPTED
+        takes = {"x": lower, "z": lower, "value": lower, "status": lower | stopped}
+        ends = {
+            name: getattr(self, name).index_copy(0, rows[i], getattr(other, name)[i])
+            for name, i in takes.items()
+        }
+        counts = {
+            name: getattr(self, name).index_add(0, rows, getattr(other, name))
+            for name in ("n_iter", "n_failed")
+        }
+        return End(**ends, **counts)
 
 
 def standard(quantiles: Tensor) -> Tensor:
@@ -167,6 +190,32 @@ def train_jointly(network, inputs, objective, *, lr, max_iter, verbose=0) -> Gue
     return Guess(best, first, n_iter, False)
 
 
+def teach(network, inputs, quantiles, *, lr, max_iter) -> Tensor:
+    """Fit a network to the quantiles that are known, the others NaN, by Adam, full batch.
+
+    Returns its standard coordinates of all samples. The forward model is not asked.
+    """
+    network.train(len(quantiles) > 1)  # one sample alone is of variance zero
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+    criterion = KnownSquares()
+    for _ in range(max_iter):
+        optimizer.zero_grad()
+        criterion(network(*inputs), quantiles.float()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return standard(network(*inputs))
+
+
+def best_drawn(objective, drawn, sample) -> Tensor:
+    """Return the best of scaled params ``drawn`` for each sample, in standard ones."""
+    best = []
+    for rows in sample.split(CHUNK):
+        x, each = drawn.repeat(len(rows), 1), rows.repeat_interleave(len(drawn))
+        value = objective.value(objective.with_scales(x, each), each)
+        best.append(drawn[value.reshape(len(rows), -1).argmin(dim=1)])
+    return InStandard(objective, sample).from_scaled(torch.cat(best))
+
+
 def relative_change(value, reference, objective):
     """Return how far the loss lies above that of the best weights, as a share of it.
 
@@ -214,20 +263,24 @@ def as_it_is(objective, guess: Guess) -> End:
     """Return the guess unrefined."""
     sample = torch.arange(len(guess.z), device=guess.z.device)
     x = place(objective, guess.z, sample)
-    lost = ~objective.value(x, sample).isfinite()
+    value = objective.value(x, sample)
     status = torch.full_like(sample, InversionStatus.MAX_ITER)
     if guess.interrupted:
         status[:] = InversionStatus.INTERRUPTED
-    return End(x, guess.z, torch.zeros_like(sample), status, lost.long())
+    n_failed = (~value.isfinite()).long()
+    return End(x, guess.z, value, torch.zeros_like(sample), status, n_failed)
 
 
-def refine_best(objective, candidates, *, max_iter, off) -> End:
+def refine_best(objective, samples, candidates, *, max_iter, off) -> End:
     """Refine all candidates at once by L-BFGS, and keep the best of each sample.
 
     Parameters
     ----------
     objective : Objective
         The objective of each sample.
+
+    samples : Tensor of shape (n_samples,)
+        Which samples of the objective.
 
     candidates : list of (Tensor of shape (n_samples, n_params), float)
         Standard coordinates to start from, and how long steps may be, in quantiles.
@@ -240,8 +293,8 @@ def refine_best(objective, candidates, *, max_iter, off) -> End:
         a slope beyond.
     """
     starts, reaches = zip(*candidates)
-    every = torch.arange(len(starts[0]), device=starts[0].device)
-    sample = every.repeat(len(starts))
+    every = torch.arange(len(samples), device=samples.device)
+    sample = samples.repeat(len(starts))
     start = place(objective, torch.cat(starts), sample)
     value = objective.value(start, sample)
     failed = (~value.isfinite()).long()
@@ -273,7 +326,7 @@ def refine_best(objective, candidates, *, max_iter, off) -> End:
     interrupted = byplace(end.status == InversionStatus.INTERRUPTED).any(dim=0)
     status[interrupted] = InversionStatus.INTERRUPTED
     n_iter, n_failed = byplace(end.n_iter).sum(dim=0), byplace(failed).sum(dim=0)
-    return End(x[best], z[best], n_iter, status, n_failed)
+    return End(x[best], z[best], value[best], n_iter, status, n_failed)
 
 
 def reach(z, rows, *, n_params, longest):

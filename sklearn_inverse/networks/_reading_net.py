@@ -11,7 +11,7 @@ from sklearn_inverse.networks._layers import Linear
 from sklearn_inverse.networks._training import fit_net
 from sklearn_inverse.utils._torch import generator
 
-__all__ = ["NETWORKS", "EvenBatches", "ReadingNet", "fit_even", "waves"]
+__all__ = ["NETWORKS", "EvenBatches", "KnownSquares", "ReadingNet", "fit_even", "waves"]
 
 CONV_CHANNELS = 16, 32, 32, 64, 64
 KERNEL = 3
