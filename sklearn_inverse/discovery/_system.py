@@ -36,6 +36,10 @@ def system_of(model, *, noise, widen):
     """Return the system of a fitted :class:`PolynomialODE`."""
     if not (isinstance(widen, Real) and 0 < widen < np.inf):
         raise ValueError(f"`widen` must be a number larger than 0. Got {widen!r}.")
+    if model.module == "mlp":
+        raise ValueError(
+            "A system needs terms, whose coefficients are its params. Got module='mlp'."
+        )
     kept = np.argwhere(model.coef_ != 0)
     if not len(kept):
         raise ValueError(
@@ -50,20 +54,20 @@ def system_of(model, *, noise, widen):
     labels = tuple(f"{names[k]}_from_{_word(terms[term])}" for k, term in kept)
     mean = model.coef_[model.coef_ != 0]
     params = {labels: MultivariateNormal(mean, widen**2 * model.covariance_)}
-    measured = model.noise_std if noise is None else noise
+    measured = model.noise_std_ if noise is None else noise
     experiments = []
     for i, (t, y) in enumerate(map(from_whole, model.runs_), start=1):
         initial = dict(zip(names, y[0].tolist()))
-        if model.noise_std is not None:
+        if model.noise_std_ is not None:
             own = [f"{name}({i})" for name in names]
-            stds = np.broadcast_to(model.noise_std, len(names))
-            params |= {n: Normal(m, sd) for n, m, sd in zip(own, y[0], stds)}
+            rows = zip(own, y[0], model.noise_std_)
+            params |= {n: Normal(m, sd) for n, m, sd in rows}
             initial = dict(zip(names, own))
         experiments.append(Experiment(t, initial=initial, name=f"run {i}"))
     if measured is not None and np.ndim(measured) == 1:
         measured = np.asarray(measured).tolist()
     return ODESystem(
-        LearnedRhs(model._monomials.exponents, kept.tolist(), model.known),
+        LearnedRhs(model._rhs.monomials.exponents, kept.tolist(), model.known),
         states=dict.fromkeys(names, 0.0),
         params=params,
         nominal=dict(zip(labels, mean)),
