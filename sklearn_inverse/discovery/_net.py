@@ -5,15 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_inverse.discovery._fit import Learning, misfit
+from sklearn_inverse.discovery._fit import Learning, equation_error, misfit, row_weights
 from sklearn_inverse.discovery._noisy import LENGTHS
 from sklearn_inverse.discovery._rhs import plus_known
 from sklearn_inverse.discovery._runs import Shots
-from sklearn_inverse.discovery._search import CLOSELY
 
 __all__ = ["learn_net"]
 
 PRIOR_STD = 3.0  # of weights, where readings scatter: states and slopes are of size one
+GAIN = 1e-3  # relative, of the last step
+RANK = 1e-8  # of the largest singular value of what the last weights are fitted to
 ANY_STD = 1e5  # the same where they are exact
 
 
@@ -35,6 +36,11 @@ class NetRhs:
         for layer in hidden:
             into.append(np.concatenate([np.tanh(into[-1] @ layer), ones], axis=-1))
         return (into[0] @ linear + into[-1] @ last) * self.slope, into
+
+    def features(self, y):
+        """Return what is weighted last: states, neurons, and ones."""
+        _, into = self._forward(y)
+        return np.concatenate([into[0], into[-1]], axis=-1)
 
     def _backward(self, into):
         """Return derivatives of the outputs by what comes out of each layer."""
@@ -79,11 +85,15 @@ class Net:
         self.shapes = [(d + 1, d)] + [(a + 1, b) for a, b in pairwise([d, *hidden, d])]
         self.prior_std, self.known = prior_std, known
 
-    def start(self, seed):
-        """Return weights: random features, of which nothing comes out yet."""
+    def start(self, seed, shots, weights):
+        """Return random weights, but the last ones by the trapezoid's equation error."""
         rng = np.random.default_rng(seed)
         parts = [rng.standard_normal(shape) / shape[0] ** 0.5 for shape in self.shapes]
-        parts[0][:] = parts[-1][:] = 0.0
+        net = self.rhs(np.concatenate([part.ravel() for part in parts]))
+        _, errors = equation_error(net.features, shots, weights, self.known)
+        found = [np.linalg.lstsq(m, right, rcond=RANK)[0] for m, right in errors]
+        found = np.transpose(found) / self.slope
+        parts[0], parts[-1] = np.split(found, [len(parts[0])])
         return np.concatenate([part.ravel() for part in parts])
 
     def rhs(self, x):
@@ -107,12 +117,13 @@ class LearnedNet(NamedTuple):
 
 def learn_net(runs, *, a, substeps, noise, known, hidden, seed, max_iter):
     """Return the network that leads from point to point; with noise, along whole runs."""
-    net = Net(Shots.of(runs), hidden, ANY_STD if noise is None else PRIOR_STD, known)
-    x, n_iter, found = net.start(seed), 0, None
+    shots = Shots.of(runs)
+    net = Net(shots, hidden, ANY_STD if noise is None else PRIOR_STD, known)
+    x, n_iter, found = net.start(seed, shots, row_weights(shots, noise)), 0, None
     for n_points in (1,) if noise is None else (1, *LENGTHS):
         free = noise is not None
         problem = Learning.of(runs, net, a, substeps, noise, n_points, free)
-        point, _, more, converged = problem.solve(x, max_iter=max_iter, tol=CLOSELY)
+        point, _, more, converged = problem.solve(x, max_iter=max_iter, tol=GAIN)
         n_iter += more
         if found and not point.result.solved.all():
             return found._replace(converged=False, n_iter=n_iter)

@@ -21,7 +21,7 @@ TRIED = 8  # competitors of an equation that are fitted
 class NoisySearch(Search):
     """The search where readings scatter.
 
-    Each pair of neighbouring points is a shot whose start is free within the noise, so that
+    Each pair of neighboring points is a shot whose start is free within the noise, so that
     errors in what a step starts from bias nothing; shots that lead anywhere count little.
     Terms are left out backwards, by what the linearized misfit rises. What is left is
     fitted over ever longer pieces of the runs, which tell what single steps do not: at
@@ -37,7 +37,7 @@ class NoisySearch(Search):
             for penalty in FIRST:
                 self._free_fit(self.coef, self.keep, 1, FEW, NEARLY)
                 self._drop(penalty)
-            self._prune(self.coef, self.keep, 1, SOME)
+            self._free_fit(self.coef, self.keep, 1, SOME, NEAR)
             self._exchange(1)
         for n_points in LENGTHS:
             self._rescale()
@@ -48,6 +48,8 @@ class NoisySearch(Search):
         if self.estimate:
             self._rescale()
             self._lengthen(self.n_points, bool(threshold))
+            if threshold:
+                self._exchange(self.n_points)
         self.alternatives = []
         if threshold and self.keep.any() and self.n_points > 1:
             self._compare(unknown)
@@ -126,10 +128,11 @@ class NoisySearch(Search):
             coef[self.allowed] = exchanged(factor, x, self.penalty(n_points), most)
             if np.array_equal(coef != 0, self.keep):
                 return
-            tol = NEAR if robust else CLOSELY
-            self._prune(coef, coef != 0, n_points, SOME, tol, robust)
+            how = (SOME, NEAR) if robust else (None, CLOSELY)
+            self._prune(coef, coef != 0, n_points, *how, robust)
             solved = self.point.result.solved.all()
-            if not ((robust or solved) and self._criterion() < value):
+            fell = value - self._criterion() > NEAR * self.penalty(n_points)
+            if not ((robust or solved) and fell):
                 vars(self).update(before | {"n_iter": self.n_iter})
                 most = 1 if most > 1 else 0
 

@@ -49,7 +49,8 @@ def complaints(found, noise, estimated):
     if not found.converged:
         yield (
             "The fit stopped before its end: raise `max_iter`; or, with noise, longer "
-            "pieces of the runs could not be solved: lower `degree`.",
+            "pieces of the runs could not be solved: lower `degree`, or the number of "
+            "neurons.",
             ConvergenceWarning,
         )
     if found.is_choice:

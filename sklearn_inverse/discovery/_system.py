@@ -9,6 +9,9 @@ from sklearn_inverse.systems import Experiment, ODESystem
 
 __all__ = ["LearnedRhs", "from_whole", "system_of"]
 
+UNTOLD = 1e-10  # of the largest variance: directions that a choice decided
+LEAST = 1e-6  # relative standard deviation of a prior: steps have errors of their own
+
 
 class LearnedRhs:
     """The right-hand side of one sample: what is known, and terms with params."""
@@ -53,7 +56,7 @@ def system_of(model, *, noise, widen):
     names, terms = model.state_names_, model.feature_names_
     labels = tuple(f"{names[k]}_from_{_word(terms[term])}" for k, term in kept)
     mean = model.coef_[model.coef_ != 0]
-    params = {labels: MultivariateNormal(mean, widen**2 * model.covariance_)}
+    params = {labels: MultivariateNormal(mean, _spread(model, mean, widen))}
     measured = model.noise_std_ if noise is None else noise
     experiments = []
     for i, (t, y) in enumerate(map(from_whole, model.runs_), start=1):
@@ -75,6 +78,15 @@ def system_of(model, *, noise, widen):
         noise=measured,
         name="learned",
     )
+
+
+def _spread(model, mean, widen):
+    """Return the prior's covariance: errors, wider; and what is not told, by its size."""
+    size = np.outer(mean, mean)
+    values, vectors = np.linalg.eigh(widen**2 * model.covariance_ / size)
+    untold = model.is_choice_ & (values < UNTOLD * values.max())
+    values = np.where(untold, 1.0, np.maximum(values, LEAST**2))
+    return size * ((vectors * values) @ vectors.T)
 
 
 def _word(term):
