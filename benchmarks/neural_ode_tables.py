@@ -34,7 +34,7 @@ from scipy.optimize import least_squares
 
 from sklearn_inverse import PolynomialODE
 from sklearn_inverse.datasets import load_lynx_hare
-from sklearn_inverse.discovery._monomials import Monomials
+from sklearn_inverse.discovery._rhs import Monomials
 
 METHODS = ["backward_euler", "trapezoid", "radau3", "radau5"]
 LINEAR = [{"y1": -1000.0}]

@@ -4,23 +4,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_inverse.discovery._least_squares import levenberg_marquardt, triangle
-from sklearn_inverse.discovery._steps import (
-    RightHandSide,
-    StepResult,
-    sensitivities,
-    take_steps,
-)
+from sklearn_inverse.discovery._runs import Shots
+from sklearn_inverse.discovery._steps import StepResult, sensitivities, take_steps
 
-__all__ = ["Learning", "Point", "equation_error", "resolution", "row_weights"]
+__all__ = ["Learning", "equation_error", "misfit", "resolution", "row_weights"]
 
 PENALTY = 10.0  # of a step that cannot be solved, in units of that of standing still
 ROUNDING = 1e-6  # of the largest value of a state, in data without noise
-CAUCHY = (
-    4.0  # by which multiple of its readings what a shot misses begins to count less
-)
+CAUCHY = 4.0  # times its readings: where what a shot misses begins to count less
 FARTHEST = 4.0  # standard deviations of a start from where it was measured
 CHUNK = 2**22  # numbers of the Jacobian that are held at once
+MOST_DAMPING = 1e8
 
 
 def resolution(shots, noise=None):
@@ -45,7 +39,7 @@ def row_weights(shots, noise=None):
 
 
 class Point(NamedTuple):
-    """Free coefficients, the states from which they start, and where they lead."""
+    """What is free, the states from which they start, and where they lead."""
 
     x: np.ndarray
     start: np.ndarray  # (n_shots, n_states)
@@ -55,35 +49,33 @@ class Point(NamedTuple):
 
 
 class Learning:
-    """The least-squares problem of one dictionary, for :func:`levenberg_marquardt`.
+    """The least-squares problem of what is free in a right-hand side.
 
-    With ``noise``, the states at the start of each shot are free too, and worth what was
-    measured there. They are eliminated shot by shot. If ``robust``, what a shot misses
-    counts by Cauchy's law: while equations are wrong, some shots lead anywhere.
+    ``model`` makes right-hand sides of it, as :class:`Dictionary`. With ``noise``, the
+    states at the start of each shot are free too, and worth what was measured there; they
+    are eliminated shot by shot. If ``robust``, what a shot misses counts by Cauchy's law:
+    while equations are wrong, some shots lead anywhere.
     """
 
-    def __init__(
-        self, monomials, a, shots, weights, bases, known=None, noise=None, robust=False
-    ):
-        self.monomials, self.a, self.shots = monomials, a, shots
-        self.weights, self.bases, self.known = weights, bases, known
+    def __init__(self, model, a, shots, weights, noise=None, robust=False):
+        self.model, self.a, self.shots, self.weights = model, a, shots, weights
         self.noise, self.robust = noise, robust
         self._scale = CAUCHY * np.maximum((weights > 0).sum(axis=(1, 2)), 1)
-        self.ends = np.cumsum([basis.shape[1] for basis in bases])[:-1]
 
-    def coef(self, x):
-        """Return coefficients of shape (n_states, n_terms)."""
-        return np.array(
-            [b @ part for b, part in zip(self.bases, np.split(x, self.ends))]
-        )
-
-    def rhs(self, x):
-        """Return the right-hand side."""
-        return RightHandSide(self.monomials, self.coef(x), self.known)
+    @classmethod
+    def of(cls, runs, model, a, substeps, noise, n_points=1, free=False, robust=False):
+        """Return that of runs, cut into shots of so many points."""
+        shots = Shots.of(runs, n_points)
+        weights = row_weights(shots, noise)
+        if substeps > 1:
+            shots, whole = shots.divided(substeps), weights
+            weights = np.zeros(shots.targets.shape)
+            weights[:, substeps - 1 :: substeps] = whole
+        return cls(model, a, shots, weights, noise if free else None, robust)
 
     def at(self, x, start=None):
         """Take all steps."""
-        shots, rhs = self.shots, self.rhs(x)
+        shots, rhs = self.shots, self.model.rhs(x)
         start = shots.start if start is None else start
         result = take_steps(rhs, self.a, shots, start)
         stuck = np.flatnonzero(~result.solved)
@@ -103,7 +95,8 @@ class Learning:
         missed = self._missed(start, residuals)
         if self.robust:
             missed = self._scale * np.log1p(missed / self._scale)
-        return Point(x, start, result, residuals, float(missed.sum()))
+        cost = missed.sum() + ((x / self.model.prior_std) ** 2).sum()
+        return Point(x, start, result, residuals, float(cost))
 
     def _missed(self, start, residuals):
         """Return the sum of squares of each shot."""
@@ -130,13 +123,14 @@ class Learning:
         return triangle(self._rows(point))
 
     def _rows(self, point):
-        rhs, n_free = self.rhs(point.x), len(point.x)
+        rhs, n_free = self.model.rhs(point.x), len(point.x)
         d, free = self.shots.start.shape[1], self.noise is not None
         at_once = max(1, CHUNK // (self.shots.steps.shape[1] * d * (n_free + 1)))
         rows = np.flatnonzero(point.result.solved)
         missed = self._missed(point.start, point.residuals)
         share = np.sqrt(1 / (1 + missed / self._scale))
-        yield np.zeros((n_free + 1, n_free + 1))
+        prior = 1 / np.broadcast_to(self.model.prior_std, n_free)
+        yield np.column_stack([np.diag(prior), prior * point.x])
         for begin in range(0, len(rows), at_once):
             some = rows[begin : begin + at_once]
             result = StepResult(
@@ -145,7 +139,7 @@ class Learning:
                 point.result.solved[some],
             )
             shots = self.shots.some(some)
-            jac = sensitivities(rhs, self.a, shots, result, self.bases, free)
+            jac = sensitivities(rhs, self.a, shots, result, free)
             jac *= self.weights[some, ..., None]
             block = np.concatenate([jac, point.residuals[some, ..., None]], axis=-1)
             block = block.reshape(len(some), -1, block.shape[-1])
@@ -181,6 +175,77 @@ class Learning:
     def solve(self, x, *, max_iter=50, tol=1e-6):
         """Return the best point, its linearization, and how it went."""
         return levenberg_marquardt(self, x, max_iter=max_iter, tol=tol)
+
+
+def misfit(problem, point):
+    """Return the variance of the weighted residuals; NaN where none are left over."""
+    n_rows = (problem.weights[point.result.solved] > 0).sum()
+    n_over = n_rows - len(point.x)
+    return point.cost / n_over if n_over > 0 else np.nan
+
+
+def triangle(blocks):
+    """Return R of QR of the rows that come in blocks.
+
+    Normal equations would square the condition of the dictionary, which stiff data make
+    bad enough.
+    """
+    r = None
+    for block in blocks:
+        rows = block if r is None else np.vstack([r, block])
+        r = np.linalg.qr(rows, mode="r")
+    return r
+
+
+def levenberg_marquardt(problem, x, *, max_iter, tol):
+    """Minimize a sum of squares by Levenberg–Marquardt.
+
+    Parameters
+    ----------
+    problem : Learning
+        What is minimized.
+
+    x : ndarray of shape (n_free,)
+        Where to start.
+
+    max_iter : int
+        Most linearizations.
+
+    tol : float
+        Relative gain at which to stop.
+
+    Returns
+    -------
+    point, factor, n_iter, converged
+        The last point; its linearization; how it went.
+    """
+    point = problem.at(x)
+    damping, n = 1e-8, len(x)
+    if not n:
+        return point, np.zeros((1, 1)), 0, True
+    factor = problem.linearize(point)
+    for n_iter in range(1, max_iter + 1):
+        r, c = factor[:, :-1], factor[:, -1]
+        norms = np.linalg.norm(r, axis=0)
+        norms[norms == 0] = 1.0
+        while True:
+            rows = np.vstack([r / norms, np.sqrt(damping) * np.eye(n)])
+            right = np.concatenate([-c, np.zeros(n)])
+            scaled = np.linalg.lstsq(rows, right, rcond=None)[0]
+            trial = problem.moved(point, scaled / norms)
+            if trial.cost < point.cost:
+                break
+            promised = (c**2).sum() - ((c + r @ (scaled / norms)) ** 2).sum()
+            damping *= 10
+            if damping > MOST_DAMPING or promised <= 1e-12 * point.cost:
+                return point, factor, n_iter, promised <= 1e-6 * point.cost
+        damping = max(damping / 10, 1e-12)
+        gain = point.cost - trial.cost
+        point, factor = trial, problem.linearize(trial)
+        small = np.linalg.norm(scaled) <= 1e-11 * np.linalg.norm(point.x * norms)
+        if small or gain <= tol * point.cost:
+            return point, factor, n_iter, True
+    return point, factor, max_iter, False
 
 
 def equation_error(monomials, shots, weights, known=None):

@@ -10,8 +10,8 @@ from sklearn_inverse.discovery._determined import (
     other_relations,
 )
 from sklearn_inverse.discovery._fit import equation_error, row_weights
-from sklearn_inverse.discovery._monomials import Monomials
 from sklearn_inverse.discovery._noisy import NoisySearch
+from sklearn_inverse.discovery._rhs import Monomials
 from sklearn_inverse.discovery._runs import Shots
 from sklearn_inverse.discovery._search import CLOSELY, ROUGHLY, Search
 
@@ -32,6 +32,7 @@ class Learned(NamedTuple):
     relations: list
     is_choice: bool
     misfit: float  # variance of what is left, in units of the noise or of the changes
+    noise: np.ndarray  # None where readings are exact
     alternatives: list
     n_iter: int
     n_failed: int
@@ -48,12 +49,16 @@ def learn(
     substeps,
     threshold,
     noise,
+    estimate,
     known,
     unknown,
     terms,
     max_iter,
 ):
-    """Return what these runs tell; arguments are those of the estimator."""
+    """Return what these runs tell; arguments are those of the estimator.
+
+    If ``estimate``, ``noise`` is where its estimates begin.
+    """
     monomials = Monomials(names, degree)
     shots = Shots.of(runs)
     weights = row_weights(shots, noise)
@@ -74,6 +79,7 @@ def learn(
 
     kind = Search if noise is None else NoisySearch
     search = kind(runs, monomials, determined, a, substeps, noise, known, max_iter)
+    search.estimate = estimate and noise is not None
     coef = np.zeros(keep.shape)
     for k, (matrix, change) in enumerate(errors):
         basis = determined.basis(keep[k])
@@ -94,7 +100,7 @@ def learn(
     std = np.zeros_like(coef)
     std[keep] = np.sqrt(np.diag(covariance)[np.flatnonzero(keep)])
     kept = np.flatnonzero(keep)
-    level = np.zeros(len(names)) if noise is None else noise
+    level = np.zeros(len(names)) if noise is None else search.noise
     relations, same = conservation_laws([y for _, y in runs], names, level)
     # There are some between any few points, and between noisy ones.
     if noise is None and len(means) >= keep.shape[1]:
@@ -111,7 +117,8 @@ def learn(
         identifiable,
         relations,
         is_choice,
-        search.misfit(),
+        max((search.noise / noise) ** 2) if search.estimate else search.misfit(),
+        search.noise,
         getattr(search, "alternatives", []),
         search.n_iter,
         int((~solved).sum()),

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sklearn_inverse.discovery._fit import ROUNDING
+from sklearn_inverse.discovery._runs import largest_of
 from sklearn_inverse.discovery._search import CLOSELY, Search
 
 __all__ = ["NoisySearch"]
@@ -9,46 +11,84 @@ __all__ = ["NoisySearch"]
 FIRST = (4.0, 9.0)  # rises of the misfit below which terms are left out to begin with
 LENGTHS = (4, 16, 64, 10**9)  # points in a row over which is fitted; in the end all
 NEARLY, NEAR = 1e-2, 1e-3  # relative gains at which fits stop
-FEW, SOME = 10, 15  # linearizations of a fit that is not the last
+FEW, SOME = 6, 10  # linearizations of a fit that is not the last
 RIDGE = 1e-6  # of the norms of columns: directions that nothing determines
 CLOSE = 10.0  # difference of information criteria up to which equations compete
+UNSEEN = 1e-4  # of a column's norm: what the others do not already say
 TRIED = 8  # competitors of an equation that are fitted
 
 
 class NoisySearch(Search):
     """The search where readings scatter.
 
-    Each pair of neighbouring points is a shot whose start is free within the noise, so that
+    Each pair of neighboring points is a shot whose start is free within the noise, so that
     errors in what a step starts from bias nothing; shots that lead anywhere count little.
-    Terms are left out backwards, by what the linearized misfit rises, and each
-    equation in turn is opened again to all of them. What is left is fitted over ever
-    longer pieces of the runs.
+    Terms are left out backwards, by what the linearized misfit rises. What is left is
+    fitted over ever longer pieces of the runs, which tell what single steps do not: at
+    each length, terms come back, go, and change places as long as the criterion falls.
     """
 
     def find(self, unknown, threshold):
         """Find terms among those kept, fit them on whole runs, and seek competitors."""
-        self.allowed = self.keep.copy()
+        self.allowed, self.n_points = self.keep.copy(), 1
         readings = sum(np.count_nonzero(~np.isnan(y)) for _, y in self.runs)
         self.log = np.log(readings)
         if threshold:
             for penalty in FIRST:
                 self._free_fit(self.coef, self.keep, 1, FEW, NEARLY)
                 self._drop(penalty)
-            self._prune(self.coef, self.keep, 1, SOME)
-            changed = True
-            for _ in range(2):
-                if changed:
-                    changed = sum(self._reopen(k) for k in unknown) > 0
+            self._free_fit(self.coef, self.keep, 1, SOME, NEAR)
+            self._exchange(1)
         for n_points in LENGTHS:
+            self._rescale()
             if not self._lengthen(n_points, bool(threshold)):
                 break
+            if threshold:
+                self._exchange(n_points)
+        if self.estimate:
+            self._rescale()
+            self._lengthen(self.n_points, bool(threshold))
+            if threshold:
+                self._exchange(self.n_points)
         self.alternatives = []
         if threshold and self.keep.any() and self.n_points > 1:
+            self._compare(unknown)
+
+    def _compare(self, unknown):
+        """Find competitors, and take those that are better."""
+        while True:
             self.alternatives = self._competitors(unknown)
+            if not self.alternatives or self.alternatives[0][1] >= 0:
+                return
+            before, value = vars(self).copy(), self._criterion()
+            k, _, row = self.alternatives[0]
+            coef = self.coef.copy()
+            coef[k] = row
+            self._free_fit(coef, coef != 0, self.n_points, robust=False)
+            if not (self.point.result.solved.all() and self._criterion() < value):
+                vars(self).update(before | {"n_iter": self.n_iter})
+                return
+            self._exchange(self.n_points)
 
     def penalty(self, n_points):
         """Return what a term must gain: shots share the points at their ends."""
         return self.log * (n_points + 1) / n_points
+
+    def _rescale(self):
+        """Estimate the noise anew, from what the equations leave of each state."""
+        point, problem = self.point, self.problem
+        if not self.estimate or problem.noise is None:
+            return
+        solved = point.result.solved
+        moved = (point.start - problem.shots.start)[solved] / self.noise
+        left = (moved**2).sum(axis=0) + (point.residuals[solved] ** 2).sum((0, 1))
+        # As many starts are free as were measured.
+        n_over = (problem.weights[solved] > 0).sum((0, 1)) - self.keep.sum(axis=1)
+        share = np.sqrt(left / np.maximum(n_over, 1))
+        least = ROUNDING * largest_of(self.runs)
+        self.noise = np.where(
+            n_over > 0, np.maximum(share * self.noise, least), self.noise
+        )
 
     def _free_fit(self, coef, keep, n_points, max_iter=None, tol=CLOSELY, robust=True):
         eye = np.eye(coef.shape[1])
@@ -74,16 +114,34 @@ class NoisySearch(Search):
     def _criterion(self):
         return self.point.cost + self.penalty(self.n_points) * self.keep.sum()
 
-    def _reopen(self, k):
-        """Open an equation to all terms again, and return whether that led to others."""
-        before, value = vars(self).copy(), self._criterion()
-        keep = self.keep.copy()
-        keep[k] = self.allowed[k]
-        self._prune(self.coef, keep, 1, SOME)
-        if self._criterion() < value and not np.array_equal(self.keep, before["keep"]):
-            return True
-        vars(self).update(before | {"n_iter": self.n_iter})
-        return False
+    def _exchange(self, n_points):
+        """Let terms come, go, and change places as long as the criterion falls.
+
+        One linearization tells what each change would gain. All that pay in the linear
+        model are made together; if that leads astray, only the best of them.
+        """
+        robust, most = n_points == 1, len(self.coef.ravel())
+        while most:
+            before, value = vars(self).copy(), self._criterion()
+            factor = self._opened(self.allowed, n_points, robust)
+            x, coef = self.coef[self.allowed], np.zeros_like(self.coef)
+            coef[self.allowed] = exchanged(factor, x, self.penalty(n_points), most)
+            if np.array_equal(coef != 0, self.keep):
+                return
+            how = (SOME, NEAR) if robust else (None, CLOSELY)
+            self._prune(coef, coef != 0, n_points, *how, robust)
+            solved = self.point.result.solved.all()
+            fell = value - self._criterion() > NEAR * self.penalty(n_points)
+            if not ((robust or solved) and fell):
+                vars(self).update(before | {"n_iter": self.n_iter})
+                most = 1 if most > 1 else 0
+
+    def _opened(self, keep, n_points, robust=False):
+        """Return the linearization where it stands of all terms that could be kept."""
+        eye = np.eye(keep.shape[1])
+        bases = [eye[:, row] for row in keep]
+        problem = self._problem(bases, n_points, True, robust)
+        return problem.linearize(problem.at(self.coef[keep], self.point.start))
 
     def _lengthen(self, n_points, prune):
         """Fit longer pieces, and return whether all lead somewhere; else, undo it."""
@@ -101,24 +159,15 @@ class NoisySearch(Search):
         """Return other terms of single equations, and how much worse they explain the runs.
 
         Of those in which none, one or two terms stand for one that was found, the best by
-        linearization are fitted, over pieces of a few points.
+        linearization are fitted.
         """
-        found, n_points = vars(self).copy(), min(self.n_points, LENGTHS[1])
-        self._free_fit(self.coef, self.keep, n_points, robust=False)
-        best, at = self._criterion(), vars(self).copy()
-        out = []
+        found, best, out = vars(self).copy(), self._criterion(), []
+        n_points, penalty = self.n_points, self.penalty(self.n_points)
         for k in unknown:
-            vars(self).update(at)
             keep = self.keep.copy()
             keep[k] = self.allowed[k]
-            eye = np.eye(keep.shape[1])
-            problem = self._problem([eye[:, row] for row in keep], n_points, True)
-            point = problem.at(self.coef[keep], self.point.start)
-            if not point.result.solved.all():
-                continue
-            factor = problem.linearize(point)
+            factor, x = self._opened(keep, n_points), self.coef[keep]
             own = np.flatnonzero(np.argwhere(keep)[:, 0] == k)
-            penalty, x = self.penalty(n_points), self.coef[keep]
             for other in neighbors(factor, x, own, penalty, CLOSE, TRIED):
                 coef = np.zeros_like(self.coef)
                 coef[keep] = other
@@ -126,7 +175,7 @@ class NoisySearch(Search):
                 rise = self._criterion() - best
                 if self.point.result.solved.all() and rise < CLOSE:
                     out.append((k, rise, self.coef[k].copy()))
-        vars(self).update(found)
+            vars(self).update(found | {"n_iter": self.n_iter})
         return sorted(out, key=lambda row: row[1])
 
 
@@ -158,6 +207,42 @@ def eliminated(factor, x, penalty):
     return x / norms
 
 
+def exchanged(factor, x, penalty, most):
+    """Return coefficients after single changes, each the best one, in the linear model.
+
+    A term comes, goes, or stands for another, as long as the sum of squares and penalties
+    falls, ``most`` times at most.
+    """
+    r = factor[:, :-1]
+    norms = np.linalg.norm(r, axis=0)
+    norms[norms == 0] = 1.0
+    r, z = r / norms, r @ x - factor[:, -1]
+    inside = x != 0
+    for _ in range(most):
+        inner, outer = np.flatnonzero(inside), np.flatnonzero(~inside)
+        inverse = np.linalg.pinv(r[:, inner])
+        # Of each term inside, the direction in which only it leads.
+        own = inverse / np.linalg.norm(inverse, axis=1, keepdims=True)
+        lost, across = own @ z, own @ r[:, outer]
+        left = z - r[:, inner] @ (inverse @ z)
+        rest = r[:, outer] - r[:, inner] @ (inverse @ r[:, outer])
+        gain, size = rest.T @ left, (rest**2).sum(axis=0)
+        size = np.where(size > UNSEEN**2, size, np.inf)
+        rises = np.full((len(inner) + 1, len(outer) + 1), np.inf)
+        rises[:-1, -1] = lost**2 - penalty
+        rises[-1, :-1] = penalty - gain**2 / size
+        both = (gain + across * lost[:, None]) ** 2 / (size + across**2)
+        rises[:-1, :-1] = lost[:, None] ** 2 - both
+        i, j = np.unravel_index(rises.argmin(), rises.shape)
+        if not rises[i, j] < -NEAR * penalty:
+            break
+        inside[inner[i : i + 1]] = False
+        inside[outer[j : j + 1]] = True
+    out = np.zeros_like(x)
+    out[inside] = np.linalg.lstsq(r[:, inside], z, rcond=1e-12)[0] / norms[inside]
+    return out
+
+
 def neighbors(factor, x, own, penalty, most, n_best):
     """Return coefficients with none, one or two terms in place of one of those found.
 
@@ -179,7 +264,7 @@ def neighbors(factor, x, own, penalty, most, n_best):
         left = left - q @ (q.T @ left)
         columns = r[:, more] - q @ (q.T @ r[:, more])
         size = np.linalg.norm(columns, axis=0)
-        seen = size > 1e-4 * np.linalg.norm(r[:, more], axis=0)
+        seen = size > UNSEEN * np.linalg.norm(r[:, more], axis=0)
         columns, names = columns[:, seen] / size[seen], more[seen]
         b, corr = columns.T @ left, columns.T @ columns
         cost = (left**2).sum() - base

@@ -1,27 +1,52 @@
 """Options of a PolynomialODE, checked against the states there are."""
 
 from collections.abc import Iterable
+from numbers import Integral
 
 import numpy as np
 
-from sklearn_inverse.discovery._monomials import Monomials
+from sklearn_inverse.discovery._fit import ROUNDING
+from sklearn_inverse.discovery._rhs import Monomials
+from sklearn_inverse.discovery._runs import largest_of, scatter
 
-__all__ = ["noise_of", "terms_of", "unknown_of"]
+__all__ = ["EXACT", "hidden_of", "noise_of", "terms_of", "unknown_of"]
+
+EXACT = 1e-5  # of its largest value: what scatters less is exact
 
 
-def noise_of(noise_std, n_states):
-    """Return standard deviations of all states, or None."""
+def noise_of(noise_std, runs):
+    """Return standard deviations of all states, or None where they are exact."""
+    n_states = runs[0].states.shape[1]
     if noise_std is None:
         return None
+    if isinstance(noise_std, str):
+        noise, largest = scatter(runs), largest_of(runs)
+        if np.isnan(noise).any():
+            raise ValueError(
+                "To estimate the noise, each state must have three readings in a row in "
+                "some run. Got none of state(s) "
+                f"{np.flatnonzero(np.isnan(noise)).tolist()}: state `noise_std`."
+            )
+        exact = (noise <= EXACT * largest).all()
+        return None if exact else np.maximum(noise, ROUNDING * largest)
     noise = np.asarray(noise_std, dtype=float)
     if noise.shape not in ((), (n_states,)) or not (
         np.isfinite(noise).all() and (noise > 0).all()
     ):
         raise ValueError(
-            f"`noise_std` must be one positive number, or one for each of {n_states} "
-            f"states. Got {noise_std!r}."
+            f"`noise_std` must be 'estimate', one positive number, or one for each of "
+            f"{n_states} states. Got {noise_std!r}."
         )
     return np.broadcast_to(noise, n_states)
+
+
+def hidden_of(sizes):
+    """Return the numbers of neurons of each layer."""
+    if not len(sizes) or not all(isinstance(n, Integral) and n > 0 for n in sizes):
+        raise ValueError(
+            f"`hidden_layer_sizes` must be positive integers, one per layer. Got {sizes!r}."
+        )
+    return list(sizes)
 
 
 def unknown_of(unknown, names):

@@ -6,15 +6,22 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.metrics import r2_score
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_inverse.discovery._determined import written
-from sklearn_inverse.discovery._known import KnownPart
 from sklearn_inverse.discovery._learn import learn
-from sklearn_inverse.discovery._options import noise_of, terms_of, unknown_of
+from sklearn_inverse.discovery._net import learn_net
+from sklearn_inverse.discovery._options import (
+    EXACT,
+    hidden_of,
+    noise_of,
+    terms_of,
+    unknown_of,
+)
 from sklearn_inverse.discovery._remarks import complaints, remarks
-from sklearn_inverse.discovery._runs import as_runs
-from sklearn_inverse.discovery._steps import RightHandSide
+from sklearn_inverse.discovery._rhs import KnownPart, RightHandSide
+from sklearn_inverse.discovery._runs import as_runs, largest_of
 from sklearn_inverse.discovery._system import from_whole, system_of
 from sklearn_inverse.exceptions import IntegrationWarning
 from sklearn_inverse.ode import _coefficients, solve_ivp
@@ -42,13 +49,11 @@ class PolynomialODE(BaseEstimator):
     little anywhere are left out, a few at a time.
 
     Where readings scatter, the states at both ends of a step are free within the noise;
-    terms are left out backwards as long as Bayes' information criterion falls, and each
-    equation is opened to all of them again. What is left is fitted over ever longer
-    pieces of the runs, in the end whole ones. Other equations may explain the runs as well,
-    as quasi-steady ones do: :attr:`alternatives_`.
-    Equations are opened on single steps only: a term that steps do not tell, as where the
-    state changes by little more than the noise from point to point, may be left out for
-    good although whole runs tell it. Name such terms in ``terms``, with ``threshold=0``.
+    terms are left out backwards as long as Bayes' information criterion falls. What is left
+    is fitted over ever longer pieces of the runs, in the end whole ones, which tell what
+    single steps do not: at each length terms come back, go, and change places as long as
+    the criterion falls. Other equations may explain the runs as well, as quasi-steady
+    ones do: :attr:`alternatives_`.
 
     Parameters
     ----------
@@ -66,9 +71,10 @@ class PolynomialODE(BaseEstimator):
         sizes of its equation's terms; with noise, those that gain too little are. 0 keeps
         all.
 
-    noise_std : float or array-like of shape (n_states,), default=None
-        Standard deviation of the measurements. If None, they count as exact, and what
-        the steps miss as the error of the steps.
+    noise_std : float, array-like of shape (n_states,) or "estimate", default=None
+        Standard deviation of the measurements. "estimate" takes it first from how
+        neighboring readings scatter, then from what the equations leave. If None, they
+        count as exact, and what the steps miss as the error of the steps.
 
     known : callable, default=None
         ``known(t, y) -> dy/dt``: the part of the equations that is known, as the right-hand
@@ -87,6 +93,17 @@ class PolynomialODE(BaseEstimator):
 
     max_iter : int, default=100
         Most linearizations of a fit.
+
+    module : {"polynomial", "mlp"}, default="polynomial"
+        "mlp" takes a neural network in place of the polynomials, fitted by the same steps:
+        it simulates, but has no symbols; of the attributes it has the names, the noise,
+        the runs and the count. Terms, degree and threshold are of no use to it.
+
+    hidden_layer_sizes : tuple of int, default=(16,)
+        Tanh neurons of each layer of the network, beside which is a linear map.
+
+    random_state : int, RandomState instance or None, default=None
+        Of the network's first weights.
 
     Attributes
     ----------
@@ -127,6 +144,10 @@ class PolynomialODE(BaseEstimator):
         larger Bayes' criterion is with it, up to 10, smallest first; below zero, it is
         better. Tried are those in which none, one or two terms stand for one found.
 
+    noise_std_ : ndarray of shape (n_states,)
+        Standard deviations of the measurements, stated or estimated; None where they
+        count as exact, as when an estimate is below 1e-5 of the largest value.
+
     n_features_in_ : int
         Number of states.
 
@@ -166,12 +187,20 @@ class PolynomialODE(BaseEstimator):
         "method": [StrOptions(set(METHODS))],
         "substeps": [Interval(Integral, 1, None, closed="left")],
         "threshold": [Interval(Real, 0, 1, closed="left")],
-        "noise_std": [Interval(Real, 0, None, closed="neither"), "array-like", None],
+        "noise_std": [
+            Interval(Real, 0, None, closed="neither"),
+            "array-like",
+            StrOptions({"estimate"}),
+            None,
+        ],
         "known": [callable, None],
         "unknown": ["array-like", None],
         "terms": [dict, None],
         "state_names": ["array-like", None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "module": [StrOptions({"polynomial", "mlp"})],
+        "hidden_layer_sizes": [tuple, list],
+        "random_state": ["random_state"],
     }
 
     def __init__(
@@ -187,6 +216,9 @@ class PolynomialODE(BaseEstimator):
         terms=None,
         state_names=None,
         max_iter=100,
+        module="polynomial",
+        hidden_layer_sizes=(16,),
+        random_state=None,
     ):
         self.degree = degree
         self.method = method
@@ -198,6 +230,9 @@ class PolynomialODE(BaseEstimator):
         self.terms = terms
         self.state_names = state_names
         self.max_iter = max_iter
+        self.module = module
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, trajectories, times=None):
@@ -241,7 +276,47 @@ class PolynomialODE(BaseEstimator):
             If the fit stopped early, or steps could not be solved.
         """
         runs, names = as_runs(trajectories, times, self.state_names)
-        noise = noise_of(self.noise_std, len(names))
+        noise, largest = noise_of(self.noise_std, runs), largest_of(runs)
+        self.runs_, self.state_names_, self.n_features_in_ = runs, names, len(names)
+        self.noise_std_, self._largest = noise, largest
+        options = {
+            "a": METHODS[self.method].a,
+            "substeps": self.substeps,
+            "known": None if self.known is None else KnownPart(self.known, names),
+            "max_iter": self.max_iter,
+        }
+        if self.module == "mlp":
+            found = self._learn_net(options)
+        else:
+            found = self._learn_terms(options)
+        self.n_iter_ = found.n_iter
+        estimated = isinstance(self.noise_std, str)
+        for text, category in complaints(found, self.noise_std_, estimated):
+            warn_user(text, category)
+        return self
+
+    def _learn_net(self, options):
+        for option in ("unknown", "terms"):
+            if getattr(self, option) is not None:
+                raise ValueError(
+                    f"`{option}` must be None with module='mlp', which has no terms. Got "
+                    f"{getattr(self, option)!r}."
+                )
+        found = learn_net(
+            self.runs_,
+            noise=self.noise_std_,
+            hidden=hidden_of(self.hidden_layer_sizes),
+            seed=check_random_state(self.random_state).randint(2**31),
+            **options,
+        )
+        self._rhs = found.rhs
+        states = ", ".join(self.state_names_)
+        known = "" if self.known is None else "known + "
+        self.equations_ = [f"{n}' = {known}net({states})" for n in self.state_names_]
+        return found
+
+    def _learn_terms(self, options):
+        runs, names = self.runs_, self.state_names_
         unknown = unknown_of(self.unknown, names)
         n_terms = _count(len(names), self.degree)
         if n_terms * len(unknown) > MOST:
@@ -250,41 +325,31 @@ class PolynomialODE(BaseEstimator):
                 f"monomials of {len(names)} states up to degree {self.degree} in "
                 f"{len(unknown)} equations: lower `degree`, or name fewer `unknown`."
             )
-        found = learn(
-            runs,
-            names,
-            a=METHODS[self.method].a,
-            degree=self.degree,
-            substeps=self.substeps,
-            threshold=self.threshold,
-            noise=noise,
-            known=self._known(names),
-            unknown=unknown,
-            terms=terms_of(self.terms, names, self.degree, unknown),
-            max_iter=self.max_iter,
-        )
-        self.runs_, self.state_names_, self.n_features_in_ = runs, names, len(names)
-        self._monomials = found.monomials
-        # Of each state, by which the solver tells what is nothing.
-        largest = np.nanmax(abs(np.concatenate([y for _, y in runs])), axis=0)
-        self._largest = np.where(largest > 0, largest, 1.0)
+        options |= {
+            "degree": self.degree,
+            "threshold": self.threshold,
+            "estimate": isinstance(self.noise_std, str),
+            "unknown": unknown,
+            "terms": terms_of(self.terms, names, self.degree, unknown),
+        }
+        found = learn(runs, names, noise=self.noise_std_, **options)
+        if options["estimate"] and found.noise is not None:
+            self.noise_std_ = found.noise
+            if (found.noise <= EXACT * self._largest).all():
+                self.noise_std_ = None
+                found = learn(runs, names, noise=None, **options)
+        self._rhs = RightHandSide(found.monomials, found.coef, options["known"])
         self.feature_names_ = found.monomials.names
         self.coef_, self.coef_std_ = found.coef, found.coef_std
         self.covariance_ = found.covariance
         self.rank_, self.identifiable_ = found.rank, found.identifiable
         self.relations_, self.is_choice_ = found.relations, found.is_choice
-        self.n_iter_ = found.n_iter
         self.alternatives_ = [
             (self._line(k, row, "{:.4g}"), float(rise))
             for k, rise, row in found.alternatives
         ]
         self.equations_ = self._written("{:.4g}")
-        for text, category in complaints(found, noise):
-            warn_user(text, category)
-        return self
-
-    def _known(self, names):
-        return None if self.known is None else KnownPart(self.known, names)
+        return found
 
     def _written(self, style):
         return [self._line(k, row, style) for k, row in enumerate(self.coef_)]
@@ -304,7 +369,10 @@ class PolynomialODE(BaseEstimator):
             Significant digits.
         """
         check_is_fitted(self)
-        print("\n".join([*self._written(f"{{:.{precision}g}}"), *remarks(self)]))
+        lines = self.equations_
+        if self.module != "mlp":
+            lines = [*self._written(f"{{:.{precision}g}}"), *remarks(self)]
+        print("\n".join(lines))
 
     def simulate(self, y0, times):
         """Solve the learned equations.
@@ -336,10 +404,9 @@ class PolynomialODE(BaseEstimator):
                 f"`y0` must have the {self.n_features_in_} states {self.state_names_} on "
                 f"its last axis. Got shape {y0.shape}."
             )
-        rhs = RightHandSide(self._monomials, self.coef_, self._known(self.state_names_))
 
         def at(t, y):
-            return map(torch.from_numpy, rhs(t.numpy(), y.numpy()))
+            return map(torch.from_numpy, self._rhs(t.numpy(), y.numpy()))
 
         with torch.no_grad(), np.errstate(over="ignore", invalid="ignore"):
             solution = solve_ivp(

@@ -10,10 +10,11 @@ from sklearn_inverse.exceptions import (
 
 __all__ = ["complaints", "remarks"]
 
+ROUGHER = 1.5  # times what neighboring readings scatter: that is no noise
 MISSED = 0.05  # of the changes between points: these are not exact
 
 
-def complaints(found, noise):
+def complaints(found, noise, estimated):
     """Yield what is wrong with what was learned, and as which warning to say it."""
     if found.n_failed:
         yield (
@@ -25,12 +26,20 @@ def complaints(found, noise):
     if noise is None and found.misfit > MISSED**2:
         yield (
             f"Steps with these equations miss {np.sqrt(found.misfit):.0%} of what "
-            "states change by. If readings are noisy, state `noise_std`: without it "
-            "they count as exact. If not, points are too far apart: take more of "
-            "them, more `substeps`, or a method of higher order.",
+            "states change by. If readings are noisy, state `noise_std`, or have it "
+            "estimated (noise_std='estimate'): without it they count as exact. If not, "
+            "points are too far apart: take more of them, more `substeps`, or a method of "
+            "higher order.",
             MisfitWarning,
         )
-    if noise is not None and found.misfit > 2:
+    if noise is not None and estimated and found.misfit > ROUGHER**2:
+        yield (
+            f"These equations leave {np.sqrt(found.misfit):.2g} times what neighboring "
+            "readings scatter by: terms are missing or wrong, or points are too far "
+            "apart. Lower `threshold`, raise `degree`, or take runs from more starts.",
+            MisfitWarning,
+        )
+    if noise is not None and not estimated and found.misfit > 2:
         yield (
             f"These equations leave {np.sqrt(found.misfit):.2g} times what `noise_std` "
             "says: terms are missing or wrong. Lower `threshold`, raise `degree`, take "
@@ -40,7 +49,8 @@ def complaints(found, noise):
     if not found.converged:
         yield (
             "The fit stopped before its end: raise `max_iter`; or, with noise, longer "
-            "pieces of the runs could not be solved: lower `degree`.",
+            "pieces of the runs could not be solved: lower `degree`, or the number of "
+            "neurons.",
             ConvergenceWarning,
         )
     if found.is_choice:

@@ -7,8 +7,9 @@ import numpy as np
 
 from sklearn_inverse.datasets._columns import as_name, as_numbers, read_columns
 
-__all__ = ["Run", "Shots", "as_runs"]
+__all__ = ["Run", "Shots", "as_runs", "largest_of", "scatter"]
 
+NORMAL = 0.6744897501960817  # median of |x| of a standard normal x
 FORMS = (
     "`trajectories` must be an array of shape (n_times, n_states) or (n_runs, n_times, "
     "n_states), a list of runs of shape (n_times, n_states), or a table with columns "
@@ -164,6 +165,47 @@ def _from_table(table):
         mean = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
         runs.append(Run(t, mean.reshape(len(t), len(names))))
     return runs, names
+
+
+def largest_of(runs):
+    """Return the largest size of each state; 1 where it is always 0."""
+    largest = np.nanmax(abs(np.concatenate([y for _, y in runs])), axis=0)
+    return np.where(largest > 0, largest, 1.0)
+
+
+def scatter(runs):
+    """Return how much each state scatters about polynomials through its neighbors.
+
+    The normal standard deviation that the median of what they miss says: a line through
+    one on either side, or a cubic through two, whichever misses less; curves only add.
+    NaN where a state has no three readings in a row.
+    """
+    found = []
+    for state in range(runs[0].states.shape[1]):
+        seen = [(t[ok := ~np.isnan(y[:, state])], y[ok, state]) for t, y in runs]
+        sizes = []
+        for n_sides in (1, 2):
+            left = [_unlike_neighbors(t, x, n_sides) for t, x in seen]
+            left = np.concatenate(left)
+            sizes.append(np.median(abs(left)) / NORMAL if len(left) else np.nan)
+        found.append(sizes[0] if np.isnan(sizes[1]) else min(sizes))
+    return np.array(found)
+
+
+def _unlike_neighbors(t, x, n):
+    """Return what polynomials through n neighbors on either side miss, in units of x."""
+    windows = np.lib.stride_tricks.sliding_window_view
+    if len(t) <= 2 * n:
+        return np.empty(0)
+    others = [i for i in range(2 * n + 1) if i != n]
+    t, x = windows(t, 2 * n + 1), windows(x, 2 * n + 1)
+    now, around = t[:, n, None, None], t[:, others]
+    # Lagrange's weights: products over the other nodes.
+    apart = around[:, :, None] - around[:, None, :]
+    share = (now - around[:, None, :]) / np.where(apart == 0, 1.0, apart)
+    weights = np.where(np.eye(2 * n, dtype=bool), 1.0, share).prod(axis=2)
+    missed = x[:, n] - (weights * x[:, others]).sum(axis=1)
+    return missed / np.sqrt(1 + (weights**2).sum(axis=1))
 
 
 class Shots(NamedTuple):

@@ -4,7 +4,8 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from sklearn_inverse.discovery._determined import sparsest
-from sklearn_inverse.discovery._fit import Learning, resolution, row_weights
+from sklearn_inverse.discovery._fit import Learning, misfit, resolution
+from sklearn_inverse.discovery._rhs import Dictionary
 from sklearn_inverse.discovery._runs import Shots
 
 __all__ = ["CLOSELY", "ROUGHLY", "Search"]
@@ -35,17 +36,12 @@ class Search:
         found = problem.solve(x, max_iter=max_iter or self.max_iter, tol=tol)
         self.point, self.factor, n_iter, self.converged = found
         self.problem, self.keep, self.n_iter = problem, keep, self.n_iter + n_iter
-        self.coef = np.where(keep, problem.coef(self.point.x), 0.0)
+        self.coef = np.where(keep, problem.model.coef(self.point.x), 0.0)
 
     def _problem(self, bases, n_points=1, free=False, robust=False):
-        shots = Shots.of(self.runs, n_points)
-        weights = row_weights(shots, self.noise)
-        if self.substeps > 1:
-            shots = shots.divided(self.substeps)
-            weights = _divided(weights, self.substeps)
-        noise = self.noise if free else None
-        return Learning(
-            self.monomials, self.a, shots, weights, bases, self.known, noise, robust
+        model = Dictionary(self.monomials, bases, self.known)
+        return Learning.of(
+            self.runs, model, self.a, self.substeps, self.noise, n_points, free, robust
         )
 
     def choose(self, unseen, unknown):
@@ -70,7 +66,7 @@ class Search:
 
     def covariance(self):
         """Return the covariance of all coefficients, equation by equation in a row."""
-        point, bases = self.point, self.problem.bases
+        point, bases = self.point, self.problem.model.bases
         if not len(point.x):
             return np.zeros((self.coef.size, self.coef.size))
         spread = block_diag(*bases) @ np.linalg.pinv(self.factor[:, :-1])
@@ -81,10 +77,7 @@ class Search:
 
     def misfit(self):
         """Return the variance of the weighted residuals; NaN where none are left over."""
-        solved = self.point.result.solved
-        n_rows = (self.problem.weights[solved] > 0).sum()
-        n_over = n_rows - len(self.point.x)
-        return self.point.cost / n_over if n_over > 0 else np.nan
+        return misfit(self.problem, self.point)
 
 
 def shares(monomials, coef, shots, floor, known=None):
@@ -104,10 +97,3 @@ def shares(monomials, coef, shots, floor, known=None):
     return np.divide(sizes, total, out=np.zeros_like(sizes), where=total > 0).max(
         axis=0
     )
-
-
-def _divided(weights, n):
-    """Return weights of the same steps, each cut into n."""
-    parts = np.zeros((len(weights), weights.shape[1], n, weights.shape[2]))
-    parts[:, :, -1] = weights
-    return parts.reshape(len(weights), -1, weights.shape[2])

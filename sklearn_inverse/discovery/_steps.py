@@ -13,34 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["RightHandSide", "StepResult", "sensitivities", "take_steps"]
+__all__ = ["StepResult", "sensitivities", "take_steps"]
 
 MAX_ITER = 25
 TOL = 1e-9  # of the last correction; convergence is quadratic
-
-
-class RightHandSide:
-    """A right-hand side: coefficients times monomials, and what is known besides.
-
-    ``coef`` has shape (n_states, n_terms). ``known(t, y)`` returns the known part at times
-    (n,) and states (n, n_states), and its Jacobian of shape (n, n_states, n_states).
-    """
-
-    def __init__(self, monomials, coef, known=None):
-        self.monomials, self.coef, self.known = monomials, coef, known
-        self._slopes = monomials.slopes @ coef.T  # (n_states, n_terms, n_states)
-
-    def __call__(self, t, y):
-        """Return the right-hand side and its Jacobian at times and states."""
-        values = self.monomials(y)
-        f = values @ self.coef.T
-        jac = np.stack([values @ slope for slope in self._slopes], axis=-1)
-        if self.known is not None:
-            d = y.shape[-1]
-            known, its_jac = self.known(t.ravel(), y.reshape(-1, d))
-            f += known.reshape(f.shape)
-            jac += its_jac.reshape(*y.shape[:-1], d, d)
-        return f, jac
 
 
 class StepResult(NamedTuple):
@@ -133,7 +109,7 @@ def _solve(matrix, right):
     return torch.linalg.solve_ex(matrix, right)[0].numpy()
 
 
-def sensitivities(rhs, a, shots, result, bases, free_start=False):
+def sensitivities(rhs, a, shots, result, free_start=False):
     r"""Return derivatives of the ends of all steps.
 
     Parameters
@@ -141,44 +117,31 @@ def sensitivities(rhs, a, shots, result, bases, free_start=False):
     rhs, a, shots, result
         As of :func:`take_steps`; all shots must have been solved.
 
-    bases : list of ndarray of shape (n_terms, n_free)
-        The coefficients of each equation are its basis times its free ones.
-
     free_start : bool, default=False
         Whether the states at the start come first among what is free.
 
     Returns
     -------
     derivatives : ndarray of shape (n_shots, n_steps, n_states, n_free)
-        By what is free of all equations in a row.
+        By what is free.
     """
-    n, n_steps, d = result.ends.shape
+    n, _, d = result.ends.shape
     first = d if free_start else 0
-    n_free = first + sum(basis.shape[1] for basis in bases)
-    out = np.empty((n, n_steps, d, n_free))
-    last = np.zeros((n, d, n_free))
-    last[:, :, :first] = np.eye(d)[:, :first]
-    t, c = shots.begin, a.sum(axis=1)
-    for k, (h, stages) in enumerate(zip(shots.steps.T, result.stages)):
+    last = np.repeat(np.eye(d)[None, :, :first], n, axis=0)
+    t, c, out = shots.begin, a.sum(axis=1), []
+    for h, stages in zip(shots.steps.T, result.stages):
         ha = h[:, None, None] * a
         _, jac = rhs(t[:, None] + h[:, None] * c, stages)
-        t = t + h
-        s = len(a)
+        t, s = t + h, len(a)
         select = np.zeros((n, s * d, d))
         select[:, -d:] = np.eye(d)
         matrix = np.ascontiguousarray(_stage_matrix(ha, jac).transpose(0, 2, 1))
         pull = _solve(matrix, select).transpose(0, 2, 1).reshape(n, d, s, d)
-        pushed = ha @ rhs.monomials(stages)  # (n, n_stages, n_terms)
-        now = out[:, k]
-        if k == 0:
-            now[:, :, first:] = 0.0
-            now[:, :, :first] = pull.sum(axis=2)[:, :, :first]
-        else:
-            np.matmul(pull.sum(axis=2), last, out=now)
-        at = first
-        for j, basis in enumerate(bases):
-            to = at + basis.shape[1]
-            now[:, :, at:to] += pull[:, :, :, j] @ (pushed @ basis)
-            at = to
-        last = now
-    return out
+        across = (ha.transpose(0, 2, 1)[:, None] @ pull).reshape(pull.shape)
+        now = rhs.by_free(stages, across)
+        carried = pull.sum(axis=2) @ last
+        if out:
+            now += carried[:, :, first:]
+        last = np.concatenate([carried[:, :, :first], now], axis=2)
+        out.append(last)
+    return np.stack(out, axis=1)

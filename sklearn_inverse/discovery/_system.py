@@ -9,6 +9,9 @@ from sklearn_inverse.systems import Experiment, ODESystem
 
 __all__ = ["LearnedRhs", "from_whole", "system_of"]
 
+UNTOLD = 1e-10  # of the largest variance: directions that a choice decided
+LEAST = 1e-6  # relative standard deviation of a prior: steps have errors of their own
+
 
 class LearnedRhs:
     """The right-hand side of one sample: what is known, and terms with params."""
@@ -36,6 +39,10 @@ def system_of(model, *, noise, widen):
     """Return the system of a fitted :class:`PolynomialODE`."""
     if not (isinstance(widen, Real) and 0 < widen < np.inf):
         raise ValueError(f"`widen` must be a number larger than 0. Got {widen!r}.")
+    if model.module == "mlp":
+        raise ValueError(
+            "A system needs terms, whose coefficients are its params. Got module='mlp'."
+        )
     kept = np.argwhere(model.coef_ != 0)
     if not len(kept):
         raise ValueError(
@@ -49,21 +56,21 @@ def system_of(model, *, noise, widen):
     names, terms = model.state_names_, model.feature_names_
     labels = tuple(f"{names[k]}_from_{_word(terms[term])}" for k, term in kept)
     mean = model.coef_[model.coef_ != 0]
-    params = {labels: MultivariateNormal(mean, widen**2 * model.covariance_)}
-    measured = model.noise_std if noise is None else noise
+    params = {labels: MultivariateNormal(mean, _spread(model, mean, widen))}
+    measured = model.noise_std_ if noise is None else noise
     experiments = []
     for i, (t, y) in enumerate(map(from_whole, model.runs_), start=1):
         initial = dict(zip(names, y[0].tolist()))
-        if model.noise_std is not None:
+        if model.noise_std_ is not None:
             own = [f"{name}({i})" for name in names]
-            stds = np.broadcast_to(model.noise_std, len(names))
-            params |= {n: Normal(m, sd) for n, m, sd in zip(own, y[0], stds)}
+            rows = zip(own, y[0], model.noise_std_)
+            params |= {n: Normal(m, sd) for n, m, sd in rows}
             initial = dict(zip(names, own))
         experiments.append(Experiment(t, initial=initial, name=f"run {i}"))
     if measured is not None and np.ndim(measured) == 1:
         measured = np.asarray(measured).tolist()
     return ODESystem(
-        LearnedRhs(model._monomials.exponents, kept.tolist(), model.known),
+        LearnedRhs(model._rhs.monomials.exponents, kept.tolist(), model.known),
         states=dict.fromkeys(names, 0.0),
         params=params,
         nominal=dict(zip(labels, mean)),
@@ -71,6 +78,15 @@ def system_of(model, *, noise, widen):
         noise=measured,
         name="learned",
     )
+
+
+def _spread(model, mean, widen):
+    """Return the prior's covariance: errors, wider; and what is not told, by its size."""
+    size = np.outer(mean, mean)
+    values, vectors = np.linalg.eigh(widen**2 * model.covariance_ / size)
+    untold = model.is_choice_ & (values < UNTOLD * values.max())
+    values = np.where(untold, 1.0, np.maximum(values, LEAST**2))
+    return size * ((vectors * values) @ vectors.T)
 
 
 def _word(term):

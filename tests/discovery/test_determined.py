@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
-from sklearn_inverse import PolynomialODE
+from sklearn_inverse import GradientInverter, PolynomialODE
 from sklearn_inverse.exceptions import ConvergenceWarning, IdentifiabilityWarning
+from sklearn_inverse.inspection import identifiability
 
 T = np.arange(10.0)
 DECAY = np.exp(-T / 3)
@@ -83,3 +85,27 @@ def test_a_system_needs_errors():
     model = fit_open(PolynomialODE(2), [[1.0], [0.5]], [0, 1])
     with pytest.raises(ValueError, match="as many coefficients as data"):
         model.to_system()
+
+
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.IdentifiabilityWarning")
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.NormalityWarning")
+def test_the_verdict_on_the_system_agrees(moves):
+    second = 2 + moves * np.sin(T)
+    model = PolynomialODE(
+        2,
+        terms={"y1": ["y1", "y1*y2"]},
+        unknown=["y1"],
+        known=lambda t, y: [0.0, moves * torch.cos(t)],
+        threshold=0,
+    ).fit(np.column_stack([DECAY, second]), T)
+    told = model.identifiable_[model.coef_ != 0]
+    assert told.tolist() == [moves, moves]
+    inverter = GradientInverter(model.to_system(noise=1e-3), random_state=0)
+    inverter.fit(model.observations_)
+    verdict = identifiability(inverter, model.observations_)
+    assert verdict.verdicts == [
+        "identified" if it else "structurally not" for it in told
+    ]
+    if not moves:
+        assert verdict.notes == ["only y1_from_y1 + 2*y1_from_y1_y2 is determined"]

@@ -8,7 +8,7 @@ from scipy.integrate import solve_ivp
 from sklearn.base import clone
 
 from sklearn_inverse import GradientInverter, PolynomialODE
-from sklearn_inverse.discovery._noisy import eliminated, neighbors
+from sklearn_inverse.discovery._noisy import eliminated, exchanged, neighbors
 from sklearn_inverse.exceptions import (
     ConvergenceWarning,
     IntegrationWarning,
@@ -353,6 +353,125 @@ def test_equations_that_compete_are_told(robertson_runs, stiff, capsys):
     assert any("*y1 + " in line and line.endswith("*y2*y3") for line in lines)
     model.print()
     assert "or       y1' = " in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def slow_runs():
+    """Return runs whose states change by about the noise from point to point."""
+
+    def growth(t, y):
+        return [y[0] - 0.63 * y[0] * y[1], 0.7 - 0.7 * y[1]]
+
+    t, rng = np.linspace(0, 6, 61), np.random.default_rng(0)
+    options = {"rtol": 1e-9, "atol": 1e-11, "t_eval": t}
+    starts = [[2, 1.6], [1, 0.4], [3, 0.2]]
+    runs = [solve_ivp(growth, (0, 6), y0, **options).y.T for y0 in starts]
+    noise = 0.02 * np.max(runs, axis=(0, 1))
+    return runs + noise * rng.standard_normal((3, 61, 2)), t, noise, np.array(runs)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_whole_runs_tell_terms_that_single_steps_do_not(slow_runs, is_known):
+    runs, t, noise, _ = slow_runs
+    model = PolynomialODE(noise_std=noise if is_known else "estimate").fit(runs, t)
+    kept = model.coef_ != 0
+    assert np.argwhere(kept).tolist() == [[0, 1], [0, 4], [1, 0], [1, 2]]
+    off = model.coef_[kept] - [1, -0.63, 0.7, -0.7]
+    assert (abs(off) < 3 * model.coef_std_[kept]).all()
+    np.testing.assert_allclose(model.noise_std_, noise, rtol=0.1)
+    assert model.to_system().n_params == 4 + 6
+
+
+def test_readings_without_noise_are_found_to_be_exact(slow_runs, kaps_run):
+    exact, t = slow_runs[3], slow_runs[1]
+    for data in [(exact, t), kaps_run]:
+        model = PolynomialODE(noise_std="estimate").fit(*data)
+        assert model.noise_std_ is None
+        assert np.array_equal(model.coef_, PolynomialODE().fit(*data).coef_)
+
+
+def test_equations_that_leave_more_than_neighbors_scatter_are_told(slow_runs):
+    noisy, t, _, exact = slow_runs
+    runs = exact + 0.1 * (noisy - exact)
+    with pytest.warns(MisfitWarning, match="times what neighboring readings scatter"):
+        PolynomialODE(1, noise_std="estimate").fit(runs, t)
+    with pytest.raises(ValueError, match="three readings in a row"):
+        PolynomialODE(noise_std="estimate").fit(runs[:, :2], t[:2])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_changes_of_single_terms_go_on_until_none_pays(seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((20, 6))
+    rows[:, 5] = rows[:, 4] + 0.1 * rows[:, 5]
+    x, truth = np.array([[1.0, 0, -2, 0, 3, 0], [1, 0.5, 0, 0, 0, 3]])
+    target = rows @ truth + 0.1 * rng.standard_normal(20)
+    factor = np.linalg.qr(np.column_stack([rows, rows @ x - target]), mode="r")
+
+    def criterion(inside):
+        some = rows[:, inside]
+        left = target - some @ np.linalg.lstsq(some, target)[0]
+        return (left**2).sum() + 1.5 * inside.sum()
+
+    found = exchanged(factor, x, 1.5, most=99)
+    inside = found != 0
+    reached = ((rows @ found - target) ** 2).sum() + 1.5 * inside.sum()
+    assert reached == pytest.approx(criterion(inside))
+    flips = np.eye(6, dtype=bool)
+    pairs = [flips[i] | flips[j] for i in range(6) for j in range(i)]
+    pairs = [pair for pair in pairs if (inside & pair).sum() == 1]
+    rises = [criterion(inside ^ flip) - reached for flip in [*flips, *pairs]]
+    assert min(rises) > -0.01
+    once = exchanged(factor, x, 1.5, most=1) != 0
+    assert (once ^ (x != 0)).sum() in (1, 2)
+
+
+def test_a_net_predicts_where_there_are_no_polynomials():
+    def pendulum(t, y):
+        return [y[1], -np.sin(y[0]) - 0.1 * y[1]]
+
+    t = np.linspace(0, 8, 81)
+    options = {"rtol": 1e-9, "atol": 1e-11, "t_eval": t}
+    *runs, unseen = (
+        solve_ivp(pendulum, (0, 8), y0, **options).y.T
+        for y0 in [(2, 0), (1, 1), (-1.5, 0.5), (0, -2), (1.5, -0.5)]
+    )
+    model = PolynomialODE(module="mlp", max_iter=300, random_state=0).fit(runs, t)
+    assert abs(model.simulate(unseen[0], t) - unseen).max() < 0.02
+    assert model.equations_[1] == "y2' = net(y1, y2)"
+    again = pickle.loads(pickle.dumps(clone(model).fit(runs, t)))
+    assert np.array_equal(again.simulate([1, 0], t), model.simulate([1, 0], t))
+    with pytest.raises(ValueError, match="A system needs terms"):
+        model.to_system()
+    # What is known need not be learned: with it, neurons make up for the rest.
+    easier = clone(model).set_params(known=lambda t, y: [y[1], -0.1 * y[1]])
+    easier.fit(runs, t)
+    assert abs(easier.simulate(unseen[0], t) - unseen).max() < 0.02
+    rng = np.random.default_rng(0)
+    noisy = np.array(runs) + 0.02 * rng.standard_normal((4, 81, 2))
+    model.set_params(noise_std="estimate").fit(noisy, t)
+    assert abs(model.simulate(unseen[0], t) - unseen).max() < 0.1
+
+
+def test_a_net_takes_stiff_steps(kaps_run, stiff, capsys):
+    y, t = (part[::2] for part in kaps_run)
+    runs = [y] + [stiff.solved(stiff.kaps, y0, t) for y0 in ([0.2, 2], [1, 0.4])]
+    model = PolynomialODE(module="mlp", random_state=0)
+    with pytest.warns(MisfitWarning, match="miss"):  # slow states, to a few percent
+        model.fit(runs, [t] * 3)
+    unseen = stiff.solved(stiff.kaps, [1.5, 1.2], t)
+    assert abs(model.simulate(unseen[0], t) - unseen).max() < 0.02
+    model.print()
+    assert capsys.readouterr().out == "y1' = net(y1, y2)\ny2' = net(y1, y2)\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"terms": {"y1": ["y1"]}}, {"unknown": ["y1"]}, {"hidden_layer_sizes": (0,)}],
+)
+def test_a_net_has_no_terms(change, kaps_run):
+    with pytest.raises(ValueError, match=f"`{next(iter(change))}` must be"):
+        PolynomialODE(module="mlp", **change).fit(*kaps_run)
 
 
 def test_what_is_left_out_raises_the_sum_of_squares_least():
