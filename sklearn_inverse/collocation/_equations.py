@@ -225,8 +225,14 @@ class PDEEquations(_Equations):
                 np.array(system.domain["t"]), network.time_scale, network.onset
             )
         self.functions = {
-            name: (axis, system.params[name]) for name in system.functions
+            name: (f.over, f.prior) for name, f in system.functions.items()
         }
+        of_two = [name for name, (over, _) in self.functions.items() if len(over) > 1]
+        if of_two:
+            raise ValueError(
+                "BiLO and PINN find functions of one coordinate. Got functions of two, "
+                f"{of_two}: GradientInverter takes them."
+            )
         self.n_points = network.n_collocation or (300 if "t" in self.scales else 100)
         self._axis = axis
 

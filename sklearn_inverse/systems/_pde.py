@@ -13,7 +13,13 @@ from torch import Tensor
 from sklearn_inverse.probability import GaussianFunction, JointPrior, as_noise
 from sklearn_inverse.systems._declared import Together, check_keys, split_params
 from sklearn_inverse.systems._experiments import Experiment
-from sklearn_inverse.systems._fields import Coordinates, Field, ParamsOnGrid, values_at
+from sklearn_inverse.systems._fields import (
+    Coordinates,
+    Field,
+    FunctionOnGrid,
+    ParamsOnGrid,
+    values_at,
+)
 from sklearn_inverse.systems._functions import Names, OneSample, takes
 from sklearn_inverse.systems._grids import CONSTANT, INNER, NODE, Chebyshev, Grid
 from sklearn_inverse.systems._newton import newton
@@ -146,7 +152,7 @@ class PDESystem:
                     f"{prior!r}."
                 )
         self.functions = {
-            key: self._reading(key, prior)
+            key: FunctionOnGrid(key, prior, self.domain, self.grids)
             for key, prior in params.items()
             if isinstance(prior, GaussianFunction)
         }
@@ -223,6 +229,7 @@ class PDESystem:
             states=dict.fromkeys(self._node_names, Together(self._start)),
             params=self.params,
             experiments=[Experiment(self._times, start=start)],
+            breakpoints=sorted({t for f in self.functions.values() for t in f.kinks}),
             observe={
                 name: partial(self._read_off, w)
                 for name, w in zip(self.observable_names, self._weights)
@@ -332,7 +339,7 @@ class PDESystem:
         if rate is not None:
             by_time = Field(self.grids, rate, (CONSTANT,) * len(self.grids))
         u = Field(self.grids, self._whole(t, y, p), rate=by_time)
-        off = self.residual(self._at(t), u, self._on_grid(p))
+        off = self.residual(self._at(t), u, self._on_grid(t, p))
         inner = tuple(n - 2 for n in self.shape)
         return values_at(off, INNER, inner).reshape(-1)
 
@@ -362,15 +369,15 @@ class PDESystem:
     def constrained(self, t: Any, n: float, p: Any) -> Any:
         """Return the constraint at all nodes, for a constant n."""
         field = Field(self.grids, np.full(self.shape, n))
-        last = (self._on_grid(p),) if self._sees_params else ()
+        last = (self._on_grid(t, p),) if self._sees_params else ()
         value = self.constraint(self._at(t), field, *last)
         return values_at(value, NODE, self.shape)
 
     def _at(self, t: Any) -> Coordinates:
         return Coordinates(self.grids, None if self.is_steady else t)
 
-    def _on_grid(self, p: Any) -> ParamsOnGrid:
-        return ParamsOnGrid(p, self.functions, self.grids, self._asked)
+    def _on_grid(self, t: Any, p: Any) -> ParamsOnGrid:
+        return ParamsOnGrid(p, self.functions, self.grids, t, self._asked)
 
     # --- what is checked at construction
 
@@ -379,20 +386,6 @@ class PDESystem:
         _, constants = split_params(self.params, self._node_names)
         more: dict[str, slice | float] = {**self.prior.groups, **constants}
         return Names("param", self.prior.names, more)
-
-    def _reading(self, key: Any, prior: GaussianFunction) -> np.ndarray:
-        if len(self.grids) > 1:
-            raise ValueError(
-                f"Functions of one coordinate, as {key!r}, are known where there is one. "
-                f"Got {list(self.grids)}."
-            )
-        ((axis, grid),) = self.grids.items()
-        if tuple(map(float, prior.interval)) != self.domain[axis]:
-            raise ValueError(
-                f"The function {key!r} must live on the interval of {axis!r}, "
-                f"{self.domain[axis]}. Got interval={tuple(prior.interval)}."
-            )
-        return prior.reading(grid.nodes)
 
     def _read_grids(self, given: Any) -> dict[str, Grid]:
         axes = [axis for axis in self.domain if axis != TIME]

@@ -86,8 +86,7 @@ def test_finite_differences_are_of_second_order():
     errors = []
     for n_nodes in (41, 81):
         system = poisson(n_nodes=n_nodes)
-        x = system.functions["D"].shape[1]
-        nodes = np.linspace(0, 1, x + 1)[1:-1]
+        nodes = system.functions["D"].prior.nodes[1:-1]
         u = system.solve(1.5 - np.abs(nodes - 0.5))[0]
         read = np.interp([0.1, 0.25, 0.5], system.nodes, u)
         errors.append(np.abs(read - exact).max())
