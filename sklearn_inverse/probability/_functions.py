@@ -103,12 +103,12 @@ class GaussianFunction(Group):
             if value not in known:
                 raise ValueError(f"`{what}` must be one of {known}. Got {value!r}.")
         over = self.over
-        if over is not None:
-            if not isinstance(over, str) or not 0 < len(over) == len(set(over)) < 3:
-                raise ValueError(
-                    "`over` must be one or two coordinates, of one letter each: 'x' or "
-                    f"'xy'. Got {over!r}."
-                )
+        letters = over if isinstance(over, str) else ""
+        if over is not None and not 0 < len(letters) == len(set(letters)) < 3:
+            raise ValueError(
+                "`over` must be one or two coordinates, of one letter each: 'x' or 'xy'. "
+                f"Got {over!r}."
+            )
         n_axes = len(over or "x")
         shape = _each(self.n_nodes, n_axes)
         if len(shape) != n_axes or not all(
@@ -142,7 +142,10 @@ class GaussianFunction(Group):
         intervals = tuple(tuple(map(float, ends)) for ends in intervals)
         if not _is_pair(self.interval):
             self._set(interval=intervals)
-        self._set(shape=tuple(map(int, shape)), intervals=intervals)
+        shape = tuple(map(int, shape))
+        if np.ndim(self.n_nodes):
+            self._set(n_nodes=shape)
+        self._set(shape=shape, intervals=intervals)
         self._set_marginals()
 
     def _set_marginals(self):
@@ -171,7 +174,9 @@ class GaussianFunction(Group):
     def _between_ends(self):
         """Return the values of g that bend the least between those that are known."""
         one_axis, ends = len(self.shape) == 1, self.ends
-        if not (_is_pair(ends) if one_axis else isinstance(ends, Real) and np.isfinite(ends)):
+        if not (
+            _is_pair(ends) if one_axis else isinstance(ends, Real) and np.isfinite(ends)
+        ):
             what = "values at both ends" if one_axis else "one value at the border"
             raise ValueError(f"`ends` must be the {what}, finite. Got {ends!r}.")
         ends = ends if one_axis else (ends, ends)
@@ -233,7 +238,9 @@ class GaussianFunction(Group):
         stiff = np.linalg.eigvalsh(together) * (self.std / scale) ** 2
         stiff[: 1 if self.order == 1 else 1 + len(self.shape)] = 0.0
         n = len(corners)
-        excess = brentq(lambda c: np.mean(1 / (c + stiff)) - 1, 0.5 / n, 2.0, xtol=1e-14)
+        excess = brentq(
+            lambda c: np.mean(1 / (c + stiff)) - 1, 0.5 / n, 2.0, xtol=1e-14
+        )
         return excess / self.std**2
 
     @property

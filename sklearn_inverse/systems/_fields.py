@@ -365,9 +365,6 @@ class ParamsOnGrid:
 
     t : object
         The time.
-
-    asked : set
-        Takes the names that are asked for.
     """
 
     def __init__(
@@ -376,16 +373,14 @@ class ParamsOnGrid:
         functions: Mapping[str, FunctionOnGrid],
         grids: Mapping[str, Grid],
         t: Any,
-        asked: set[Any],
     ):
-        self._params, self._functions, self._asked = params, functions, asked
+        self._params, self._functions = params, functions
         self._grids, self._t = grids, t
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         value = getattr(self._params, name)
-        self._asked.add(name)
         if name in self._functions:
             return self._functions[name].field(value, self._t)
         return Field(self._grids, value, (CONSTANT,) * len(self._grids))
@@ -393,7 +388,6 @@ class ParamsOnGrid:
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
             return getattr(self, key)
-        self._asked.add(key)
         return Field(self._grids, self._params[key], (CONSTANT,) * len(self._grids))
 
 
