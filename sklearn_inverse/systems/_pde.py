@@ -67,9 +67,10 @@ class PDESystem:
         ``np.sin(np.pi * x.x) + n * x.x * (1 - x.x) * x.t``.
 
     params : dict
-        Priors, as of :class:`ODESystem`; of an unknown function, a
-        :class:`~sklearn_inverse.probability.GaussianFunction`, which other inverters
-        than :class:`GradientInverter` need with one number for its ``scale``.
+        Priors, as of :class:`ODESystem`; of an unknown function of space, time or both, a
+        :class:`~sklearn_inverse.probability.GaussianFunction`, ``over="t"`` say, which
+        other inverters than :class:`GradientInverter` need with one number for its
+        ``scale``.
 
     observe : PointValues or ParticleCounts
         What is read.

@@ -387,6 +387,8 @@ def test_an_unknown_temperature_at_an_end_is_found():
     truth = np.sin(6 * t) + t
     lines = ODESimulator(system.semidiscretize())
     read = lines.simulate(truth[None]).reshape(1, -1)
+    slope = lines.sensitivities(truth[None]).reshape(-1, 9)
+    assert np.allclose(slope @ truth, read[0], atol=1e-5)  # u is linear in f
     read = read + 0.01 * np.random.default_rng(0).standard_normal(read.shape)
     posterior = (
         GradientInverter(system, n_starts=1, max_solves=0).fit(read).posterior(read)
