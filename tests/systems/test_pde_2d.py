@@ -179,6 +179,18 @@ def test_darcy_in_a_uniform_material_is_known():
     assert abs(errors[1]) < 1e-4
 
 
+def test_slopes_by_permeability_are_finite_differences():
+    system = darcy(n_nodes=21, n_values=6)
+    assert system._stencil.is_sparse
+    g = torch.as_tensor(system.prior.draw(2, np.random.RandomState(0)))
+    read, slope = system.linearized_report(g)
+    assert torch.allclose(system.report(g[1:]), read[1:], rtol=1e-10)
+    for j in (0, 14, 35):
+        step = 1e-5 * torch.eye(36).double()[j]
+        found = (system.report(g + step) - system.report(g - step)) / 2e-5
+        torch.testing.assert_close(slope[..., j], found, rtol=1e-5, atol=1e-10)
+
+
 @pytest.mark.slow
 def test_darcy_finds_where_each_kind_is():
     system = darcy(n_nodes=31, n_values=11, noise=1e-5)
