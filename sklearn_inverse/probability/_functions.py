@@ -1,6 +1,6 @@
 """Priors of whole functions, by how much they bend."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import comb
 from numbers import Integral, Real
 from typing import Any
@@ -72,6 +72,9 @@ class GaussianFunction(Group):
     nodes : ndarray of shape (n_nodes,), or tuple of two
         The nodes along each coordinate, the ends among them.
 
+    intervals : tuple of (float, float)
+        Where it lives, along each coordinate.
+
     scale_range : (float, float) or None
         Where the scale is to be found, None if it is given.
 
@@ -94,6 +97,10 @@ class GaussianFunction(Group):
     link: str = "identity"
     interval: Any = (0.0, 1.0)
     over: str | None = None
+    shape: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    intervals: Any = field(init=False, repr=False, compare=False)
+    _known: Any = field(init=False, repr=False, compare=False)
+    _order: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         for what, value, known in (
@@ -112,7 +119,7 @@ class GaussianFunction(Group):
         n_axes = len(over or "x")
         shape = _each(self.n_nodes, n_axes)
         if len(shape) != n_axes or not all(
-            isinstance(n, Integral) and n >= 2 + self.order for n in shape
+            isinstance(n, Integral) and int(n) >= 2 + self.order for n in shape
         ):
             raise ValueError(
                 f"`n_nodes` must be a whole number, {2 + self.order} at least, or one for "
@@ -122,7 +129,7 @@ class GaussianFunction(Group):
             if _is_pair(getattr(self, name)):
                 object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         low, high = self.scale_range or (self.scale, np.inf)
-        if not (isinstance(low, Real) and 0 < low < high):
+        if not (isinstance(low, Real) and 0 < float(low) < high):
             raise ValueError(
                 "`scale` must be positive, or (low, high), or None to be found between "
                 f"{SCALES[0]:g} and {SCALES[1]:g}. Got {self.scale!r}."
@@ -175,7 +182,9 @@ class GaussianFunction(Group):
         """Return the values of g that bend the least between those that are known."""
         one_axis, ends = len(self.shape) == 1, self.ends
         if not (
-            _is_pair(ends) if one_axis else isinstance(ends, Real) and np.isfinite(ends)
+            _is_pair(ends)
+            if one_axis
+            else isinstance(ends, Real) and np.isfinite(float(ends))
         ):
             what = "values at both ends" if one_axis else "one value at the border"
             raise ValueError(f"`ends` must be the {what}, finite. Got {ends!r}.")
@@ -185,7 +194,7 @@ class GaussianFunction(Group):
                 f"`ends` must be positive with link='exp'. Got {self.ends}."
             )
         ends = np.log(ends) if self.link == "exp" else np.array(ends, dtype=float)
-        first = np.linspace(*ends, self.shape[0])
+        first = np.linspace(ends[0], ends[1], self.shape[0])
         return first.reshape(-1, *[1] * (len(self.shape) - 1)) + np.zeros(self.shape)
 
     @property
@@ -246,7 +255,8 @@ class GaussianFunction(Group):
     @property
     def nodes(self):
         """The nodes along each coordinate, the ends among them."""
-        nodes = [np.linspace(*ends, n) for n, ends in zip(self.shape, self.intervals)]
+        axes = zip(self.shape, self.intervals)
+        nodes = [np.linspace(low, high, n) for n, (low, high) in axes]
         return nodes[0] if len(nodes) == 1 else tuple(nodes)
 
     def whole(self, values):

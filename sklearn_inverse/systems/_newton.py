@@ -140,7 +140,7 @@ class _Solve(torch.autograd.Function):
 
 def solve(inverse: Inverse, b: Tensor) -> Tensor:
     """Return solutions (n_rows, n), differentiably by the right-hand side."""
-    return _Solve.apply(b, inverse, False)  # type: ignore[no-any-return]
+    return _Solve.apply(b, inverse, False)
 
 
 def newton(
