@@ -9,6 +9,12 @@ equation's f, the mean absolute error of Burgers'; "covered" the share of nodes 
 bands; "paper" what BiLO reaches, at its best weight. Of Burgers' equation "front" is how
 far off its shock is at the end, in cells.
 
+Darcy's flow: where the plane is of which of two kinds (841 readings with noise of .1 % of
+the largest, made on 121 × 121 nodes), "error" of A, relative L2, with "of u" that of the
+solution, "right" the share of nodes whose kind is found, and "wrong, sure" that of those
+whose band leaves the right one out. The paper prints 1.3 % and 98 %. "covered" is of five
+permeabilities drawn from the prior, of 11 × 11 values.
+
 Two params: birth and death of particles seen in 100 snapshots, "error" of both relative;
 and Fisher-KPP on 64 × 64 nodes without noise, "error" the larger in standard deviations.
 
@@ -26,8 +32,16 @@ import numpy as np
 import torch
 from _report import RESULTS, short, write_report
 
-from sklearn_inverse import GradientInverter, ODESimulator
-from sklearn_inverse.problems import burgers, fisher_kpp_2d, heat, point_source, poisson
+from sklearn_inverse import GradientInverter, ODESimulator, PDESystem
+from sklearn_inverse.problems import (
+    burgers,
+    darcy,
+    fisher_kpp_2d,
+    heat,
+    point_source,
+    poisson,
+)
+from sklearn_inverse.systems import FiniteDifferences
 
 X = np.linspace(0, 1, 51)[1:-1]
 PAPER = {"poisson": 2.0e-2, "heat": 6.1e-3}
@@ -49,11 +63,13 @@ def main():
         ("burgers, wave", 1),
         ("burgers, box", 1),
         ("fisher_kpp_2d", ""),
+        ("darcy", 1),
     ]
     for problem, order in cells:
         if (problem, order) in done:
             continue
-        run = {"point_source": particles, "fisher_kpp_2d": plane}.get(problem, function)
+        runs = {"point_source": particles, "fisher_kpp_2d": plane, "darcy": flow}
+        run = runs.get(problem, function)
         row = {"problem": problem, "order": order}
         row |= run(problem, order, arguments.n_noises)
         done[problem, order] = row
@@ -200,6 +216,58 @@ def plane(problem, order, n_noises):
         "error": short(np.max(np.abs(found.mean - truth) / found.std)),
         "CPU s": short(time.process_time() - again),
         "CPU s, compiling too": short(seconds),
+        "n": 1,
+    }
+
+
+def flow(problem, order, n_noises):
+    """Find two kinds of material in the plane."""
+    rng, noise = np.random.default_rng(1), 1e-5
+    waves, phases = 5 * rng.standard_normal((200, 2)), rng.uniform(0, 2 * np.pi, 200)
+
+    def kinds(x, y):
+        random = sum(np.cos(a * x + b * y + c) for (a, b), c in zip(waves, phases))
+        return np.where(random > 0, 12.0, 3.0)
+
+    def residual(x, u, p):
+        a = kinds(x.x, x.y)
+        return (a * u.x).x + (a * u.y).y + p.source
+
+    system = darcy(order=order, noise=noise)
+    true = PDESystem(
+        system.domain,
+        residual,
+        constraint=system.constraint,
+        params={"source": (0.5, 1.5)},
+        observe=system.observe,
+        noise=noise,
+        grid=FiniteDifferences(121),
+    )
+    u = true.report(torch.ones(1, 1).double())[0].numpy()
+    readings = u + noise * np.random.default_rng(0).standard_normal(u.shape)
+    inverter = GradientInverter(system, continuation=False, **QUICK).fit(readings)
+    start = time.process_time()
+    found = inverter.posterior(readings)
+    seconds = time.process_time() - start
+    nodes = np.meshgrid(*system.functions["g"].prior.nodes, indexing="ij")
+    truth = kinds(*nodes).ravel()
+    a, low, high = (
+        3 + 9 / (1 + np.exp(-g[0])) for g in (found.params, *found.interval(0.9))
+    )
+    again = system.report(torch.as_tensor(found.params))[0].numpy()
+    sure = ((low > 7.5) & (truth < 7.5)) | ((high < 7.5) & (truth > 7.5))
+    small = darcy(order=order, noise=noise, n_nodes=31, n_values=11)
+    g = small.prior.draw(5, np.random.RandomState(0))
+    few = small.report(torch.as_tensor(g))[:, 0].numpy()
+    few = few + noise * np.random.default_rng(1).standard_normal(few.shape)
+    ends = GradientInverter(small, **QUICK).fit(few).posterior(few).interval(0.9)
+    return {
+        "error": short(np.linalg.norm(a - truth) / np.linalg.norm(truth)),
+        "of u": short(np.linalg.norm(again - u) / np.linalg.norm(u)),
+        "right": f"{np.mean((a > 7.5) == (truth > 7.5)):.1%}",
+        "wrong, sure": f"{np.mean(sure):.1%}",
+        "covered": f"{np.mean((ends[0] < g) & (g < ends[1])):.1%}",
+        "CPU s": short(seconds),
         "n": 1,
     }
 

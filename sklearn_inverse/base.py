@@ -220,7 +220,7 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
         system = getattr(model, "system", None)
         noise = "given with the readings" if noise_is_estimated is None else ""
         return {
-            "model": type(model).__name__ if system is None else system.name,
+            "model": (model if system is None else system).name or type(model).__name__,
             "observables": list(model.observable_names_),
             "noise": noise or model.noise_.describe(),
             "noise_is_estimated": bool(noise_is_estimated),

@@ -15,7 +15,6 @@ from sklearn_inverse.collocation._fields import Field, Namespace, values_of
 from sklearn_inverse.collocation._places import Places, Points, Told
 from sklearn_inverse.ode import solve_ivp
 from sklearn_inverse.ode._rhs import rowwise_jacobian
-from sklearn_inverse.probability import as_noise
 from sklearn_inverse.systems import ODESystem, PDESystem
 
 __all__ = ["ODEEquations", "PDEEquations", "Solution", "as_equations"]
@@ -225,8 +224,14 @@ class PDEEquations(_Equations):
                 np.array(system.domain["t"]), network.time_scale, network.onset
             )
         self.functions = {
-            name: (axis, system.params[name]) for name in system.functions
+            name: (f.over, f.prior) for name, f in system.functions.items()
         }
+        of_two = [name for name, (over, _) in self.functions.items() if len(over) > 1]
+        if of_two:
+            raise ValueError(
+                "BiLO and PINN find functions of one coordinate. Got functions of two, "
+                f"{of_two}: GradientInverter takes them."
+            )
         self.n_points = network.n_collocation or (300 if "t" in self.scales else 100)
         self._axis = axis
 
@@ -249,10 +254,8 @@ class PDEEquations(_Equations):
 
     def idle(self, params) -> Tensor:
         """Return which params only the noise uses, (n_params,)."""
-        system, names = self.system, self.system.prior.names
-        noise = as_noise(system.noise, system.observable_names, param_names=names)
-        only = set(noise.param_names) - system._asked
-        return torch.tensor([name in only for name in names])
+        unused = np.hstack([*self.system.unused, []])
+        return torch.tensor([name in unused for name in self.system.prior.names])
 
     def solve(self, params, more=()) -> tuple[np.ndarray, np.ndarray]:
         """Return where, and exact solutions (n_samples, n_points, n_outputs)."""

@@ -56,6 +56,9 @@ class ForwardModel(BaseEstimator):
     error_ : ndarray of shape (n_channels,)
         Root-mean-square error of the model itself; zero if it is exact.
 
+    name : str or None
+        What reports call it, where that is not its class.
+
     precision : float
         Relative error that is always there, a solver's tolerance.
 
@@ -77,6 +80,7 @@ class ForwardModel(BaseEstimator):
 
     precision = 1e-6
     is_exact = False
+    name: str | None = None
     may_thread = True
     linearizes_cheaply = False
     was_interrupted = False
@@ -304,7 +308,7 @@ def as_forward_model(model, **options) -> ForwardModel:
     TypeError
         If ``model`` is none of these.
     """
-    from sklearn_inverse.forward._function import ForwardFunction
+    from sklearn_inverse.forward._function import ForwardFunction, SteadySimulator
     from sklearn_inverse.forward._simulator import ODESimulator
 
     if model is None:
@@ -312,13 +316,7 @@ def as_forward_model(model, **options) -> ForwardModel:
 
         return ODESurrogate(**options)
     if isinstance(model, PDESystem) and model.is_steady:
-        return ForwardFunction(
-            model.report,
-            model.priors,
-            observables=model.observable_names,
-            noise=model.noise,
-            device=options.get("device", "auto"),
-        )
+        return SteadySimulator(model)
     if isinstance(model, PDESystem):
         model = model.semidiscretize()
     if isinstance(model, ODESystem):

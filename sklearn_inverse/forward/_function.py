@@ -11,11 +11,12 @@ from sklearn_inverse.forward._base import (
     unnamed,
 )
 from sklearn_inverse.probability import JointPrior, as_noise
+from sklearn_inverse.systems import PDESystem
 from sklearn_inverse.utils._sklearn import _fit_context
 from sklearn_inverse.utils._torch import resolve_device
 from sklearn_inverse.utils._validation import check_inputs, check_params, column_names
 
-__all__ = ["ForwardFunction"]
+__all__ = ["ForwardFunction", "SteadySimulator"]
 
 
 class ForwardFunction(ForwardModel):
@@ -52,6 +53,9 @@ class ForwardFunction(ForwardModel):
         simulator behind NumPy, which may return an ndarray, :class:`CMAESInverter` and
         :class:`FlowInverter` take it.
 
+    name : str, default=None
+        What reports call it.
+
     device : {"auto", "cpu", "cuda", …}, default="auto"
         Where it runs.
 
@@ -83,6 +87,7 @@ class ForwardFunction(ForwardModel):
         "times": ["array-like", None],
         "noise": "no_validation",
         "differentiable": ["boolean"],
+        "name": [str, None],
         "device": [str, torch.device],
     }
     is_exact = True
@@ -97,6 +102,7 @@ class ForwardFunction(ForwardModel):
         times=None,
         noise=None,
         differentiable=True,
+        name=None,
         device="auto",
     ):
         self.function = function
@@ -106,6 +112,7 @@ class ForwardFunction(ForwardModel):
         self.times = times
         self.noise = noise
         self.differentiable = differentiable
+        self.name = name
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -245,3 +252,37 @@ class ForwardFunction(ForwardModel):
                 f"n_channels). Got shape {tuple(trajectories.shape)} instead."
             )
         return trajectories
+
+
+class SteadySimulator(ForwardFunction):
+    """The exact forward model of a steady problem, on the CPU.
+
+    Parameters
+    ----------
+    pde : PDESystem
+        The problem.
+    """
+
+    _parameter_constraints: dict = {"pde": [PDESystem]}
+
+    def __init__(self, pde):
+        self.pde = pde
+        super().__init__(
+            pde.report,
+            pde.priors,
+            observables=pde.observable_names,
+            noise=pde.noise,
+            name=pde.name,
+            device="cpu",
+        )
+
+    def device_for(self, device):
+        """Return where to compute with it: the CPU."""
+        return torch.device("cpu")
+
+    def linearize(self, scaled_params, inputs=None):
+        """Return trajectories and their Jacobian (…, n_params) by scaled params."""
+        params = self.param_scaler_.from_scaled_tensor(scaled_params.double())
+        read, by_params = self.pde.linearized_report(params)
+        slope = self.param_scaler_.slope_tensor(params)
+        return read, by_params * slope[:, None, None]

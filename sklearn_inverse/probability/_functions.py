@@ -1,10 +1,12 @@
 """Priors of whole functions, by how much they bend."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import comb
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
 
 from sklearn_inverse.probability._groups import Group
 from sklearn_inverse.probability._priors import LogNormalPrior, NormalPrior
@@ -16,38 +18,45 @@ SCALES = (2.0**-8, 2.0**8)  # among which one is found, if none is given
 
 @dataclass(frozen=True)
 class GaussianFunction(Group):
-    r"""An unknown function on an interval: its values at even nodes are the params.
+    r"""An unknown function of one coordinate or two: its values at even nodes are params.
 
-    The density of a function g is :math:`\exp(-\tfrac12 \int (g^{(m)} / s)^2 dx)` for the
-    order m and the scale s: one that rises (order 1) or bends (order 2) steeply is
-    unlikely. Between nodes it is linear.
+    The density of a function g is :math:`\exp(-\tfrac12 \int |D^m g|^2 / s^2)` for the
+    order m, with all derivatives of this order, and the scale s: one that rises (order 1)
+    or bends (order 2) steeply is unlikely. Between nodes it is linear.
 
     Parameters
     ----------
-    n_nodes : int, default=33
-        Nodes from one end of the interval to the other.
+    n_nodes : int or (int, int), default=33
+        Nodes from one end of the interval to the other, along each coordinate.
 
     order : {1, 2}, default=1
-        1 allows kinks, 2 wants a smooth function.
+        1 allows kinks, 2 wants a smooth function. Of two coordinates, the values of order
+        1 vary the more the closer the nodes.
 
     scale : float or (float, float), default=None
-        How much g (order 1) or its slope (order 2) varies over a unit of length: twice
-        the distance lets it vary √2 times as much. Of a range, or if None of 1/256 to 256,
-        :class:`GradientInverter` takes what the readings of each sample are the likeliest
-        under (their evidence). Other inverters need one number; the prior itself, its
-        draws for example, has the geometric mean of the range.
+        How much g (order 1) or its slope (order 2) varies over a unit of length: of one
+        coordinate, twice the distance lets it vary √2 times as much. Of a range, or if
+        None of 1/256 to 256, :class:`GradientInverter` takes what the readings of each
+        sample are the likeliest under (their evidence). Other inverters need one number;
+        the prior itself, its draws for example, has the geometric mean of the range.
 
-    ends : (float, float), default=None
-        Values at both ends, where they are known; these are then no params.
+    ends : (float, float) or float, default=None
+        Values at both ends, or the one at the whole border, where they are known; these
+        are then no params.
 
     mean, std : float, default=0.0, 1.0
-        Of g at both ends, where they are not known.
+        Of g at the ends, or corners, where they are not known.
 
     link : {"identity", "exp"}, default="identity"
-        The function is g, or exp(g), which is positive.
+        The function is g, or exp(g), which is positive. What else it is made of is
+        written in the equation: ``3 + 9 / (1 + np.exp(-p.g))`` lies between 3 and 12.
 
-    interval : (float, float), default=(0, 1)
-        Where it lives.
+    interval : (float, float) or pair of these, default=(0, 1)
+        Where it lives; of two coordinates the same along both, or one for each.
+
+    over : str, default=None
+        Its coordinates in a :class:`PDESystem`: "x", "t", "xy", "xt". By default the only
+        one of space.
 
     Attributes
     ----------
@@ -55,10 +64,16 @@ class GaussianFunction(Group):
         Priors of the values one by one.
 
     covariance, correlation : ndarray of shape (size, size)
-        Of the values of g.
+        Of the values of g; those of two coordinates with the second running first.
 
-    nodes : ndarray of shape (n_nodes,)
-        The nodes, the ends among them.
+    shape : tuple of int
+        Number of nodes along each coordinate.
+
+    nodes : ndarray of shape (n_nodes,), or tuple of two
+        The nodes along each coordinate, the ends among them.
+
+    intervals : tuple of (float, float)
+        Where it lives, along each coordinate.
 
     scale_range : (float, float) or None
         Where the scale is to be found, None if it is given.
@@ -69,9 +84,11 @@ class GaussianFunction(Group):
     >>> slowness = GaussianFunction(5, ends=(1, 1), link="exp")
     >>> JointPrior({"slowness": slowness}).median
     array([1., 1., 1.])
+    >>> GaussianFunction((4, 3), over="xy", ends=0.0).size
+    2
     """
 
-    n_nodes: int = 33
+    n_nodes: Any = 33
     order: int = 1
     scale: Any = None
     ends: Any = None
@@ -79,6 +96,11 @@ class GaussianFunction(Group):
     std: float = 1.0
     link: str = "identity"
     interval: Any = (0.0, 1.0)
+    over: str | None = None
+    shape: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    intervals: Any = field(init=False, repr=False, compare=False)
+    _known: Any = field(init=False, repr=False, compare=False)
+    _order: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         for what, value, known in (
@@ -87,54 +109,93 @@ class GaussianFunction(Group):
         ):
             if value not in known:
                 raise ValueError(f"`{what}` must be one of {known}. Got {value!r}.")
-        n_nodes = self.n_nodes
-        if not (isinstance(n_nodes, Integral) and n_nodes >= 2 + self.order):
+        over = self.over
+        letters = over if isinstance(over, str) else ""
+        if over is not None and not 0 < len(letters) == len(set(letters)) < 3:
             raise ValueError(
-                f"`n_nodes` must be a whole number, {2 + self.order} at least. Got "
-                f"{n_nodes!r}."
+                "`over` must be one or two coordinates, of one letter each: 'x' or 'xy'. "
+                f"Got {over!r}."
+            )
+        n_axes = len(over or "x")
+        shape = _each(self.n_nodes, n_axes)
+        if len(shape) != n_axes or not all(
+            isinstance(n, Integral) and int(n) >= 2 + self.order for n in shape
+        ):
+            raise ValueError(
+                f"`n_nodes` must be a whole number, {2 + self.order} at least, or one for "
+                f"each coordinate of `over`. Got {self.n_nodes!r} over {over!r}."
             )
         for name in ("scale", "ends", "interval"):  # arrays would not compare
             if _is_pair(getattr(self, name)):
                 object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         low, high = self.scale_range or (self.scale, np.inf)
-        if not (isinstance(low, Real) and 0 < low < high):
+        if not (isinstance(low, Real) and 0 < float(low) < high):
             raise ValueError(
                 "`scale` must be positive, or (low, high), or None to be found between "
                 f"{SCALES[0]:g} and {SCALES[1]:g}. Got {self.scale!r}."
             )
         if not (isinstance(self.std, Real) and 0 < self.std < np.inf):
             raise ValueError(f"`std` must be positive. Got {self.std!r}.")
-        if not (_is_pair(self.interval) and self.interval[0] < self.interval[1]):
+        intervals = self.interval
+        if _is_pair(intervals):
+            intervals = (intervals,) * n_axes
+        if np.shape(intervals) != (n_axes, 2) or not all(
+            _is_pair(ends) and ends[0] < ends[1] for ends in intervals
+        ):
             raise ValueError(
-                f"`interval` must be (low, high), finite. Got {self.interval!r}."
+                "`interval` must be (low, high), finite, or one for each coordinate of "
+                f"`over`. Got {self.interval!r}."
             )
-        precision, mean = self._precision(), np.full(self.n_nodes, self.mean)
+        intervals = tuple(tuple(map(float, ends)) for ends in intervals)
+        if not _is_pair(self.interval):
+            self._set(interval=intervals)
+        shape = tuple(map(int, shape))
+        if np.ndim(self.n_nodes):
+            self._set(n_nodes=shape)
+        self._set(shape=shape, intervals=intervals)
+        self._set_marginals()
+
+    def _set_marginals(self):
+        """Set what follows of the arguments."""
+        inner = np.ones(self.shape, dtype=bool)
+        known, mean = np.array([]), np.full(self.shape, float(self.mean))
         if self.ends is not None:
-            if not _is_pair(self.ends):
-                raise ValueError(
-                    "`ends` must be the values at both ends, finite. Got "
-                    f"{self.ends!r}."
-                )
-            if self.link == "exp" and min(self.ends) <= 0:
-                raise ValueError(
-                    f"`ends` must be positive with link='exp'. Got {self.ends}."
-                )
-            ends = np.log(self.ends) if self.link == "exp" else np.array(self.ends)
-            mean = np.linspace(ends[0], ends[1], self.n_nodes)[
-                1:-1
-            ]  # it bends the least
-            precision = precision[1:-1, 1:-1]
-        covariance = np.linalg.inv(precision)
-        std = np.sqrt(np.diag(covariance))
+            mean, border = self._between_ends(), inner.copy()
+            border[(slice(1, -1),) * inner.ndim] = False
+            inner = ~border
+            known = np.exp(mean[border]) if self.link == "exp" else mean[border]
+        places = [np.flatnonzero(part) for part in (inner, ~inner)]
+        inner, order = places[0], np.argsort(np.concatenate(places))
+        self._set(_known=known, _order=order)
+        covariance = np.linalg.inv(self._precision()[np.ix_(inner, inner)])
+        mean, std = mean.ravel()[inner], np.sqrt(np.diag(covariance))
         kind: Any = NormalPrior
         if self.link == "exp":
             kind, mean = LogNormalPrior, np.exp(mean)
-        marginals = [kind(m, s) for m, s in zip(mean, std)]
         self._set(
-            marginals=marginals,
+            marginals=[kind(m, s) for m, s in zip(mean, std)],
             covariance=covariance,
             correlation=covariance / np.outer(std, std),
         )
+
+    def _between_ends(self):
+        """Return the values of g that bend the least between those that are known."""
+        one_axis, ends = len(self.shape) == 1, self.ends
+        if not (
+            _is_pair(ends)
+            if one_axis
+            else isinstance(ends, Real) and np.isfinite(float(ends))
+        ):
+            what = "values at both ends" if one_axis else "one value at the border"
+            raise ValueError(f"`ends` must be the {what}, finite. Got {ends!r}.")
+        ends = ends if one_axis else (ends, ends)
+        if self.link == "exp" and min(ends) <= 0:
+            raise ValueError(
+                f"`ends` must be positive with link='exp'. Got {self.ends}."
+            )
+        ends = np.log(ends) if self.link == "exp" else np.array(ends, dtype=float)
+        first = np.linspace(ends[0], ends[1], self.shape[0])
+        return first.reshape(-1, *[1] * (len(self.shape) - 1)) + np.zeros(self.shape)
 
     @property
     def scale_range(self):
@@ -148,54 +209,85 @@ class GaussianFunction(Group):
         return replace(self, scale=float(scale))
 
     def _precision(self):
-        """Return the precision of g at the nodes."""
+        """Return the precision of g at all nodes, flat."""
         scale = self.scale
         if self.scale_range:
             scale = np.sqrt(np.prod(self.scale_range))
-        bend = np.diff(np.eye(self.n_nodes), n=self.order, axis=0)
-        low, high = self.interval
-        spacing = (high - low) / (self.n_nodes - 1)
-        precision = bend.T @ bend / (scale**2 * spacing ** (2 * self.order - 1))
-        if self.ends is None:
-            precision[[0, -1], [0, -1]] += self._hold(scale) / self.std**2
-        return precision
+        spacings = [
+            (high - low) / (n - 1) for n, (low, high) in zip(self.shape, self.intervals)
+        ]
+        axes = [*zip(self.shape, spacings)]
+        m = self.order
+        if len(axes) == 1:
+            bent = _squares(*axes[0], m)
+        else:
+            x, y = axes
+            bent = sum(
+                comb(m, k) * np.kron(_squares(*x, k), _squares(*y, m - k))
+                for k in range(m + 1)
+            )
+        if self.ends is not None:
+            return bent / scale**2
+        places = np.arange(len(bent)).reshape(self.shape)
+        corners = places[np.ix_(*[[0, -1]] * len(axes))].ravel()
+        held = self._hold(bent, corners, scale)
+        bent = bent / scale**2
+        bent[corners, corners] += held
+        return bent
 
-    def _hold(self, scale):
-        """Return what holds each end so that it has the spread that was given.
+    def _hold(self, bent, corners, scale):
+        """Return what holds each end, or corner, so that it has the spread given.
 
-        Of order 1 each end holds the other, too: at most one half is needed then.
+        Bending holds them together, but for a shift, and of order 2 for a slope.
         """
-        if self.order == 2:
-            return 1.0
-        low, high = self.interval
-        q = 2 * self.std**2 / (scale**2 * (high - low))
-        return 0.5 + 0.5 / (q + np.hypot(1, q))
+        others = np.delete(np.arange(len(bent)), corners)
+        across = bent[np.ix_(others, corners)]
+        inner = np.linalg.solve(bent[np.ix_(others, others)], across)
+        together = bent[np.ix_(corners, corners)] - across.T @ inner
+        stiff = np.linalg.eigvalsh(together) * (self.std / scale) ** 2
+        stiff[: 1 if self.order == 1 else 1 + len(self.shape)] = 0.0
+        n = len(corners)
+        excess = brentq(
+            lambda c: np.mean(1 / (c + stiff)) - 1, 0.5 / n, 2.0, xtol=1e-14
+        )
+        return excess / self.std**2
 
     @property
     def nodes(self):
-        """The nodes, the ends among them."""
-        low, high = self.interval
-        return np.linspace(low, high, self.n_nodes)
+        """The nodes along each coordinate, the ends among them."""
+        axes = zip(self.shape, self.intervals)
+        nodes = [np.linspace(low, high, n) for n, (low, high) in axes]
+        return nodes[0] if len(nodes) == 1 else tuple(nodes)
 
-    def reading(self, points):
-        """Return what makes values at points of the params, and of 1 behind them.
+    def whole(self, values):
+        """Return the function at all nodes, of the params and what is known of it.
 
         Parameters
         ----------
-        points : ndarray of shape (n_points,)
-            Inside the interval.
+        values : array-like of shape (size,)
+            The params.
 
         Returns
         -------
-        matrix : ndarray of shape (n_points, size + 1)
-            Linear interpolation.
+        whole : array of shape ``shape``
+            The function.
         """
-        unit = np.eye(self.n_nodes)
-        matrix = np.stack([np.interp(points, self.nodes, row) for row in unit], axis=1)
-        if self.ends is None:
-            return np.hstack([matrix, np.zeros((len(points), 1))])
-        known = matrix[:, [0, -1]] @ np.asarray(self.ends, dtype=float)
-        return np.hstack([matrix[:, 1:-1], known[:, None]])
+        if self.ends is not None:
+            values = np.concatenate([values, self._known])[self._order]
+        return values if len(self.shape) == 1 else values[:].reshape(self.shape)
+
+
+def _squares(n_nodes, spacing, order):
+    """Return the matrix of the integral of a derivative's square, by values at nodes."""
+    if order == 0:
+        return np.diag(np.r_[0.5, np.ones(n_nodes - 2), 0.5]) * spacing
+    slope = np.diff(np.eye(n_nodes), n=order, axis=0)
+    return slope.T @ slope / spacing ** (2 * order - 1)
+
+
+def _each(given, n_axes):
+    """Return one for each coordinate."""
+    return (given,) * n_axes if np.ndim(given) == 0 else tuple(given)
 
 
 def _is_pair(given):

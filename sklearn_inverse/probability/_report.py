@@ -12,6 +12,7 @@ __all__ = ["report"]
 TIED = 0.7  # correlations worth a word
 KNOWN, WEAK = 0.5, 0.9  # posterior over prior spread
 LOST = 1 - 1e-5  # the same, of what the readings do not depend on
+MANY, SHOWN = 100, 20  # params from which on not all are shown
 INVOLVED = 0.15  # share of a param in directions that are not known
 
 
@@ -42,8 +43,7 @@ def _table(result):
     width = max(12, *(len(name) for name in names)) + 2
     head = " " * width + "estimate"
     if not has_spread:
-        rows = [f"{n:{width}}{x:.4g}" for n, x in zip(names, mean)]
-        return [head, *rows]
+        return [head, *_few([f"{n:{width}}{x:.4g}" for n, x in zip(names, mean)])]
     lower, upper = (end[0] for end in result.interval(0.9))
     known = _known(result)
     cells = [_number(m, s) for m, s in zip(mean, std)]
@@ -51,13 +51,17 @@ def _table(result):
     first, second = (max(map(len, column)) + 3 for column in (cells, ends))
     first, second = max(first, 19), max(second, 17)
     title = f"{'':{width}}{'estimate ± std':{first}}{'90 % interval':{second}}known?"
-    return [
-        title,
-        *(
-            f"{n:{width}}{c:{first}}{e:{second}}{k}".rstrip()
-            for n, c, e, k in zip(names, cells, ends, known)
-        ),
+    rows = [
+        f"{n:{width}}{c:{first}}{e:{second}}{k}".rstrip()
+        for n, c, e, k in zip(names, cells, ends, known)
     ]
+    return [title, *_few(rows)]
+
+
+def _few(rows):
+    if len(rows) <= MANY:
+        return rows
+    return [*rows[:SHOWN], f"… and {len(rows) - SHOWN} more: see to_frame()"]
 
 
 def _number(mean, std):
@@ -86,8 +90,9 @@ def _facts(result):
     yield "noise", result.about.get("noise", "") + _scales(result)
     if hasattr(result, "interval"):
         yield "tied", _tied(result)
-        yield "known", f"\n{'':9}".join(_undetermined(result))
-        yield "optima", _optima(result)
+        if len(result.names) <= MANY:
+            yield "known", f"\n{'':9}".join(_undetermined(result))
+            yield "optima", _optima(result)
         yield "scale", _function_scales(result)
         yield (
             "method",

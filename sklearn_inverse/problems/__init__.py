@@ -1,7 +1,9 @@
 """Published problems, one function each: equations, values, units, reference."""
 
 from sklearn_inverse.problems._billiards import billiards
+from sklearn_inverse.problems._boundary_values import boundary_values
 from sklearn_inverse.problems._burgers import burgers
+from sklearn_inverse.problems._darcy import darcy
 from sklearn_inverse.problems._fisher_kpp import fisher_kpp
 from sklearn_inverse.problems._fisher_kpp_2d import fisher_kpp_2d
 from sklearn_inverse.problems._grn import grn
@@ -20,7 +22,9 @@ from sklearn_inverse.problems._wave_packet import wave_packet
 
 __all__ = [
     "billiards",
+    "boundary_values",
     "burgers",
+    "darcy",
     "fisher_kpp",
     "fisher_kpp_2d",
     "grn",

@@ -52,6 +52,7 @@ def billiards(*, noise=0.003):
         inputs={"x": (0.4, 0.6), "y": (0.3, 0.7)},
         observables=["x", "y"],
         noise=noise,
+        name="billiards",
     )
 
 

@@ -69,6 +69,7 @@ def kuramoto_sivashinsky(*, length=22.0, n_nodes=64, step=0.1, time=25.0, noise=
         observables=["u"],
         times=solver.nodes,
         noise=noise,
+        name="kuramoto_sivashinsky",
     )
 
 

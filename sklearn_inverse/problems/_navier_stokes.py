@@ -63,6 +63,7 @@ def navier_stokes(*, n_nodes=64, n_steps=56, noise=0.015):
         observables=[f"{c}{i}" for c in "uv" for i in range(1, n_nodes + 1)],
         times=solver.nodes[n_nodes // 2 :],
         noise=noise,
+        name="navier_stokes",
     )
 
 

@@ -37,7 +37,9 @@ def wave_packet(*, noise=0.1):
     .. [1] P. Holl, N. Thuerey, "The unreasonable effectiveness of solving inverse
        problems with neural networks", arXiv:2408.08119, 2024.
     """
-    return ForwardFunction(packet, {"t0": (1, 256)}, times=TIMES, noise=noise)
+    return ForwardFunction(
+        packet, {"t0": (1, 256)}, times=TIMES, noise=noise, name="wave_packet"
+    )
 
 
 def packet(params):

@@ -88,6 +88,10 @@ def check_system(system: "ODESystem") -> None:
             at = torch.full_like(t, middle)
             used += [partial(f, at, y) for _, _, f in checked]
         names = _idle(system, used, params)
+    for part in system.prior.groups.values():  # neighbors know each other
+        group = system.param_names[part]
+        if not set(group) <= set(names):
+            names = [name for name in names if name not in group]
     if names:
         warn_user(
             f"Nothing depends on the param(s) {names}: neither `rhs`, `states`, `observe`, "

@@ -1,5 +1,6 @@
 """What the words of a system stand for: initial values, observables, times and names."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -219,7 +220,7 @@ def split_params(
 ) -> tuple[dict[Any, Any], dict[str, float]]:
     """Return priors of what is estimated, and values of what is known."""
     names = [*state_names, *check_keys("params", params)]
-    twice = [name for name in names if names.count(name) > 1]
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(
             f"States and params must have different names. Got {twice[0]!r} twice: "

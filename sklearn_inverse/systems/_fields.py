@@ -10,7 +10,14 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from sklearn_inverse.systems._grids import CONSTANT, NODE, Grid
 
-__all__ = ["Coordinates", "Field", "ParamsOnGrid", "godunov", "values_at"]
+__all__ = [
+    "Coordinates",
+    "Field",
+    "FunctionOnGrid",
+    "ParamsOnGrid",
+    "godunov",
+    "values_at",
+]
 
 
 class Field(NDArrayOperatorsMixin):
@@ -278,6 +285,73 @@ class Coordinates:
         return masses[0] if len(masses) == 1 else masses[0] * masses[1]
 
 
+class FunctionOnGrid:
+    """An unknown function, of space or time or both, on the nodes of a grid.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+
+    prior : GaussianFunction
+        What is believed of it.
+
+    domain : dict of str to (float, float)
+        The interval of each coordinate.
+
+    grids : dict of str to Grid
+        The grid of each one of space.
+    """
+
+    def __init__(self, name: str, prior: Any, domain: Any, grids: Mapping[str, Grid]):
+        over = prior.over or (next(iter(grids)) if len(grids) == 1 else "")
+        if not over or not set(over) <= set(domain):
+            raise ValueError(
+                f"The function {name!r} must say which coordinates it has, of "
+                f"{list(domain)}: GaussianFunction(…, over={''.join(grids)!r}). Got over="
+                f"{prior.over!r}."
+            )
+        if prior.intervals != (own := tuple(domain[axis] for axis in over)):
+            raise ValueError(
+                f"The function {name!r} must live on the interval of {over!r}, "
+                f"interval={own if len(own) > 1 else own[0]}. Got interval="
+                f"{prior.interval}."
+            )
+        self.over, self.prior, self._grids = over, prior, grids
+        nodes = prior.nodes if len(over) > 1 else (prior.nodes,)
+        self._nodes = dict(zip(over, nodes))
+        self._matrices = {
+            axis: _hats(grid.nodes[:, None], self._nodes[axis])
+            for axis, grid in grids.items()
+            if axis in over
+        }
+
+    @property
+    def kinks(self) -> list[float]:
+        """When it bends."""
+        return self._nodes["t"][1:-1].tolist() if "t" in self.over else []
+
+    def field(self, values: Any, t: Any) -> Field:
+        """Return the function on the grid at a time, of its params."""
+        found = self.prior.whole(values)
+        for i, axis in reversed(list(enumerate(self.over))):
+            read = self._matrices.get(axis)
+            read = _hats(t, self._nodes[axis]) if read is None else read
+            found = read @ found if i == 0 else (read @ found.T).T
+        axes = [axis for axis in self._grids if axis in self.over]
+        if len(axes) == 2 and self.over != "".join(axes):
+            found = found.T
+        if len(axes) == 1:
+            found = _spread(found, list(self._grids).index(axes[0]), len(self._grids))
+        places = tuple(NODE if axis in axes else CONSTANT for axis in self._grids)
+        return Field(self._grids, found, places)
+
+
+def _hats(at: Any, nodes: np.ndarray) -> Any:
+    """Return what makes values somewhere of those at even nodes, linear between them."""
+    return np.maximum(1 - np.abs(at - nodes) / (nodes[1] - nodes[0]), 0)
+
+
 class ParamsOnGrid:
     """Params, functions among them as functions on the grid.
 
@@ -286,44 +360,35 @@ class ParamsOnGrid:
     params : object
         The params of one sample, by name.
 
-    functions : dict of str to ndarray of shape (n_nodes, size + 1)
-        By name of each function, what makes values at the nodes of its params, and of 1
-        behind them.
+    functions : dict of str to FunctionOnGrid
+        Functions by name.
 
-    asked : set
-        Takes the names that are asked for.
+    t : object
+        The time.
     """
 
     def __init__(
         self,
         params: Any,
-        functions: Mapping[str, np.ndarray],
+        functions: Mapping[str, FunctionOnGrid],
         grids: Mapping[str, Grid],
-        asked: set[Any],
+        t: Any,
     ):
-        self._params, self._functions, self._asked = params, functions, asked
-        self._grids, self._nowhere = grids, (CONSTANT,) * len(grids)
+        self._params, self._functions = params, functions
+        self._grids, self._t = grids, t
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         value = getattr(self._params, name)
-        self._asked.add(name)
-        if name not in self._functions:
-            return Field(self._grids, value, self._nowhere)
-        matrix, shape = self._functions[name], _shape(self._grids)
-        values = matrix[:, :-1] @ value + matrix[:, -1]
-        return Field(self._grids, values if len(shape) == 1 else values.reshape(shape))
+        if name in self._functions:
+            return self._functions[name].field(value, self._t)
+        return Field(self._grids, value, (CONSTANT,) * len(self._grids))
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
             return getattr(self, key)
-        self._asked.add(key)
-        return Field(self._grids, self._params[key], self._nowhere)
-
-
-def _shape(grids: Mapping[str, Grid]) -> tuple[int, ...]:
-    return tuple(grid.n_nodes for grid in grids.values())
+        return Field(self._grids, self._params[key], (CONSTANT,) * len(self._grids))
 
 
 def _spread(values: Any, axis: int, n_axes: int) -> Any:

@@ -28,6 +28,7 @@ class Grid:
     """
 
     n_nodes: int
+    is_local = False  # whether a derivative is one of neighbors only
     low: float = field(default=0.0, kw_only=True, repr=False)
     high: float = field(default=1.0, kw_only=True, repr=False)
 
@@ -161,6 +162,8 @@ class FiniteDifferences(Grid):
     >>> FiniteDifferences(5, high=2.0).nodes
     array([0. , 0.5, 1. , 1.5, 2. ])
     """
+
+    is_local = True
 
     def _unit_nodes(self) -> np.ndarray:
         return np.linspace(0.0, 1.0, self.n_nodes)

@@ -10,18 +10,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_inverse.ode._rhs import push_tangents
 from sklearn_inverse.probability import GaussianFunction, JointPrior, as_noise
 from sklearn_inverse.systems._declared import Together, check_keys, split_params
 from sklearn_inverse.systems._experiments import Experiment
-from sklearn_inverse.systems._fields import Coordinates, Field, ParamsOnGrid, values_at
+from sklearn_inverse.systems._fields import (
+    Coordinates,
+    Field,
+    FunctionOnGrid,
+    ParamsOnGrid,
+    values_at,
+)
 from sklearn_inverse.systems._functions import Names, OneSample, takes
 from sklearn_inverse.systems._grids import CONSTANT, INNER, NODE, Chebyshev, Grid
-from sklearn_inverse.systems._newton import newton
+from sklearn_inverse.systems._newton import Stencil, newton, solve
 from sklearn_inverse.systems._observed import ParticleCounts, PointValues, read_times
 from sklearn_inverse.systems._pde_checks import (
     check_constraint,
     check_residual,
     read_domain,
+    unused_params,
 )
 from sklearn_inverse.systems._system import ODESystem
 from sklearn_inverse.utils._validation import check_params
@@ -29,7 +37,7 @@ from sklearn_inverse.utils._validation import check_params
 __all__ = ["PDESystem", "PointValues"]
 
 TIME = "t"
-HELD = 2**24  # entries of Jacobians that are held together
+HELD = 2**24  # numbers of Jacobians that are held together
 
 
 class PDESystem:
@@ -59,9 +67,10 @@ class PDESystem:
         ``np.sin(np.pi * x.x) + n * x.x * (1 - x.x) * x.t``.
 
     params : dict
-        Priors, as of :class:`ODESystem`; of an unknown function, a
-        :class:`~sklearn_inverse.probability.GaussianFunction`, which other inverters
-        than :class:`GradientInverter` need with one number for its ``scale``.
+        Priors, as of :class:`ODESystem`; of an unknown function of space, time or both, a
+        :class:`~sklearn_inverse.probability.GaussianFunction`, ``over="t"`` say, which
+        other inverters than :class:`GradientInverter` need with one number for its
+        ``scale``.
 
     observe : PointValues or ParticleCounts
         What is read.
@@ -91,6 +100,9 @@ class PDESystem:
 
     observable_names : list of str
         One for each point.
+
+    unused : list of str
+        Params that neither residual nor constraint changes with: those of the noise.
 
     See Also
     --------
@@ -146,7 +158,7 @@ class PDESystem:
                     f"{prior!r}."
                 )
         self.functions = {
-            key: self._reading(key, prior)
+            key: FunctionOnGrid(key, prior, self.domain, self.grids)
             for key, prior in params.items()
             if isinstance(prior, GaussianFunction)
         }
@@ -154,7 +166,6 @@ class PDESystem:
         self._weights, self.observable_names = observe.read(self.grids)
         self._sees_params = takes(constraint, 3)
         self._rate_factor: Any = None
-        self._asked: set[Any] = set()
         self._check()
 
     @property
@@ -223,6 +234,7 @@ class PDESystem:
             states=dict.fromkeys(self._node_names, Together(self._start)),
             params=self.params,
             experiments=[Experiment(self._times, start=start)],
+            breakpoints=sorted({t for f in self.functions.values() for t in f.kinks}),
             observe={
                 name: partial(self._read_off, w)
                 for name, w in zip(self.observable_names, self._weights)
@@ -288,22 +300,71 @@ class PDESystem:
         weights = torch.as_tensor(self._weights)
         return (self._solution(params) @ weights.to(params).mT)[:, None]
 
+    def linearized_report(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is read of the steady solution, and its derivatives by params.
+
+        Parameters
+        ----------
+        params : Tensor of shape (n_samples, n_params)
+            Params in their own units.
+
+        Returns
+        -------
+        readings : Tensor of shape (n_samples, 1, n_points)
+            NaN for samples that have no solution.
+
+        by_params : Tensor of shape (n_samples, 1, n_points, n_params)
+            Their derivatives, by the implicit function theorem.
+        """
+        n, (n_rows, n_params) = self.n_inner, params.shape
+        most = max(HELD // max(self._stencil.n_held, n * n_params), 1)
+        if n_rows > most:
+            parts = [self.linearized_report(part) for part in params.split(most)]
+            read, by_params = map(torch.cat, zip(*parts))
+            return read, by_params
+        params = params.detach()
+        off, u, inverse = self._solved(params)
+        axes = torch.eye(n_params).to(params)[:, None].expand(-1, n_rows, -1)
+        by_params = -inverse(push_tangents(partial(off, u), (params,), (axes,)))
+        with torch.no_grad():
+            whole = self._all_nodes(params[:, 0], u, params)
+        by_params = push_tangents(
+            lambda u, p: self._all_nodes(p[:, 0], u, p), (u, params), (by_params, axes)
+        )
+        weights = torch.as_tensor(self._weights).to(params).mT
+        return (whole @ weights)[:, None], (by_params @ weights).permute(1, 2, 0)[
+            :, None
+        ]
+
     def _solution(self, params: Tensor) -> Tensor:
         """Return the steady solution at all nodes, flat."""
-        most = max(HELD // self.n_inner**2, 1)
+        most = max(HELD // self._stencil.n_held, 1)
         if len(params) > most:
             return torch.cat([self._solution(part) for part in params.split(most)])
-        at = torch.zeros_like(params[:, 0])
-        off = self.one_sample(self._off, "`residual`", self.n_inner)
-        with torch.no_grad():
-            start = OneSample(
-                self._start, "`constraint`", None, self._names, off.shape
-            )(params)
-            u, slope = newton(lambda u, p: off(at[: len(u)], u, p), start, params)
+        off, u, inverse = self._solved(params.detach())
         # A further step, of which only the params count (implicit function theorem).
-        u = u - torch.linalg.solve(slope, off(at, u, params)[..., None])[..., 0]
+        u = u - solve(inverse, off(u, params))
         solved = u.isfinite().all(dim=1, keepdim=True)
-        return torch.where(solved, self._all_nodes(at, u, params), torch.nan)
+        whole = self._all_nodes(params[:, 0], u, params)
+        return torch.where(solved, whole, torch.nan)
+
+    def _solved(self, params: Tensor) -> tuple[Any, Tensor, Any]:
+        """Return the residual of steady solutions, these, and its inverse derivatives."""
+        residual = self.one_sample(self._off, "`residual`", self.n_inner)
+        start = OneSample(
+            self._start, "`constraint`", None, self._names, residual.shape
+        )
+
+        def off(u: Tensor, p: Tensor) -> Tensor:
+            return residual(p[:, 0], u, p)  # any number: there is no time
+
+        with torch.no_grad():
+            return off, *newton(off, start(params), params, self._stencil)
+
+    @cached_property
+    def _stencil(self) -> Stencil:
+        grids = self.grids.values()
+        return Stencil([(grid.n_nodes - 2, grid.is_local) for grid in grids])
 
     def _all_nodes(self, t: Tensor, y: Tensor, params: Tensor) -> Tensor:
         """Return the solution at all nodes, flat, of that at the inner ones."""
@@ -332,7 +393,7 @@ class PDESystem:
         if rate is not None:
             by_time = Field(self.grids, rate, (CONSTANT,) * len(self.grids))
         u = Field(self.grids, self._whole(t, y, p), rate=by_time)
-        off = self.residual(self._at(t), u, self._on_grid(p))
+        off = self.residual(self._at(t), u, self._on_grid(t, p))
         inner = tuple(n - 2 for n in self.shape)
         return values_at(off, INNER, inner).reshape(-1)
 
@@ -362,15 +423,15 @@ class PDESystem:
     def constrained(self, t: Any, n: float, p: Any) -> Any:
         """Return the constraint at all nodes, for a constant n."""
         field = Field(self.grids, np.full(self.shape, n))
-        last = (self._on_grid(p),) if self._sees_params else ()
+        last = (self._on_grid(t, p),) if self._sees_params else ()
         value = self.constraint(self._at(t), field, *last)
         return values_at(value, NODE, self.shape)
 
     def _at(self, t: Any) -> Coordinates:
         return Coordinates(self.grids, None if self.is_steady else t)
 
-    def _on_grid(self, p: Any) -> ParamsOnGrid:
-        return ParamsOnGrid(p, self.functions, self.grids, self._asked)
+    def _on_grid(self, t: Any, p: Any) -> ParamsOnGrid:
+        return ParamsOnGrid(p, self.functions, self.grids, t)
 
     # --- what is checked at construction
 
@@ -379,20 +440,6 @@ class PDESystem:
         _, constants = split_params(self.params, self._node_names)
         more: dict[str, slice | float] = {**self.prior.groups, **constants}
         return Names("param", self.prior.names, more)
-
-    def _reading(self, key: Any, prior: GaussianFunction) -> np.ndarray:
-        if len(self.grids) > 1:
-            raise ValueError(
-                f"Functions of one coordinate, as {key!r}, are known where there is one. "
-                f"Got {list(self.grids)}."
-            )
-        ((axis, grid),) = self.grids.items()
-        if tuple(map(float, prior.interval)) != self.domain[axis]:
-            raise ValueError(
-                f"The function {key!r} must live on the interval of {axis!r}, "
-                f"{self.domain[axis]}. Got interval={tuple(prior.interval)}."
-            )
-        return prior.reading(grid.nodes)
 
     def _read_grids(self, given: Any) -> dict[str, Grid]:
         axes = [axis for axis in self.domain if axis != TIME]
@@ -419,12 +466,16 @@ class PDESystem:
         times = torch.tensor([low, low + 0.7 * (high - low)], dtype=torch.float64)
         check_constraint(self, times, params)
         self._rate_factor = check_residual(self, times, params)
-        asked = {*self._asked, *noise.param_names}
-        idle = [key for key in self.priors if not asked & {key, *np.atleast_1d(key)}]
-        if idle and not any(isinstance(key, int) for key in asked):
+        self.unused = unused_params(self)
+        idle = [
+            key
+            for key in self.unused
+            if not {key, *np.atleast_1d(key)} & set(noise.param_names)
+        ]
+        if idle:
             raise ValueError(
                 "`residual`, `constraint` or `noise` must depend on every param. Got "
-                f"nothing that reads {idle}: take it out of `params`."
+                f"nothing that changes with {idle}: take it out of `params`."
             )
 
     def one_sample(self, function: Any, what: str, n_values: int) -> OneSample:

@@ -13,6 +13,7 @@ __all__ = [
     "check_constraint",
     "check_residual",
     "read_domain",
+    "unused_params",
 ]
 
 TIME = "t"
@@ -118,6 +119,57 @@ def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
         raise ValueError(
             "`constraint` must leave u open inside: it is the same with n = 0 and n = 1."
         )
+
+
+def unused_params(system: Any) -> list[Any]:
+    """Return keys of params that neither residual nor constraint changes with.
+
+    Solutions of many sizes and several times are tried: a threshold may be anywhere.
+    """
+    prior, n = system.prior, system.n_inner
+    low, high = (0.0, 0.0) if system.is_steady else system.domain[TIME]
+    bump = np.sin(np.pi * (np.arange(1, n + 1) / (n + 1)))
+    sizes, times = [-10.0, -1.0, 0.1, 1.0, 10.0], np.linspace(low, high, 6)[1:]
+    states, t = (
+        torch.as_tensor(a)
+        for a in (
+            np.concatenate([[size * (0.3 + bump)] * len(times) for size in sizes]),
+            np.tile(times, len(sizes)),
+        )
+    )
+
+    def run(z: np.ndarray) -> Tensor:
+        at = t, states, torch.as_tensor(prior.from_standard(z)).expand(len(t), -1)
+        off = _run(
+            system,
+            "`residual`",
+            n,
+            lambda t, y, p: system.residual_at(
+                t, y, p, None if system.is_steady else 0.5
+            ),
+            at,
+        )
+        ends = _run(
+            system,
+            "`constraint`",
+            int(np.prod(system.shape)),
+            lambda t, y, p: system.constrained(t, 0.7, p).reshape(-1),
+            at,
+        )
+        return torch.cat([off, ends], dim=1)
+
+    middle = np.full((1, prior.n_params), 0.1)
+    before, found = run(middle), []
+    for key in system.priors:
+        z = middle.copy()
+        names = [*key] if isinstance(key, tuple) else [key]
+        for name in names:
+            place = prior.groups.get(name)
+            z[:, prior.names.index(name) if place is None else place] = 0.4
+        after = run(z)
+        if ((after == before) | (after.isnan() & before.isnan())).all():
+            found.append(key)
+    return found
 
 
 def _since(x: str, low: float) -> str:

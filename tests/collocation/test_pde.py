@@ -19,7 +19,7 @@ def mixed(**options):
     """Return a system with functions in equation and start, and two scalars."""
 
     def residual(x, u, p):
-        return u.t - (p.D * u.x).x - p.a * np.sin(x.x) * u**2 - p[1] * p.f
+        return u.t - (p.D * u.x).x - p.a * np.sin(x.x) * u**2 - p[1] * p.f * p.g
 
     smooth = GaussianFunction(NODES, order=2, ends=(1, 1), link="exp")
     given = {
@@ -31,6 +31,7 @@ def mixed(**options):
             "b": LogUniform(0.1, 1),
             "D": smooth,
             "f": GaussianFunction(NODES, order=2),
+            "g": GaussianFunction(NODES, order=2, interval=(0, 2), over="t"),
         },
         "observe": PointValues([0.3, 0.5, 0.9], t=[1.0, 2.0]),
         "noise": 0.01,

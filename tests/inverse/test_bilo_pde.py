@@ -7,12 +7,12 @@ import pytest
 from scipy.interpolate import CubicSpline
 from scipy.linalg import solveh_banded
 
-from sklearn_inverse import PDESystem, PointValues
+from sklearn_inverse import GradientInverter, PDESystem, PointValues
 from sklearn_inverse.baselines import PINNInverter
 from sklearn_inverse.collocation import Bilevel, LocalNetwork
 from sklearn_inverse.exceptions import ConvergenceWarning
 from sklearn_inverse.inverse import BiLOInverter
-from sklearn_inverse.problems import point_source, poisson
+from sklearn_inverse.problems import boundary_values, point_source, poisson
 from sklearn_inverse.systems import FiniteDifferences, godunov
 
 X = np.linspace(0.1, 0.9, 9)
@@ -46,6 +46,20 @@ def test_a_scalar_is_found_and_the_solution_is_compared():
     assert estimate.network_error[0] < 5e-3
     assert not estimate.is_off[0]
     assert inverter.held_out_loss_ < 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:1 of 1 samples did not converge")
+def test_unknown_ends_are_found_in_eighty_steps():
+    # The toy of bilevel methods, from (1, 2) to (0, 1), where the objective is zero.
+    system, readings = boundary_values(), [np.linspace(0, 1, 64) ** 2]
+    exact = GradientInverter(system, max_solves=0).fit(readings).predict(readings)
+    assert np.allclose(exact, [0, 1], atol=1e-4)
+    inverter = BiLOInverter(system, start=[1.0, 2.0], random_state=0)
+    inverter.set_params(descent=Bilevel(lr_params=0.3, max_iter=80))
+    estimate = inverter.fit(readings).invert(readings)
+    assert np.allclose(estimate.params, [0, 1], atol=0.01)
+    assert estimate.n_iter[0] <= 80
 
 
 def test_a_network_that_was_not_trained_is_said():

@@ -48,14 +48,46 @@ def _shared(v, d):
     return (np.hypot(d, 2 * v) - d) / 2
 
 
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+def test_corners_have_the_spread_that_was_given(order, scale):
+    options = {"scale": scale, "std": 0.5, "interval": ((-1, 2), (0, 1)), "over": "xy"}
+    prior = GaussianFunction([7, 5], order, **options)
+    assert prior.shape == (7, 5)
+    assert [len(nodes) for nodes in prior.nodes] == [7, 5]
+    variance = np.diag(covariance(prior)).reshape(7, 5)
+    assert np.allclose(variance[np.ix_([0, -1], [0, -1])], 0.5**2)
+
+
+def test_of_two_coordinates_all_derivatives_count():
+    options = {"scale": 3.0, "std": 1e3, "interval": ((0, 1), (0, 2)), "over": "xt"}
+    for order, errors in ((1, []), (2, [])):
+        for n in (9, 17):
+            prior = GaussianFunction((n, n), order, **options)
+            x, y = np.meshgrid(*prior.nodes, indexing="ij")
+            g = (x**2 * y).ravel()
+            found = g @ np.linalg.solve(prior.covariance, g)
+            # ∫ (2xy)² + x⁴, and ∫ (2y)² + 2 (2x)²
+            exact = (32 / 9 + 2 / 5 if order == 1 else 32 / 3 + 16 / 3) / 9
+            errors.append(abs(found / exact - 1))
+        assert errors[1] < 0.05  # bends at the border are left out
+        assert errors[1] < 0.6 * errors[0]
+
+
+def test_a_known_border_is_no_param():
+    prior = GaussianFunction((5, 4), scale=1.0, ends=2.0, link="exp", over="xy")
+    assert prior.size == 6
+    assert np.allclose(JointPrior({"f": prior}).median, 2)
+    whole = prior.whole(np.arange(6.0))
+    assert np.allclose(whole[1:-1, 1:-1], np.arange(6.0).reshape(3, 2))
+    assert np.allclose([*whole[0], *whole[-1], *whole[:, 0], *whole[:, -1]], 2)
+
+
 def test_positive_functions_stay_positive_and_keep_their_ends():
     prior = GaussianFunction(11, scale=2.0, ends=(1, 4), link="exp")
     draws = JointPrior({"f": prior}).from_standard(np.full((1, 9), -3.0))
-    matrix = prior.reading(np.array([0.0, 0.1, 0.15, 1.0]))
-    values = matrix[:, :-1] @ draws[0] + matrix[:, -1]
     assert (draws > 0).all()
-    assert np.allclose(values[[0, 1, 3]], [1, draws[0, 0], 4])
-    assert values[2] == pytest.approx(draws[0, :2].mean())
+    assert np.allclose(prior.whole(draws[0]), [1, *draws[0], 4])
 
 
 @pytest.mark.parametrize(
@@ -75,6 +107,14 @@ def test_positive_functions_stay_positive_and_keep_their_ends():
         ({"ends": (1, 2, 3)}, "values at both ends"),
         ({"n_nodes": 9.5}, "whole number"),
         ({"std": "1"}, "`std` must be positive"),
+        ({"over": "xyz"}, "one or two coordinates"),
+        ({"over": "xx"}, "one or two coordinates"),
+        ({"over": ("x", "y")}, "one or two coordinates"),
+        ({"n_nodes": (9, 9)}, "for each coordinate of `over`"),
+        ({"n_nodes": (9, 2), "over": "xy"}, "3 at least"),
+        ({"interval": ((0, 1), (2, 1)), "over": "xy"}, r"must be \(low, high\)"),
+        ({"ends": (1, 2), "over": "xy"}, "one value at the border"),
+        ({"ends": -1.0, "over": "xy", "link": "exp"}, "must be positive"),
     ],
 )
 def test_what_cannot_be_is_refused(options, match):

@@ -25,7 +25,7 @@ from sklearn_inverse.systems import (
     ParticleCounts,
     godunov,
 )
-from sklearn_inverse.systems._newton import newton
+from sklearn_inverse.systems._newton import Stencil, newton
 
 X = np.linspace(0.1, 0.9, 9)
 HAT = np.linspace(0, 1, 51)[1:-1]
@@ -86,8 +86,7 @@ def test_finite_differences_are_of_second_order():
     errors = []
     for n_nodes in (41, 81):
         system = poisson(n_nodes=n_nodes)
-        x = system.functions["D"].shape[1]
-        nodes = np.linspace(0, 1, x + 1)[1:-1]
+        nodes = system.functions["D"].prior.nodes[1:-1]
         u = system.solve(1.5 - np.abs(nodes - 0.5))[0]
         read = np.interp([0.1, 0.25, 0.5], system.nodes, u)
         errors.append(np.abs(read - exact).max())
@@ -223,6 +222,29 @@ def test_a_nonlinear_problem_is_solved_and_differentiated():
     assert np.allclose(slope[:, 0], (near[0] - near[1]) / (2 * step), rtol=1e-5)
 
 
+def test_sparse_and_dense_slopes_are_the_same_and_finite_differences():
+    n, k = 320, torch.tensor([[2.0, 1.0], [3.0, 0.5]]).double()
+    system = diffusion(
+        residual=lambda x, u, p: (p.D * (1 + u**2) * u.x).x + p.f,
+        params={"D": (0.5, 4), "f": (0.1, 2)},
+        grid=FiniteDifferences(n),
+    )
+    assert system._stencil.is_sparse
+    read, slope = system.linearized_report(k)
+    k.requires_grad_()
+    assert torch.allclose(system.report(k), read, rtol=1e-12)
+    weights = torch.randn(read.shape, generator=torch.Generator().manual_seed(0))
+    (pulled,) = torch.autograd.grad((weights * system.report(k)).sum(), k)
+    assert torch.allclose(pulled, torch.einsum("stc,stcp->sp", weights.double(), slope))
+    for j in range(2):
+        step = 1e-5 * torch.eye(2).double()[j]
+        with torch.no_grad():
+            up, down = system.report(k + step), system.report(k - step)
+        assert torch.allclose(slope[..., j], (up - down) / 2e-5, rtol=1e-6, atol=1e-9)
+    system._stencil.is_sparse = False
+    assert torch.allclose(system.linearized_report(k)[1], slope, rtol=1e-9)
+
+
 def test_newton_steps_that_overshoot_are_shortened():
     start = torch.tensor(
         [[3.0], [3.0]], dtype=torch.float64
@@ -230,9 +252,11 @@ def test_newton_steps_that_overshoot_are_shortened():
     goal = torch.tensor(
         [[0.5], [2.0]], dtype=torch.float64
     )  # an arctangent is below 1.6
-    u, slope = newton(lambda u, p: torch.atan(u) - p, start, goal)
+    one = Stencil([(1, True)])
+    u, inverse = newton(lambda u, p: torch.atan(u) - p, start, goal, one)
     assert u[0, 0] == pytest.approx(np.tan(0.5), rel=1e-12)
-    assert slope[0, 0, 0] == pytest.approx(np.cos(0.5) ** 2, rel=1e-6)
+    slope = inverse(torch.ones_like(u))[0, 0]
+    assert slope == pytest.approx(1 / np.cos(0.5) ** 2, rel=1e-6)
     assert u[1].isnan()
 
 
@@ -331,6 +355,48 @@ def test_counts_tell_what_positions_do():
         assert (np.abs(params - [500, 10]) < 4 * std).all()
 
 
+# --- functions of other coordinates than that of space
+
+
+def test_a_function_of_time_is_integrated_over_its_kinks():
+    # u_t = x (1 - x) f(t): the integral of f is that of its straight pieces.
+    system = decaying(
+        residual=lambda x, u, p: u.t - x.x * (1 - x.x) * p.f,
+        constraint=lambda x, n: n * x.x * (1 - x.x) * x.t,
+        params={"f": GaussianFunction(9, over="t")},
+        grid=Chebyshev(5),
+    )
+    f = np.random.default_rng(0).standard_normal(9)
+    whole = np.r_[0, np.cumsum((f[1:] + f[:-1]) / 16)]
+    u = system.solve(f, times=system.functions["f"].prior.nodes)[0]
+    shape = system.nodes * (1 - system.nodes)
+    assert np.allclose(u, whole[:, None] * shape, atol=1e-6)
+
+
+def test_an_unknown_temperature_at_an_end_is_found():
+    system = PDESystem(
+        {"x": (0, 1), "t": (0, 1)},
+        lambda x, u, p: u.t - 0.1 * u.xx,
+        constraint=lambda x, n, p: p.f * (1 - x.x) + n * x.x * (1 - x.x) * x.t,
+        params={"f": GaussianFunction(9, order=2, scale=10.0, over="t")},
+        observe=PointValues([0.1, 0.3], t=np.arange(1, 11) / 10),
+        noise=0.01,
+        grid=FiniteDifferences(9),
+    )
+    t = system.functions["f"].prior.nodes
+    truth = np.sin(6 * t) + t
+    lines = ODESimulator(system.semidiscretize())
+    read = lines.simulate(truth[None]).reshape(1, -1)
+    slope = lines.sensitivities(truth[None]).reshape(-1, 9)
+    assert np.allclose(slope @ truth, read[0], atol=1e-5)  # u is linear in f
+    read = read + 0.01 * np.random.default_rng(0).standard_normal(read.shape)
+    posterior = (
+        GradientInverter(system, n_starts=1, max_solves=0).fit(read).posterior(read)
+    )
+    assert (np.abs(posterior.mean - truth) < 3.5 * posterior.std).all()
+    assert (posterior.std < 0.1).all()
+
+
 # --- inverters
 
 
@@ -384,6 +450,7 @@ def test_an_unknown_diffusivity_has_a_band_that_holds_it():
     inverter = GradientInverter(system, n_starts=1, max_solves=0).fit(read)
     posterior = inverter.posterior(read)
     low, high = posterior.interval(0.9)
+    assert str(posterior[0]).startswith("poisson: 49 readings")
     assert np.linalg.norm(posterior.mean - HAT) < 0.05 * np.linalg.norm([HAT] * 4)
     assert 0.85 < np.mean((low < HAT) & (high > HAT)) <= 1
 
@@ -411,7 +478,8 @@ def test_models_are_of_the_kind_that_solves_them():
         ({"residual": lambda x, u, p: p.D * u.xx + math.sin(x.x)}, r"write np\.sin"),
         ({"residual": lambda x, u, p: p.D(x.x) * u.xx}, r"write p\.D, not"),
         ({"residual": lambda x, u, p: (p.D * u.xx, u)}, "one function of the"),
-        ({"residual": lambda x, u, p: u.xx + 1}, r"nothing that reads \['D'\]"),
+        ({"residual": lambda x, u, p: u.xx + 1}, r"changes with \['D'\]"),
+        ({"residual": lambda x, u, p: u.xx + 0 * p.D}, r"changes with \['D'\]"),
         ({"grid": 33}, r"must be Chebyshev\(33\)"),
         ({"observe": PointValues([0.5, 1.5])}, "inside the domain"),
         ({"observe": PointValues([0.5], t=1.0)}, "has no 't'"),
@@ -431,6 +499,7 @@ def test_models_are_of_the_kind_that_solves_them():
         ({"params": {"D": None}}, "of an unknown function GaussianFunction"),
         ({"params": {"D": lambda x: 1 + x}}, "of an unknown function GaussianFunction"),
         ({"params": {"D": GaussianFunction(9, interval=(0, 2))}}, "must live on"),
+        ({"params": {"D": GaussianFunction(9, over="t")}}, r"which coordinates.*'x'"),
         ({"grid": Chebyshev(33), "params": {}}, "at least one name"),
     ],
 )

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from sklearn_inverse import GradientInverter, ODESimulator, PDESystem, PointValues
-from sklearn_inverse.problems import fisher_kpp_2d
+from sklearn_inverse.probability import GaussianFunction
+from sklearn_inverse.problems import darcy, fisher_kpp_2d
 from sklearn_inverse.systems import Chebyshev, FiniteDifferences, godunov
 
 AT = {"x": [0.3, 0.5, 0.9], "y": [0.2, 0.6, 0.7]}
@@ -89,6 +90,121 @@ def test_derivatives_of_products_and_both_coordinates():
     assert np.allclose(read, exact, atol=0.02)  # between nodes, linear
 
 
+def poisson(**functions):
+    """u_xx + u_yy + f = 0 on the unit square, f the product of the functions."""
+
+    def residual(x, u, p):
+        f = 1.0
+        for name in functions:
+            f = f * getattr(p, name)
+        return u.xx + u.yy + f
+
+    return PDESystem(
+        {"x": (0, 1), "y": (0, 1)},
+        residual,
+        constraint=lambda x, n: n * x.x * (1 - x.x) * x.y * (1 - x.y),
+        params=functions,
+        observe=PointValues([0.2, 0.4, 0.5, 0.7], y=[0.3, 0.5, 0.5, 0.8]),
+        noise=1e-3,
+        grid={"x": FiniteDifferences(17), "y": FiniteDifferences(21)},
+    )
+
+
+def test_functions_of_one_coordinate_and_of_two():
+    # f = sin πx sin 2πy of which u is the (5π²)th part.
+    nodes = np.linspace(0, 1, 41)
+    a, b = np.sin(np.pi * nodes), np.sin(2 * np.pi * nodes)
+    apart = poisson(
+        a=GaussianFunction(41, over="x"), b=GaussianFunction(41, over="y")
+    ).solve(np.r_[a, b])
+    x, y = np.linspace(0, 1, 17), np.linspace(0, 1, 21)
+    exact = np.outer(np.sin(np.pi * x), np.sin(2 * np.pi * y)) / (5 * np.pi**2)
+    assert np.abs(apart[0] - exact).max() < 0.01 * exact.max()
+    system = poisson(f=GaussianFunction((9, 11), over="xy"))
+    x, y = (
+        at.ravel()
+        for at in np.meshgrid(*system.functions["f"].prior.nodes, indexing="ij")
+    )
+    both = system.solve(np.sin(np.pi * x) * np.sin(2 * np.pi * y))
+    turned = poisson(f=GaussianFunction((11, 9), over="yx"))
+    y, x = (
+        at.ravel()
+        for at in np.meshgrid(*turned.functions["f"].prior.nodes, indexing="ij")
+    )
+    same = turned.solve(np.sin(np.pi * x) * np.sin(2 * np.pi * y))
+    assert np.allclose(both, same, rtol=1e-9, atol=1e-15)
+    assert np.abs(both[0] - exact).max() < 0.05 * exact.max()
+
+
+def test_a_source_in_the_plane_has_a_band_that_holds_it():
+    prior = GaussianFunction(6, order=2, scale=30.0, std=10.0, over="xy")
+    system = poisson(f=prior)
+    x, y = (at.ravel() for at in np.meshgrid(*prior.nodes, indexing="ij"))
+    truth = 10 * np.sin(np.pi * x) * np.sin(np.pi * y) + 5 * x
+    read = system.report(torch.as_tensor(truth)[None])[0].numpy()
+    read = read + 1e-3 * np.random.default_rng(0).standard_normal(read.shape)
+    posterior = (
+        GradientInverter(system, n_starts=1, max_solves=0).fit(read).posterior(read)
+    )
+    low, high = posterior.interval(0.9)
+    assert 0.8 < np.mean((low < truth) & (truth < high)) <= 1
+
+
+def test_a_function_of_space_and_time():
+    # u_t = f(x, t) with f = x (1 - x) t, straight in t.
+    system = PDESystem(
+        {"x": (0, 1), "t": (0, 1)},
+        lambda x, u, p: u.t - p.f,
+        constraint=lambda x, n: n * x.x * (1 - x.x) * x.t,
+        params={"f": GaussianFunction((5, 3), over="xt")},
+        observe=PointValues([0.5], t=1.0),
+        noise=0.01,
+        grid=FiniteDifferences(5),
+    )
+    x, t = np.meshgrid(*system.functions["f"].prior.nodes, indexing="ij")
+    u = system.solve((x * (1 - x) * t).ravel(), times=[0.5, 1.0])[0]
+    shape = system.nodes * (1 - system.nodes)
+    assert np.allclose(u, [shape / 8, shape / 2], atol=1e-7)
+
+
+def test_darcy_in_a_uniform_material_is_known():
+    errors = []
+    for n_nodes in (21, 41):
+        system = darcy(n_nodes=n_nodes, n_values=6)
+        u = system.solve(np.full((2, 36), [[-60.0], [60.0]]))
+        middle = u[:, n_nodes // 2, n_nodes // 2]
+        assert np.allclose(3 * u[0], 12 * u[1], rtol=1e-9)
+        errors.append(3 * middle[0] - 0.0736713532815)
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.1)
+    assert abs(errors[1]) < 1e-4
+
+
+def test_slopes_by_permeability_are_finite_differences():
+    system = darcy(n_nodes=21, n_values=6)
+    assert system._stencil.is_sparse
+    g = torch.as_tensor(system.prior.draw(2, np.random.RandomState(0)))
+    read, slope = system.linearized_report(g)
+    assert torch.allclose(system.report(g[1:]), read[1:], rtol=1e-10)
+    for j in (0, 14, 35):
+        step = 1e-5 * torch.eye(36).double()[j]
+        found = (system.report(g + step) - system.report(g - step)) / 2e-5
+        torch.testing.assert_close(slope[..., j], found, rtol=1e-5, atol=1e-10)
+
+
+@pytest.mark.slow
+def test_darcy_finds_where_each_kind_is():
+    system = darcy(n_nodes=31, n_values=11, noise=1e-5)
+    x, y = (at.ravel() for at in np.meshgrid(*system.functions["g"].prior.nodes))
+    truth = np.where(np.hypot(x - 0.4, y - 0.5) < 0.25, 4.0, -4.0)
+    read = system.report(torch.as_tensor(truth)[None])[0].numpy()
+    read = read + 1e-5 * np.random.default_rng(0).standard_normal(read.shape)
+    posterior = (
+        GradientInverter(system, n_starts=1, max_solves=0).fit(read).posterior(read)
+    )
+    assert str(posterior[0]).startswith("darcy: 841 readings, 121 params")
+    assert np.mean((posterior.mean > 0) == (truth > 0)) > 0.97
+
+
 def test_a_flow_along_a_side():
     system = PDESystem(
         {"x": (0, 1), "y": (0, 1), "t": (0, 1)},
@@ -132,6 +248,14 @@ def test_two_params_are_found_and_the_kernel_is_compiled():
         ({"grid": {"x": Chebyshev(9)}}, r"for each of \['x', 'y'\]"),
         ({"domain": {"x": (0, 1), "y": (0, 1), "z": (0, 1)}}, "one or two coord"),
         ({"residual": lambda x, u, p: u.t - p.a * u.xx - p.b * u.zz}, r"no \.zz"),
+        (
+            {"params": {"a": GaussianFunction(5), "b": (0, 1)}},
+            r"must say which coordinates.*over='xy'",
+        ),
+        (
+            {"params": {"a": GaussianFunction(5, over="xy"), "b": (0, 1)}},
+            r"interval=\(\(0.0, 1.0\), \(0.0, 2.0\)\)",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(options, match):
