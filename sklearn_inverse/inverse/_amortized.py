@@ -18,8 +18,9 @@ from sklearn_inverse.networks._probit import EDGE
 from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
 from sklearn_inverse.optim._continuation import led_by_prior
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
-from sklearn_inverse.optim._multistart import multistart
+from sklearn_inverse.optim._multistart import CONFIRMED, multistart
 from sklearn_inverse.probability import InversionStatus
+from sklearn_inverse.probability._laplace import distinct_optima
 from sklearn_inverse.utils._docs import LEARNING, shared_docs
 from sklearn_inverse.utils._options import NestedOptions
 from sklearn_inverse.utils._sklearn import _fit_context
@@ -327,16 +328,16 @@ class AmortizedInverter(NestedOptions, CheckedInverter):
         def climb(start, sample):
             return optimize(objective, start, sample)
 
-        def climb_from_the_other(start, sample):
-            begin, _ = led_by_prior(objective, optimize, worse[sample], sample)
-            return climb(begin, sample)
-
-        ends = multistart(objective, better[:, None], climb, retry=climb_from_the_other)
+        begin = torch.stack([better, worse], dim=1)
+        begin[:, 0], n_led = led_by_prior(objective, optimize, better, sample)
+        ends = multistart(objective, begin, climb)
+        ends = ends._replace(n_iter=ends.n_iter + n_led)
         x, hessian = (part[sample, ends.best] for part in (ends.x, ends.hessian))
         _, explained = objective.misfit(x, sample, hessian)
-        lost = sample[~explained]
+        *_, n_confirmed = distinct_optima(ends.x, ends.value, ends.hessian, most=1)
+        lost = sample[~explained | (n_confirmed < CONFIRMED)]
         if len(lost) and self._inverted.is_exact and not ends.are_interrupted:
-            # What was learned led astray: search as if nothing had been.
+            # Two ways that do not meet: search as if nothing had been learned.
             rest = objective.select(lost)
             found, _ = self._find(rest, optimize, n_starts="adaptive")
             ends = ends.joined(found.spread(lost, n_samples))

@@ -109,7 +109,6 @@ def multistart(
     climb: Callable,
     *,
     adaptive: bool = False,
-    retry: Callable | None = None,
     draws: Tensor | None = None,
 ) -> Ends:
     """Climb from all starts of all samples at once.
@@ -129,10 +128,6 @@ def multistart(
         Whether to begin with some of the starts, and to end a sample's search there if
         all agree, or most do and no other optimum comes near theirs.
 
-    retry : callable, default=None
-        Another way to climb, tried from the first start of samples whose readings are
-        not explained by the best end.
-
     draws : Tensor of shape (ROUNDS * VARIED, n_params), default=None
         Values of the params, a few of which replace those of the best end where that
         does not explain the readings, and was not found by most.
@@ -143,8 +138,6 @@ def multistart(
         What was found; starts not run have an infinite value.
     """
     n_starts = starts.shape[1]
-    if retry is not None:
-        starts = torch.cat([starts, starts[:, :1]], dim=1)
     ends = Ends.blank(starts)
     everyone = torch.arange(len(starts), device=starts.device)
     open_samples = everyone
@@ -170,13 +163,6 @@ def multistart(
         agree = (n_confirmed >= CONFIRMED) & ~exists[:, -1]
         agree |= (n_confirmed >= CLEAR * part.stop) & ~competes
         open_samples = open_samples[~agree]
-    if retry is not None:
-        x, hessian = (part[everyone, ends.best] for part in (ends.x, ends.hessian))
-        _, explained = objective.misfit(x, everyone, hessian)
-        open_samples = everyone[~explained]
-        if len(open_samples):
-            end = retry(starts[open_samples, 0], open_samples)
-            ends.put(end, open_samples, slice(n_starts, n_starts + 1))
     return ends if draws is None else search_beside(objective, ends, climb, draws)
 
 

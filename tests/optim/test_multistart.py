@@ -83,21 +83,6 @@ def test_what_most_ends_are_far_better_than_does_not_count(depth, n_deep, goes_o
     assert len(calls) == 1 + goes_on
 
 
-def test_a_retry_is_for_what_is_not_explained():
-    wells, calls, again = Wells([False, True, True]), [], []
-
-    def retry(start, sample):
-        again.append((start[:, 0].tolist(), sample.tolist()))
-        return roll_down(wells, [])(start + 8, sample)
-
-    starts = starts_of(3, [1.0, 2.0])
-    starts[2, 1] = 9.0
-    ends = multistart(wells, starts, roll_down(wells, calls), retry=retry)
-    assert again == [([1.0], [1])]
-    assert ends.value.tolist() == [[0, 0, np.inf], [0, 0, -9], [0, -9, np.inf]]
-    assert ends.n_iter.tolist() == [6, 9, 6]
-
-
 @pytest.mark.parametrize("adaptive", [True, False])
 def test_ctrl_c_in_a_start_ends_the_search(adaptive):
     wells, calls = Wells([False, True]), []
