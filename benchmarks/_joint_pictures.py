@@ -18,6 +18,7 @@ COLORS = {
     "Gauss–Newton": "C4",
     "CMA-ES": "C5",
 }
+TICKS = 10, 30, 100, 300, 1000, 3000, 10_000
 
 
 def draw_pictures(name, rows, landscape, curves):
@@ -62,6 +63,10 @@ def draw_pictures(name, rows, landscape, curves):
         axes[3].set_xticks(sizes, [str(n) for n in sizes], minor=False)
         axes[3].minorticks_off()
     axes[2].set(xscale="log", xlabel="runs per problem", title=title, ylim=(-3, 103))
+    ends = axes[2].get_xlim()
+    axes[2].set_xticks(TICKS, [str(n) for n in TICKS])
+    axes[2].minorticks_off()
+    axes[2].set_xlim(ends)
     axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(name.replace("_", " "))
     figure.savefig(RESULTS / f"joint_{name}.png", dpi=110)

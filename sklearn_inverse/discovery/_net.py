@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_inverse.discovery._fit import Learning, equation_error, misfit, row_weights
-from sklearn_inverse.discovery._noisy import LENGTHS
+from sklearn_inverse.discovery._noisy import lengths_of
 from sklearn_inverse.discovery._rhs import plus_known
 from sklearn_inverse.discovery._runs import Shots
 
@@ -120,7 +120,7 @@ def learn_net(runs, *, a, substeps, noise, known, hidden, seed, max_iter):
     shots = Shots.of(runs)
     net = Net(shots, hidden, ANY_STD if noise is None else PRIOR_STD, known)
     x, n_iter, found = net.start(seed, shots, row_weights(shots, noise)), 0, None
-    for n_points in (1,) if noise is None else (1, *LENGTHS):
+    for n_points in (1,) if noise is None else (1, *lengths_of(runs)):
         free = noise is not None
         problem = Learning.of(runs, net, a, substeps, noise, n_points, free)
         point, _, more, converged = problem.solve(x, max_iter=max_iter, tol=GAIN)

@@ -9,7 +9,8 @@ from sklearn_inverse.discovery._search import CLOSELY, Search
 __all__ = ["NoisySearch"]
 
 FIRST = (4.0, 9.0)  # rises of the misfit below which terms are left out to begin with
-LENGTHS = (4, 16, 64, 10**9)  # points in a row over which is fitted; in the end all
+LENGTHS = (2, 4, 16, 64)  # points in a row over which is fitted; in the end all
+SHORT = 4  # of which: shots may still lead anywhere
 NEARLY, NEAR = 1e-2, 1e-3  # relative gains at which fits stop
 FEW, SOME = 6, 10  # linearizations of a fit that is not the last
 RIDGE = 1e-6  # of the norms of columns: directions that nothing determines
@@ -39,7 +40,7 @@ class NoisySearch(Search):
                 self._drop(penalty)
             self._free_fit(self.coef, self.keep, 1, SOME, NEAR)
             self._exchange(1)
-        for n_points in LENGTHS:
+        for n_points in lengths_of(self.runs):
             self._rescale()
             if not self._lengthen(n_points, bool(threshold)):
                 break
@@ -64,8 +65,8 @@ class NoisySearch(Search):
             k, _, row = self.alternatives[0]
             coef = self.coef.copy()
             coef[k] = row
-            self._free_fit(coef, coef != 0, self.n_points, robust=False)
-            if not (self.point.result.solved.all() and self._criterion() < value):
+            self._free_fit(coef, coef != 0, self.n_points, *effort(self.n_points))
+            if not (self._leads(self.n_points) and self._criterion() < value):
                 vars(self).update(before | {"n_iter": self.n_iter})
                 return
             self._exchange(self.n_points)
@@ -120,19 +121,17 @@ class NoisySearch(Search):
         One linearization tells what each change would gain. All that pay in the linear
         model are made together; if that leads astray, only the best of them.
         """
-        robust, most = n_points == 1, len(self.coef.ravel())
+        how, most = effort(n_points), len(self.coef.ravel())
         while most:
             before, value = vars(self).copy(), self._criterion()
-            factor = self._opened(self.allowed, n_points, robust)
+            factor = self._opened(self.allowed, n_points, n_points <= SHORT)
             x, coef = self.coef[self.allowed], np.zeros_like(self.coef)
             coef[self.allowed] = exchanged(factor, x, self.penalty(n_points), most)
             if np.array_equal(coef != 0, self.keep):
                 return
-            how = (SOME, NEAR) if robust else (None, CLOSELY)
-            self._prune(coef, coef != 0, n_points, *how, robust)
-            solved = self.point.result.solved.all()
+            self._prune(coef, coef != 0, n_points, *how)
             fell = value - self._criterion() > NEAR * self.penalty(n_points)
-            if not ((robust or solved) and fell):
+            if not (fell and self._leads(n_points)):
                 vars(self).update(before | {"n_iter": self.n_iter})
                 most = 1 if most > 1 else 0
 
@@ -143,14 +142,19 @@ class NoisySearch(Search):
         problem = self._problem(bases, n_points, True, robust)
         return problem.linearize(problem.at(self.coef[keep], self.point.start))
 
+    def _leads(self, n_points):
+        """Return whether all pieces lead somewhere; of short ones, some need not."""
+        return n_points <= SHORT or self.point.result.solved.all()
+
     def _lengthen(self, n_points, prune):
-        """Fit longer pieces, and return whether all lead somewhere; else, undo it."""
+        """Fit longer pieces, and return whether they lead somewhere; else, undo it."""
         before = vars(self).copy()
-        self._free_fit(self.coef, self.keep, n_points, robust=False)
-        done = self.point.result.solved.all()
+        how = effort(n_points)
+        self._free_fit(self.coef, self.keep, n_points, *how)
+        done = self._leads(n_points)
         if done and prune and self._drop(self.penalty(n_points)):
-            self._prune(self.coef, self.keep, n_points, None, CLOSELY, robust=False)
-            done = self.point.result.solved.all()
+            self._prune(self.coef, self.keep, n_points, *how)
+            done = self._leads(n_points)
         if not done:
             vars(self).update(before | {"converged": False})
         return done
@@ -171,12 +175,23 @@ class NoisySearch(Search):
             for other in neighbors(factor, x, own, penalty, CLOSE, TRIED):
                 coef = np.zeros_like(self.coef)
                 coef[keep] = other
-                self._free_fit(coef, coef != 0, n_points, SOME, NEAR, robust=False)
+                self._free_fit(coef, coef != 0, n_points, SOME, NEAR, n_points <= SHORT)
                 rise = self._criterion() - best
                 if self.point.result.solved.all() and rise < CLOSE:
                     out.append((k, rise, self.coef[k].copy()))
             vars(self).update(found | {"n_iter": self.n_iter})
         return sorted(out, key=lambda row: row[1])
+
+
+def lengths_of(runs):
+    """Return over how many points in a row runs are fitted, one after the other."""
+    longest = max(len(run.times) for run in runs)
+    return [n for n in LENGTHS if n < longest - 1] + [max(longest, SHORT + 1)]
+
+
+def effort(n_points):
+    """Return how many linearizations, to which gain, and whether outliers count less."""
+    return (SOME, NEAR, True) if n_points <= SHORT else (None, CLOSELY, False)
 
 
 def eliminated(factor, x, penalty):

@@ -35,7 +35,8 @@ def darcy(*, order=1, scale=16.0, noise=1e-4, n_nodes=61, n_values=31):
     .. math:: -\nabla \cdot (A \nabla u) = 1, \quad u = 0 \text{ at all sides}, \quad
               A = 3 + \frac{9}{1 + e^{-g}}.
 
-    ``3 + 9 / (1 + np.exp(-g))`` of the ends of an interval of g are those of A's.
+    ``3 + 9 / (1 + np.exp(-g))`` of the ends of an interval of g are those of A's. Near 3
+    and 12, where A hardly changes with g, Laplace's intervals of g are too narrow.
 
     References
     ----------
