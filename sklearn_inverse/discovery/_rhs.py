@@ -124,15 +124,27 @@ def plus_known(known, t, y, f, jac):
     return f, jac
 
 
+class WithoutParams:
+    """A function of times and states as one of params, too, which can be pickled."""
+
+    __name__ = "known"
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, t, y, p):
+        """Return its values, whatever the params."""
+        return self.function(t, y)
+
+
 class KnownPart:
     """``known(t, y)`` of one sample, by name, run on many."""
 
     def __init__(self, function, names):
-        def of_three(t, y, p):
-            return function(t, y)
-
         states, none = Names("state", names), Names("param", [])
-        self._function = OneSample(of_three, "`known`", states, none, (len(names),))
+        self._function = OneSample(
+            WithoutParams(function), "`known`", states, none, (len(names),)
+        )
         d = len(names)
         rows = (
             torch.zeros(2, dtype=torch.float64),

@@ -340,19 +340,16 @@ def test_a_stiff_system_is_found_in_noisy_runs_as_far_as_they_tell(stiff):
 
 
 @pytest.mark.slow
-def test_equations_that_compete_are_told(robertson_runs, stiff, capsys):
+def test_robertson_is_found_in_noisy_runs(robertson_runs, stiff):
     runs, times = robertson_runs
     noise = 0.001 * runs.max(axis=(0, 1))
     rng = np.random.default_rng(0)
     model = PolynomialODE(noise_std=noise)
     model.fit(runs + noise * rng.standard_normal(runs.shape), times)
-    # What y1 loses but to the fast state: less terms than the truth, and as good.
-    assert model.equations_[0].startswith("y1' = -0.30")
-    assert np.count_nonzero(model.coef_) == 5
-    lines = [line for line, _ in model.alternatives_]
-    assert any("*y1 + " in line and line.endswith("*y2*y3") for line in lines)
-    model.print()
-    assert "or       y1' = " in capsys.readouterr().out
+    # Single steps prefer y1' = -0.3 y2^2, which holds on the slow manifold.
+    truth = stiff.true_coef(stiff.robertson, model.feature_names_)
+    assert np.array_equal(model.coef_ != 0, truth != 0)
+    assert stiff.relative_error(model, stiff.robertson) < 0.02
 
 
 @pytest.fixture(scope="module")
@@ -371,7 +368,7 @@ def slow_runs():
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_whole_runs_tell_terms_that_single_steps_do_not(slow_runs, is_known):
+def test_whole_runs_tell_terms_that_single_steps_do_not(slow_runs, is_known, capsys):
     runs, t, noise, _ = slow_runs
     model = PolynomialODE(noise_std=noise if is_known else "estimate").fit(runs, t)
     kept = model.coef_ != 0
@@ -380,6 +377,11 @@ def test_whole_runs_tell_terms_that_single_steps_do_not(slow_runs, is_known):
     assert (abs(off) < 3 * model.coef_std_[kept]).all()
     np.testing.assert_allclose(model.noise_std_, noise, rtol=0.1)
     assert model.to_system().n_params == 4 + 6
+    line, rise = model.alternatives_[0]  # y2 rests at 1 in the end
+    assert line.startswith("y1' = 0.4")
+    assert 0 < rise < 10
+    model.print()
+    assert f"or       {line} (BIC +" in capsys.readouterr().out
 
 
 def test_readings_without_noise_are_found_to_be_exact(slow_runs, kaps_run):
@@ -439,6 +441,7 @@ def pendulum_runs():
     return t, np.array(runs[:4]), runs[4]
 
 
+@pytest.mark.filterwarnings("ignore:The fit stopped before its end")
 def test_a_net_predicts_where_there_are_no_polynomials():
     t, runs, unseen = pendulum_runs()
     # What is known need not be learned.
@@ -446,7 +449,6 @@ def test_a_net_predicts_where_there_are_no_polynomials():
         module="mlp",
         known=swinging,
         hidden_layer_sizes=(6,),
-        max_iter=200,
         random_state=0,
     ).fit(runs, t)
     assert abs(model.simulate(unseen[0], t) - unseen).max() < 0.02
