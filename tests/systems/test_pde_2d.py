@@ -202,6 +202,7 @@ def test_darcy_finds_where_each_kind_is():
         GradientInverter(system, n_starts=1, max_solves=0).fit(read).posterior(read)
     )
     assert str(posterior[0]).startswith("darcy: 841 readings, 121 params")
+    assert "… and 101 more" in str(posterior[0])
     assert np.mean((posterior.mean > 0) == (truth > 0)) > 0.97
 
 
