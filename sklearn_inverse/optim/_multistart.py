@@ -109,6 +109,7 @@ def multistart(
     climb: Callable,
     *,
     adaptive: bool = False,
+    retry: Callable | None = None,
     draws: Tensor | None = None,
 ) -> Ends:
     """Climb from all starts of all samples at once.
@@ -126,7 +127,12 @@ def multistart(
 
     adaptive : bool, default=False
         Whether to begin with some of the starts, and to end a sample's search there if
-        all agree, or most do and no other optimum comes near theirs.
+        all agree, or most do and no other optimum comes near theirs, and theirs explains
+        the readings.
+
+    retry : callable, default=None
+        Another way to climb, tried from the first start of samples whose readings are
+        not explained by the best end.
 
     draws : Tensor of shape (ROUNDS * VARIED, n_params), default=None
         Values of the params, a few of which replace those of the best end where that
@@ -138,6 +144,8 @@ def multistart(
         What was found; starts not run have an infinite value.
     """
     n_starts = starts.shape[1]
+    if retry is not None:
+        starts = torch.cat([starts, starts[:, :1]], dim=1)
     ends = Ends.blank(starts)
     everyone = torch.arange(len(starts), device=starts.device)
     open_samples = everyone
@@ -162,7 +170,19 @@ def multistart(
         competes = exists[:, -1] & (reached[:, -1] <= reached[:, 0] + REMOTE)
         agree = (n_confirmed >= CONFIRMED) & ~exists[:, -1]
         agree |= (n_confirmed >= CLEAR * part.stop) & ~competes
+        if adaptive and agree.any() and part.stop < n_starts:
+            rows = agree.nonzero()[:, 0]
+            sample, best = open_samples[rows], index[rows, 0]
+            x, hessian = ends.x[sample, best], ends.hessian[sample, best]
+            agree[rows] = objective.misfit(x, sample, hessian)[1]
         open_samples = open_samples[~agree]
+    if retry is not None:
+        x, hessian = (part[everyone, ends.best] for part in (ends.x, ends.hessian))
+        _, explained = objective.misfit(x, everyone, hessian)
+        open_samples = everyone[~explained]
+        if len(open_samples):
+            end = retry(starts[open_samples, 0], open_samples)
+            ends.put(end, open_samples, slice(n_starts, n_starts + 1))
     return ends if draws is None else search_beside(objective, ends, climb, draws)
 
 

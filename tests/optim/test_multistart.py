@@ -83,6 +83,21 @@ def test_what_most_ends_are_far_better_than_does_not_count(depth, n_deep, goes_o
     assert len(calls) == 1 + goes_on
 
 
+def test_a_retry_is_for_what_is_not_explained():
+    wells, calls, again = Wells([False, True, True]), [], []
+
+    def retry(start, sample):
+        again.append((start[:, 0].tolist(), sample.tolist()))
+        return roll_down(wells, [])(start + 8, sample)
+
+    starts = starts_of(3, [1.0, 2.0])
+    starts[2, 1] = 9.0
+    ends = multistart(wells, starts, roll_down(wells, calls), retry=retry)
+    assert again == [([1.0], [1])]
+    assert ends.value.tolist() == [[0, 0, np.inf], [0, 0, -9], [0, -9, np.inf]]
+    assert ends.n_iter.tolist() == [6, 9, 6]
+
+
 @pytest.mark.parametrize("adaptive", [True, False])
 def test_ctrl_c_in_a_start_ends_the_search(adaptive):
     wells, calls = Wells([False, True]), []
@@ -143,7 +158,8 @@ def test_what_most_starts_find_is_not_doubted():
     starts = torch.zeros(2, ALL, 4).double()
     draws = torch.ones(VARIED, 4).double()
     multistart(locks, starts, locks.climb(calls), adaptive=True, draws=draws)
-    assert len(calls) == 1
+    # All starts, as nothing is explained, and no more.
+    assert [len(rows) for rows in calls] == [2 * FIRST, 2 * (ALL - FIRST)]
 
 
 def test_a_best_end_that_ran_out_of_iterations_goes_on():
