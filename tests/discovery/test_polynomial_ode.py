@@ -346,7 +346,7 @@ def test_robertson_is_found_in_noisy_runs(robertson_runs, stiff):
     rng = np.random.default_rng(0)
     model = PolynomialODE(noise_std=noise)
     model.fit(runs + noise * rng.standard_normal(runs.shape), times)
-    # Single steps prefer y1' = -0.3 y2^2, which holds on the slow manifold.
+    # y1' = -0.3 y2^2, which holds on the slow manifold, explains them about as well.
     truth = stiff.true_coef(stiff.robertson, model.feature_names_)
     assert np.array_equal(model.coef_ != 0, truth != 0)
     assert stiff.relative_error(model, stiff.robertson) < 0.02
