@@ -340,16 +340,19 @@ def test_a_stiff_system_is_found_in_noisy_runs_as_far_as_they_tell(stiff):
 
 
 @pytest.mark.slow
-def test_robertson_is_found_in_noisy_runs(robertson_runs, stiff):
+def test_robertson_is_found_in_noisy_runs(robertson_runs, stiff, capsys):
     runs, times = robertson_runs
     noise = 0.001 * runs.max(axis=(0, 1))
     rng = np.random.default_rng(0)
     model = PolynomialODE(noise_std=noise)
     model.fit(runs + noise * rng.standard_normal(runs.shape), times)
-    # Single steps prefer y1' = -0.3 y2^2, which holds on the slow manifold.
+    # y1' = -0.3 y2^2, which holds on the slow manifold, explains them about as well.
     truth = stiff.true_coef(stiff.robertson, model.feature_names_)
     assert np.array_equal(model.coef_ != 0, truth != 0)
     assert stiff.relative_error(model, stiff.robertson) < 0.02
+    assert any(line.startswith("y1' = -0.30") for line, _ in model.alternatives_)
+    model.print()
+    assert "or       y1' = -0.30" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +371,7 @@ def slow_runs():
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_whole_runs_tell_terms_that_single_steps_do_not(slow_runs, is_known, capsys):
+def test_whole_runs_tell_terms_that_single_steps_do_not(slow_runs, is_known):
     runs, t, noise, _ = slow_runs
     model = PolynomialODE(noise_std=noise if is_known else "estimate").fit(runs, t)
     kept = model.coef_ != 0
@@ -377,11 +380,6 @@ def test_whole_runs_tell_terms_that_single_steps_do_not(slow_runs, is_known, cap
     assert (abs(off) < 3 * model.coef_std_[kept]).all()
     np.testing.assert_allclose(model.noise_std_, noise, rtol=0.1)
     assert model.to_system().n_params == 4 + 6
-    line, rise = model.alternatives_[0]  # y2 rests at 1 in the end
-    assert line.startswith("y1' = 0.4")
-    assert 0 < rise < 10
-    model.print()
-    assert f"or       {line} (BIC +" in capsys.readouterr().out
 
 
 def test_readings_without_noise_are_found_to_be_exact(slow_runs, kaps_run):
