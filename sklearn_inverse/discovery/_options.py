@@ -14,9 +14,9 @@ __all__ = ["EXACT", "hidden_of", "noise_of", "terms_of", "unknown_of"]
 EXACT = 1e-5  # of its largest value: what scatters less is exact
 
 
-def noise_of(noise_std, runs):
+def noise_of(noise_std, runs, names):
     """Return standard deviations of all states, or None where they are exact."""
-    n_states = runs[0].states.shape[1]
+    n_states = len(names)
     if noise_std is None:
         return None
     if isinstance(noise_std, str):
@@ -25,13 +25,16 @@ def noise_of(noise_std, runs):
             raise ValueError(
                 "To estimate the noise, each state must have three readings in a row in "
                 "some run. Got none of state(s) "
-                f"{np.flatnonzero(np.isnan(noise)).tolist()}: state `noise_std`."
+                f"{[n for n, s in zip(names, noise) if np.isnan(s)]}: state `noise_std`."
             )
         exact = (noise <= EXACT * largest).all()
         return None if exact else np.maximum(noise, ROUNDING * largest)
-    noise = np.asarray(noise_std, dtype=float)
+    try:
+        noise = np.asarray(noise_std, dtype=float)
+    except (TypeError, ValueError):
+        noise = np.array(np.nan)
     if noise.shape not in ((), (n_states,)) or not (
-        np.isfinite(noise).all() and (noise > 0).all()
+        np.isfinite(noise).all() and (noise > 0).all() and noise_std is not True
     ):
         raise ValueError(
             f"`noise_std` must be 'estimate', one positive number, or one for each of "
@@ -42,7 +45,9 @@ def noise_of(noise_std, runs):
 
 def hidden_of(sizes):
     """Return the numbers of neurons of each layer."""
-    if not len(sizes) or not all(isinstance(n, Integral) and n > 0 for n in sizes):
+    if not len(sizes) or not all(
+        isinstance(n, Integral) and not isinstance(n, bool) and n > 0 for n in sizes
+    ):
         raise ValueError(
             f"`hidden_layer_sizes` must be positive integers, one per layer. Got {sizes!r}."
         )

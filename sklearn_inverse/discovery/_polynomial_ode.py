@@ -37,6 +37,10 @@ METHODS = {
     "radau5": _coefficients.RADAU5,
 }
 MOST = 5000  # coefficients that are fitted together
+OF_TERMS = (  # attributes that a network has not
+    *("coef_", "coef_std_", "covariance_", "feature_names_", "rank_"),
+    *("identifiable_", "relations_", "is_choice_", "alternatives_"),
+)
 
 
 class PolynomialODE(BaseEstimator):
@@ -276,7 +280,7 @@ class PolynomialODE(BaseEstimator):
             If the fit stopped early, or steps could not be solved.
         """
         runs, names = as_runs(trajectories, times, self.state_names)
-        noise, largest = noise_of(self.noise_std, runs), largest_of(runs)
+        noise, largest = noise_of(self.noise_std, runs, names), largest_of(runs)
         self.runs_, self.state_names_, self.n_features_in_ = runs, names, len(names)
         self.noise_std_, self._largest = noise, largest
         options = {
@@ -285,13 +289,18 @@ class PolynomialODE(BaseEstimator):
             "known": None if self.known is None else KnownPart(self.known, names),
             "max_iter": self.max_iter,
         }
+        for name in OF_TERMS:  # of an earlier fit
+            vars(self).pop(name, None)
         if self.module == "mlp":
             found = self._learn_net(options)
         else:
             found = self._learn_terms(options)
         self.n_iter_ = found.n_iter
         estimated = isinstance(self.noise_std, str)
-        for text, category in complaints(found, self.noise_std_, estimated):
+        n_readings = sum(np.isfinite(run.states).sum() for run in runs) / len(names)
+        for text, category in complaints(
+            found, self.noise_std_, estimated, self.module == "mlp", n_readings
+        ):
             warn_user(text, category)
         return self
 
@@ -302,13 +311,16 @@ class PolynomialODE(BaseEstimator):
                     f"`{option}` must be None with module='mlp', which has no terms. Got "
                     f"{getattr(self, option)!r}."
                 )
-        found = learn_net(
-            self.runs_,
-            noise=self.noise_std_,
-            hidden=hidden_of(self.hidden_layer_sizes),
-            seed=check_random_state(self.random_state).randint(2**31),
-            **options,
-        )
+        seed = check_random_state(self.random_state).randint(2**31)
+        options |= {"hidden": hidden_of(self.hidden_layer_sizes), "seed": seed}
+        found = learn_net(self.runs_, noise=self.noise_std_, **options)
+        if isinstance(self.noise_std, str) and self.noise_std_ is not None:
+            left = self.noise_std_ * np.sqrt(found.misfit)
+            exact = (left <= EXACT * self._largest).all()
+            self.noise_std_ = None if exact else left
+            again = learn_net(self.runs_, noise=self.noise_std_, **options)
+            # What was left is compared with the scatter of neighbors.
+            found = again if exact else again._replace(misfit=found.misfit)
         self._rhs = found.rhs
         states = ", ".join(self.state_names_)
         known = "" if self.known is None else "known + "
@@ -370,7 +382,7 @@ class PolynomialODE(BaseEstimator):
         """
         check_is_fitted(self)
         lines = self.equations_
-        if self.module != "mlp":
+        if "coef_" in vars(self):
             lines = [*self._written(f"{{:.{precision}g}}"), *remarks(self)]
         print("\n".join(lines))
 

@@ -11,11 +11,17 @@ from sklearn_inverse.exceptions import (
 __all__ = ["complaints", "remarks"]
 
 ROUGHER = 1.5  # times what neighboring readings scatter: that is no noise
+FEW = 8.0  # that over the root of the readings may be added, as scatter is uncertain
+VAGUE = 0.2  # of a coefficient: of exact data no true one is known so badly
 MISSED = 0.05  # of the changes between points: these are not exact
 
 
-def complaints(found, noise, estimated):
+def complaints(found, noise, estimated, is_net, n_readings):
     """Yield what is wrong with what was learned, and as which warning to say it."""
+    richer = "Lower `threshold`, raise `degree`, or"
+    smaller = "lower `degree`"
+    if is_net:
+        richer, smaller = "Raise `hidden_layer_sizes`, or", "take fewer neurons"
     if found.n_failed:
         yield (
             f"{found.n_failed} of {found.n_steps} steps could not be solved with these "
@@ -32,27 +38,37 @@ def complaints(found, noise, estimated):
             "higher order.",
             MisfitWarning,
         )
-    if noise is not None and estimated and found.misfit > ROUGHER**2:
+    rougher = ROUGHER + FEW / np.sqrt(n_readings)
+    if noise is not None and estimated and found.misfit > rougher**2:
         yield (
             f"These equations leave {np.sqrt(found.misfit):.2g} times what neighboring "
-            "readings scatter by: terms are missing or wrong, or points are too far "
-            "apart. Lower `threshold`, raise `degree`, or take runs from more starts.",
+            "readings scatter by: they are wrong, or points are too far apart. "
+            f"{richer} take runs from more starts.",
             MisfitWarning,
         )
     if noise is not None and not estimated and found.misfit > 2:
         yield (
             f"These equations leave {np.sqrt(found.misfit):.2g} times what `noise_std` "
-            "says: terms are missing or wrong. Lower `threshold`, raise `degree`, take "
-            "runs from more starts, or check `noise_std`.",
+            f"says: they are wrong. Check `noise_std`. {richer} take runs from more "
+            "starts.",
             MisfitWarning,
         )
     if not found.converged:
         yield (
             "The fit stopped before its end: raise `max_iter`; or, with noise, longer "
-            "pieces of the runs could not be solved: lower `degree`, or the number of "
-            "neurons.",
+            f"pieces of the runs could not be solved: {smaller}.",
             ConvergenceWarning,
         )
+    fits = noise is None and found.misfit <= MISSED**2 and found.converged
+    if fits and not is_net and not found.is_choice:
+        kept = found.coef != 0
+        if (found.coef_std[kept] > VAGUE * abs(found.coef[kept])).any():
+            yield (
+                "Some coefficients have errors of a fifth and more, though the data count "
+                "as exact: other equations may fit as well. Add runs from other starts, "
+                "lower `degree`, state `noise_std`, or simulate more accurately.",
+                IdentifiabilityWarning,
+            )
     if found.is_choice:
         because = f": {'; '.join(found.relations[:3])}" if found.relations else ""
         yield (

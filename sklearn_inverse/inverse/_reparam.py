@@ -264,13 +264,15 @@ class ReparamJointInverter(TaughtInverter):
     def _go_on(self, objective, seen, end, everyone):
         """Search on where readings are unexplained, taught by the answers to others."""
         draws = self._starts(ROUNDS * DRAWS, first="random").split(DRAWS)
+        rest = everyone
         for seed, drawn in zip(spawn_seeds(self._start_seed, ROUNDS), draws):
-            explained = objective.misfit(end.x, everyone)[1]
-            stopped = (end.status == InversionStatus.INTERRUPTED).any()
-            if stopped or explained.all():
+            if (end.status == InversionStatus.INTERRUPTED).any():
                 break
-            rest = everyone[~explained]
             try:
+                explained = objective.misfit(end.x, everyone)[1]
+                rest = everyone[~explained]
+                if len(rest) == 0:
+                    break
                 with SeededInit(seed):
                     network = self._module().to(rest.device)
                 known = torch.special.ndtr(end.z).where(explained[:, None], torch.nan)

@@ -167,7 +167,7 @@ class GaussianFunction(Group):
         places = [np.flatnonzero(part) for part in (inner, ~inner)]
         inner, order = places[0], np.argsort(np.concatenate(places))
         self._set(_known=known, _order=order)
-        covariance = np.linalg.inv(self._precision()[np.ix_(inner, inner)])
+        covariance = self._covariance(inner)
         mean, std = mean.ravel()[inner], np.sqrt(np.diag(covariance))
         kind: Any = NormalPrior
         if self.link == "exp":
@@ -208,8 +208,8 @@ class GaussianFunction(Group):
         """Return the same prior with a scale that is given."""
         return replace(self, scale=float(scale))
 
-    def _precision(self):
-        """Return the precision of g at all nodes, flat."""
+    def _covariance(self, inner):
+        """Return the covariance of g at all nodes that are not known, flat."""
         scale = self.scale
         if self.scale_range:
             scale = np.sqrt(np.prod(self.scale_range))
@@ -227,30 +227,28 @@ class GaussianFunction(Group):
                 for k in range(m + 1)
             )
         if self.ends is not None:
-            return bent / scale**2
+            return scale**2 * np.linalg.inv(bent[np.ix_(inner, inner)])
+        # Given the ends, or corners, and these themselves: together they would be too
+        # ill-conditioned to invert. Bending holds the latter together, but for a shift,
+        # and of order 2 for a slope; the rest is held so that each has its spread.
         places = np.arange(len(bent)).reshape(self.shape)
         corners = places[np.ix_(*[[0, -1]] * len(axes))].ravel()
-        held = self._hold(bent, corners, scale)
-        bent = bent / scale**2
-        bent[corners, corners] += held
-        return bent
-
-    def _hold(self, bent, corners, scale):
-        """Return what holds each end, or corner, so that it has the spread given.
-
-        Bending holds them together, but for a shift, and of order 2 for a slope.
-        """
-        others = np.delete(np.arange(len(bent)), corners)
-        across = bent[np.ix_(others, corners)]
-        inner = np.linalg.solve(bent[np.ix_(others, others)], across)
-        together = bent[np.ix_(corners, corners)] - across.T @ inner
-        stiff = np.linalg.eigvalsh(together) * (self.std / scale) ** 2
-        stiff[: 1 if self.order == 1 else 1 + len(self.shape)] = 0.0
-        n = len(corners)
+        others = np.delete(places.ravel(), corners)
+        between = np.linalg.inv(bent[np.ix_(others, others)])
+        lead = -between @ bent[np.ix_(others, corners)]
+        together = bent[np.ix_(corners, corners)] + bent[np.ix_(corners, others)] @ lead
+        stiff, modes = np.linalg.eigh(together)
+        stiff[: 1 if m == 1 else 1 + len(axes)] = 0.0
+        stiff, n = stiff * (self.std / scale) ** 2, len(corners)
         excess = brentq(
             lambda c: np.mean(1 / (c + stiff)) - 1, 0.5 / n, 2.0, xtol=1e-14
         )
-        return excess / self.std**2
+        modes = modes * (self.std / np.sqrt(excess + stiff))
+        whole = np.empty((len(bent), n))
+        whole[corners], whole[others] = modes, lead @ modes
+        covariance = whole @ whole.T
+        covariance[np.ix_(others, others)] += scale**2 * between
+        return covariance
 
     @property
     def nodes(self):
@@ -274,7 +272,11 @@ class GaussianFunction(Group):
         """
         if self.ends is not None:
             values = np.concatenate([values, self._known])[self._order]
-        return values if len(self.shape) == 1 else values[:].reshape(self.shape)
+        if len(self.shape) == 1:
+            return values
+        return (
+            np.array(values) if isinstance(values, (list, tuple)) else values[:]
+        ).reshape(self.shape)
 
 
 def _squares(n_nodes, spacing, order):

@@ -348,7 +348,11 @@ class FunctionOnGrid:
 
 
 def _hats(at: Any, nodes: np.ndarray) -> Any:
-    """Return what makes values somewhere of those at even nodes, linear between them."""
+    """Return what makes values somewhere of those at even nodes, linear between them.
+
+    Beyond the ends the function stays what it is there.
+    """
+    at = np.minimum(np.maximum(at, nodes[0]), nodes[-1])
     return np.maximum(1 - np.abs(at - nodes) / (nodes[1] - nodes[0]), 0)
 
 

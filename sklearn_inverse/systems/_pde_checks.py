@@ -122,9 +122,10 @@ def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
 
 
 def unused_params(system: Any) -> list[Any]:
-    """Return keys of params that neither residual nor constraint changes with.
+    """Return keys of params that neither residual nor constraint knows of.
 
-    Solutions of many sizes and several times are tried: a threshold may be anywhere.
+    What is not a number is told from what is, even where it makes no difference: a pulse
+    or a threshold may be anywhere.
     """
     prior, n = system.prior, system.n_inner
     low, high = (0.0, 0.0) if system.is_steady else system.domain[TIME]
@@ -165,7 +166,7 @@ def unused_params(system: Any) -> list[Any]:
         names = [*key] if isinstance(key, tuple) else [key]
         for name in names:
             place = prior.groups.get(name)
-            z[:, prior.names.index(name) if place is None else place] = 0.4
+            z[:, prior.names.index(name) if place is None else place] = np.nan
         after = run(z)
         if ((after == before) | (after.isnan() & before.isnan())).all():
             found.append(key)

@@ -11,6 +11,7 @@ from sklearn_inverse import GradientInverter, PolynomialODE
 from sklearn_inverse.discovery._noisy import eliminated, exchanged, neighbors
 from sklearn_inverse.exceptions import (
     ConvergenceWarning,
+    IdentifiabilityWarning,
     IntegrationWarning,
     MisfitWarning,
 )
@@ -76,6 +77,7 @@ def test_robertson_is_found_from_five_starts(robertson_runs, stiff):
     assert model.relations_ == ["y1 + 0.0001*y2 + y3 is constant in each run"]
 
 
+@pytest.mark.filterwarnings("ignore:Some coefficients")  # which is so
 @pytest.mark.parametrize(
     ("method", "error"),
     [("backward_euler", 0.2), ("trapezoid", 5e-3), ("radau3", 5e-4)],
@@ -574,3 +576,30 @@ def test_noise_that_is_not_stated_is_told():
     with pytest.warns(MisfitWarning, match="state `noise_std`"):
         PolynomialODE(degree=2).fit(noisy, t)
     assert PolynomialODE(degree=2).fit(clean, t).equations_[1] == "y2' = -3*y2 + y1*y2"
+
+
+def test_what_a_solver_leaves_open_is_told():
+    """On a circle 1 - y1² - y2² is zero, but for the solver's error."""
+    times = np.linspace(0, 6, 41)
+    options = {"t_eval": times, "rtol": 1e-6, "atol": 1e-6}
+    found = solve_ivp(lambda t, y: [y[1], -y[0]], (0, 6), [1, 0], **options)
+    with pytest.warns(IdentifiabilityWarning, match="errors of a fifth"):
+        PolynomialODE().fit(found.y.T, times)
+
+
+def test_another_fit_leaves_nothing_of_the_last_one():
+    times = np.linspace(0, 3, 13)
+    model = PolynomialODE(hidden_layer_sizes=(3,), random_state=0)
+    model.fit(np.exp(-times)[:, None], times)
+    model.set_params(module="mlp").fit(np.exp(-times)[:, None], times)
+    assert not hasattr(model, "coef_")
+
+
+def test_a_net_estimates_noise_from_what_it_leaves():
+    times, rng = np.linspace(0, 3, 41), np.random.default_rng(0)
+    readings = 2 * np.exp(-1.5 * times) + 0.02 * rng.standard_normal(41)
+    net = PolynomialODE(
+        module="mlp", noise_std="estimate", hidden_layer_sizes=(4,), random_state=0
+    )
+    net.fit(readings[:, None], times)
+    assert net.noise_std_[0] == pytest.approx(0.02, rel=0.3)

@@ -150,3 +150,12 @@ def test_priors_given_by_arrays_compare():
     )
     assert one == other
     assert one.scale_range == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(("n_nodes", "over"), [(33, "x"), ((13, 13), "xy")])
+@pytest.mark.parametrize("std", [1.0, 100.0])
+def test_stiff_functions_are_held_at_their_corners(n_nodes, over, std):
+    prior = GaussianFunction(n_nodes, order=2, scale=2.0**-8, std=std, over=over)
+    np.linalg.cholesky(prior.correlation)
+    corners = np.sqrt(np.diag(prior.covariance))[[0, -1]]
+    np.testing.assert_allclose(corners, std, rtol=1e-6)
