@@ -37,9 +37,10 @@ class ADMInverter(AmortizedInverter):
 
     from a random start to :math:`\tau = 1`, for thousands of samples at once. At each
     step it compares what the forward model gives at the particle, :math:`\hat U(k)`, with
-    the readings, by forward runs alone. A few Gauss–Newton steps from there and from the
-    most similar of the training pairs end at a posterior of the model; where the two do
-    not meet, an exact model is searched as by :class:`GradientInverter`.
+    the readings, by forward runs alone. A few Gauss–Newton steps from there, or from the
+    most similar of the training pairs, end at a posterior of the model. Where readings are
+    fewer than two per param, or remain unexplained, both are tried; if they do not meet, an
+    exact model is searched as by :class:`GradientInverter`.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from sklearn_inverse.networks._probit import EDGE
 from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
 from sklearn_inverse.optim._continuation import led_by_prior
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
-from sklearn_inverse.optim._multistart import CONFIRMED, multistart
+from sklearn_inverse.optim._multistart import CONFIRMED, Ends
 from sklearn_inverse.probability import InversionStatus
 from sklearn_inverse.probability._laplace import distinct_optima
 from sklearn_inverse.utils._docs import LEARNING, shared_docs
@@ -325,24 +325,31 @@ class AmortizedInverter(NestedOptions, CheckedInverter):
             options = {"max_iter": self.max_iter, "tol": self.tol}
             return levenberg_marquardt(objective, start, sample, **options)
 
-        def climb(start, sample):
-            return optimize(objective, start, sample)
+        def explained():
+            best = ends.best
+            x, hessian = ends.x[sample, best], ends.hessian[sample, best]
+            return objective.misfit(x, sample, hessian)[1]
 
         begin = torch.stack([better, worse], dim=1)
         begin[:, 0], n_led = led_by_prior(objective, optimize, better, sample)
-        ends = multistart(objective, begin, climb)
-        ends = ends._replace(n_iter=ends.n_iter + n_led)
-        x, hessian = (part[sample, ends.best] for part in (ends.x, ends.hessian))
-        _, explained = objective.misfit(x, sample, hessian)
-        *_, n_confirmed = distinct_optima(ends.x, ends.value, ends.hessian, most=1)
-        lost = sample[~explained | (n_confirmed < CONFIRMED)]
-        if len(lost) and self._inverted.is_exact and not ends.are_interrupted:
-            # Two ways that do not meet: search as if nothing had been learned.
-            rest = objective.select(lost)
-            found, _ = self._find(rest, optimize, n_starts="adaptive")
-            ends = ends.joined(found.spread(lost, n_samples))
-            for name in ("n_forward", "n_linearized"):
-                getattr(objective, name)[lost.cpu()] += getattr(rest, name)
+        ends = Ends.blank(begin)
+        ends.n_iter.add_(n_led)
+        ends.put(optimize(objective, begin[:, 0], sample), sample, slice(0, 1))
+        # Few readings are explained by many params: there, two ways must meet.
+        few = objective.has_few_readings
+        doubted = sample[few | ~explained()]
+        if len(doubted) and not ends.are_interrupted:
+            end = optimize(objective, begin[doubted, 1], doubted)
+            ends.put(end, doubted, slice(1, 2))
+            *_, n_confirmed = distinct_optima(ends.x, ends.value, ends.hessian, most=1)
+            lost = sample[~explained() | few & (n_confirmed < CONFIRMED)]
+            if len(lost) and self._inverted.is_exact and not ends.are_interrupted:
+                # What was learned led astray: search as if nothing had been.
+                rest = objective.select(lost)
+                found, _ = self._find(rest, optimize, n_starts="adaptive")
+                ends = ends.joined(found.spread(lost, n_samples))
+                for name in ("n_forward", "n_linearized"):
+                    getattr(objective, name)[lost.cpu()] += getattr(rest, name)
         return self._conclude(objective, ends, better)
 
     def _judge_learned(self, objective, *learned):

@@ -261,6 +261,14 @@ class Objective:
         residual, jacobian = zip(*((r[:, read], j[:, read]) for r, j in parts))
         return torch.cat(residual), torch.cat(jacobian)
 
+    @property
+    def has_few_readings(self) -> Tensor:
+        """Which samples (n_samples,) have less than two readings for each param.
+
+        Where a prior tells the rest.
+        """
+        return self.weighs_prior & (self.n_readings < 2 * self.n_params)
+
     def misfit(
         self, x: Tensor, sample: Tensor, hessian: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:

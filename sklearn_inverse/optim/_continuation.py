@@ -73,7 +73,8 @@ def led_by_prior(objective, optimize, start: Tensor, sample: Tensor):
     A part of so few readings says too little to begin with. Instead the prior counts
     much at first and then ever less, which leads along narrow valleys (the iteratively
     regularized Gauss–Newton method [1]_). The arguments are those of
-    :func:`continuation`, and the objective has ``tempered(weight)``.
+    :func:`continuation`, and the objective has ``tempered(weight)`` and
+    ``has_few_readings``.
 
     Returns
     -------
@@ -89,8 +90,7 @@ def led_by_prior(objective, optimize, start: Tensor, sample: Tensor):
        regularized Gauss–Newton method", Comput. Math. Math. Phys. 32 (1992) 1353-1359.
     """
     start, n_iter = start.clone(), torch.zeros_like(sample)
-    few = objective.weighs_prior & (objective.n_readings < 2 * objective.n_params)
-    rows = few[sample].nonzero()[:, 0]
+    rows = objective.has_few_readings[sample].nonzero()[:, 0]
     for weight in WEIGHTS if len(rows) else ():
         end = optimize(objective.tempered(weight), start[rows], sample[rows])
         start[rows] = _finite(end.x, start[rows])
