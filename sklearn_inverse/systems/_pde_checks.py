@@ -139,8 +139,8 @@ def unused_params(system: Any) -> list[Any]:
         )
     )
 
-    def run(z: np.ndarray) -> Tensor:
-        at = t, states, torch.as_tensor(prior.from_standard(z)).expand(len(t), -1)
+    def run(params: np.ndarray) -> Tensor:
+        at = t, states, torch.as_tensor(params).expand(len(t), -1)
         off = _run(
             system,
             "`residual`",
@@ -159,15 +159,15 @@ def unused_params(system: Any) -> list[Any]:
         )
         return torch.cat([off, ends], dim=1)
 
-    middle = np.full((1, prior.n_params), 0.1)
+    middle = prior.from_standard(np.full((1, prior.n_params), 0.1))
     before, found = run(middle), []
     for key in system.priors:
-        z = middle.copy()
+        params = middle.copy()
         names = [*key] if isinstance(key, tuple) else [key]
         for name in names:
             place = prior.groups.get(name)
-            z[:, prior.names.index(name) if place is None else place] = np.nan
-        after = run(z)
+            params[:, prior.names.index(name) if place is None else place] = np.nan
+        after = run(params)
         if ((after == before) | (after.isnan() & before.isnan())).all():
             found.append(key)
     return found
