@@ -603,7 +603,7 @@ def speed(case):
     descent = ready(case, descent, "surrogate").fit(observations)
     found = {}
     for name, inverter, many in (
-        ("ADM", adm, budget.many),
+        ("ADM", adm, budget.many if case.name == "pollu" else budget.few),
         ("ADM, learned", learned, budget.many),
         ("100 × 100 descent", descent, 3),
     ):
