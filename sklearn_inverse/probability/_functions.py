@@ -270,13 +270,11 @@ class GaussianFunction(Group):
         whole : array of shape ``shape``
             The function.
         """
+        if isinstance(values, (list, tuple)):  # what is traced has a type of its own
+            values = np.array(values)
         if self.ends is not None:
             values = np.concatenate([values, self._known])[self._order]
-        if len(self.shape) == 1:
-            return values
-        return (
-            np.array(values) if isinstance(values, (list, tuple)) else values[:]
-        ).reshape(self.shape)
+        return values if len(self.shape) == 1 else values[:].reshape(self.shape)
 
 
 def _squares(n_nodes, spacing, order):

@@ -303,10 +303,7 @@ class PDESystem:
     def linearized_report(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is read of the steady solution, and its derivatives by params.
 
-        Parameters
-        ----------
-        params : Tensor of shape (n_samples, n_params)
-            Params in their own units.
+        Parameters and readings are those of :meth:`report`.
 
         Returns
         -------

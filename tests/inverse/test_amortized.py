@@ -110,6 +110,17 @@ def test_a_search_sets_out_from_the_nearest_stored_pair():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.ExtrapolationWarning")
+@pytest.mark.parametrize(("n_read", "n_ways"), [(3, 2), (12, 1)])
+def test_two_ways_must_meet_where_readings_are_few(trained, n_read, n_ways):
+    readings = READINGS[:20].copy()
+    readings[:, n_read:] = np.nan
+    answer = trained.posterior(readings)
+    assert answer.explained.all()
+    assert (answer.n_confirmed >= n_ways).all()
+    assert np.median(answer.n_confirmed) == n_ways
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.ExtrapolationWarning")
 def test_a_search_that_was_led_astray_begins_anew():
     # Ten pairs, and a wave with eight optima: neither start is near the right one.
     times = torch.as_tensor(TIMES)

@@ -353,15 +353,15 @@ def test_draws_cost_no_more_than_joint_training(monkeypatch):
     assert sum(drawn) == 3 * 20 * (30 // 3 + 1)
 
 
-def test_an_interrupted_lesson_leaves_what_is_known(monkeypatch):
-    def interrupt(*args, **options):
-        raise KeyboardInterrupt
-
+@pytest.mark.parametrize(
+    ("owner", "name", "n_done"), [(_reparam, "teach", 17), (Objective, "misfit", 0)]
+)
+def test_an_interrupted_lesson_leaves_what_is_known(owner, name, n_done, press_at):
     readings = CURVES[FEW].copy()
     readings[:3] += 0.5
     inverter = make_inverter().fit(CURVES, K)
-    monkeypatch.setattr(_reparam, "teach", interrupt)
-    with pytest.warns(ConvergenceWarning, match="Interrupted: 17 of 20 samples"):
+    press_at(owner, name, 1)
+    with pytest.warns(ConvergenceWarning, match=f"Interrupted: {n_done} of 20 samples"):
         answer = inverter.invert(readings)
     assert np.isfinite(answer.params).all()
     np.testing.assert_array_equal(answer.explained, np.arange(20) >= 3)
