@@ -328,7 +328,7 @@ class AmortizedInverter(NestedOptions, CheckedInverter):
         def explained():
             best = ends.best
             x, hessian = ends.x[sample, best], ends.hessian[sample, best]
-            return objective.misfit(x, sample, hessian)[1]
+            return objective.judge(x, sample, hessian).explained
 
         begin = torch.stack([better, worse], dim=1)
         begin[:, 0], n_led = led_by_prior(objective, optimize, better, sample)

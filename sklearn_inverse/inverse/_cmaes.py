@@ -189,7 +189,7 @@ class CMAESInverter(SearchInverter):
             sample = torch.as_tensor(ended, device=objective.readings.device)
             best = torch.as_tensor(np.array([searches[i].best for i in ended]))
             x = free.to_scaled(best.to(sample.device))
-            _, explained = objective.misfit(self._inside(x, objective), sample)
+            explained = objective.judge(self._inside(x, objective), sample).explained
             ended = [
                 i
                 for i, is_done in zip(ended, explained.tolist())

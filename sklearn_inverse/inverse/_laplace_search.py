@@ -7,7 +7,12 @@ import torch
 
 from sklearn_inverse.base import PosteriorInverter
 from sklearn_inverse.inverse._search import SearchInverter
-from sklearn_inverse.optim._continuation import continuation, led_by_prior
+from sklearn_inverse.optim._continuation import (
+    SLOW_GROWTH,
+    continuation,
+    growing_horizons,
+    led_by_prior,
+)
 from sklearn_inverse.optim._levenberg_marquardt import levenberg_marquardt
 from sklearn_inverse.optim._multistart import ALL, ROUNDS, VARIED, follow, multistart
 from sklearn_inverse.optim._standard import InStandard
@@ -74,8 +79,9 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
             Where the first start lies.
 
         by_stages : bool, default=True
-            Whether the horizon grows, and the prior leads the first start where readings
-            are few.
+            Whether the horizon grows (and does so slowly, once more, where residuals do
+            not look like noise), and the prior leads the first start where readings are
+            few.
         """
         adaptive = n_starts == "adaptive"
         starts = self._starts(ALL if adaptive else n_starts, first)
@@ -85,18 +91,20 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         x = objective.with_scales(starts.repeat(n_samples, 1), rows)
         x = x.reshape(n_samples, len(starts), -1)
 
-        def climb(start: torch.Tensor, sample: torch.Tensor):
-            if by_stages and not self._is_trial:
-                return continuation(objective, optimize, start, sample)
-            return optimize(objective, start, sample)
-
+        by_stages = by_stages and not self._is_trial
+        climb, slowly = partial(optimize, objective), None
         begin, n_led = x.clone(), 0
-        if by_stages and not self._is_trial:
+        if by_stages:
+            climb = partial(continuation, objective, optimize)
+            if len(growing_horizons(objective)) > 1:
+                slowly = partial(climb, growth=SLOW_GROWTH)
             begin[:, 0], n_led = led_by_prior(objective, optimize, x[:, 0], sample)
         draws = None
         if adaptive and not self._is_trial:
             draws = self._starts(ROUNDS * VARIED, "random")
-        ends = multistart(objective, begin, climb, adaptive=adaptive, draws=draws)
+        ends = multistart(
+            objective, begin, climb, adaptive=adaptive, retry=slowly, draws=draws
+        )
         if adaptive and self.max_iter is None:
             ends = follow(ends, partial(optimize, objective))
         return ends._replace(n_iter=ends.n_iter + n_led), x[:, 0]
@@ -128,7 +136,7 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         status = ends.status[everyone, index[:, 0]]
         stopped = (ends.status == InversionStatus.INTERRUPTED).any(dim=1)
         status = torch.where(stopped, int(InversionStatus.INTERRUPTED), status)
-        start_misfit, _ = objective.misfit(start, everyone)
+        start_misfit = objective.judge(start, everyone).misfit
         near = torch.zeros_like(best[:, : self.n_params_])
         n_told = torch.zeros_like(best[:, 0])
 

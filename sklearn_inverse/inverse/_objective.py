@@ -6,15 +6,14 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from scipy.stats import chi2
 from torch import Tensor
+
+from sklearn_inverse.inverse._judged import Judged, judged
 
 __all__ = ["Objective"]
 
 ROWS = 256  # rows whose Jacobians are held together
 MANY_ROWS = 4096  # rows whose trajectories are
-TOLERATED = 1e-3  # of the readings' own spread: residuals so small are no misfit
-RARE = 2e-3  # share of samples of the model that chi-square, or one reading, may refuse
 
 
 class Objective:
@@ -269,18 +268,37 @@ class Objective:
         """
         return self.weighs_prior & (self.n_readings < 2 * self.n_params)
 
-    def misfit(
-        self, x: Tensor, sample: Tensor, hessian: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return chi-square of each row, and whether it is :meth:`strange` no more than 1.
+    def judge(
+        self,
+        x: Tensor,
+        sample: Tensor,
+        hessian: Tensor | None = None,
+        n_told: Tensor | float = 0.0,
+    ) -> Judged:
+        """Judge rows by their readings alone.
 
-        Chi-square is the sum of squared standardized residuals, NaN if the simulation
-        failed. At optima, of which the Hessian is known, the scatter counts that the
-        params have taken up.
+        Parameters
+        ----------
+        x : Tensor of shape (n_rows, n_free)
+            Coordinates.
+
+        sample : Tensor of shape (n_rows,)
+            Whose they are.
+
+        hessian : Tensor of shape (n_rows, n_free, n_free), default=None
+            Of optima, from which ``n_told`` follows.
+
+        n_told : Tensor of shape (n_rows,), default=0
+            Of how many readings the fit has taken the scatter up: an effective number of
+            params.
         """
-        n_told = 0.0 if hessian is None else self._n_told(x, hessian)
-        misfit, strangeness = self.strange(x, sample, n_told)
-        return misfit, strangeness <= 1
+        if hessian is not None:
+            n_told = self._n_told(x, hessian)
+        with torch.no_grad():
+            mean = self._forward(x[:, : self.n_params], sample)
+            noise, args = self._noise_at(x, sample)
+            y, seen = self._targets[sample], self._seen[sample]
+            return judged(noise, args, y, mean, seen, self.unknown, n_told)
 
     def _n_told(self, x, hessian):
         """Return the effective number of params: those that the prior does not tell."""
@@ -292,82 +310,6 @@ class Objective:
         share = torch.linalg.solve_ex(self.lifted(hessian.clone()), prior)[0]
         share = share.diagonal(dim1=1, dim2=2).sum(dim=1)
         return (p - share.nan_to_num(p)).clamp(0, p)
-
-    def strange(
-        self, x: Tensor, sample: Tensor, n_told: Tensor | float = 0.0
-    ) -> tuple[Tensor, Tensor]:
-        """Judge each row by its readings alone.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_rows, n_free)
-            Coordinates.
-
-        sample : Tensor of shape (n_rows,)
-            Whose they are.
-
-        n_told : Tensor of shape (n_rows,), default=0
-            Of how many readings the fit has taken the scatter up: an effective number of
-            params.
-
-        Returns
-        -------
-        misfit : Tensor of shape (n_rows,)
-            Chi-square.
-
-        strangeness : Tensor of shape (n_rows,)
-            Chi-square (of counts the deviance), or the largest of its terms if that is
-            stranger, over what one sample of the model in five hundred exceeds; NaN if the
-            simulation failed. Infinite where the noise is unknown, and the model neither
-            accounts for half the variance nor leaves residuals that follow no course.
-        """
-        with torch.no_grad():
-            mean = self._forward(x[:, : self.n_params], sample)
-            noise, args = self._noise_at(x, sample)
-            y, seen = self._targets[sample], self._seen[sample]
-            residual = noise.residual(y, mean, args)
-            residual = torch.where(seen, residual, 0.0)
-            failed = (seen & ~mean.isfinite()).flatten(1).any(dim=1)
-            n = seen.sum(dim=1).clamp(min=1)
-            center = y.nan_to_num().sum(dim=1) / n
-            away = torch.where(seen, y - center[:, None], 0.0)
-            spread = (away.square().sum(dim=1) / n).sqrt()
-            off = torch.where(seen, (mean - y).abs(), 0.0)
-            squares = residual.square()
-            counted = torch.where(off <= TOLERATED * spread[:, None], 0.0, squares)
-            known = torch.ones(y.shape[2], dtype=torch.bool, device=y.device)
-            known[self.unknown] = False
-            n_known = (seen & known).sum(dim=(1, 2)).clamp(min=1).to(x)
-            worth = torch.ones_like(counted)
-            if noise.is_count.any():
-                is_count = torch.as_tensor(noise.is_count, device=y.device)
-                surprise = self._deviance(noise, y, mean, args)
-                counted = torch.where(is_count & seen, surprise, counted)
-                # What is next to never counted scatters next to never.
-                variance = noise.std(mean, args).square().clamp(1e-300, 1)
-                seldom = (2 * variance * (1 - variance.log())).clamp(max=1)
-                worth = torch.where(is_count, seldom, 1.0)
-            counted = torch.where(known, counted, 0.0).flatten(1)
-            worth = torch.where(seen & known, worth, 0.0).sum(dim=(1, 2))
-            dof = (worth - n_told).clamp(min=1)
-            usual, largest = (
-                torch.as_tensor(chi2.isf(rare.cpu(), dof.cpu())).to(x)
-                for rare, dof in ((RARE + 0 * dof, dof), (RARE / n_known, 1 + 0 * dof))
-            )
-            strangeness = counted.sum(dim=1) / usual
-            strangeness = strangeness.maximum(counted.amax(dim=1) / largest)
-            half = off.square().sum(dim=1) <= 0.5 * away.square().sum(dim=1)
-            random = serial_correlation(residual, seen) <= 4 / n.sqrt()
-            aimless = (half | random | known | (n < 12)).all(dim=1)
-            strangeness = torch.where(aimless, strangeness, torch.inf)
-        misfit = torch.where(failed, torch.nan, squares.sum(dim=(1, 2)))
-        return misfit, torch.where(failed, torch.nan, strangeness)
-
-    @staticmethod
-    def _deviance(noise, y, mean, args):
-        """Return deviances of readings from means: squares of what is about N(0, 1)."""
-        best = noise.log_prob(y, y.nan_to_num(), args).nan_to_num()  # certain: 0
-        return 2 * (best - noise.log_prob(y, mean, args)).clamp(min=0)
 
     def likelihood(self, x: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
         """Return minus the log likelihood of rows, differentiable, and Σ 1/σ² (n_rows,).
@@ -645,10 +587,3 @@ class Objective:
 def _rows(array: Tensor, sample: Tensor) -> Tensor:
     """Return what rows have of their samples; of a single sample, to be broadcast."""
     return array if len(array) == 1 else array[sample]
-
-
-def serial_correlation(residual: Tensor, seen: Tensor) -> Tensor:
-    """Return the correlation of residuals (n_rows, n_times, …) with the next ones."""
-    residual = torch.where(seen & residual.isfinite(), residual, 0.0)
-    products = (residual[:, 1:] * residual[:, :-1]).sum(dim=1)
-    return products / residual.square().sum(dim=1).clamp(min=1e-300)

@@ -269,7 +269,7 @@ class ReparamJointInverter(TaughtInverter):
             if (end.status == InversionStatus.INTERRUPTED).any():
                 break
             try:
-                explained = objective.misfit(end.x, everyone)[1]
+                explained = objective.judge(end.x, everyone).explained
                 rest = everyone[~explained]
                 if len(rest) == 0:
                     break

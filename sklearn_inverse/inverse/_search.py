@@ -194,6 +194,7 @@ class SearchInverter(BaseInverter):
             n_readings=(~np.isnan(readings)).sum(axis=(1, 2)),
             explained=np.zeros(n, dtype=bool),
             strangeness=nan.copy(),
+            residual_correlation=np.full((n, c), np.nan),
             start_misfit=nan.copy(),
             status=np.full(n, int(InversionStatus.INTERRUPTED)),
             **{name: zero.copy() for name in COUNTS},
@@ -245,7 +246,7 @@ class SearchInverter(BaseInverter):
         self._judge(answer, objective, x, sample, status)
         self._set(
             answer,
-            start_misfit=objective.misfit(start, sample)[0],
+            start_misfit=objective.judge(start, sample).misfit,
             n_iter=n_iter,
             n_forward=objective.n_forward,
             n_linearized=objective.n_linearized,
@@ -263,7 +264,7 @@ class SearchInverter(BaseInverter):
         Params within ``near`` of a bound may lie on it as far as the readings tell; the
         fit has taken up the scatter of ``n_told`` readings.
         """
-        misfit, strangeness = objective.strange(x, sample, n_told)
+        misfit, strangeness, course = objective.judge(x, sample, n_told=n_told)
         lost = misfit.isnan()
         p = self.n_params_
         params = self.model_.param_scaler_.from_scaled(x[:, :p].cpu().numpy())
@@ -278,6 +279,7 @@ class SearchInverter(BaseInverter):
             misfit=misfit,
             explained=strangeness <= self._slack,
             strangeness=strangeness,
+            residual_correlation=course,
             status=torch.where(lost, int(InversionStatus.FAILED), status),
             at_bound=at_bound & ~lost[:, None],
             noise_scale=objective.noise_scale(x, sample),

@@ -6,13 +6,16 @@ from torch import Tensor
 from sklearn_inverse.optim._optimum import Optimum
 from sklearn_inverse.probability._status import InversionStatus
 
-__all__ = ["continuation", "growing_horizons", "led_by_prior"]
+__all__ = ["SLOW_GROWTH", "continuation", "growing_horizons", "led_by_prior"]
 
 FIRST_SHARE = 0.1  # of the observed times that the first stage knows
+GROWTH, SLOW_GROWTH = 2.0, 1.25  # of these from stage to stage
 WEIGHTS = (1e4, 1e3, 1e2, 1e1)  # of the prior, where readings are few
 
 
-def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
+def continuation(
+    objective, optimize, start: Tensor, sample: Tensor, growth: float = GROWTH
+) -> Optimum:
     """Optimize stage after stage, each from where the last one ended.
 
     An oscillation whose phase is far off has local optima at every period; over its
@@ -22,7 +25,8 @@ def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
     Parameters
     ----------
     objective : Objective
-        Has ``up_to(n_observed)``, ``count_up``, ``value`` and what ``optimize`` asks for.
+        Has ``up_to(n_observed)``, ``count_up``, ``value``, ``judge`` and what ``optimize``
+        asks for.
 
     optimize : callable
         ``optimize(objective, start, sample) -> Optimum`` with a Hessian.
@@ -33,12 +37,16 @@ def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
     sample : Tensor of shape (n_rows,)
         Which sample each row belongs to.
 
+    growth : float, default=2
+        How many times as much each stage knows as the one before. Where trajectories
+        that are close do not stay close, ``SLOW_GROWTH``.
+
     Returns
     -------
     optimum : Optimum
         Of the whole objective.
     """
-    stages = growing_horizons(objective)
+    stages = growing_horizons(objective, growth)
     (first, _), *others = stages
     end = optimize(first, start, sample)
     for stage, knows_more in others:
@@ -56,7 +64,7 @@ def continuation(objective, optimize, start: Tensor, sample: Tensor) -> Optimum:
         # Perhaps in an early stage, whose values are of fewer readings.
         return end._replace(value=objective.value(end.x, sample))
     worse = ~(end.value <= objective.value(start, sample))
-    _, explained = objective.misfit(end.x, sample, end.hessian)
+    explained = objective.judge(end.x, sample, end.hessian).explained
     rows = (worse | ~explained).nonzero()[:, 0]  # the first readings may mislead
     if len(rows):
         direct = optimize(objective, start[rows], sample[rows])
@@ -104,8 +112,10 @@ def _finite(x, start):
     return torch.where(x.isfinite(), x, start)
 
 
-def growing_horizons(objective):
+def growing_horizons(objective, growth=GROWTH):
     """Return stages that know ever more of the observed times, the last one all.
+
+    Each ``growth`` times as many.
 
     Returns
     -------
@@ -123,5 +133,5 @@ def growing_horizons(objective):
     while (n_observed < n_times).any():
         stages.append((objective.up_to(n_observed), knows_more))
         knows_more = n_observed < n_times
-        n_observed = 2 * n_observed
+        n_observed = (growth * n_observed).ceil().long()
     return [*stages, (objective, knows_more)]

@@ -131,8 +131,8 @@ def multistart(
         the readings.
 
     retry : callable, default=None
-        Another way to climb, tried from the first start of samples whose readings are
-        not explained by the best end.
+        Another way to climb, tried from the first start of samples of which the best end
+        leaves residuals that do not look like noise.
 
     draws : Tensor of shape (ROUNDS * VARIED, n_params), default=None
         Values of the params, a few of which replace those of the best end where that
@@ -174,12 +174,11 @@ def multistart(
             rows = agree.nonzero()[:, 0]
             sample, best = open_samples[rows], index[rows, 0]
             x, hessian = ends.x[sample, best], ends.hessian[sample, best]
-            agree[rows] = objective.misfit(x, sample, hessian)[1]
+            agree[rows] = objective.judge(x, sample, hessian).explained
         open_samples = open_samples[~agree]
     if retry is not None:
-        x, hessian = (part[everyone, ends.best] for part in (ends.x, ends.hessian))
-        _, explained = objective.misfit(x, everyone, hessian)
-        open_samples = everyone[~explained]
+        judged = judge_best(objective, ends, everyone)
+        open_samples = everyone[:0] if judged is None else everyone[~judged.is_noise]
         if len(open_samples):
             end = retry(starts[open_samples, 0], open_samples)
             ends.put(end, open_samples, slice(n_starts, n_starts + 1))
@@ -203,12 +202,10 @@ def search_beside(objective, ends: Ends, climb: Callable, draws: Tensor) -> Ends
         sample = everyone[is_open]
         if len(sample) == 0 or ends.are_interrupted:
             break
-        try:
-            _, explained = objective.misfit(x[sample], sample, hessian[sample])
-        except KeyboardInterrupt:
-            ends.status[sample, best[sample]] = InversionStatus.INTERRUPTED
+        judged = judge_best(objective, ends, sample)
+        if judged is None:
             break
-        sample = sample[~explained]
+        sample = sample[~judged.explained]
         is_open = torch.isin(everyone, sample)
         if len(sample) == 0:
             break
@@ -222,6 +219,16 @@ def search_beside(objective, ends: Ends, climb: Callable, draws: Tensor) -> Ends
         patience = torch.where(gained, PATIENCE, patience - 1)
         is_open &= patience > 0
     return ends
+
+
+def judge_best(objective, ends: Ends, sample: Tensor):
+    """Return what readings say of some samples' best ends, None if interrupted."""
+    best = ends.best[sample]
+    try:
+        return objective.judge(ends.x[sample, best], sample, ends.hessian[sample, best])
+    except KeyboardInterrupt:
+        ends.status[sample, best] = InversionStatus.INTERRUPTED
+        return None
 
 
 def follow(ends: Ends, climb: Callable) -> Ends:

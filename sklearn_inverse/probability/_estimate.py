@@ -39,6 +39,11 @@ class Estimate:
         Chi-square, or the largest squared residual if that is stranger, over what one
         sample of the model in five hundred exceeds.
 
+    residual_correlation : ndarray of shape (n_samples, n_channels)
+        Correlation of each observable's standardized residuals with the next ones in
+        time, NaN where that is no more than chance. Where it is, the model misses
+        something, and errors are too small.
+
     start_misfit : ndarray of shape (n_samples,)
         The misfit where the search set out.
 
@@ -80,6 +85,7 @@ class Estimate:
     noise_scale: np.ndarray
     about: dict = field(default_factory=dict, repr=False)
     strangeness: np.ndarray = field(default_factory=lambda: np.empty(0))
+    residual_correlation: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
     def __len__(self):
         return len(self.params)

@@ -87,6 +87,7 @@ def _known(result):
 
 def _facts(result):
     yield "fit", _fit(result)
+    yield "course", _course(result)
     yield "noise", result.about.get("noise", "") + _scales(result)
     if hasattr(result, "interval"):
         yield "tied", _tied(result)
@@ -117,6 +118,22 @@ def _fit(result):
     if p >= 0.999:
         verdict = "less scatter than the stated noise"
     return f"{text}: {verdict} (p = {p:.2g})"
+
+
+def _course(result):
+    """Say of which observables the residuals are not independent."""
+    names = result.about.get("observables", [])
+    found = [
+        f"{name} {correlation:+.2f}"
+        for name, correlation in zip(names, result.residual_correlation.ravel())
+        if np.isfinite(correlation)
+    ]
+    if not found:
+        return ""
+    return (
+        f"residuals follow the ones before them ({', '.join(found[:5])}): the model "
+        "misses something, errors are too small"
+    )
 
 
 def _scales(result):

@@ -354,3 +354,54 @@ def test_evidence_counts_all_modes():
     likelihood = stats.norm(k[:, None] ** 2, 0.05).pdf(readings).prod(axis=1)
     exact = np.log(np.trapezoid(likelihood / 2, k))
     assert posterior.posterior(readings).log_evidence == pytest.approx(exact, abs=0.02)
+
+
+@pytest.mark.parametrize("noise", [1.0, None])
+def test_a_chaotic_course_is_followed_slowly(noise):
+    """Errors grow eightyfold from a half of the readings to all: doubling is too fast."""
+    system = ODESystem(
+        lambda t, y, p: [
+            p.s * (y.y - y.x),
+            y.x * (p.r - y.z) - y.y,
+            y.x * y.y - p.b * y.z,
+        ],
+        states={"x": -8.0, "y": 7.0, "z": 27.0},
+        params={"s": (5, 15), "r": (20, 40), "b": (1, 4)},
+        times=np.linspace(0, 8, 161),
+        observe=["x", "z"],
+        noise=noise,
+        name="lorenz",
+    )
+    clean = ODESimulator(system).simulate([[10, 28, 8 / 3]])
+    readings = clean + np.random.default_rng(0).standard_normal(clean.shape)
+    search = GradientInverter(system, n_starts=1, max_solves=0, random_state=0)
+    posterior = search.fit(readings).posterior(readings)
+    off = posterior.mean[0] - [10, 28, 8 / 3]
+    assert (np.abs(off) < 3 * posterior.std[0]).all()
+    assert posterior.explained[0]
+
+
+def test_a_report_says_that_residuals_follow_a_course():
+    """Growth that slows down, fitted by growth that does not, with noise unknown."""
+    system = ODESystem(
+        lambda t, y, p: [p.rate * y.n],
+        states={"n": 1.0},
+        params={"rate": (0.01, 2)},
+        times=np.linspace(0, 4, 30),
+        noise=None,
+    )
+    noise = 0.02 * np.random.default_rng(0).standard_normal((1, 30, 1))
+    slowing = 3 / (1 + 2 * np.exp(-system.times))
+    growing = np.exp(0.3 * system.times)
+    right, wrong = (
+        GradientInverter(system, random_state=0)
+        .fit(course[None, :, None] + noise)
+        .posterior(course[None, :, None] + noise)
+        for course in (growing, slowing)
+    )
+    assert right.explained.all()
+    assert wrong.explained.all()  # more than half the variance
+    assert np.isnan(right.residual_correlation).all()
+    assert wrong.residual_correlation[0, 0] > 0.5
+    assert "residuals follow the ones before them (n +" in str(wrong[0])
+    assert "residuals" not in str(right[0])

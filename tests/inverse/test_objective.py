@@ -150,9 +150,9 @@ def test_a_row_that_fails_is_infinitely_bad_and_leaves_the_others(decay):
     assert torch.isfinite(hessian).all()
     alone = objective.linearize(x[[0]], sample[[0]])
     np.testing.assert_array_equal(alone[1][0], gradient[0])
-    misfit, explained = objective.misfit(x, sample)
-    assert misfit.isnan().tolist() == [False, True, False]
-    assert not explained[1]
+    judged = objective.judge(x, sample)
+    assert judged.misfit.isnan().tolist() == [False, True, False]
+    assert not judged.explained[1]
 
 
 def explained(model, readings):
@@ -160,7 +160,7 @@ def explained(model, readings):
     objective = Objective(model, model.noise_, torch.as_tensor(readings))
     sample = torch.arange(len(readings))
     x = torch.full((len(sample), 2), 0.5, dtype=torch.float64)
-    return objective.misfit(objective.with_scales(x, sample), sample)[1].numpy()
+    return objective.judge(objective.with_scales(x, sample), sample).explained.numpy()
 
 
 def middle(model):
@@ -187,7 +187,7 @@ def test_at_optima_the_scatter_counts_that_params_took_up(decay):
     start = torch.full((5_000, 2), 0.5).double()
     end = levenberg_marquardt(objective, start, everyone, max_iter=20, tol=1e-6)
     shares = [
-        1 - objective.misfit(end.x, everyone, hessian)[1].double().mean()
+        1 - objective.judge(end.x, everyone, hessian).explained.double().mean()
         for hessian in (None, end.hessian)
     ]
     assert shares[0] < 5e-4 < shares[1] < 6e-3

@@ -354,7 +354,7 @@ def test_draws_cost_no_more_than_joint_training(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "n_done"), [(_reparam, "teach", 17), (Objective, "misfit", 0)]
+    ("owner", "name", "n_done"), [(_reparam, "teach", 17), (Objective, "judge", 0)]
 )
 def test_an_interrupted_lesson_leaves_what_is_known(owner, name, n_done, press_at):
     readings = CURVES[FEW].copy()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_inverse.inverse._judged import Judged
 from sklearn_inverse.optim._multistart import (
     ALL,
     FIRST,
@@ -16,6 +17,12 @@ from sklearn_inverse.optim._optimum import Optimum
 from sklearn_inverse.probability import InversionStatus
 
 
+def as_judged(misfit):
+    """Return what is explained where nothing is left over, and follows no course."""
+    strangeness = torch.where(misfit == 0, 0.0, torch.inf)
+    return Judged(misfit, strangeness, torch.full_like(misfit[:, None], torch.nan))
+
+
 class Wells:
     """Samples with a well at 0 and, for some, a deeper one at 10."""
 
@@ -24,9 +31,8 @@ class Wells:
     def __init__(self, has_two, depth=9.0):
         self.has_two, self.depth = torch.as_tensor(has_two), depth
 
-    def misfit(self, x, sample, hessian=None):
-        misfit = torch.where(self.has_two[sample] & (x[:, 0] < 5), 9.0, 0.0)
-        return misfit, misfit == 0
+    def judge(self, x, sample, hessian=None):
+        return as_judged(torch.where(self.has_two[sample] & (x[:, 0] < 5), 9.0, 0.0))
 
 
 def starts_of(n_samples, values):
@@ -122,15 +128,15 @@ class Locks:
 
     is_eager = False
 
-    def misfit(self, x, sample, hessian=None):
-        misfit = 1000.0 * (4 - x.sum(dim=1)) + torch.where(sample == 1, 50.0, 0.0)
-        return misfit, misfit == 0
+    def judge(self, x, sample, hessian=None):
+        worse = torch.where(sample == 1, 50.0, 0.0)
+        return as_judged(1000.0 * (4 - x.sum(dim=1)) + worse)
 
     def climb(self, calls):
         def climb(start, sample):
             calls.append(sample.tolist())
             end = start.round()
-            value = self.misfit(end, sample)[0]
+            value = self.judge(end, sample).misfit
             code = torch.full_like(sample, InversionStatus.CONVERGED)
             hessian = 1e3 * torch.eye(4).double().repeat(len(start), 1, 1)
             return Optimum(end, value, torch.ones_like(sample), code, hessian)
