@@ -48,12 +48,14 @@ def noise_of(noise_std, runs, names):
 
 def by_reading(noise_std):
     """Return whether noise is stated run by run, not by state."""
-    rows = noise_std if isinstance(noise_std, (list, tuple)) else np.atleast_1d(noise_std)
+    rows = (
+        noise_std if isinstance(noise_std, (list, tuple)) else np.atleast_1d(noise_std)
+    )
     return any(map(np.ndim, rows))
 
 
 def in_units(runs):
-    """Return root mean squares of the noise of readings, and runs with it in units of them."""
+    """Return root mean squares of the noise of readings, and runs in units of them."""
     noise = [np.where(np.isnan(run.states), np.nan, run.noise) for run in runs]
     typical = np.sqrt(np.nanmean(np.concatenate(noise) ** 2, axis=0))
     noise = [np.nan_to_num(sd / typical, nan=1.0) for sd in noise]

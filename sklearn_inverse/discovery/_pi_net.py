@@ -29,10 +29,8 @@ class PiNet(torch.nn.Module):
         super().__init__()
         d, options = len(size), {"dtype": torch.float64}
         maps = [torch.nn.Linear(d, width, **options) for _ in range(degree)]
-        self.maps, self.last = (
-            torch.nn.ModuleList(maps),
-            torch.nn.Linear(width, d, **options),
-        )
+        self.maps = torch.nn.ModuleList(maps)
+        self.last = torch.nn.Linear(width, d, **options)
         self.register_buffer("size", torch.as_tensor(size))
         self.register_buffer("slope", torch.as_tensor(slope))
 
@@ -46,7 +44,8 @@ class PiNet(torch.nn.Module):
     def expand(self, monomials):
         """Return the same as coefficients (n_states, n_terms) of monomials."""
         exponents = [tuple(row) for row in monomials.exponents.tolist()]
-        place, n, d = {row: i for i, row in enumerate(exponents)}, len(exponents), len(self.size)
+        place = {row: i for i, row in enumerate(exponents)}
+        n, d = monomials.exponents.shape
         # Each monomial times each state, and times 1; none is beyond the degree.
         times = self.size.new_zeros(d + 1, n, n)
         times[d] = torch.eye(n)
@@ -173,5 +172,11 @@ def learn_pi_net(runs, monomials, *, a, substeps, noise, known, seed, max_iter):
     failed = int((~point.result.solved).sum())
     steps = len(point.result.solved)
     return LearnedPiNet(
-        missed.net, coef, misfit(problem, point), n + found.nfev, failed, steps, found.success
+        missed.net,
+        coef,
+        misfit(problem, point),
+        n + found.nfev,
+        failed,
+        steps,
+        found.success,
     )

@@ -81,9 +81,9 @@ class PolynomialODE(BaseEstimator):
     noise_std : float, array-like of shape (n_states,), list of array-like or "estimate", \
 default=None
         Standard deviation of the measurements. A list has one array for each run, of shape
-        (n_states,), or (n_times, n_states) for each reading. "estimate" takes it first from how
-        neighboring readings scatter, then from what the equations leave. If None, they
-        count as exact, and what the steps miss as the error of the steps.
+        (n_states,), or (n_times, n_states) for each reading. "estimate" takes it first
+        from how neighboring readings scatter, then from what the equations leave. If None,
+        they count as exact, and what the steps miss as the error of the steps.
 
     known : callable, default=None
         ``known(t, y) -> dy/dt``: the part of the equations that is known, as the right-hand
@@ -326,8 +326,8 @@ default=None
         for option in ("unknown", "terms"):
             if getattr(self, option) is not None:
                 raise ValueError(
-                    f"`{option}` must be None with module={self.module!r}, of which no term "
-                    f"can be left out. Got {getattr(self, option)!r}."
+                    f"`{option}` must be None with module={self.module!r}, of which no "
+                    f"term can be left out. Got {getattr(self, option)!r}."
                 )
         options["seed"] = check_random_state(self.random_state).randint(2**31)
         if self.module == "pi_net":
@@ -349,9 +349,7 @@ default=None
 
     def _learn_pi_net(self, options):
         monomials = self._monomials(range(len(self.state_names_)))
-        found = learn_pi_net(
-            self.runs_, monomials, noise=self.noise_std_, **options
-        )
+        found = learn_pi_net(self.runs_, monomials, noise=self.noise_std_, **options)
         self._rhs = RightHandSide(monomials, found.coef, options["known"])
         self.feature_names_, self.coef_ = monomials.names, found.coef
         self.net_, self.equations_ = found.net, self._written("{:.4g}")
@@ -540,7 +538,9 @@ default=None
     def observations_(self):
         """Readings of the runs in the order of :meth:`to_system`."""
         check_is_fitted(self)
-        return np.concatenate([run.states.ravel() for run in map(from_whole, self.runs_)])[None]
+        return np.concatenate(
+            [run.states.ravel() for run in map(from_whole, self.runs_)]
+        )[None]
 
 
 def _count(n_states, degree):

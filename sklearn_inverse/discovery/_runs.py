@@ -96,7 +96,9 @@ def _with_noise(runs, noise):
         ]
     except (TypeError, ValueError):
         made = []
-    if not made or any((~(n > 0) | np.isinf(n))[~np.isnan(y)].any() for _, y, n in made):
+    if not made or any(
+        (~(n > 0) | np.isinf(n))[~np.isnan(y)].any() for _, y, n in made
+    ):
         raise ValueError(
             "`noise_std` of readings must be a list of positive arrays, one for each of "
             f"{len(runs)} run(s), of shape (n_states,) or (n_times, n_states). Got "

@@ -61,12 +61,14 @@ def system_of(model, *, noise, widen):
     params = {labels: MultivariateNormal(mean, _spread(model, mean, widen))}
     if noise is None and any(np.ptp(run.noise, axis=0).any() for run in model.runs_):
         raise ValueError(
-            "`noise` must be given, as `noise_std` was one for each reading, which a system "
-            "cannot say: give those to the inverter."
+            "`noise` must be given, as `noise_std` was one for each reading, which a "
+            "system cannot say: give those to the inverter."
         )
     measured = model.noise_std_ if noise is None else noise
     experiments = []
-    for i, (t, y, noise_of_readings) in enumerate(map(from_whole, model.runs_), start=1):
+    for i, (t, y, noise_of_readings) in enumerate(
+        map(from_whole, model.runs_), start=1
+    ):
         initial = dict(zip(names, y[0].tolist()))
         if model.noise_std_ is not None:
             own = [f"{name}({i})" for name in names]
