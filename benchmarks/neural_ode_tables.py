@@ -32,7 +32,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from _report import short, write_report
+from _report import RESULTS, short, write_report
 from scipy.integrate import solve_ivp
 from scipy.optimize import least_squares
 
@@ -212,6 +212,37 @@ def tables():
             start = {"example": example, "method": "explicit RK4", "points": n}
             rows.append(start | row)
     return rows, equations
+
+
+def draw(rows):
+    """Draw how errors fall with the number of points, as the paper's Figures 7 and 10."""
+    import matplotlib.pyplot as plt
+
+    shown = {
+        "1": "y' = -1000 y (Figure 7)",
+        "2, transient": "Kaps, transient",
+        "3, one run": "Robertson, one run (Figure 10)",
+    }
+    fig, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    for ax, (example, title) in zip(axes, shown.items()):
+        for method, order, color in zip(
+            METHODS, [1, 2, 3, 5], ["C0", "C1", "C2", "C3"]
+        ):
+            some = [
+                (row["points"] - 1, row["error"])
+                for row in rows
+                if (row["example"], row["method"]) == (example, method)
+            ]
+            n, error = np.array(some).T
+            ax.loglog(n, error, "o-", color=color, label=f"{method} ({order})")
+            # The slope of the order, through the last point.
+            ax.loglog(n, error[-1] * (n / n[-1]) ** -float(order), ":", color=color)
+        ax.set(title=title, xlabel="intervals", ylim=(1e-12, 1e2))
+        ax.set_xticks(n, [f"{k:.0f}" for k in n])
+        ax.minorticks_off()
+    axes[0].set_ylabel("largest relative error")
+    axes[0].legend(title="method (slope dotted)", fontsize=7, title_fontsize=7)
+    fig.savefig(RESULTS / "neural_ode_slopes.png", dpi=110)
 
 
 @cache
@@ -452,3 +483,5 @@ if __name__ == "__main__":
             print(f"example {example}, {', '.join(map(str, which))}")
             print("\n".join(f"  {line}" for line in found))
         write_report(name, rows, threshold=0.01)
+        if part == "examples":
+            draw(rows)
