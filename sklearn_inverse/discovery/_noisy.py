@@ -120,7 +120,8 @@ class NoisySearch(Search):
 
         One linearization tells what each change would gain. All that pay in the linear
         model are made together; if that leads astray, only the best of them. Where none
-        pays, one equation may be better if its terms are left out from all of them anew.
+        pays, one equation may be better if its terms are left out from all of them anew;
+        shorter pieces than those tell too little for that.
         """
         how, most = effort(n_points), len(self.coef.ravel())
         while most:
@@ -129,7 +130,7 @@ class NoisySearch(Search):
             x, coef = self.coef[self.allowed], np.zeros_like(self.coef)
             penalty, equation = self.penalty(n_points), np.argwhere(self.allowed)[:, 0]
             changed = exchanged(factor, x, penalty, most)
-            if np.array_equal(changed != 0, x != 0):
+            if n_points >= SHORT and np.array_equal(changed != 0, x != 0):
                 changed, most = reopened(factor, x, equation, penalty), 1
             coef[self.allowed] = changed
             if np.array_equal(changed != 0, x != 0):
