@@ -119,19 +119,14 @@ class NoisySearch(Search):
         """Let terms come, go, and change places as long as the criterion falls.
 
         One linearization tells what each change would gain. All that pay in the linear
-        model are made together; if that leads astray, only the best of them. Where none
-        pays, one equation may be better if its terms are left out from all of them anew;
-        shorter pieces than those tell too little for that.
+        model are made together; if that leads astray, only the best of them.
         """
         how, most = effort(n_points), len(self.coef.ravel())
         while most:
             before, value = vars(self).copy(), self._criterion()
             factor = self._opened(self.allowed, n_points, n_points <= SHORT)
             x, coef = self.coef[self.allowed], np.zeros_like(self.coef)
-            penalty, equation = self.penalty(n_points), np.argwhere(self.allowed)[:, 0]
-            changed = exchanged(factor, x, penalty, most)
-            if n_points >= SHORT and np.array_equal(changed != 0, x != 0):
-                changed, most = reopened(factor, x, equation, penalty), 1
+            changed = exchanged(factor, x, self.penalty(n_points), most)
             coef[self.allowed] = changed
             if np.array_equal(changed != 0, x != 0):
                 return
@@ -262,25 +257,6 @@ def exchanged(factor, x, penalty, most):
     out = np.zeros_like(x)
     out[inside] = np.linalg.lstsq(r[:, inside], z, rcond=1e-12)[0] / norms[inside]
     return out
-
-
-def reopened(factor, x, equation, penalty):
-    """Return coefficients whose terms of one equation were left out from all anew.
-
-    Of the equation for which the sum of squares and penalties, in the linear model, falls
-    furthest; those there are if it does for none. ``equation`` is that of each column.
-    """
-    best, lowest = x, (factor[:, -1] ** 2).sum() + penalty * np.count_nonzero(x)
-    for k in np.unique(equation):
-        some = (x != 0) | (equation == k)
-        rows = np.linalg.qr(factor[:, np.append(some, True)], mode="r")
-        other = np.zeros_like(x)
-        other[some] = eliminated(rows, x[some], penalty)
-        left = factor[:, -1] + factor[:, :-1] @ (other - x)
-        value = (left**2).sum() + penalty * np.count_nonzero(other)
-        if value < lowest - NEAR * penalty:
-            best, lowest = other, value
-    return best
 
 
 def neighbors(factor, x, own, penalty, most, n_best):
