@@ -126,9 +126,8 @@ class NoisySearch(Search):
             before, value = vars(self).copy(), self._criterion()
             factor = self._opened(self.allowed, n_points, n_points <= SHORT)
             x, coef = self.coef[self.allowed], np.zeros_like(self.coef)
-            changed = exchanged(factor, x, self.penalty(n_points), most)
-            coef[self.allowed] = changed
-            if np.array_equal(changed != 0, x != 0):
+            coef[self.allowed] = exchanged(factor, x, self.penalty(n_points), most)
+            if np.array_equal(coef != 0, self.keep):
                 return
             self._prune(coef, coef != 0, n_points, *how)
             fell = value - self._criterion() > NEAR * self.penalty(n_points)

@@ -345,23 +345,19 @@ def test_a_stiff_system_is_found_in_noisy_runs_as_far_as_they_tell(stiff):
 
 
 @pytest.mark.slow
-def test_equations_that_compete_are_told(robertson_runs, stiff, capsys):
+def test_robertson_is_found_in_noisy_runs(robertson_runs, stiff, capsys):
     runs, times = robertson_runs
     noise = 0.001 * runs.max(axis=(0, 1))
     rng = np.random.default_rng(0)
     model = PolynomialODE(noise_std=noise)
     model.fit(runs + noise * rng.standard_normal(runs.shape), times)
-    # y1' = -0.3 y2^2 holds on the slow manifold, and explains them as well as the truth.
-    others = [line for line, _ in model.alternatives_]
-    for start in ("y1' = -0.30", "y1' = -0.040"):
-        assert any(line.startswith(start) for line in [model.equations_[0], *others])
-    truth = stiff.true_coef(stiff.robertson, model.feature_names_)[1:]
-    assert np.array_equal(model.coef_[1:] != 0, truth != 0)
-    there = truth != 0
-    assert abs(model.coef_[1:][there] / truth[there] - 1).max() < 0.02
-    assert all(0 <= rise < 10 for _, rise in model.alternatives_)
+    # y1' = -0.3 y2^2, which holds on the slow manifold, explains them about as well.
+    truth = stiff.true_coef(stiff.robertson, model.feature_names_)
+    assert np.array_equal(model.coef_ != 0, truth != 0)
+    assert stiff.relative_error(model, stiff.robertson) < 0.02
+    assert any(line.startswith("y1' = -0.30") for line, _ in model.alternatives_)
     model.print()
-    assert "or       y1' = -0." in capsys.readouterr().out
+    assert "or       y1' = -0.30" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
