@@ -78,11 +78,11 @@ class PolynomialODE(BaseEstimator):
         sizes of its equation's terms; with noise, those that gain too little are. 0 keeps
         all.
 
-    noise_std : float, array-like of shape (n_states,), list of array-like or "estimate", \
-default=None
-        Standard deviation of the measurements. A list has one array for each run, of shape
-        (n_states,), or (n_times, n_states) for each reading. "estimate" takes it first
-        from how neighboring readings scatter, then from what the equations leave. If None,
+    noise_std : float, array-like, list of array-like or "estimate", default=None
+        Standard deviation of the measurements, the same for all or of shape (n_states,).
+        A list has one array for each run, of shape (n_states,), or (n_times, n_states) for
+        each reading. "estimate" takes it first from how neighboring readings scatter, then
+        from what the equations leave. If None,
         they count as exact, and what the steps miss as the error of the steps.
 
     known : callable, default=None
