@@ -59,6 +59,14 @@ def test_refinement_brings_every_inverter_to_the_limit(tmp_path):
 
 
 @pytest.mark.slow
+def test_all_of_a_stiff_network_is_learned(tmp_path):
+    result = runpy.run_path(str(EXAMPLES / "plot_learn_hires.py"))
+    assert np.count_nonzero(result["model"].coef_) == 24
+    assert result["error"].max() < 1e-4
+    assert (tmp_path / "learn_hires.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_an_unknown_function_is_found_with_its_band(tmp_path):
     result = runpy.run_path(str(EXAMPLES / "plot_unknown_diffusion.py"))
     assert result["posterior"].scales == 2

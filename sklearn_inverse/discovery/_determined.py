@@ -97,7 +97,7 @@ def conservation_laws(runs, names, noise):
     floor = np.linalg.norm(vt * (noise / size), axis=1) * np.sqrt(len(moved))
     kept = s <= np.maximum(EXACT * np.sqrt(len(moved)), TWICE * floor)
     words, same = [], []
-    for row in _reduced(vt[kept]) / size:
+    for row in _reduced(vt[kept], np.maximum(PRESENT, noise / size)) / size:
         row = row / row[np.flatnonzero(row)[0]]
         values = np.array([(y @ row).mean() for y in runs])
         spread, scale = np.ptp(values), (abs(row) * size).sum()
@@ -123,8 +123,11 @@ def other_relations(unseen, explained, names, scale):
     return [f"{_sum(row / row[np.flatnonzero(row)[0]], names)} = 0" for row in rows]
 
 
-def _reduced(rows):
-    """Return combinations of rows in which as little as possible is left."""
+def _reduced(rows, least=PRESENT):
+    """Return combinations of rows in which as little as possible is left.
+
+    Parts of a row below ``least``, of its largest one, are none.
+    """
     rows, pivots = rows.copy(), []
     for i in range(len(rows)):
         free = [j for j in range(rows.shape[1]) if j not in pivots]
@@ -135,7 +138,7 @@ def _reduced(rows):
         rows[i] /= rows[i, free[j]]
         others = np.arange(len(rows)) != i
         rows[others] -= np.outer(rows[others, free[j]], rows[i])
-    rows[abs(rows) < PRESENT] = 0.0
+    rows[abs(rows) < least] = 0.0
     return rows
 
 

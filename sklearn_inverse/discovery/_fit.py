@@ -34,8 +34,9 @@ def row_weights(shots, noise=None):
     measured = ~np.isnan(shots.targets)
     path = np.concatenate([shots.start[:, None], shots.paths], axis=1)
     change = abs(np.diff(path, axis=1)) + resolution(shots)
-    weights = 1 / (np.where(change > 0, change, 1.0) if noise is None else noise)
-    return measured * weights
+    if noise is None:
+        return measured / np.where(change > 0, change, 1.0)
+    return measured / (noise * shots.noise[:, 1:])
 
 
 class Point(NamedTuple):
@@ -71,13 +72,16 @@ class Learning:
             shots, whole = shots.divided(substeps), weights
             weights = np.zeros(shots.targets.shape)
             weights[:, substeps - 1 :: substeps] = whole
-        return cls(model, a, shots, weights, noise if free else None, robust)
+        # Of the starts, shot by shot.
+        noise = noise * shots.noise[:, 0] if free else None
+        return cls(model, a, shots, weights, noise, robust)
 
-    def at(self, x, start=None):
-        """Take all steps."""
+    def at(self, x, start=None, near=None):
+        """Take all steps; those of another point may be ``near``."""
         shots, rhs = self.shots, self.model.rhs(x)
+        near = near if self.robust else None  # roots that are wrong would stay so
         start = shots.start if start is None else start
-        result = take_steps(rhs, self.a, shots, start)
+        result = take_steps(rhs, self.a, shots, start, near and near.result)
         stuck = np.flatnonzero(~result.solved)
         if len(stuck) and start is not shots.start:  # they would stay where they are
             start = start.copy()
@@ -108,19 +112,24 @@ class Learning:
     def moved(self, point, step):
         """Take all steps a step further."""
         if self.noise is None:
-            return self.at(point.x + step)
+            return self.at(point.x + step, near=point)
         start, at = point.start.copy(), self.shots.start
         for rows, own, others in self._eliminated:
             right = others @ np.append(step, 1.0)
-            start[rows] -= self.noise * np.linalg.solve(own, right[..., None])[..., 0]
+            step_of_starts = np.linalg.solve(own, right[..., None])[..., 0]
+            start[rows] -= self.noise[rows] * step_of_starts
         # None is that far off, and steps from elsewhere may not be possible.
         start = np.clip(start, at - FARTHEST * self.noise, at + FARTHEST * self.noise)
-        return self.at(point.x + step, start)
+        return self.at(point.x + step, start, point)
 
     def linearize(self, point):
         """Return the triangular factor of the Jacobian and the residuals."""
         self._eliminated = []
         return triangle(self._rows(point))
+
+    def gradient(self, point):
+        """Return derivatives of the cost by what is free, at starts that are not."""
+        return 2 * sum(block[:, :-1].T @ block[:, -1] for block in self._rows(point))
 
     def _rows(self, point):
         rhs, n_free = self.model.rhs(point.x), len(point.x)
@@ -144,7 +153,7 @@ class Learning:
             block = np.concatenate([jac, point.residuals[some, ..., None]], axis=-1)
             block = block.reshape(len(some), -1, block.shape[-1])
             if free:
-                moved = (point.start[some] - shots.start) / self.noise
+                moved = (point.start[some] - shots.start) / self.noise[some]
                 block = self._without_starts(some, block, moved)
             if self.robust:
                 block *= share[some, None, None]
@@ -157,7 +166,7 @@ class Learning:
         (1 + S Sᵀ)^(-1/2) (v - S moved), with its root from the eigenvectors of Sᵀ S.
         """
         d = moved.shape[1]
-        by_start, v = block[:, :, :d] * self.noise, block[:, :, d:]
+        by_start, v = block[:, :, :d] * self.noise[rows][:, None], block[:, :, d:]
         across = by_start.transpose(0, 2, 1)
         square = across @ by_start
         pulled = across @ v

@@ -45,7 +45,7 @@ def learn(
     names,
     *,
     a,
-    degree,
+    monomials,
     substeps,
     threshold,
     noise,
@@ -59,7 +59,6 @@ def learn(
 
     If ``estimate``, ``noise`` is where its estimates begin.
     """
-    monomials = Monomials(names, degree)
     shots = Shots.of(runs)
     weights = row_weights(shots, noise)
     means, errors = equation_error(monomials, shots, weights, known)
@@ -101,7 +100,7 @@ def learn(
     std[keep] = np.sqrt(np.diag(covariance)[np.flatnonzero(keep)])
     kept = np.flatnonzero(keep)
     level = np.zeros(len(names)) if noise is None else search.noise
-    relations, same = conservation_laws([y for _, y in runs], names, level)
+    relations, same = conservation_laws([run.states for run in runs], names, level)
     # There are some between any few points, and between noisy ones.
     if noise is None and len(means) >= keep.shape[1]:
         relations += other_relations(
@@ -131,8 +130,9 @@ def _determined(monomials, shots, means, noise):
     """Return what the shots determine: as many combinations as there are, at most."""
     values, n_terms = monomials(shots.start), means.shape[1]
     spread = np.zeros((n_terms, n_terms))
-    for slope, sd in zip(monomials.slopes, () if noise is None else noise):
-        part = values @ slope * sd
+    noise = np.empty(0) if noise is None else noise * shots.noise[:, 0]
+    for slope, sd in zip(monomials.slopes, noise.T):
+        part = values @ slope * sd[:, None]
         spread += part.T @ part / 2  # the mean of two points
     return Determined(means, spread)
 

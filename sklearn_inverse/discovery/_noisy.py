@@ -32,7 +32,7 @@ class NoisySearch(Search):
     def find(self, unknown, threshold):
         """Find terms among those kept, fit them on whole runs, and seek competitors."""
         self.allowed, self.n_points = self.keep.copy(), 1
-        readings = sum(np.count_nonzero(~np.isnan(y)) for _, y in self.runs)
+        readings = sum(np.count_nonzero(~np.isnan(y)) for _, y, _ in self.runs)
         self.log = np.log(readings)
         if threshold:
             for penalty in FIRST:

@@ -9,7 +9,10 @@ from sklearn_inverse.discovery._fit import ROUNDING
 from sklearn_inverse.discovery._rhs import Monomials
 from sklearn_inverse.discovery._runs import largest_of, scatter
 
-__all__ = ["EXACT", "hidden_of", "noise_of", "terms_of", "unknown_of"]
+__all__ = [
+    *("EXACT", "by_reading", "hidden_of", "in_units", "noise_of", "terms_of"),
+    "unknown_of",
+]
 
 EXACT = 1e-5  # of its largest value: what scatters less is exact
 
@@ -41,6 +44,22 @@ def noise_of(noise_std, runs, names):
             f"{n_states} states. Got {noise_std!r}."
         )
     return np.broadcast_to(noise, n_states)
+
+
+def by_reading(noise_std):
+    """Return whether noise is stated run by run, not by state."""
+    rows = (
+        noise_std if isinstance(noise_std, (list, tuple)) else np.atleast_1d(noise_std)
+    )
+    return any(map(np.ndim, rows))
+
+
+def in_units(runs):
+    """Return root mean squares of the noise of readings, and runs in units of them."""
+    noise = [np.where(np.isnan(run.states), np.nan, run.noise) for run in runs]
+    typical = np.sqrt(np.nanmean(np.concatenate(noise) ** 2, axis=0))
+    noise = [np.nan_to_num(sd / typical, nan=1.0) for sd in noise]
+    return typical, [run._replace(noise=sd) for run, sd in zip(runs, noise)]
 
 
 def hidden_of(sizes):

@@ -14,13 +14,16 @@ from sklearn_inverse.discovery._learn import learn
 from sklearn_inverse.discovery._net import learn_net
 from sklearn_inverse.discovery._options import (
     EXACT,
+    by_reading,
     hidden_of,
+    in_units,
     noise_of,
     terms_of,
     unknown_of,
 )
+from sklearn_inverse.discovery._pi_net import learn_pi_net
 from sklearn_inverse.discovery._remarks import complaints, remarks
-from sklearn_inverse.discovery._rhs import KnownPart, RightHandSide
+from sklearn_inverse.discovery._rhs import KnownPart, Monomials, RightHandSide
 from sklearn_inverse.discovery._runs import as_runs, largest_of
 from sklearn_inverse.discovery._system import from_whole, system_of
 from sklearn_inverse.exceptions import IntegrationWarning
@@ -39,7 +42,7 @@ METHODS = {
 MOST = 5000  # coefficients that are fitted together
 OF_TERMS = (  # attributes that a network has not
     *("coef_", "coef_std_", "covariance_", "feature_names_", "rank_"),
-    *("identifiable_", "relations_", "is_choice_", "alternatives_"),
+    *("identifiable_", "relations_", "is_choice_", "alternatives_", "net_"),
 )
 
 
@@ -75,10 +78,12 @@ class PolynomialODE(BaseEstimator):
         sizes of its equation's terms; with noise, those that gain too little are. 0 keeps
         all.
 
-    noise_std : float, array-like of shape (n_states,) or "estimate", default=None
-        Standard deviation of the measurements. "estimate" takes it first from how
-        neighboring readings scatter, then from what the equations leave. If None, they
-        count as exact, and what the steps miss as the error of the steps.
+    noise_std : float, array-like, list of array-like or "estimate", default=None
+        Standard deviation of the measurements, the same for all or of shape (n_states,).
+        A list has one array for each run, of shape (n_states,), or (n_times, n_states) for
+        each reading. "estimate" takes it first from how neighboring readings scatter, then
+        from what the equations leave. If None,
+        they count as exact, and what the steps miss as the error of the steps.
 
     known : callable, default=None
         ``known(t, y) -> dy/dt``: the part of the equations that is known, as the right-hand
@@ -96,12 +101,15 @@ class PolynomialODE(BaseEstimator):
         Names of the states. If None, those of the columns, or y1, y2, ….
 
     max_iter : int, default=100
-        Most linearizations of a fit.
+        Most linearizations of a fit; of "pi_net", ten times as many gradients of Adam, and
+        again of L-BFGS.
 
-    module : {"polynomial", "mlp"}, default="polynomial"
+    module : {"polynomial", "mlp", "pi_net"}, default="polynomial"
         "mlp" takes a neural network in place of the polynomials, fitted by the same steps:
         it simulates, but has no symbols; of the attributes it has the names, the noise,
-        the runs and the count. Terms, degree and threshold are of no use to it.
+        the runs and the count. Terms, degree and threshold are of no use to it. "pi_net"
+        is the network of [1]_, a product of linear maps, trained by gradients and expanded
+        to monomials: `coef_`, without errors, in which no term is left out.
 
     hidden_layer_sizes : tuple of int, default=(16,)
         Tanh neurons of each layer of the network, beside which is a linear map.
@@ -149,8 +157,12 @@ class PolynomialODE(BaseEstimator):
         better. Tried are those in which none, one or two terms stand for one found.
 
     noise_std_ : ndarray of shape (n_states,)
-        Standard deviations of the measurements, stated or estimated; None where they
+        Standard deviations of the measurements, stated or estimated, root mean squares
+        where they are of single runs or readings; None where they
         count as exact, as when an estimate is below 1e-5 of the largest value.
+
+    net_ : nn.Module
+        With "pi_net": the network that was expanded.
 
     n_features_in_ : int
         Number of states.
@@ -159,7 +171,8 @@ class PolynomialODE(BaseEstimator):
         Linearizations of all fits together.
 
     runs_ : list of tuple
-        Times and states of each run.
+        Times and states of each run, and the noise of its readings in units of
+        `noise_std_`.
 
     See Also
     --------
@@ -202,7 +215,7 @@ class PolynomialODE(BaseEstimator):
         "terms": [dict, None],
         "state_names": ["array-like", None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "module": [StrOptions({"polynomial", "mlp"})],
+        "module": [StrOptions({"polynomial", "mlp", "pi_net"})],
         "hidden_layer_sizes": [tuple, list],
         "random_state": ["random_state"],
     }
@@ -279,8 +292,13 @@ class PolynomialODE(BaseEstimator):
         ConvergenceWarning
             If the fit stopped early, or steps could not be solved.
         """
-        runs, names = as_runs(trajectories, times, self.state_names)
-        noise, largest = noise_of(self.noise_std, runs, names), largest_of(runs)
+        each = self.noise_std if by_reading(self.noise_std) else None
+        runs, names = as_runs(trajectories, times, self.state_names, each)
+        if each is None:
+            noise = noise_of(self.noise_std, runs, names)
+        else:
+            noise, runs = in_units(runs)
+        largest = largest_of(runs)
         self.runs_, self.state_names_, self.n_features_in_ = runs, names, len(names)
         self.noise_std_, self._largest = noise, largest
         options = {
@@ -291,15 +309,15 @@ class PolynomialODE(BaseEstimator):
         }
         for name in OF_TERMS:  # of an earlier fit
             vars(self).pop(name, None)
-        if self.module == "mlp":
-            found = self._learn_net(options)
-        else:
+        if self.module == "polynomial":
             found = self._learn_terms(options)
+        else:
+            found = self._learn_net(options)
         self.n_iter_ = found.n_iter
         estimated = isinstance(self.noise_std, str)
         n_readings = sum(np.isfinite(run.states).sum() for run in runs) / len(names)
         for text, category in complaints(
-            found, self.noise_std_, estimated, self.module == "mlp", n_readings
+            found, self.noise_std_, estimated, self.module, n_readings
         ):
             warn_user(text, category)
         return self
@@ -308,11 +326,13 @@ class PolynomialODE(BaseEstimator):
         for option in ("unknown", "terms"):
             if getattr(self, option) is not None:
                 raise ValueError(
-                    f"`{option}` must be None with module='mlp', which has no terms. Got "
-                    f"{getattr(self, option)!r}."
+                    f"`{option}` must be None with module={self.module!r}, of which no "
+                    f"term can be left out. Got {getattr(self, option)!r}."
                 )
-        seed = check_random_state(self.random_state).randint(2**31)
-        options |= {"hidden": hidden_of(self.hidden_layer_sizes), "seed": seed}
+        options["seed"] = check_random_state(self.random_state).randint(2**31)
+        if self.module == "pi_net":
+            return self._learn_pi_net(options)
+        options["hidden"] = hidden_of(self.hidden_layer_sizes)
         found = learn_net(self.runs_, noise=self.noise_std_, **options)
         if isinstance(self.noise_std, str) and self.noise_std_ is not None:
             left = self.noise_std_ * np.sqrt(found.misfit)
@@ -327,18 +347,30 @@ class PolynomialODE(BaseEstimator):
         self.equations_ = [f"{n}' = {known}net({states})" for n in self.state_names_]
         return found
 
-    def _learn_terms(self, options):
-        runs, names = self.runs_, self.state_names_
-        unknown = unknown_of(self.unknown, names)
-        n_terms = _count(len(names), self.degree)
+    def _learn_pi_net(self, options):
+        monomials = self._monomials(range(len(self.state_names_)))
+        found = learn_pi_net(self.runs_, monomials, noise=self.noise_std_, **options)
+        self._rhs = RightHandSide(monomials, found.coef, options["known"])
+        self.feature_names_, self.coef_ = monomials.names, found.coef
+        self.net_, self.equations_ = found.net, self._written("{:.4g}")
+        return found
+
+    def _monomials(self, unknown):
+        """Return monomials, if their coefficients are not too many."""
+        names, n_terms = self.state_names_, _count(len(self.state_names_), self.degree)
         if n_terms * len(unknown) > MOST:
             raise ValueError(
                 f"No more than {MOST} coefficients can be fitted together. Got {n_terms} "
                 f"monomials of {len(names)} states up to degree {self.degree} in "
                 f"{len(unknown)} equations: lower `degree`, or name fewer `unknown`."
             )
+        return Monomials(names, self.degree)
+
+    def _learn_terms(self, options):
+        runs, names = self.runs_, self.state_names_
+        unknown = unknown_of(self.unknown, names)
         options |= {
-            "degree": self.degree,
+            "monomials": self._monomials(unknown),
             "threshold": self.threshold,
             "estimate": isinstance(self.noise_std, str),
             "unknown": unknown,
@@ -383,7 +415,9 @@ class PolynomialODE(BaseEstimator):
         check_is_fitted(self)
         lines = self.equations_
         if "coef_" in vars(self):
-            lines = [*self._written(f"{{:.{precision}g}}"), *remarks(self)]
+            lines = self._written(f"{{:.{precision}g}}")
+        if "coef_std_" in vars(self):
+            lines += remarks(self)
         print("\n".join(lines))
 
     def simulate(self, y0, times):
@@ -453,7 +487,7 @@ class PolynomialODE(BaseEstimator):
         check_is_fitted(self)
         runs, _ = as_runs(trajectories, times, self.state_names_)
         measured, made = [], []
-        for t, y in runs:
+        for t, y, _ in runs:
             whole = np.flatnonzero(~np.isnan(y).any(axis=1))
             if len(whole) and whole[0] + 1 < len(t):
                 first = whole[0]
@@ -504,7 +538,9 @@ class PolynomialODE(BaseEstimator):
     def observations_(self):
         """Readings of the runs in the order of :meth:`to_system`."""
         check_is_fitted(self)
-        return np.concatenate([y.ravel() for _, y in map(from_whole, self.runs_)])[None]
+        return np.concatenate(
+            [run.states.ravel() for run in map(from_whole, self.runs_)]
+        )[None]
 
 
 def _count(n_states, degree):

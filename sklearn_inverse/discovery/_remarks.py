@@ -16,11 +16,11 @@ VAGUE = 0.2  # of a coefficient: of exact data no true one is known so badly
 MISSED = 0.05  # of the changes between points: these are not exact
 
 
-def complaints(found, noise, estimated, is_net, n_readings):
+def complaints(found, noise, estimated, module, n_readings):
     """Yield what is wrong with what was learned, and as which warning to say it."""
     richer = "Lower `threshold`, raise `degree`, or"
     smaller = "lower `degree`"
-    if is_net:
+    if module == "mlp":
         richer, smaller = "Raise `hidden_layer_sizes`, or", "take fewer neurons"
     if found.n_failed:
         yield (
@@ -60,7 +60,7 @@ def complaints(found, noise, estimated, is_net, n_readings):
             ConvergenceWarning,
         )
     fits = noise is None and found.misfit <= MISSED**2 and found.converged
-    if fits and not is_net and not found.is_choice:
+    if fits and module == "polynomial" and not found.is_choice:
         kept = found.coef != 0
         if (found.coef_std[kept] > VAGUE * abs(found.coef[kept])).any():
             yield (

@@ -22,12 +22,13 @@ class Run(NamedTuple):
 
     times: np.ndarray  # (n_times,)
     states: np.ndarray  # (n_times, n_states)
+    noise: np.ndarray  # the same; of readings, in units of that of their state
 
 
-def as_runs(trajectories, times, state_names=None):
+def as_runs(trajectories, times, state_names=None, noise=None):
     """Return runs, and the names of their states.
 
-    Points at which nothing was measured are left out.
+    Points at which nothing was measured are left out. ``noise`` has one entry for each run.
     """
     if state_names is not None:
         state_names = np.asarray(
@@ -44,7 +45,7 @@ def as_runs(trajectories, times, state_names=None):
                     f"{unknown}."
                 )
             order = [names.index(name) for name in state_names]
-            runs = [Run(run.times, run.states[:, order]) for run in runs]
+            runs = [run._replace(states=run.states[:, order]) for run in runs]
             names = list(state_names)
     else:
         columns = [str(c) for c in getattr(trajectories, "columns", [])]
@@ -52,8 +53,10 @@ def as_runs(trajectories, times, state_names=None):
         d = runs[0].states.shape[1]
         names = list(state_names or columns or [f"y{i + 1}" for i in range(d)])
     _check_names(names, runs[0].states.shape[1])
+    if noise is not None:
+        runs = _with_noise(runs, noise)
     kept = []
-    for i, (t, y) in enumerate(runs):
+    for i, (t, y, noise) in enumerate(runs):
         if len(t) != len(y):
             raise ValueError(
                 f"`times` must be one per point. Got {len(t)} times and {len(y)} points in "
@@ -71,7 +74,7 @@ def as_runs(trajectories, times, state_names=None):
                 "runs of their own."
             )
         seen = ~np.isnan(y).all(axis=1)
-        kept.append(Run(t[seen], y[seen]))
+        kept.append(Run(t[seen], y[seen], noise[seen]))
     never = np.isnan(np.concatenate([run.states for run in kept])).all(axis=0)
     if never.any():
         raise ValueError(
@@ -80,6 +83,28 @@ def as_runs(trajectories, times, state_names=None):
             "and use an inverter."
         )
     return kept, names
+
+
+def _with_noise(runs, noise):
+    """Return runs with the noise of their readings."""
+    if len(runs) == 1 and np.shape(noise) == runs[0].states.shape:
+        noise = [noise]
+    try:
+        made = [
+            run._replace(noise=np.broadcast_to(np.asarray(sd, float), run.states.shape))
+            for run, sd in zip(runs, noise, strict=True)
+        ]
+    except (TypeError, ValueError):
+        made = []
+    if not made or any(
+        (~(n > 0) | np.isinf(n))[~np.isnan(y)].any() for _, y, n in made
+    ):
+        raise ValueError(
+            "`noise_std` of readings must be a list of positive arrays, one for each of "
+            f"{len(runs)} run(s), of shape (n_states,) or (n_times, n_states). Got "
+            f"{len(noise)}, of shapes {sorted({np.shape(sd) for sd in noise})}."
+        )
+    return made
 
 
 def _check_names(names, n_states):
@@ -129,7 +154,7 @@ def _from_arrays(trajectories, times):
     times = [_numeric(what, t) for t in times]
     if any(t.ndim != 1 for t in times):
         raise ValueError(f"{what}. Got shapes {[t.shape for t in times]}.")
-    return [Run(t, y) for t, y in zip(times, runs)]
+    return [Run(t, y, np.ones_like(y)) for t, y in zip(times, runs)]
 
 
 def _numeric(what, values):
@@ -163,13 +188,14 @@ def _from_table(table):
         count = np.bincount(cells[known], minlength=size)  # repeats are averaged
         total = np.bincount(cells[known], value[rows][known], minlength=size)
         mean = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
-        runs.append(Run(t, mean.reshape(len(t), len(names))))
+        mean = mean.reshape(len(t), len(names))
+        runs.append(Run(t, mean, np.ones_like(mean)))
     return runs, names
 
 
 def largest_of(runs):
     """Return the largest size of each state; 1 where it is always 0."""
-    largest = np.nanmax(abs(np.concatenate([y for _, y in runs])), axis=0)
+    largest = np.nanmax(abs(np.concatenate([run.states for run in runs])), axis=0)
     return np.where(largest > 0, largest, 1.0)
 
 
@@ -182,7 +208,7 @@ def scatter(runs):
     """
     found = []
     for state in range(runs[0].states.shape[1]):
-        seen = [(t[ok := ~np.isnan(y[:, state])], y[ok, state]) for t, y in runs]
+        seen = [(t[ok := ~np.isnan(y[:, state])], y[ok, state]) for t, y, _ in runs]
         sizes = []
         for n_sides in (1, 2):
             left = [_unlike_neighbors(t, x, n_sides) for t, x in seen]
@@ -231,6 +257,9 @@ class Shots(NamedTuple):
 
     paths : ndarray of shape (n_shots, n_steps, n_states)
         Roughly the states there, from which Newton's method starts.
+
+    noise : ndarray of shape (n_shots, 1 + n_steps, n_states)
+        Of the readings at the start and behind each step, in units of that of their state.
     """
 
     begin: np.ndarray
@@ -238,19 +267,20 @@ class Shots(NamedTuple):
     steps: np.ndarray
     targets: np.ndarray
     paths: np.ndarray
+    noise: np.ndarray
 
     @classmethod
     def of(cls, runs, n_points=1):
         """Cut runs; each shot goes over ``n_points`` points at least, if there are."""
         pieces = []
-        for t, y in runs:
+        for t, y, noise in runs:
             whole = np.flatnonzero(~np.isnan(y).any(axis=1))
             path = np.column_stack([_bridged(t, column) for column in y.T])
             i = whole[0] if len(whole) else len(t)
             while i < len(t) - 1:
                 later = whole[whole >= i + n_points]
                 end = later[0] if len(later) else len(t) - 1
-                pieces.append((i, end, t, y, path))
+                pieces.append((i, end, t, y, path, noise))
                 i = end if len(later) else len(t)
         if not pieces:
             raise ValueError(
@@ -263,14 +293,16 @@ class Shots(NamedTuple):
         steps = np.zeros((len(pieces), n_steps))
         targets = np.full((len(pieces), n_steps, d), np.nan)
         paths = np.zeros_like(targets)
+        scale = np.ones((len(pieces), n_steps + 1, d))
         begin, start = np.empty(len(pieces)), np.empty((len(pieces), d))
-        for k, (i, end, t, y, path) in enumerate(pieces):
+        for k, (i, end, t, y, path, noise) in enumerate(pieces):
             n = end - i
             begin[k], start[k] = t[i], y[i]
             steps[k, :n] = np.diff(t[i : end + 1])
             targets[k, :n] = y[i + 1 : end + 1]
             paths[k, :n] = path[i + 1 : end + 1]
-        return cls(begin, start, steps, targets, paths)
+            scale[k, : n + 1] = noise[i : end + 1]
+        return cls(begin, start, steps, targets, paths, scale)
 
     def divided(self, n):
         """Return the same with each step cut into n."""

@@ -4,6 +4,7 @@ from numbers import Real
 
 import numpy as np
 
+from sklearn_inverse.discovery._runs import Run
 from sklearn_inverse.probability import MultivariateNormal, Normal
 from sklearn_inverse.systems import Experiment, ODESystem
 
@@ -39,9 +40,10 @@ def system_of(model, *, noise, widen):
     """Return the system of a fitted :class:`PolynomialODE`."""
     if not (isinstance(widen, Real) and 0 < widen < np.inf):
         raise ValueError(f"`widen` must be a number larger than 0. Got {widen!r}.")
-    if model.module == "mlp":
+    if model.module != "polynomial":
         raise ValueError(
-            "A system needs terms, whose coefficients are its params. Got module='mlp'."
+            "A system needs terms, whose coefficients are its params and have errors. Got "
+            f"module={model.module!r}."
         )
     kept = np.argwhere(model.coef_ != 0)
     if not len(kept):
@@ -57,13 +59,20 @@ def system_of(model, *, noise, widen):
     labels = tuple(f"{names[k]}_from_{_word(terms[term])}" for k, term in kept)
     mean = model.coef_[model.coef_ != 0]
     params = {labels: MultivariateNormal(mean, _spread(model, mean, widen))}
+    if noise is None and any(np.ptp(run.noise, axis=0).any() for run in model.runs_):
+        raise ValueError(
+            "`noise` must be given, as `noise_std` was one for each reading, which a "
+            "system cannot say: give those to the inverter."
+        )
     measured = model.noise_std_ if noise is None else noise
     experiments = []
-    for i, (t, y) in enumerate(map(from_whole, model.runs_), start=1):
+    for i, (t, y, noise_of_readings) in enumerate(
+        map(from_whole, model.runs_), start=1
+    ):
         initial = dict(zip(names, y[0].tolist()))
         if model.noise_std_ is not None:
             own = [f"{name}({i})" for name in names]
-            rows = zip(own, y[0], model.noise_std_)
+            rows = zip(own, y[0], model.noise_std_ * noise_of_readings[0])
             params |= {n: Normal(m, sd) for n, m, sd in rows}
             initial = dict(zip(names, own))
         experiments.append(Experiment(t, initial=initial, name=f"run {i}"))
@@ -97,7 +106,6 @@ def _word(term):
 
 def from_whole(run):
     """Return a run from its first point at which all was measured."""
-    times, states = run
-    whole = np.flatnonzero(~np.isnan(states).any(axis=1))
+    whole = np.flatnonzero(~np.isnan(run.states).any(axis=1))
     first = whole[0] if len(whole) else 0
-    return times[first:], states[first:]
+    return Run(*(part[first:] for part in run))

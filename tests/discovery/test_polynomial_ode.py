@@ -4,11 +4,14 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import solve_ivp
 from sklearn.base import clone
 
 from sklearn_inverse import GradientInverter, PolynomialODE
 from sklearn_inverse.discovery._noisy import eliminated, exchanged, neighbors
+from sklearn_inverse.discovery._pi_net import PiNet
+from sklearn_inverse.discovery._rhs import Monomials
 from sklearn_inverse.exceptions import (
     ConvergenceWarning,
     IdentifiabilityWarning,
@@ -428,6 +431,77 @@ def test_changes_of_single_terms_go_on_until_none_pays(seed):
     assert (once ^ (x != 0)).sum() in (1, 2)
 
 
+@pytest.fixture(scope="module")
+def decays():
+    """Return times, two runs of a chain of decays, and noise of 1 % of each reading."""
+    t = np.linspace(0, 4, 41)
+    runs = [
+        np.exp(-t)[:, None] * np.column_stack([a + 0 * t, a * t + 1]) for a in (1, 3)
+    ]
+    return t, runs, [0.01 * abs(y) for y in runs]
+
+
+def test_readings_may_have_noise_of_their_own(decays):
+    t, runs, noise = decays
+    rng = np.random.default_rng(0)
+    read = [y + sd * rng.standard_normal(y.shape) for y, sd in zip(runs, noise)]
+    terms = {"y1": ["y1"], "y2": ["y1", "y2"]}
+    options = {"terms": terms, "threshold": 0}
+    model = PolynomialODE(1, noise_std=noise[:1], **options).fit(read[:1], [t])
+    typical = np.sqrt(np.mean(np.square(noise[0]), axis=0))
+    np.testing.assert_allclose(model.noise_std_, typical)
+    found, std = model.coef_[0, 1], model.coef_std_[0, 1]
+    assert abs(found + 1) < 3 * std
+    # Small readings are as good as large ones, which one noise for all would not say.
+    one = PolynomialODE(1, noise_std=typical, **options).fit(read[:1], [t])
+    assert std < one.coef_std_[0, 1] / 2
+    with pytest.raises(ValueError, match="`noise` must be given"):
+        model.to_system()
+
+
+def test_noise_of_runs_may_be_the_same_for_all(decays):
+    t, runs, _ = decays
+    rng = np.random.default_rng(0)
+    read = [y + 0.01 * rng.standard_normal(y.shape) for y in runs]
+    once = PolynomialODE(1, noise_std=[0.01, 0.02]).fit(read, t)
+    each = PolynomialODE(1, noise_std=[[0.01, 0.02]] * 2).fit(read, t)
+    np.testing.assert_allclose(each.coef_, once.coef_, rtol=1e-6)
+    assert each.to_system().n_params == once.to_system().n_params
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2, 3])
+def test_wrong_noise_of_readings_is_told(wrong, decays):
+    t, runs, noise = decays
+    some = [noise[:1], [0 * sd for sd in noise], [sd[:5] for sd in noise], noise[0]]
+    with pytest.raises(ValueError, match="of readings must be a list of positive"):
+        PolynomialODE(1, noise_std=some[wrong]).fit(runs, t)
+
+
+@pytest.mark.parametrize("degree", [1, 2])
+def test_the_papers_network_is_what_it_expands_to(degree, capsys):
+    t = np.linspace(0, 0.025, 26)
+    model = PolynomialODE(degree, module="pi_net", max_iter=25, random_state=0)
+    model.fit(np.exp(-1000 * t), t)
+    oracle = -1000.122641 if degree == 1 else -1000  # of Radau's steps of this size
+    assert model.coef_[0, 1] == pytest.approx(oracle, rel=1e-3)
+    y = np.linspace(0, 1, 7)[:, None]
+    made = model.net_(torch.from_numpy(y)).detach().numpy()
+    np.testing.assert_allclose(y ** np.arange(degree + 1) @ model.coef_.T, made)
+    model.print()
+    assert capsys.readouterr().out.startswith("y1' = ")
+    with pytest.raises(ValueError, match="A system needs terms"):
+        model.to_system()
+
+
+def test_networks_of_many_states_are_expanded_too():
+    rng = np.random.default_rng(0)
+    net = PiNet(np.array([1.0, 2.0, 0.5]), np.array([1.0, 3.0, 2.0]), 3, 4)
+    monomials, y = Monomials(["a", "b", "c"], 3), rng.standard_normal((9, 3))
+    made = net(torch.from_numpy(y)).detach().numpy()
+    coef = net.expand(monomials).detach().numpy()
+    np.testing.assert_allclose(monomials(y) @ coef.T, made, rtol=1e-12)
+
+
 def pendulum_runs():
     """Return times, four runs of a damped pendulum, and one from another start."""
 
@@ -486,12 +560,17 @@ def test_a_net_takes_stiff_steps(kaps_run, stiff, capsys):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"terms": {"y1": ["y1"]}}, {"unknown": ["y1"]}, {"hidden_layer_sizes": (0,)}],
+    ("module", "change"),
+    [
+        ("mlp", {"terms": {"y1": ["y1"]}}),
+        ("mlp", {"unknown": ["y1"]}),
+        ("mlp", {"hidden_layer_sizes": (0,)}),
+        ("pi_net", {"terms": {"y1": ["y1"]}}),
+    ],
 )
-def test_a_net_has_no_terms(change, kaps_run):
+def test_a_net_has_no_terms(module, change, kaps_run):
     with pytest.raises(ValueError, match=f"`{next(iter(change))}` must be"):
-        PolynomialODE(module="mlp", **change).fit(*kaps_run)
+        PolynomialODE(module=module, **change).fit(*kaps_run)
 
 
 def test_what_is_left_out_raises_the_sum_of_squares_least():
