@@ -185,15 +185,14 @@ class PDESystem:
         return int(np.prod([n - 2 for n in self.shape]))
 
     @property
-    def _points(self) -> np.ndarray:
-        """Points that are read, where these are values in one dimension."""
-        if len(self.shape) > 1 or not isinstance(self.observe, PointValues):
+    def points(self) -> np.ndarray:
+        """Points that are read, (n_points, n_coordinates), where values are."""
+        if not isinstance(self.observe, PointValues):
             raise ValueError(
-                "This method needs readings in points of one dimension: "
-                f"observe=PointValues(x, t). Got {self.observe!r}. GradientInverter takes "
-                "others."
+                "This method needs readings in points: observe=PointValues(x, t). Got "
+                f"{self.observe!r}. GradientInverter takes others."
             )
-        return np.atleast_1d(np.asarray(self.observe.x, dtype=float))
+        return self.observe.points(self.grids)
 
     @property
     def is_steady(self) -> bool:
