@@ -116,10 +116,10 @@ class Told:
         n_local = len(functions) * (mode == "local")
         self.n_directions = 0 if mode is None else len(to) + n_local
         # Values at all nodes, NaN where they are params.
-        self._known = {
-            name: torch.as_tensor(f.prior.whole(np.full(f.prior.size, np.nan))).to(**options)
-            for name, f in functions.items()
-        }
+        self._known: dict[str, Tensor] = {}
+        for name, function in functions.items():
+            whole = function.prior.whole(np.full(function.prior.size, np.nan))
+            self._known[name] = torch.as_tensor(whole).to(**options)
 
     def by_params(self, by_direction: Tensor, theta: Tensor, points: Points) -> Tensor:
         """Turn derivatives (n_samples, n_points, …, n_directions) into those by θ."""

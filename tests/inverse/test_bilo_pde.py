@@ -56,7 +56,7 @@ def test_unknown_ends_are_found_in_eighty_steps():
     exact = GradientInverter(system, max_solves=0).fit(readings).predict(readings)
     assert np.allclose(exact, [0, 1], atol=1e-4)
     inverter = BiLOInverter(system, start=[1.0, 2.0], random_state=0)
-    inverter.set_params(descent=Bilevel(lr_params=0.3, max_iter=80))
+    inverter.set_params(descent__max_iter=80)
     estimate = inverter.fit(readings).invert(readings)
     assert np.allclose(estimate.params, [0, 1], atol=0.01)
     assert estimate.n_iter[0] <= 80
