@@ -59,11 +59,16 @@ class Field(NDArrayOperatorsMixin):
         if depends and set(name) <= set(self._grids):
             first = self._derivative(list(self._grids).index(name[0]))
             return first if len(name) == 1 else getattr(first, name[1:])
-        if "t" in name and self._rate is not None:
-            raise AttributeError(
-                f"u.{name} is not known here: by time there is u.t, and nothing of it"
-            )
         axes = list(self._grids)
+        if "t" in name:
+            raise AttributeError(
+                f"there is no .{name} here: by time there is u.t, and that only"
+            )
+        if set(name) <= set(axes):
+            raise AttributeError(
+                f"there is no .{name} of what is the same along {', '.join(axes)}, as "
+                "params are, and functions of the time"
+            )
         raise AttributeError(
             f"a function of {', '.join(axes)} has derivatives like .{axes[0]} and "
             f".{2 * axes[-1]}; there is no .{name}"

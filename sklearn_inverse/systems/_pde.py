@@ -28,6 +28,7 @@ from sklearn_inverse.systems._observed import ParticleCounts, PointValues, read_
 from sklearn_inverse.systems._pde_checks import (
     check_constraint,
     check_residual,
+    example,
     read_domain,
     unused_params,
 )
@@ -136,7 +137,7 @@ class PDESystem:
         domain: Mapping[str, Any],
         residual: Callable[..., Any],
         *,
-        constraint: Callable[..., Any],
+        constraint: Any = None,
         params: Mapping[Any, Any],
         observe: PointValues | ParticleCounts,
         noise: Any = None,
@@ -148,6 +149,17 @@ class PDESystem:
         check_keys("params", params)
         self.grids = self._read_grids(Chebyshev(33) if grid is None else grid)
         self.residual, self.constraint = residual, constraint
+        for what, given, call in (
+            ("residual", residual, "residual(x, u, p), zero where the equation holds"),
+            (
+                "constraint",
+                constraint,
+                "constraint(x, n), what u is at the ends and begins with whatever n is, "
+                f"as lambda x, n: {example(self)}",
+            ),
+        ):
+            if not callable(given):
+                raise TypeError(f"`{what}` must be a function {call}. Got {given!r}.")
         self.params, self.noise, self.nominal = params, noise, nominal
         self.observe, self.name = observe, name
         for key, prior in params.items():
