@@ -33,7 +33,9 @@ def make_rod(n_nodes, scale=None):
         residual=lambda x, u, p: (p.D * u.x).x + np.pi**2 * np.sin(np.pi * x.x),
         constraint=lambda x, n: n * x.x * (1 - x.x),
         params={
-            "D": GaussianFunction(n_nodes, order=2, scale=scale, ends=(1, 1), link="exp")
+            "D": GaussianFunction(
+                n_nodes, order=2, scale=scale, ends=(1, 1), link="exp"
+            )
         },
         observe=PointValues(x),
         noise=0.01,
@@ -64,7 +66,9 @@ print(f"{np.mean((low < truth) & (truth < high)):.0%} of D inside the 90 % band"
 # BiLO, with the scale that was found, and fewer nodes: each is a direction that the
 # network must learn.
 coarse = make_rod(17, scale=posterior.scales[0, 0])
-bilo = BiLOInverter(coarse, descent=Bilevel(max_iter=800), random_state=0).fit([readings])
+bilo = BiLOInverter(coarse, descent=Bilevel(max_iter=800), random_state=0).fit(
+    [readings]
+)
 estimate = bilo.invert([readings])
 nodes = np.linspace(0, 1, 17)[1:-1]
 apart = estimate.params[0] - np.interp(nodes, x, posterior.mean[0])

@@ -187,26 +187,10 @@ class _Implicit(Search):
 
 
 def hypergradient(upper, lower, x, weights, n_broyden):
-    """Return the slope of an upper loss whose weights minimize a lower one.
+    """Return the slope by x of an upper loss whose weights minimize a lower one.
 
-    Parameters
-    ----------
-    upper, lower : callable
-        ``upper(x, weights)`` and ``lower(x, weights)`` are losses of shape (n_samples,).
-
-    x : Tensor of shape (n_samples, n_free)
-        Where the slope is wanted.
-
-    weights : list of Tensor of shape (n_samples, n_rows, n_columns)
-        Where the lower loss is smallest.
-
-    n_broyden : int
-        Steps of :func:`broyden`.
-
-    Returns
-    -------
-    slope : Tensor of shape (n_samples, n_free)
-        By x, that of the weights included.
+    Both are called as ``upper(x, weights)``, one row per sample of x and of each weight,
+    and return a loss (n_samples,).
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -228,21 +212,8 @@ def hypergradient(upper, lower, x, weights, n_broyden):
 def broyden(product, b, n_iter):
     """Solve H z = b for rows (n_samples, n), each with an H of its own.
 
-    Parameters
-    ----------
-    product : callable
-        ``product(v)`` is H v.
-
-    b : Tensor of shape (n_samples, n)
-        Right-hand sides.
-
-    n_iter : int
-        Steps, each a product and an update of rank one of the inverse.
-
-    Returns
-    -------
-    z : Tensor of shape (n_samples, n)
-        Of all steps those with the smallest residuals.
+    ``product(v)`` is H v. Each step is a product and an update of rank one of the inverse;
+    of all of them those with the smallest residuals are returned.
     """
     first = product(b)
     scale = _ratio(_dot(b, first), _dot(first, first))  # of the inverse at first

@@ -288,7 +288,7 @@ class Search:
         objective.model.layers = now.layers
         move = self.upper.move(now.x, now.rows, share)
         layers, loss = self.lowered(share)
-        trust = (self.max_loss / loss).clamp(max=1).nan_to_num(0.0)[:, None]
+        trust = (self.max_loss / loss).clamp(max=1)[:, None]
         self.go_on(trust * move, loss, layers)
 
     def lowered(self, share):
@@ -305,10 +305,10 @@ class Search:
         return [x + dx for x, dx in zip(now.layers, moves)], loss.detach().double()
 
     def go_on(self, move, loss, layers):
-        """Take what one step moves."""
+        """Take what one step moves; a network that has diverged moves no params."""
         # Cut, not squashed: an estimate may lie on a bound and leave it again, and the
         # network never sees params that the prior excludes.
-        x = inside(self.now.x, move, self.objective)
+        x = inside(self.now.x, move.nan_to_num(0.0, 0.0, 0.0), self.objective)
         self.now = _UnderWay(self.now.rows, x, loss, layers, self.now.n_done + 1)
 
     def drop_settled(self, tol):

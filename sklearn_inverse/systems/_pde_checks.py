@@ -130,57 +130,55 @@ def unused_params(system: Any) -> list[Any]:
     prior, n = system.prior, system.n_inner
     low, high = (0.0, 0.0) if system.is_steady else system.domain[TIME]
     bump = 0.3 + np.sin(np.pi * (np.arange(1, n + 1) / (n + 1)))
-    rng, found, idle = np.random.RandomState(0), [], []
+    rng = np.random.RandomState(0)
 
-    def places() -> tuple[Tensor, Tensor]:
-        sizes = 10 ** rng.uniform(-2, 3, N_PLACES) * rng.choice([-1, 1], N_PLACES)
-        t = low + (high - low) * rng.uniform(size=N_PLACES)
-        return torch.as_tensor(t), torch.as_tensor(sizes[:, None] * bump)
-
-    def run(at: tuple[Tensor, Tensor], params: np.ndarray) -> Tensor:
+    def run(t: Tensor, states: Tensor, params: np.ndarray) -> Tensor:
+        at = t, states, torch.as_tensor(params)
         rate = None if system.is_steady else 0.5
-        everywhere = torch.as_tensor(params).expand(N_PLACES, -1)
         parts = (
-            ("`residual`", n, lambda t, y, p: system.residual_at(t, y, p, rate)),
+            (
+                "`residual`",
+                n,
+                lambda t, y, p: system.residual_at(t, y, p, rate),
+            ),
             (
                 "`constraint`",
                 int(np.prod(system.shape)),
                 lambda t, y, p: system.constrained(t, 0.7, p).reshape(-1),
             ),
         )
-        return torch.cat([_run(system, *part, (*at, everywhere)) for part in parts], 1)
+        return torch.cat([_run(system, *part, at) for part in parts], dim=1)
 
-    def is_same(at: Any, before: Tensor, key: Any, other: np.ndarray) -> bool:
-        params = prior.median[None].repeat(N_PLACES, axis=0)
-        for name in [*key] if isinstance(key, tuple) else [key]:
-            place = prior.groups.get(name)
-            place = prior.names.index(name) if place is None else place
-            params[:, place] = other[:, place]
-        after = run(at, params)
-        same = (after == before) | (after.isnan() & before.isnan())
-        return bool(same.all())
+    def unchanged(keys: list[Any], other: Any) -> list[Any]:
+        sizes = 10 ** rng.uniform(-2, 3, N_PLACES) * rng.choice([-1, 1], N_PLACES)
+        t = torch.as_tensor(low + (high - low) * rng.uniform(size=N_PLACES))
+        states = torch.as_tensor(sizes[:, None] * bump)
+        params, same = prior.draw(N_PLACES, rng), []
+        before = run(t, states, params)
+        for key in keys:
+            changed = params.copy()
+            for name in [*key] if isinstance(key, tuple) else [key]:
+                place = prior.groups.get(name)
+                place = prior.names.index(name) if place is None else place
+                changed[:, place] = other[:, place]
+            after = run(t, states, changed)
+            if ((after == before) | (after.isnan() & before.isnan())).all():
+                same.append(key)
+        return same
 
-    at = places()
-    before = run(at, prior.median)
-    for key in system.priors:
-        if is_same(at, before, key, np.full((N_PLACES, prior.n_params), np.nan)):
-            found.append(key)
-        else:
-            idle.append(key)
+    unused = unchanged(list(system.priors), np.full((N_PLACES, prior.n_params), np.nan))
+    idle = [key for key in system.priors if key not in unused]
     for _ in range(N_TRIES):
-        other = prior.draw(N_PLACES, rng)
-        idle = [key for key in idle if is_same(at, before, key, other)]
+        idle = unchanged(idle, prior.draw(N_PLACES, rng))
         if not idle:
-            return found
-        at = places()
-        before = run(at, prior.median)
+            return unused
     warn_user(
         f"`residual` or `constraint` are written with {idle}, but did not change with it "
         f"at {N_TRIES * N_PLACES} random times and sizes of u: is it multiplied by zero, "
         "or does it act rarely? Readings that it does not reach say nothing of it.",
         IdentifiabilityWarning,
     )
-    return found
+    return unused
 
 
 def example(system: Any) -> str:
