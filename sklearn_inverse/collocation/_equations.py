@@ -262,7 +262,8 @@ class PDEEquations(_Equations):
         u = system.solve(params, times)
         nodes = [g.nodes[i] for g, i in zip(system.grids.values(), self._kept)]
         points = np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1)
-        u = u[(..., *np.ix_(*self._kept))].reshape(len(u), -1, 1)
+        kept: Any = (..., *np.ix_(*self._kept))
+        u = u[kept].reshape(len(u), -1, 1)
         return self._grid(points.reshape(-1, len(nodes)), times), u
 
     def settle(self, solution: Solution, **options) -> None:

@@ -135,19 +135,16 @@ def unused_params(system: Any) -> list[Any]:
     def run(t: Tensor, states: Tensor, params: np.ndarray) -> Tensor:
         at = t, states, torch.as_tensor(params)
         rate = None if system.is_steady else 0.5
-        parts = (
-            (
-                "`residual`",
-                n,
-                lambda t, y, p: system.residual_at(t, y, p, rate),
-            ),
-            (
-                "`constraint`",
-                int(np.prod(system.shape)),
-                lambda t, y, p: system.constrained(t, 0.7, p).reshape(-1),
-            ),
-        )
-        return torch.cat([_run(system, *part, at) for part in parts], dim=1)
+        n_nodes = int(np.prod(system.shape))
+
+        def off(t: Any, y: Any, p: Any) -> Any:
+            return system.residual_at(t, y, p, rate)
+
+        def ends(t: Any, y: Any, p: Any) -> Any:
+            return system.constrained(t, 0.7, p).reshape(-1)
+
+        found = _run(system, "`residual`", n, off, at)
+        return torch.cat([found, _run(system, "`constraint`", n_nodes, ends, at)], 1)
 
     def unchanged(keys: list[Any], other: Any) -> list[Any]:
         sizes = 10 ** rng.uniform(-2, 3, N_PLACES) * rng.choice([-1, 1], N_PLACES)
