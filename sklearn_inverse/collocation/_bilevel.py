@@ -64,7 +64,8 @@ class Bilevel(BaseEstimator):
 
     lower_tol : float, default=None
         While a sample's lower loss is above, its params slow down in proportion. ``inf``
-        lets them run. If None, 0.01, and 0.001 in space.
+        lets them run. If None, 0.01, and 0.001 in space, or what it is at the start if
+        that is more.
 
     max_iter : int, default=2000
         Most steps.
@@ -255,8 +256,6 @@ class Search:
     def __init__(self, operator, objective, start, layers0, descent, gradient_weight):
         self.operator, self.objective = operator, objective
         self.max_loss, self.gradient_weight = descent.lower_tol, gradient_weight
-        if self.max_loss is None:
-            self.max_loss = 1e-3 if operator.equations.is_resampled else 1e-2
         rows = torch.arange(len(start), device=start.device)
         loss = torch.full_like(start[:, 0], math.nan)
         layers = [layer.repeat(len(start), 1, 1) for layer in layers0]
@@ -288,6 +287,9 @@ class Search:
         objective.model.layers = now.layers
         move = self.upper.move(now.x, now.rows, share)
         layers, loss = self.lowered(share)
+        if self.max_loss is None:  # no less than where it was trained
+            least = 1e-3 if self.operator.equations.is_resampled else 1e-2
+            self.max_loss = max(least, loss.max().item())
         trust = (self.max_loss / loss).clamp(max=1)[:, None]
         self.go_on(trust * move, loss, layers)
 
