@@ -36,6 +36,7 @@ from sklearn_inverse import (
 )
 from sklearn_inverse.baselines import (
     BatchCoupledADM,
+    BPNInverter,
     FlowMatchingInverter,
     FMGradInverter,
     GradientDescentInverter,
@@ -100,6 +101,10 @@ class AnyBiLO(AnySizes, BiLOInverter):
 
 
 class AnyPINN(AnySizes, PINNInverter):
+    pass
+
+
+class AnyBPN(AnySizes, BPNInverter):
     pass
 
 
@@ -179,6 +184,14 @@ BASELINES = {
     "spin_ode": AnySpinODE(max_iter=2, tune_iter=2, random_state=0),
     "pinn": AnyPINN(
         network=LocalNetwork(width=2, n_layers=1, n_collocation=3),
+        pretrain_iter=2,
+        max_iter=2,
+        random_state=0,
+    ),
+    "bpn": AnyBPN(
+        network=LocalNetwork(width=2, n_layers=1, n_collocation=3),
+        n_lower=1,
+        n_broyden=1,
         pretrain_iter=2,
         max_iter=2,
         random_state=0,

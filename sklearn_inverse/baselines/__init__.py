@@ -1,6 +1,7 @@
 """Methods of the papers as printed, under the same contract, to be compared with."""
 
 from sklearn_inverse.baselines._batch_coupled_adm import BatchCoupledADM
+from sklearn_inverse.baselines._bpn import BPNInverter
 from sklearn_inverse.baselines._flow_matching import FlowMatchingInverter
 from sklearn_inverse.baselines._fm_grad import FMGradInverter
 from sklearn_inverse.baselines._gradient_descent import GradientDescentInverter
@@ -12,6 +13,7 @@ from sklearn_inverse.baselines._sgld import SGLDInverter
 from sklearn_inverse.baselines._spin_ode import SpinODEInverter
 
 __all__ = [
+    "BPNInverter",
     "BatchCoupledADM",
     "FMGradInverter",
     "FlowMatchingInverter",

@@ -26,15 +26,7 @@ class PINNInverter(CollocationInverter):
 
     Parameters
     ----------
-    model : ODESystem, PDESystem, ODESimulator or FrozenEstimator
-        The equations, with their prior and noise.
-
-    start : array-like of shape (n_params,), default=None
-        Where every search starts, in units of the params. If None, the center of the
-        prior.
-
-    network : LocalNetwork, default=None
-        Sizes of the network and where it solves the equations.
+    %(equations)s
 
     data_weight : float, default=1.0
         Weight w of the misfit.
@@ -67,16 +59,7 @@ class PINNInverter(CollocationInverter):
     ----------
     %(model_)s
 
-    pretrain_loss_ : ndarray of shape (n_iterations,)
-        Loss of the network at the start.
-
-    held_out_loss_ : float
-        In space, the mean square of the residuals at the start at points where nothing
-        was trained.
-
-    operator_error_ : ndarray of shape (n_channels,)
-        Root-mean-square error of the network at the start, in units of the observables;
-        counts as noise.
+    %(pretrained_)s
 
     %(n_iter_)s
 

@@ -19,7 +19,7 @@ from sklearn_inverse.optim._levenberg_marquardt import damped_step, inside
 from sklearn_inverse.optim._soap import StackedAdam
 from sklearn_inverse.utils._sklearn import Interval, StrOptions
 
-__all__ = ["Bilevel", "FineTuned", "fine_tune", "fit_jointly"]
+__all__ = ["Bilevel", "FineTuned", "Search", "fine_tune", "fit_jointly", "run"]
 
 CHECK_EVERY = 100  # steps between looks at which samples have settled
 # A longer memory than the network's: with a shorter one params circle where they end,
@@ -32,6 +32,7 @@ NOISE_SHARE, MAX_MOVE_NOISE = 0.5, 0.1  # for what only the noise uses: none fol
 FULL_SHARE = 0.2  # params that rest at smaller steps are at rest
 DAMPING = 1e-9  # of the Hessian's diagonal
 LR_PARAMS = {"gauss_newton": 0.1, "adam": 3e-3}
+N_SHARES, MAX_LR = 20, 0.5  # sum of the shares at full size, and the largest
 LR_NET = {"soap": 1e-2, "adam": 1e-3}
 IN_SPACE = 0.2  # of the weights' step size there, as points differ at every step
 
@@ -48,8 +49,9 @@ class Bilevel(BaseEstimator):
 
     lr_params : float, default=None
         Initial step size of the params: a share of the step to where the readings are
-        met best ("gauss_newton"), or a step of scaled params ("adam"). If None, 0.1 or
-        3e-3. Params that outrun the network spoil it for good.
+        met best ("gauss_newton"), or a step of scaled params ("adam"). If None, 0.1, and
+        ``20 / max_iter`` up to 0.5 in searches of less than 200 steps, or 3e-3. Params
+        that outrun the network spoil it for good.
 
     optimizer : {"soap", "adam"}, default="soap"
         How the weights move. "adam" is the paper's, with AMSGrad. "soap" is Adam in the
@@ -62,7 +64,8 @@ class Bilevel(BaseEstimator):
 
     lower_tol : float, default=None
         While a sample's lower loss is above, its params slow down in proportion. ``inf``
-        lets them run. If None, 0.01, and 0.001 in space.
+        lets them run. If None, 0.01, and 0.001 in space, or what it is at the start if
+        that is more.
 
     max_iter : int, default=2000
         Most steps.
@@ -180,8 +183,8 @@ def fine_tune(
     result : FineTuned
         One row per sample.
     """
-    return _run(
-        _Search(operator, objective, start, layers0, descent, gradient_weight), descent
+    return run(
+        Search(operator, objective, start, layers0, descent, gradient_weight), descent
     )
 
 
@@ -214,12 +217,13 @@ def fit_jointly(
     result : FineTuned
         One row per sample; its loss is the mean square of the residuals.
     """
-    return _run(
+    return run(
         _Jointly(operator, objective, start, layers0, descent, data_weight), descent
     )
 
 
-def _run(search, descent) -> FineTuned:
+def run(search, descent) -> FineTuned:
+    """Step on until all samples have settled, and return what was found."""
     max_iter, tol = descent.max_iter, descent.tol
     with contextlib.suppress(KeyboardInterrupt), torch.no_grad():
         for n_done in range(1, max_iter + 1):
@@ -242,7 +246,7 @@ class _UnderWay(NamedTuple):
     n_done: int
 
 
-class _Search:
+class Search:
     """Samples that are still under way, and what was found for all of them.
 
     Whatever moves is replaced as one tuple, never changed in place: an interrupt leaves
@@ -252,8 +256,6 @@ class _Search:
     def __init__(self, operator, objective, start, layers0, descent, gradient_weight):
         self.operator, self.objective = operator, objective
         self.max_loss, self.gradient_weight = descent.lower_tol, gradient_weight
-        if self.max_loss is None:
-            self.max_loss = 1e-3 if operator.equations.is_resampled else 1e-2
         rows = torch.arange(len(start), device=start.device)
         loss = torch.full_like(start[:, 0], math.nan)
         layers = [layer.repeat(len(start), 1, 1) for layer in layers0]
@@ -269,7 +271,10 @@ class _Search:
         )
         kind, lr = descent.params_optimizer, descent.lr_params
         rule = _GaussNewton if kind == "gauss_newton" else _Adam
-        lr = LR_PARAMS[kind] if lr is None else lr
+        if lr is None:
+            lr = LR_PARAMS[kind]
+            if kind == "gauss_newton":  # however short the search, it is to get there
+                lr = min(max(lr, N_SHARES / descent.max_iter), MAX_LR)
         self.upper = rule(objective, start, lr, operator.idle)
         kind, lr = descent.optimizer, descent.lr_net
         if lr is None:
@@ -281,25 +286,32 @@ class _Search:
         now, objective = self.now, self.objective
         objective.model.layers = now.layers
         move = self.upper.move(now.x, now.rows, share)
-        theta = now.x[:, : objective.n_params].to(now.layers[0])
+        layers, loss = self.lowered(share)
+        if self.max_loss is None:  # no less than where it was trained
+            least = 1e-3 if self.operator.equations.is_resampled else 1e-2
+            self.max_loss = max(least, loss.max().item())
+        trust = (self.max_loss / loss).clamp(max=1)[:, None]
+        self.go_on(trust * move, loss, layers)
+
+    def lowered(self, share):
+        """Return the networks after one step of the lower level, and its loss before."""
+        now, p = self.now, self.objective.n_params
+        theta = now.x[:, :p].to(now.layers[0])
         with torch.enable_grad():
             layers = [x.detach().requires_grad_() for x in now.layers]
             loss = self.operator.operator_loss(
                 layers, theta, self.gradient_weight, now.n_done % N_BATCHES
             )
             gradients = torch.autograd.grad(loss.sum(), layers)
-        loss = loss.detach().double()
         moves = self.lower.moves(gradients, share)
-        trust = (self.max_loss / loss).clamp(max=1).nan_to_num(0.0)[:, None]
-        self.now = _UnderWay(
-            now.rows,
-            # Cut, not squashed: an estimate may lie on a bound and leave it again, and
-            # the network never sees params that the prior excludes.
-            x=inside(now.x, trust * move, objective),
-            loss=loss,
-            layers=[x + dx for x, dx in zip(now.layers, moves)],
-            n_done=now.n_done + 1,
-        )
+        return [x + dx for x, dx in zip(now.layers, moves)], loss.detach().double()
+
+    def go_on(self, move, loss, layers):
+        """Take what one step moves; a network that has diverged moves no params."""
+        # Cut, not squashed: an estimate may lie on a bound and leave it again, and the
+        # network never sees params that the prior excludes.
+        x = inside(self.now.x, move.nan_to_num(0.0, 0.0, 0.0), self.objective)
+        self.now = _UnderWay(self.now.rows, x, loss, layers, self.now.n_done + 1)
 
     def drop_settled(self, tol):
         """Go on with the samples that moved further than tol; return how many."""
@@ -325,7 +337,7 @@ class _Search:
             everywhere[now.rows] = here
 
 
-class _Jointly(_Search):
+class _Jointly(Search):
     """Params and networks go down one loss."""
 
     def __init__(self, operator, objective, start, layers0, descent, data_weight):
@@ -351,13 +363,8 @@ class _Jointly(_Search):
         by_x[:, :p] += weight[:, None] * objective.prior_slope(x.detach())[:, :p]
         moves = self.lower.moves(by_layers, share)
         (move,) = self.upper.rule.moves([by_x[..., None]], share)
-        self.now = _UnderWay(
-            now.rows,
-            x=inside(now.x, move[..., 0], objective),
-            loss=loss.detach().double(),
-            layers=[x + dx for x, dx in zip(now.layers, moves)],
-            n_done=now.n_done + 1,
-        )
+        layers = [x + dx for x, dx in zip(now.layers, moves)]
+        self.go_on(move[..., 0], loss.detach().double(), layers)
 
 
 class _Adam:

@@ -22,6 +22,8 @@ __all__ = ["ODEEquations", "PDEEquations", "Solution", "as_equations"]
 N_DRAWS = 8  # of the prior, for what is usual of a solution
 N_BATCHES = 64  # of points, before the first comes again
 N_TIMES = 11  # at which solutions are compared
+N_NODES = 17  # along each side of a plane, there
+N_POINTS = {1: 100, 2: 300, 3: 600}  # by the number of axes
 
 
 class Solution(NamedTuple):
@@ -58,8 +60,8 @@ class _Equations:
     scales : dict of str to AxisScale
         By axis.
 
-    functions : dict of str to (str, GaussianFunction)
-        Axis and prior of each unknown function.
+    functions : dict of str to FunctionOnGrid
+        Unknown functions by name.
 
     n_outputs : int
         Of the network: states, or one solution.
@@ -211,29 +213,21 @@ class PDEEquations(_Equations):
 
     def __init__(self, system: PDESystem, network):
         self.system = system
-        space = [axis for axis in system.domain if axis != "t"]
-        if len(space) != 1:
-            raise ValueError(
-                "BiLO and PINN solve equations in one dimension of space. Got "
-                f"{list(system.domain)}: GradientInverter takes more."
-            )
-        (axis,) = space
-        self.scales = {axis: AxisScale(np.array(system.domain[axis]))}
+        self.scales = {
+            axis: AxisScale(np.array(system.domain[axis])) for axis in system.grids
+        }
         if "t" in system.domain:
             self.scales["t"] = AxisScale(
                 np.array(system.domain["t"]), network.time_scale, network.onset
             )
-        self.functions = {
-            name: (f.over, f.prior) for name, f in system.functions.items()
-        }
-        of_two = [name for name, (over, _) in self.functions.items() if len(over) > 1]
-        if of_two:
-            raise ValueError(
-                "BiLO and PINN find functions of one coordinate. Got functions of two, "
-                f"{of_two}: GradientInverter takes them."
-            )
-        self.n_points = network.n_collocation or (300 if "t" in self.scales else 100)
-        self._axis = axis
+        self.functions = system.functions
+        self.n_points = network.n_collocation or N_POINTS[len(self.scales)]
+        # All nodes of a line, and so many that a network is fitted to of a plane.
+        most = N_NODES if len(system.shape) > 1 else max(system.shape)
+        self._kept = [
+            np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
+            for n in system.shape
+        ]
 
     def batch(self, index) -> np.ndarray:
         """Return points at which the residual is to vanish; other ones every time."""
@@ -242,15 +236,17 @@ class PDEEquations(_Equations):
     @property
     def seen(self) -> np.ndarray:
         """Where readings are taken, the earliest first."""
-        system = self.system
-        return self._grid(system._points, system._times)
+        return self._grid(self.system.points, self.system._times)
 
     def _grid(self, points, times):
-        x = self.scales[self._axis].to_unit(np.asarray(points))
+        """Return unit coordinates of points at times, the earliest first."""
+        space = zip(self.scales.values(), points.T)
+        unit = np.stack([scale.to_unit(x) for scale, x in space], axis=1)
         if "t" not in self.scales:
-            return x[:, None]
+            return unit
         t = self.scales["t"].to_unit(np.asarray(times))
-        return np.stack([np.tile(x, len(t)), np.repeat(t, len(x))], axis=1)
+        later = np.repeat(t, len(unit))[:, None]
+        return np.hstack([np.tile(unit, (len(t), 1)), later])
 
     def idle(self, params) -> Tensor:
         """Return which params only the noise uses, (n_params,)."""
@@ -263,8 +259,12 @@ class PDEEquations(_Equations):
         times = None
         if "t" in self.scales:
             times = np.linspace(*system.domain["t"], N_TIMES)
-        u = system.solve(params, times) if times is not None else system.solve(params)
-        return self._grid(system.nodes, times), u.reshape(len(u), -1, 1)
+        u = system.solve(params, times)
+        nodes = [g.nodes[i] for g, i in zip(system.grids.values(), self._kept)]
+        points = np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1)
+        kept: Any = (..., *np.ix_(*self._kept))
+        u = u[kept].reshape(len(u), -1, 1)
+        return self._grid(points.reshape(-1, len(nodes)), times), u
 
     def settle(self, solution: Solution, **options) -> None:
         """Take scales from solutions at draws of the prior."""

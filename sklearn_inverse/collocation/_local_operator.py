@@ -47,7 +47,7 @@ class LocalNetwork(BaseEstimator):
     n_collocation : int, default=None
         Points at which the residual is to vanish. If there is time only, evenly spread
         on its scale, by default 51; in space other ones at every step, by default 100,
-        and 300 in space and time.
+        300 and 600 of one, two and three coordinates, time among them.
 
     time_scale : {"linear", "log"}, default="linear"
         "log" spreads the start out, for systems with a fast transient.

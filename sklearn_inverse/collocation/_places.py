@@ -18,14 +18,14 @@ class Points(NamedTuple):
     unit, rate : dict of str to Tensor of shape (n_points,)
         By axis, the coordinate s on [0, 1] and its rate ds/dx.
 
-    splines : dict of str to Tensor of shape (4, n_points, n_nodes)
-        By unknown function, what makes its value and derivatives there of its values at
-        nodes: cubic, so that second derivatives are continuous.
+    splines : dict of str to dict of str to Tensor of shape (4, n_points, n_nodes)
+        By unknown function and axis, what makes its value and derivatives there of its
+        values at nodes: cubic, so that second derivatives are continuous.
     """
 
     unit: dict[str, Tensor]
     rate: dict[str, Tensor]
-    splines: dict[str, Tensor]
+    splines: dict[str, dict[str, Tensor]]
 
     @classmethod
     def at(cls, scales, unit, functions, **options) -> "Points":
@@ -33,16 +33,18 @@ class Points(NamedTuple):
         unit = dict(zip(scales, np.asarray(unit, dtype=float).T))
         value = {axis: scale.to_value(unit[axis]) for axis, scale in scales.items()}
         rate = {axis: scale.rate(value[axis]) for axis, scale in scales.items()}
-        splines = {}
-        for name, (axis, prior) in functions.items():
-            spline = CubicSpline(prior.nodes, np.eye(prior.n_nodes))
-            splines[name] = np.stack([spline(value[axis], k) for k in range(4)])
-        return cls(
-            *(
-                {name: torch.as_tensor(a).to(**options) for name, a in part.items()}
-                for part in (unit, rate, splines)
-            )
+        unit, rate = (
+            {axis: torch.as_tensor(a).to(**options) for axis, a in part.items()}
+            for part in (unit, rate)
         )
+        splines: dict[str, dict[str, Tensor]] = {}
+        for name, function in functions.items():
+            splines[name] = {}
+            for axis, nodes in function.nodes.items():
+                spline = CubicSpline(nodes, np.eye(len(nodes)))
+                orders = np.stack([spline(value[axis], k) for k in range(4)])
+                splines[name][axis] = torch.as_tensor(orders).to(**options)
+        return cls(unit, rate, splines)
 
     def __len__(self) -> int:
         return len(next(iter(self.unit.values())))
@@ -57,7 +59,7 @@ class Told:
     "basis"  scaled params; of a function the whitened   the same
              coefficients, those of large waves first,
              by how much they vary
-    "local"  scaled params; f(x) where the point lies    params; the function all over
+    "local"  scaled params; f where the point lies       params; the function all over
     None     nothing                                     none
     ======== =========================================== ==============================
 
@@ -66,8 +68,8 @@ class Told:
     prior : JointPrior
         Of the params.
 
-    functions : dict of str to (str, GaussianFunction)
-        Axis and prior of each unknown function.
+    functions : dict of str to FunctionOnGrid
+        Unknown functions by name.
 
     mode : {"basis", "local", None}
         See above.
@@ -78,7 +80,6 @@ class Told:
 
     def __init__(self, prior, functions, mode, idle, **options):
         self.scaler, self.mode = prior.scaler, mode
-        self.axes = {name: axis for name, (axis, _) in functions.items()}
         self.slices = {name: prior.groups[name] for name in functions}
         middle = prior.scaler.to_scaled(prior.median)
         of_function = np.zeros(prior.n_params, dtype=bool)
@@ -114,10 +115,11 @@ class Told:
         )
         n_local = len(functions) * (mode == "local")
         self.n_directions = 0 if mode is None else len(to) + n_local
-        self.ends = {
-            name: np.array([]) if f.ends is None else np.asarray(f.ends, dtype=float)
-            for name, (_, f) in functions.items()
-        }
+        # Values at all nodes, NaN where they are params.
+        self._known: dict[str, Tensor] = {}
+        for name, function in functions.items():
+            whole = function.prior.whole(np.full(function.prior.size, np.nan))
+            self._known[name] = torch.as_tensor(whole).to(**options)
 
     def by_params(self, by_direction: Tensor, theta: Tensor, points: Points) -> Tensor:
         """Turn derivatives (n_samples, n_points, …, n_directions) into those by θ."""
@@ -128,7 +130,10 @@ class Told:
             return found
         slope = self.scaler.slope_tensor(self.scaler.from_scaled_tensor(theta))
         for i, (name, part) in enumerate(self.slices.items()):
-            read = self._inner(name, points.splines[name][0]).to(found)
+            read = torch.ones(len(points), 1).to(found)
+            for spline in points.splines[name].values():
+                read = (read[:, :, None] * spline[0].to(found)[:, None]).flatten(1)
+            read = read[:, self._known[name].flatten().isnan()]
             size = self.spread[name][1].to(found)
             shift = by_direction[..., n + i] / size
             middle = [1] * (found.ndim - 3)
@@ -137,19 +142,14 @@ class Told:
             found[..., part] = shift[..., None] * read * own
         return found
 
-    def _inner(self, name: str, spline: Tensor) -> Tensor:
-        """Return the part of a spline's matrix that the params have."""
-        return spline[..., 1:-1] if len(self.ends[name]) else spline
-
-    def function(self, name: str, params: Tensor, points: Points, n_samples: int):
-        """Return value and three derivatives of a function at rows, (4, n_rows)."""
-        spline = points.splines[name].to(params)
-        values = params[:, self.slices[name]].unflatten(0, (n_samples, len(points)))
-        found = torch.einsum("knj,snj->ksn", self._inner(name, spline), values)
-        if len(self.ends[name]):
-            ends = torch.as_tensor(self.ends[name]).to(spline)
-            found = found + (spline[..., [0, -1]] @ ends)[:, None]
-        return found.flatten(1)
+    def whole(self, name: str, params: Tensor) -> Tensor:
+        """Return a function at all its nodes, (n_rows, n_nodes, …), of params at rows."""
+        values, known = params[:, self.slices[name]], self._known[name].to(params)
+        place = known.flatten().isnan().nonzero()[:, 0]
+        if len(place) < known.numel():
+            flat = known.flatten().expand(len(values), -1)
+            values = flat.index_copy(1, place, values)
+        return values.unflatten(1, known.shape)
 
 
 class Places:
@@ -194,13 +194,8 @@ class Places:
         if told.n_directions:
             whitened = (rows - told.center.to(rows)) @ told.to.to(rows).mT
             parts = [told.gain.to(rows) * whitened + told.bias.to(rows)]
-        for i, (name, axis) in enumerate(told.axes.items()):
-            orders = told.function(name, self.params, points, n_samples)
-            # A cubic around each point: its derivatives there are those of the spline.
-            away = self.value[axis] - self.value[axis].detach()
-            f = orders[0] + away * (
-                orders[1] + away * (orders[2] / 2 + away * orders[3] / 6)
-            )
+        for i, name in enumerate(told.slices):
+            f = self._function(name, told)
             if told.mode == "local":
                 middle, size = told.spread[name].to(f)
                 f = f + size * self.shift[:, n_kept + i]
@@ -208,6 +203,17 @@ class Places:
             self.functions[name] = f
         empty = theta.new_zeros(n, 0)
         self.told = torch.cat(parts or [empty], dim=1)
+
+    def _function(self, name: str, told: Told) -> Tensor:
+        """Return an unknown function at all rows."""
+        f = told.whole(name, self.params)
+        for axis, spline in self.points.splines[name].items():
+            away = (self.value[axis] - self.value[axis].detach())[:, None]
+            # A cubic around each point: its derivatives there are those of the spline.
+            at, slope, bend, twist = map(self.rows, spline)
+            read = at + away * (slope + away * (bend / 2 + away * twist / 6))
+            f = torch.einsum("rn,rn...->r...", read, f)
+        return f
 
     def network(self, net, layers) -> Tensor:
         """Return the networks' outputs at all rows, in the precision of the params."""

@@ -46,17 +46,7 @@ class BiLOInverter(CollocationInverter):
 
     Parameters
     ----------
-    model : ODESystem, PDESystem, ODESimulator or FrozenEstimator
-        The equations, with their prior and noise. The exact solver judges the estimates.
-
-    start : array-like of shape (n_params,), default=None
-        Where every search starts, in units of the params. If None, the center of the
-        prior.
-
-    network : LocalNetwork, default=None
-        Sizes of the network and where it solves the equations; ``network__width`` and
-        the like can be set. If None, :class:`~sklearn_inverse.collocation.LocalNetwork`
-        with its defaults.
+    %(equations)s
 
     functions : {"basis", "local"}, default="basis"
         How unknown functions of a :class:`PDESystem` reach the network. "basis" tells
@@ -97,17 +87,7 @@ class BiLOInverter(CollocationInverter):
     ----------
     %(model_)s
 
-    pretrain_loss_ : ndarray of shape (n_iterations,)
-        Loss of the network at the start. What it ends at bounds the accuracy that can be
-        hoped for: raise ``network__width`` or ``pretrain_iter``, or change
-        ``network__time_scale``, if it stays above 1e-3.
-
-    held_out_loss_ : float
-        In space, the lower loss at the start at points where nothing was trained.
-
-    operator_error_ : ndarray of shape (n_channels,)
-        Root-mean-square error of the network at the start, in units of the observables;
-        counts as noise.
+    %(pretrained_)s
 
     %(n_iter_)s
 

@@ -103,11 +103,12 @@ class GaussianFunction(Group):
     _order: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        for what, value, known in (
-            ("order", self.order, (1, 2)),
-            ("link", self.link, ("identity", "exp")),
+        for what, kind, known in (
+            ("order", Integral, (1, 2)),
+            ("link", str, ("identity", "exp")),
         ):
-            if value not in known:
+            value = getattr(self, what)
+            if not isinstance(value, kind) or value not in known:
                 raise ValueError(f"`{what}` must be one of {known}. Got {value!r}.")
         over = self.over
         letters = over if isinstance(over, str) else ""
@@ -136,6 +137,8 @@ class GaussianFunction(Group):
             )
         if not (isinstance(self.std, Real) and 0 < self.std < np.inf):
             raise ValueError(f"`std` must be positive. Got {self.std!r}.")
+        if not (isinstance(self.mean, Real) and np.isfinite(float(self.mean))):
+            raise ValueError(f"`mean` must be one finite number. Got {self.mean!r}.")
         intervals = self.interval
         if _is_pair(intervals):
             intervals = (intervals,) * n_axes

@@ -59,11 +59,16 @@ class Field(NDArrayOperatorsMixin):
         if depends and set(name) <= set(self._grids):
             first = self._derivative(list(self._grids).index(name[0]))
             return first if len(name) == 1 else getattr(first, name[1:])
-        if "t" in name and self._rate is not None:
-            raise AttributeError(
-                f"u.{name} is not known here: by time there is u.t, and nothing of it"
-            )
         axes = list(self._grids)
+        if "t" in name:
+            raise AttributeError(
+                f"there is no .{name} here: by time there is u.t, and that only"
+            )
+        if set(name) <= set(axes):
+            raise AttributeError(
+                f"there is no .{name} of what is the same along {', '.join(axes)}, as "
+                "params are, and functions of the time"
+            )
         raise AttributeError(
             f"a function of {', '.join(axes)} has derivatives like .{axes[0]} and "
             f".{2 * axes[-1]}; there is no .{name}"
@@ -301,6 +306,11 @@ class FunctionOnGrid:
 
     grids : dict of str to Grid
         The grid of each one of space.
+
+    Attributes
+    ----------
+    nodes : dict of str to ndarray of shape (n_nodes,)
+        Where it is known, along each of its coordinates.
     """
 
     def __init__(self, name: str, prior: Any, domain: Any, grids: Mapping[str, Grid]):
@@ -319,9 +329,9 @@ class FunctionOnGrid:
             )
         self.over, self.prior, self._grids = over, prior, grids
         nodes = prior.nodes if len(over) > 1 else (prior.nodes,)
-        self._nodes = dict(zip(over, nodes))
+        self.nodes = dict(zip(over, nodes))
         self._matrices = {
-            axis: _hats(grid.nodes[:, None], self._nodes[axis])
+            axis: _hats(grid.nodes[:, None], self.nodes[axis])
             for axis, grid in grids.items()
             if axis in over
         }
@@ -329,14 +339,14 @@ class FunctionOnGrid:
     @property
     def kinks(self) -> list[float]:
         """When it bends."""
-        return self._nodes["t"][1:-1].tolist() if "t" in self.over else []
+        return self.nodes["t"][1:-1].tolist() if "t" in self.over else []
 
     def field(self, values: Any, t: Any) -> Field:
         """Return the function on the grid at a time, of its params."""
         found = self.prior.whole(values)
         for i, axis in reversed(list(enumerate(self.over))):
             read = self._matrices.get(axis)
-            read = _hats(t, self._nodes[axis]) if read is None else read
+            read = _hats(t, self.nodes[axis]) if read is None else read
             found = read @ found if i == 0 else (read @ found.T).T
         axes = [axis for axis in self._grids if axis in self.over]
         if len(axes) == 2 and self.over != "".join(axes):

@@ -41,8 +41,8 @@ class PointValues:
     t: Any = None
     y: Any = None
 
-    def read(self, grids: Mapping[str, Grid]) -> tuple[np.ndarray, list[str]]:
-        """Return what makes readings of all values at nodes, and their names."""
+    def points(self, grids: Mapping[str, Grid]) -> np.ndarray:
+        """Return the points, of shape (n_points, n_coordinates)."""
         given = [self.x] if self.y is None else [self.x, self.y]
         if len(given) != len(grids):
             raise ValueError(
@@ -64,12 +64,17 @@ class PointValues:
                 "`observe` must have each point once: give the mean of readings that "
                 f"were repeated, with its own noise. Got {together.tolist()}."
             )
-        rows = [g.interpolation(x) for x, g in zip(points, grids.values())]
+        return together
+
+    def read(self, grids: Mapping[str, Grid]) -> tuple[np.ndarray, list[str]]:
+        """Return what makes readings of all values at nodes, and their names."""
+        points = self.points(grids)
+        rows = [g.interpolation(x) for x, g in zip(points.T, grids.values())]
         weights = reduce(lambda a, b: a[:, :, None] * b[:, None], rows)
-        names = [", ".join(f"{x:.6g}" for x in point) for point in together]
+        names = [", ".join(f"{x:.6g}" for x in point) for point in points]
         if len(set(names)) < len(names):
-            names = [", ".join(map(repr, map(float, p))) for p in together]
-        return weights.reshape(len(together), -1), [f"u({name})" for name in names]
+            names = [", ".join(map(repr, map(float, p))) for p in points]
+        return weights.reshape(len(points), -1), [f"u({name})" for name in names]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from sklearn_inverse.systems._observed import ParticleCounts, PointValues, read_
 from sklearn_inverse.systems._pde_checks import (
     check_constraint,
     check_residual,
+    example,
     read_domain,
     unused_params,
 )
@@ -136,7 +137,7 @@ class PDESystem:
         domain: Mapping[str, Any],
         residual: Callable[..., Any],
         *,
-        constraint: Callable[..., Any],
+        constraint: Any = None,
         params: Mapping[Any, Any],
         observe: PointValues | ParticleCounts,
         noise: Any = None,
@@ -148,6 +149,17 @@ class PDESystem:
         check_keys("params", params)
         self.grids = self._read_grids(Chebyshev(33) if grid is None else grid)
         self.residual, self.constraint = residual, constraint
+        for what, given, call in (
+            ("residual", residual, "residual(x, u, p), zero where the equation holds"),
+            (
+                "constraint",
+                constraint,
+                "constraint(x, n), what u is at the ends and begins with whatever n is, "
+                f"as lambda x, n: {example(self)}",
+            ),
+        ):
+            if not callable(given):
+                raise TypeError(f"`{what}` must be a function {call}. Got {given!r}.")
         self.params, self.noise, self.nominal = params, noise, nominal
         self.observe, self.name = observe, name
         for key, prior in params.items():
@@ -185,15 +197,14 @@ class PDESystem:
         return int(np.prod([n - 2 for n in self.shape]))
 
     @property
-    def _points(self) -> np.ndarray:
-        """Points that are read, where these are values in one dimension."""
-        if len(self.shape) > 1 or not isinstance(self.observe, PointValues):
+    def points(self) -> np.ndarray:
+        """Points that are read, (n_points, n_coordinates), where values are."""
+        if not isinstance(self.observe, PointValues):
             raise ValueError(
-                "This method needs readings in points of one dimension: "
-                f"observe=PointValues(x, t). Got {self.observe!r}. GradientInverter takes "
-                "others."
+                "This method needs readings in points: observe=PointValues(x, t). Got "
+                f"{self.observe!r}. GradientInverter takes others."
             )
-        return np.atleast_1d(np.asarray(self.observe.x, dtype=float))
+        return self.observe.points(self.grids)
 
     @property
     def is_steady(self) -> bool:

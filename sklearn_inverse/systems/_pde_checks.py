@@ -7,17 +7,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_inverse.exceptions import IdentifiabilityWarning
 from sklearn_inverse.systems._declared import check_keys
+from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = [
     "check_constraint",
     "check_residual",
+    "example",
     "read_domain",
     "unused_params",
 ]
 
 TIME = "t"
 SAME = 1e-9  # relative, of what must not depend on something
+N_TRIES, N_PLACES = 16, 25  # with other params, at other times and sizes of u
 
 
 def read_domain(domain: Any) -> dict[str, tuple[float, float]]:
@@ -96,24 +100,20 @@ def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
         )
         for n in (0.0, 1.0)
     )
-    vanishing = " * ".join(
-        f"{_since(f'x.{axis}', grid.low)} * ({grid.high:g} - x.{axis})"
-        for axis, grid in system.grids.items()
-    )
     moved = (other - zero).abs() > SAME * (1 + zero.abs())
     inside = np.zeros(system.shape, dtype=bool)
     inside[(slice(1, -1),) * inside.ndim] = True
     if moved[:, ~inside.ravel()].any():
         raise ValueError(
             "`constraint` must fix u at all ends, whatever n is: multiply n by what "
-            f"vanishes there, as in n * {vanishing}. Other conditions than given values "
+            f"vanishes there, as in {example(system)}. Other conditions than given values "
             "are not known here."
         )
     if not system.is_steady and moved[0].any():
         begun = _since("x.t", system.domain[TIME][0])
         raise ValueError(
             "`constraint` must fix what u begins with, whatever n is: multiply n by "
-            f"{begun}, as in n * {vanishing} * {begun}."
+            f"{begun}, as in {example(system)}."
         )
     if not moved[-1, inside.ravel()].any():
         raise ValueError(
@@ -125,52 +125,68 @@ def unused_params(system: Any) -> list[Any]:
     """Return keys of params that neither residual nor constraint knows of.
 
     What is not a number is told from what is, even where it makes no difference: a pulse
-    or a threshold may be anywhere.
+    or a threshold may be anywhere. Where no other number makes one, a warning says so.
     """
     prior, n = system.prior, system.n_inner
     low, high = (0.0, 0.0) if system.is_steady else system.domain[TIME]
-    bump = np.sin(np.pi * (np.arange(1, n + 1) / (n + 1)))
-    sizes, times = [-10.0, -1.0, 0.1, 1.0, 10.0], np.linspace(low, high, 6)[1:]
-    states, t = (
-        torch.as_tensor(a)
-        for a in (
-            np.concatenate([[size * (0.3 + bump)] * len(times) for size in sizes]),
-            np.tile(times, len(sizes)),
-        )
+    bump = 0.3 + np.sin(np.pi * (np.arange(1, n + 1) / (n + 1)))
+    rng = np.random.RandomState(0)
+
+    def run(t: Tensor, states: Tensor, params: np.ndarray) -> Tensor:
+        at = t, states, torch.as_tensor(params)
+        rate = None if system.is_steady else 0.5
+        n_nodes = int(np.prod(system.shape))
+
+        def off(t: Any, y: Any, p: Any) -> Any:
+            return system.residual_at(t, y, p, rate)
+
+        def ends(t: Any, y: Any, p: Any) -> Any:
+            return system.constrained(t, 0.7, p).reshape(-1)
+
+        found = _run(system, "`residual`", n, off, at)
+        return torch.cat([found, _run(system, "`constraint`", n_nodes, ends, at)], 1)
+
+    def unchanged(keys: list[Any], other: Any) -> list[Any]:
+        sizes = 10 ** rng.uniform(-2, 3, N_PLACES) * rng.choice([-1, 1], N_PLACES)
+        t = torch.as_tensor(low + (high - low) * rng.uniform(size=N_PLACES))
+        states = torch.as_tensor(sizes[:, None] * bump)
+        params, same = prior.draw(N_PLACES, rng), []
+        before = run(t, states, params)
+        for key in keys:
+            changed = params.copy()
+            for name in [*key] if isinstance(key, tuple) else [key]:
+                place = prior.groups.get(name)
+                place = prior.names.index(name) if place is None else place
+                changed[:, place] = other[:, place]
+            after = run(t, states, changed)
+            if ((after == before) | (after.isnan() & before.isnan())).all():
+                same.append(key)
+        return same
+
+    unused = unchanged(list(system.priors), np.full((N_PLACES, prior.n_params), np.nan))
+    idle = [key for key in system.priors if key not in unused]
+    for _ in range(N_TRIES):
+        idle = unchanged(idle, prior.draw(N_PLACES, rng))
+        if not idle:
+            return unused
+    warn_user(
+        f"`residual` or `constraint` are written with {idle}, but did not change with it "
+        f"at {N_TRIES * N_PLACES} random times and sizes of u: is it multiplied by zero, "
+        "or does it act rarely? Readings that it does not reach say nothing of it.",
+        IdentifiabilityWarning,
     )
+    return unused
 
-    def run(params: np.ndarray) -> Tensor:
-        at = t, states, torch.as_tensor(params).expand(len(t), -1)
-        off = _run(
-            system,
-            "`residual`",
-            n,
-            lambda t, y, p: system.residual_at(
-                t, y, p, None if system.is_steady else 0.5
-            ),
-            at,
-        )
-        ends = _run(
-            system,
-            "`constraint`",
-            int(np.prod(system.shape)),
-            lambda t, y, p: system.constrained(t, 0.7, p).reshape(-1),
-            at,
-        )
-        return torch.cat([off, ends], dim=1)
 
-    middle = prior.from_standard(np.full((1, prior.n_params), 0.1))
-    before, found = run(middle), []
-    for key in system.priors:
-        params = middle.copy()
-        names = [*key] if isinstance(key, tuple) else [key]
-        for name in names:
-            place = prior.groups.get(name)
-            params[:, prior.names.index(name) if place is None else place] = np.nan
-        after = run(params)
-        if ((after == before) | (after.isnan() & before.isnan())).all():
-            found.append(key)
-    return found
+def example(system: Any) -> str:
+    """Return what leaves u open where it is not known beforehand, to be written."""
+    parts = [
+        f"{_since(f'x.{axis}', grid.low)} * ({grid.high:g} - x.{axis})"
+        for axis, grid in system.grids.items()
+    ]
+    if not system.is_steady:
+        parts.append(_since("x.t", system.domain[TIME][0]))
+    return "n * " + " * ".join(parts)
 
 
 def _since(x: str, low: float) -> str:

@@ -36,6 +36,18 @@ model : system, forward model, FrozenEstimator or callable, default=None
     :class:`sklearn.frozen.FrozenEstimator`), or a differentiable torch function of the
     params. Its prior and its noise are the inverter's. If None, an
     :class:`ODESurrogate` with its defaults.""",
+    "equations": """\
+model : ODESystem, PDESystem, ODESimulator or FrozenEstimator
+    The equations, with their prior and noise. The exact solver judges the estimates.
+
+start : array-like of shape (n_params,), default=None
+    Where every search starts, in units of the params. If None, the center of the
+    prior.
+
+network : LocalNetwork, default=None
+    Sizes of the network and where it solves the equations; ``network__width`` and
+    the like can be set. If None, :class:`~sklearn_inverse.collocation.LocalNetwork`
+    with its defaults.""",
     "prior": """\
 prior : {"model"} or None, default="model"
     Prior of the params: the model's, or none at all, which makes the estimate that of
@@ -87,6 +99,18 @@ inputs : array-like of shape (n_samples, n_inputs), dict or DataFrame, default=N
     "model_": """\
 model_ : ForwardModel
     The fitted forward model.""",
+    "pretrained_": """\
+pretrain_loss_ : ndarray of shape (n_iterations,)
+    Loss of the network at the start. What it ends at bounds the accuracy that can be
+    hoped for: raise ``network__width`` or ``pretrain_iter``, or change
+    ``network__time_scale``, if it stays above 1e-3.
+
+held_out_loss_ : float
+    In space, the lower loss at the start at points where nothing was trained.
+
+operator_error_ : ndarray of shape (n_channels,)
+    Root-mean-square error of the network at the start, in units of the observables;
+    counts as noise.""",
     "n_iter_": """\
 n_iter_ : int
     Iterations of the trial on the first sample that ends ``fit``, at least one.""",

@@ -40,6 +40,61 @@ def mixed(**options):
     return PDESystem(**given | options)
 
 
+def plane(**options):
+    """Return a system in the plane with functions of one coordinate and of two."""
+
+    def residual(x, u, p):
+        flow = (p.D * u.x).x + (p.D * u.y).y + p.a * u.xy
+        return flow - p.D.xy * u**2 + p[0] * p.f * x.y
+
+    given = {
+        "domain": {"x": (0, 2), "y": (-1, 1)},
+        "residual": residual,
+        "constraint": lambda x, n, p: p.f + n * x.x * (2 - x.x) * (x.y + 1) * (1 - x.y),
+        "params": {
+            "a": (0.5, 2),
+            # The second coordinate first; known at the border.
+            "D": GaussianFunction(
+                (5, 6),
+                order=2,
+                ends=1.0,
+                link="exp",
+                interval=((-1, 1), (0, 2)),
+                over="yx",
+            ),
+            "f": GaussianFunction(NODES, order=2, interval=(0, 2), over="x"),
+        },
+        "observe": PointValues([0.3, 0.5, 1.9], y=[0.0, 0.4, -0.8]),
+        "noise": 0.01,
+        "grid": {"x": FiniteDifferences(9), "y": FiniteDifferences(11)},
+    }
+    return PDESystem(**given | options)
+
+
+def heated(**options):
+    """Return a plane with time, and a function of all but one coordinate."""
+    given = {
+        "domain": {"t": (0, 1), "x": (0, 2), "y": (-1, 1)},
+        "residual": lambda x, u, p: u.t - p.a * (u.xx + u.yy) - p[0] * p.f,
+        "constraint": lambda x, n: (
+            x.x * (2 - x.x) * (x.y + 1) * (1 - x.y) * (1 + n * x.t)
+        ),
+        "params": {
+            "a": (0.05, 0.2),
+            "f": GaussianFunction(
+                (5, 6), order=2, interval=((-1, 1), (0, 1)), over="yt"
+            ),
+        },
+        "observe": PointValues([0.3, 0.5, 1.9], y=[0.0, 0.4, -0.8], t=[0.5, 1.0]),
+        "noise": 0.01,
+        "grid": {"x": FiniteDifferences(7), "y": FiniteDifferences(6)},
+    }
+    return PDESystem(**given | options)
+
+
+SYSTEMS = [mixed, plane, heated]
+
+
 def operate(system, mode, seed=0, **network):
     network = LocalNetwork(**{"width": 8, "n_collocation": 12} | network)
     params = system.prior.median
@@ -60,9 +115,10 @@ def difference(function, theta, j, step=1e-5):
     return (function(theta + axis) - function(theta - axis)) / (2 * step)
 
 
-def test_residual_gradient_is_the_total_derivative():
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_residual_gradient_is_the_total_derivative(system):
     # By whitened coefficients of the functions, all of which the network is told.
-    operator, layers, theta = operate(mixed(), "basis")
+    operator, layers, theta = operate(system(), "basis")
     residual, gradient = operator.residual(layers, theta)
     assert residual.shape == (2, 12, 1)
     by_theta = torch.einsum("sqni,qp->spni", gradient, operator._told.to)
@@ -71,12 +127,14 @@ def test_residual_gradient_is_the_total_derivative():
         torch.testing.assert_close(by_theta[:, j], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("mode", ["basis", "local"])
-def test_jacobian_is_that_of_the_observables(mode):
+def test_jacobian_is_that_of_the_observables(mode, system):
     # With "local" too: a network that is told f(x) depends on f there, and only there.
-    operator, layers, theta = operate(mixed(), mode)
+    system = system()
+    operator, layers, theta = operate(system, mode)
     observables, jacobian = operator.linearize(layers, theta)
-    assert observables.shape == (2, 2, 3)
+    assert observables.shape == (2, len(system._times), 3)
     torch.testing.assert_close(observables, operator.observables(layers, theta))
     for j in range(theta.shape[1]):
         expected = difference(lambda x: operator.observables(layers, x), theta, j)
@@ -115,6 +173,51 @@ def test_functions_and_their_derivatives_are_those_of_a_cubic():
     x, t = np.array([0.3, 0.77]), 2 * np.array([0.2, 0.9])
     expected = x * (1 - x) - 1 - t * ((1 - 3 * x**2) * (1 - 2 * x) - 2 * (1 + x - x**3))
     np.testing.assert_allclose(residual[:, 0].detach().numpy(), expected, rtol=1e-9)
+
+
+def test_functions_of_two_coordinates_are_products_of_cubics():
+    # -(A u_x)_x - (A u_y)_y - A_xy of u = x(1-x)y(1-y) and A = 1 + x y², a cubic's.
+    shape = (5, 6)
+    system = PDESystem(
+        {"x": (0, 1), "y": (0, 1)},
+        lambda x, u, p: (p.A * u.x).x + (p.A * u.y).y + p.A.xy,
+        constraint=lambda x, n: x.x * (1 - x.x) * x.y * (1 - x.y) * (1 + n),
+        params={"A": GaussianFunction(shape, order=2, over="xy")},
+        observe=PointValues([0.3], y=[0.4]),
+        noise=0.01,
+        grid=FiniteDifferences(9),
+    )
+    operator, _, _ = operate(system, None)
+    x, y = np.meshgrid(*system.params["A"].nodes, indexing="ij")
+    theta = system.prior.scaler.to_scaled((1 + x * y**2).ravel()[None])
+    x, y = np.array([[0.3, 0.77], [0.2, 0.9]])
+    unit = np.stack([x, y], axis=1)
+    points = operator.equations.points(unit, dtype=torch.float64)
+    scales = operator.equations.scales
+    places = Places(points, operator._told, scales, torch.as_tensor(theta))
+    zero = 0 * places.unit["x"][:, None]
+    u = operator.equations.state(zero, places)
+    residual = operator.equations.residual(zero, u, places) * operator.equations._size
+    v, w = x * (1 - x), y * (1 - y)
+    slope = y**2 * (1 - 2 * x) * w + 2 * x * y * (1 - 2 * y) * v
+    expected = slope - 2 * (1 + x * y**2) * (v + w) + 2 * y
+    np.testing.assert_allclose(residual[:, 0].detach().numpy(), expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("system", [mixed(), plane(grid=FiniteDifferences(23))])
+def test_exact_solutions_are_where_they_are_said_to_be(system):
+    equations = as_equations(system, LocalNetwork())
+    unit, values = equations.solve(system.prior.median[None])
+    at = {
+        a: scale.to_value(unit[:, i])
+        for i, (a, scale) in enumerate(equations.scales.items())
+    }
+    times = np.unique(at.get("t", 0.0))
+    u = system.solve(system.prior.median, times).reshape(-1, *system.shape)
+    places = [np.searchsorted(times, at.get("t", 0.0 * unit[:, 0]) - 1e-9)]
+    places += [np.searchsorted(g.nodes, at[a] - 1e-9) for a, g in system.grids.items()]
+    np.testing.assert_array_equal(u[tuple(places)], values[0, :, 0])
+    assert unit.shape == (values.shape[1], len(system.domain))
 
 
 def test_samples_are_independent():

@@ -95,6 +95,10 @@ def test_positive_functions_stay_positive_and_keep_their_ends():
     [
         ({"n_nodes": 2}, "3 at least"),
         ({"order": 3}, "`order` must be one of"),
+        ({"order": 1.0}, "`order` must be one of"),
+        ({"order": np.array([1, 2])}, "`order` must be one of"),
+        ({"mean": "a"}, "`mean` must be one finite number"),
+        ({"mean": [1, 2]}, "`mean` must be one finite number"),
         ({"link": "log"}, "`link` must be one of"),
         ({"scale": 0.0}, "`scale` must be positive"),
         ({"scale": (2, 1)}, "`scale` must be positive"),

@@ -16,6 +16,7 @@ from sklearn_inverse import (
     PointValues,
 )
 from sklearn_inverse.datasets import make_inverse_problem
+from sklearn_inverse.exceptions import IdentifiabilityWarning
 from sklearn_inverse.forward._base import as_forward_model
 from sklearn_inverse.probability import GaussianFunction
 from sklearn_inverse.problems import burgers, fisher_kpp, heat, point_source, poisson
@@ -468,10 +469,12 @@ def test_models_are_of_the_kind_that_solves_them():
     [
         ({"domain": {"t": (0, 1)}}, "one or two coordinates"),
         ({"domain": {"x": (1, 0)}}, "low, high"),
+        ({"constraint": None}, r"must be a function .* n \* x\.x \* \(1 - x\.x\)"),
         ({"constraint": lambda x, n: n}, "must fix u at all ends"),
         ({"constraint": lambda x, n: 1 - x.x}, "must leave u open inside"),
         ({"residual": lambda x, u, p: p.D * u.tt}, r"there is no \.tt"),
         ({"residual": lambda x, u, p: p.k * u.xx}, "there is no param 'k'"),
+        ({"residual": lambda x, u, p: p.D.x * u.xx}, r"no \.x of what is the same"),
         ({"residual": lambda x, u, p: u.xx + p.D * x.y}, "the domain has"),
         ({"residual": lambda x, u, p: u.xx / (0 * p.D)}, "must be finite"),
         ({"residual": lambda x, u, p: p.D * u.xx + max(u, 0)}, r"write np\.where"),
@@ -620,6 +623,19 @@ def test_a_param_may_act_at_some_times_or_sizes_alone(residual):
         grid=Chebyshev(9),
     )
     assert not system.unused
+
+
+def test_a_param_that_is_multiplied_by_zero_is_told():
+    with pytest.warns(IdentifiabilityWarning, match=r"\['b'\].*multiplied by zero"):
+        PDESystem(
+            {"x": (0, 1)},
+            lambda x, u, p: p.a * u.xx - 0 * p.b * u + 1,
+            constraint=lambda x, n: n * x.x * (1 - x.x),
+            params={"a": (1, 3), "b": (1, 3)},
+            observe=PointValues([0.5]),
+            noise=0.01,
+            grid=Chebyshev(9),
+        )
 
 
 def test_a_function_of_time_stays_what_it_is_at_its_end():
