@@ -68,7 +68,7 @@ def row(name, method, seed):
     torch.set_num_threads(1)
     system, truth, start, std = problem(name)
     if system.is_steady:
-        clean = np.interp(system._points, system.nodes, system.solve(truth)[0])
+        clean = np.interp(system.points[:, 0], system.nodes, system.solve(truth)[0])
     else:
         lines = ODESimulator(system.semidiscretize(), rtol=1e-9)
         clean = lines.simulate(truth[None]).ravel()

@@ -121,8 +121,10 @@ def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
         )
 
 
-def unused_params(system: Any) -> list[Any]:
+def unused_params(system: Any, looks: bool = False) -> list[Any]:
     """Return keys of params that neither residual nor constraint knows of.
+
+    Or of which instruments know nothing, where it is they that are asked about.
 
     What is not a number is told from what is, even where it makes no difference: a pulse
     or a threshold may be anywhere.
@@ -141,6 +143,9 @@ def unused_params(system: Any) -> list[Any]:
 
     def run(params: np.ndarray) -> Tensor:
         at = t, states, torch.as_tensor(params).expand(len(t), -1)
+        if looks:
+            n_seen = len(system.observable_names)
+            return _run(system, "`observe`", n_seen, system._read_off, at)
         off = _run(
             system,
             "`residual`",
@@ -185,5 +190,9 @@ def _run(
     try:
         return system.one_sample(function, what, n_values)(*at)
     except (AttributeError, ValueError, TypeError, RuntimeError) as error:
-        call = "residual(x, u, p)" if "res" in what else "constraint(x, n[, p])"
+        call = {
+            "`residual`": "residual(x, u, p)",
+            "`constraint`": "constraint(x, n[, p])",
+            "`observe`": "see(x, u, p)",
+        }[what]
         raise ValueError(f"{call} cannot be run: {error}") from error

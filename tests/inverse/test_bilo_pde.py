@@ -113,7 +113,7 @@ class Rod:
         self.x = np.linspace(0, 1, n_nodes)
         nodes = np.linspace(0, 1, self.prior.n_params + 2)
         self.read = CubicSpline(nodes, np.eye(len(nodes)))(self.x)
-        self.seen = np.searchsorted(self.x, system._points - 1e-9)
+        self.seen = np.searchsorted(self.x, system.points[:, 0] - 1e-9)
 
     def diffusivity(self, theta):
         return self.read @ np.r_[1.0, self.prior.scaler.from_scaled(theta), 1.0]
