@@ -1,4 +1,4 @@
-"""Do two segmentations agree?"""
+"""How far two segmentations overlap."""
 
 import numpy as np
 

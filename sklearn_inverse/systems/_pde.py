@@ -74,7 +74,7 @@ class PDESystem:
         ``scale``.
 
     observe : PointValues or ParticleCounts
-        What is read.
+        What is read: the solution, or what instruments ``see`` of it.
 
     noise : object, default=None
         How readings scatter, as of :class:`ODESystem`.
@@ -167,6 +167,8 @@ class PDESystem:
         self._times = read_times(self.domain, observe)
         self._weights, names = observe.read(self.grids)
         self._sights = getattr(observe, "see", None) or {}
+        if self._sights:
+            check_keys("see", self._sights)
         self.observable_names = [
             name.replace("u(", f"{see}(", 1) for see in self._sights for name in names
         ] or names

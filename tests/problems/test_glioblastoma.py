@@ -13,7 +13,7 @@ TRUTH = np.array([[1.0, 1.0, 0.3, 0.6]])
 
 
 def spreading(tissue, n_nodes):
-    """A tumor that does not grow."""
+    """Make a tumor that does not grow."""
     system = glioblastoma(tissue=tissue, n_nodes=n_nodes)
     return PDESystem(
         system.domain,
