@@ -311,11 +311,12 @@ class PDEEquations(_Equations):
 
     def _usual(self, theta, points, options, source=None):
         """Return what the residual usually is where n is zero, else one."""
-        size = 0.0
         for n in (0.0, 1.0):
-            _, _, left = self._conditions(theta, points, (n,), options, source)
-            size = size if n and size > 0 else left.square().mean().sqrt()[None]
-        return size.detach()
+            *_, left = self._conditions(theta, points, (n,), options, source)
+            size = left.square().mean().sqrt()
+            if size > 0:
+                break
+        return size[None].detach()
 
     def _conditions(self, theta, unit, constants, options, source=None):
         """Return u for constant n's, and the residual of the last, as rows."""
