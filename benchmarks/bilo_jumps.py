@@ -14,6 +14,7 @@ how far off the shock is at the end of the exact solution from the f found, in c
 """
 
 import argparse
+import json
 import time
 import warnings
 
@@ -31,23 +32,27 @@ from sklearn_inverse.collocation import Bilevel
 from sklearn_inverse.inverse import BiLOInverter
 from sklearn_inverse.problems import burgers, point_source
 
+PROBLEMS = "point source", "burgers, wave", "burgers, box"
+
 
 def main():
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--problems", nargs="+", default=[*PROBLEMS])
     parser.add_argument("--n-sets", type=int, default=5)
     parser.add_argument("--max-iter", type=int, default=2500)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    rows = particles(arguments.n_sets)
-    write_report("bilo_jumps", rows, threads=1)
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
-    for name, column in zip(("wave", "box"), axes.T):
-        rows += shocks(f"burgers, {name}", column, arguments.max_iter)
-        write_report("bilo_jumps", rows, threads=1, max_iter=arguments.max_iter)
-    axes[0, 0].legend()
-    figure.savefig(RESULTS / "bilo_burgers.png", dpi=90)
+    path, done = RESULTS / "bilo_jumps.json", {}
+    if path.exists():  # rows of other problems stay
+        for row in json.loads(path.read_text())["rows"]:
+            done.setdefault(row["problem"], []).append(row)
+    for problem in arguments.problems:
+        run = particles if problem == "point source" else shocks
+        done[problem] = run(problem, arguments)
+        rows = [row for name in PROBLEMS for row in done.get(name, [])]
+        write_report("bilo_jumps", rows, threads=1)
 
 
 def timed(inverter, readings):
@@ -60,34 +65,35 @@ def timed(inverter, readings):
     return answer, {"CPU s, fit": short(ready - start), "CPU s, each": short(each)}
 
 
-def particles(n_sets):
+def particles(problem, arguments):
     """Find birth and death by both."""
-    system = point_source()
+    system, n_sets = point_source(), arguments.n_sets
     mean = system.report(torch.tensor([[500.0, 10.0]], dtype=torch.float64))
     rng = np.random.default_rng(0)
     counts = rng.poisson(mean[0].numpy(), (n_sets, mean.shape[-1])).astype(float)
     exact, spent = timed(GradientInverter(system, **QUICK), counts)
-    rows = [{"problem": "point source", "method": "exact", "n": n_sets} | spent]
+    rows = [{"problem": problem, "method": "exact", "n": n_sets} | spent]
     bilo, spent = timed(
         BiLOInverter(system, start=[250.0, 5.0], random_state=0), counts
     )
     off = np.abs(bilo.params / exact.params - 1).max(axis=1)
     return [
         *rows,
-        {"problem": "point source", "method": "BiLO", "n": n_sets}
+        {"problem": problem, "method": "BiLO", "n": n_sets}
         | {"off exact": f"{off.mean():.2%}", "worst": f"{off.max():.2%}"}
         | {"u": short(bilo.network_error.max())}
         | spent,
     ]
 
 
-def shocks(problem, axes, max_iter):
+def shocks(problem, arguments):
     """Find the start of Burgers' equation by both, and draw it."""
     system, truth = burgers(scale=2.0), begun(problem, X)
     fine, end = stepped(problem)
     noise = 0.05 * np.random.default_rng(7).standard_normal(len(X))
     read = np.interp(X, fine, end)[None] + noise
-    descent = Bilevel(max_iter=max_iter)
+    descent = Bilevel(max_iter=arguments.max_iter)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     rows = []
     axes[0].plot(X, truth, "k", lw=1, label="truth")
     axes[1].plot(fine, end, "k", lw=1)
@@ -113,6 +119,8 @@ def shocks(problem, axes, max_iter):
         rows.append(row | spent)
     axes[0].set_title(f"{problem}: the start")
     axes[1].set_title("at t = 1")
+    axes[0].legend()
+    figure.savefig(RESULTS / f"bilo_{problem.replace(', ', '_')}.png", dpi=90)
     return rows
 
 

@@ -47,9 +47,10 @@ def glioblastoma(*, tissue=None, noise=0.1, n_nodes=65):
 
     .. math:: \varphi u_t = \nabla \cdot \big(D (w + g / 10) \nabla u\big)
               + \rho\,\varphi\,u (1 - u), \quad
-              u(x, 0) = 0.1\, e^{-0.1 |x - x_0|^2},
+              u(\cdot, 0) = 0.1\,b\,e^{-0.1 |\cdot - x_0|^2},
 
-    of which nothing leaves the tissue, nor enters the ventricles. A segmentation is
+    with :math:`b = (1 - x^2 / 64^2) (1 - y^2 / 64^2)`, .9 where the tumor begins. Nothing
+    leaves the tissue, or enters the ventricles. A segmentation is
     :math:`1 / (1 + e^{-20 (u - \theta)})`.
 
     References

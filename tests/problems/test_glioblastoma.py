@@ -32,7 +32,7 @@ def test_shares_of_tissue_are_shares():
     there = white + gray
     assert min(white.min(), gray.min()) >= 0
     assert there.max() <= 1
-    assert max(there[[0, -1]].max(), there[:, [0, -1]].max()) < 1e-3
+    assert max(there[[0, -1]].max(), there[:, [0, -1]].max()) < 2e-3
     assert there[36, 33] < 0.5 < there[41, 37]  # in a ventricle, and at the start
 
 
@@ -41,25 +41,24 @@ def test_cells_leave_nothing_and_what_is_new_has_grown():
     lines = system.semidiscretize()
     x, y = np.meshgrid(*system.nodes, indexing="ij")
     there = sum(brain(x, y))[1:-1, 1:-1].ravel()
-    u = np.random.default_rng(0).random((3, there.size)) * (there > 1e-2)
+    far = np.maximum(np.abs(x), np.abs(y))[1:-1, 1:-1].ravel() > 45
+    u = np.where(far, 0, np.random.default_rng(0).random((3, there.size)))
     p = system.prior.draw(3, np.random.RandomState(0))
     rates = lines.rhs(*(torch.as_tensor(a) for a in (np.zeros(3), u, p))).numpy()
     grown = 0.03 * p[:, 1:2] * u * (1 - u)
-    assert np.allclose(rates @ there, grown @ there, rtol=1e-4)
+    assert np.allclose(rates @ there, grown @ there, rtol=1e-9)
     assert np.abs(rates - grown).max() > 10 * np.abs(grown).max()  # cells move, too
 
 
 @pytest.mark.slow
 def test_in_one_kind_of_matter_cells_spread_in_closed_form():
-    wide, errors = 1 + 4 * 0.1 * 2.0 * 0.3 * 250, []
-    for n_nodes in (23, 33):
-        system = spreading(lambda x, y: (1 + 0 * x + 0 * y, 0 * x), n_nodes)
-        (u,) = system.solve([2.0], times=[250.0])[:, 0]
-        x, y = np.meshgrid(*system.nodes, indexing="ij")
-        exact = 0.1 / wide * np.exp(-0.1 * ((x - 18) ** 2 + (y - 10) ** 2) / wide)
-        errors.append(np.abs(u - exact).max() / exact.max())
-    assert errors[1] < 0.02
-    assert errors[1] < 0.7 * errors[0]
+    system = spreading(lambda x, y: (1 + 0 * x + 0 * y, 0 * x), 33)
+    (u,) = system.solve([2.0], times=[250.0])[:, 0]
+    x, y = np.meshgrid(*system.nodes, indexing="ij")
+    wide = 1 + 4 * 0.1 * 2.0 * 0.3 * 250
+    most = 0.1 * (1 - (18 / 64) ** 2) * (1 - (10 / 64) ** 2) / wide
+    exact = most * np.exp(-0.1 * ((x - 18) ** 2 + (y - 10) ** 2) / wide)
+    assert np.abs(u - exact).max() < 0.01 * most
 
 
 @pytest.mark.slow
