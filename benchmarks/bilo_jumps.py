@@ -49,14 +49,14 @@ def particles(n_sets):
     rng = np.random.default_rng(0)
     counts = rng.poisson(mean[0].numpy(), (n_sets, mean.shape[-1])).astype(float)
     exact, spent = timed(GradientInverter(system, **QUICK), counts)
-    rows = [{"method": "exact", "n": n_sets} | spent]
+    rows = [{"problem": "point source", "method": "exact", "n": n_sets} | spent]
     bilo, spent = timed(
         BiLOInverter(system, start=[250.0, 5.0], random_state=0), counts
     )
     off = np.abs(bilo.params / exact.params - 1).max(axis=1)
     return [
         *rows,
-        {"method": "BiLO", "n": n_sets}
+        {"problem": "point source", "method": "BiLO", "n": n_sets}
         | {"off exact": f"{off.mean():.2%}", "worst": f"{off.max():.2%}"}
         | {"u": short(bilo.network_error.max())}
         | spent,

@@ -2,12 +2,13 @@
 
 Data sets of ``problems.glioblastoma`` itself, D, rho and both thresholds unknown, and of
 four models that are not the one that is inverted: cells that move twice as easily along x
-and half as easily across, that move the more easily the denser they are, a slice of white matter only,
-and segmentations of that model whose edges are sharp. "z" is how far off a param is in
-standard deviations, root mean square of data sets and params, "held" the share of 90 %
-intervals that hold the truth; DICE is of the segmentations predicted at the answer and
-those measured, "by the truth" what it is at the true params; "warned" how many answers
-the package calls unexplained. CPU seconds per data set, one thread, compiled before.
+and half as easily across, that move the more easily the denser they are, a slice of white
+matter only, and segmentations of the model itself whose edges are sharp. "z" is how far
+off a param is in standard deviations, root mean square of data sets and params, "held" the
+share of 90 % intervals that hold the truth; DICE is of the segmentations predicted at the
+answer and those measured, "by the truth" what it is at the true params; "warned" how many
+answers the package calls unexplained. CPU seconds per data set, one thread, compiled
+before.
 
     python benchmarks/glioblastoma.py
 """
