@@ -6,7 +6,6 @@ import torch
 from scipy.linalg import expm
 
 from sklearn_inverse import GradientInverter, ODESimulator, PDESystem, PointValues
-from sklearn_inverse.exceptions import MisfitWarning
 from sklearn_inverse.problems import glioblastoma
 from sklearn_inverse.problems._glioblastoma import brain
 
@@ -71,7 +70,7 @@ def test_in_one_kind_of_matter_cells_spread_in_closed_form():
 
 
 @pytest.mark.slow
-def test_params_are_found_and_another_tumor_is_not_explained():
+def test_slopes_are_differences_and_params_are_found():
     system = glioblastoma(n_nodes=33)
     simulator = ODESimulator(system.semidiscretize())
     mean = simulator.simulate(TRUTH)[0]
@@ -92,6 +91,3 @@ def test_params_are_found_and_another_tumor_is_not_explained():
     assert posterior.explained.all()
     z = (posterior.mean - TRUTH) / posterior.std
     assert np.sqrt(np.mean(z**2)) < 1.6
-    shifted = np.roll(read[:1], 8)
-    with pytest.warns(MisfitWarning):
-        inverter.posterior(shifted)
