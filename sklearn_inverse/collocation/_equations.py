@@ -3,6 +3,7 @@
 A system of ordinary differential equations has the time for its only axis.
 """
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,15 +13,16 @@ from torch import Tensor
 
 from sklearn_inverse.collocation._axis_scale import AxisScale
 from sklearn_inverse.collocation._fields import Field, Namespace, values_of
-from sklearn_inverse.collocation._places import Places, Points, Told
+from sklearn_inverse.collocation._places import Places, Points, Told, along
 from sklearn_inverse.ode import solve_ivp
-from sklearn_inverse.ode._rhs import rowwise_jacobian
+from sklearn_inverse.ode._rhs import push_tangents, rowwise_jacobian
 from sklearn_inverse.systems import ODESystem, PDESystem
 
 __all__ = ["ODEEquations", "PDEEquations", "Solution", "as_equations"]
 
 N_DRAWS = 8  # of the prior, for what is usual of a solution
 N_BATCHES = 64  # of points, before the first comes again
+N_CUSPS = 20  # points of a source in time
 N_TIMES = 11  # at which solutions are compared
 N_NODES = 17  # along each side of a plane, there
 N_POINTS = {1: 100, 2: 300, 3: 600}  # by the number of axes
@@ -65,9 +67,13 @@ class _Equations:
 
     n_outputs : int
         Of the network: states, or one solution.
+
+    sources : list of (str, float)
+        Axis and place of every source in a point.
     """
 
     functions: dict[str, Any] = {}
+    sources: list[tuple[str, float]] = []
     n_outputs = 1
     scales: dict[str, AxisScale]
 
@@ -228,6 +234,9 @@ class PDEEquations(_Equations):
             np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
             for n in system.shape
         ]
+        self.sources = [_source(at) for at in system.sources]
+        gathering = system.observe.gathering(system.grids)
+        self._gathering = None if gathering is None else torch.as_tensor(gathering)
 
     def batch(self, index) -> np.ndarray:
         """Return points at which the residual is to vanish; other ones every time."""
@@ -237,6 +246,14 @@ class PDEEquations(_Equations):
     def seen(self) -> np.ndarray:
         """Where readings are taken, the earliest first."""
         return self._grid(self.system.points, self.system._times)
+
+    def cusp(self, index, source) -> np.ndarray:
+        """Return points of a source, other times every time, as :meth:`batch`."""
+        axis, place = source
+        n = len(self.scales) - 1
+        more = qmc.LatinHypercube(max(n, 1), seed=index).random(N_CUSPS if n else 1)
+        at = np.full((len(more), 1), self.scales[axis].to_unit(place))
+        return np.insert(more[:, :n], list(self.scales).index(axis), at.T, axis=1)
 
     def _grid(self, points, times):
         """Return unit coordinates of points at times, the earliest first."""
@@ -269,6 +286,7 @@ class PDEEquations(_Equations):
     def settle(self, solution: Solution, **options) -> None:
         """Take scales from solutions at draws of the prior."""
         self.scale = self.size = self._size = torch.ones(1).to(**options)
+        self._cusp_sizes = dict.fromkeys(self.sources, self._size)
         prior = self.system.prior
         draws = prior.draw(N_DRAWS, np.random.RandomState(0), method="lhs")
         draws = np.concatenate([solution.params[None], draws])
@@ -284,18 +302,28 @@ class PDEEquations(_Equations):
             off = (u.reshape(low.shape) - low)[inner] / weight[inner]
             scale = off.square().mean().sqrt()
             self.scale = torch.where(scale > 0, scale, 1.0)[None].detach()
-            points = self.batch(0)
-            _, _, left = self._conditions(theta, points, (0.0,), options)
-            _, _, all_in = self._conditions(theta, points, (1.0,), options)
-            size = left.square().mean().sqrt()
-            size = torch.where(size > 0, size, all_in.square().mean().sqrt())
-        self._size = size[None].detach()
+            size = self._usual(theta, self.batch(0), options)
+            self._cusp_sizes = {
+                source: self._usual(theta, self.cusp(0, source), options, source)
+                for source in self.sources
+            }
+        self._size = size
 
-    def _conditions(self, theta, unit, constants, options):
+    def _usual(self, theta, points, options, source=None):
+        """Return what the residual usually is where n is zero, else one."""
+        for n in (0.0, 1.0):
+            *_, left = self._conditions(theta, points, (n,), options, source)
+            size = left.square().mean().sqrt()
+            if size > 0:
+                break
+        return size[None].detach()
+
+    def _conditions(self, theta, unit, constants, options, source=None):
         """Return u for constant n's, and the residual of the last, as rows."""
         idle = self.idle(None)
         told = Told(self.system.prior, self.functions, None, idle, **options)
-        places = Places(self.points(unit, **options), told, self.scales, theta)
+        points = self.points(unit, **options)
+        places = Places(points, told, self.scales, theta, self.sources, source)
         found = []
         for constant in constants:
             n = constant + 0 * next(iter(places.unit.values()))[:, None]
@@ -312,10 +340,13 @@ class PDEEquations(_Equations):
         return values_of(u, free)[:, None]
 
     def residual(self, n: Tensor, u: Tensor, places: Places) -> Tensor:
-        """Return the scaled residual (n_rows, 1)."""
+        """Return the scaled residual (n_rows, 1); in the point of a source its jump."""
         x, p = self._fields(places)
-        off = self.system.residual(x, Field(u[:, 0], places), p)
-        return values_of(off, u[:, 0])[:, None] / self._size.to(u)
+        off = values_of(self.system.residual(x, Field(u[:, 0], places), p), u[:, 0])
+        if places.source is None:
+            return off[:, None] / self._size.to(u)
+        jump = along(off, places.strength)
+        return jump[:, None] / self._cusp_sizes[places.source].to(u)
 
     def _fields(self, places):
         """Return coordinates and params as the user's functions take them."""
@@ -329,16 +360,52 @@ class PDEEquations(_Equations):
         }
         known |= {name: Field(f, places) for name, f in places.functions.items()}
         x = {axis: Field(value, places) for axis, value in places.value.items()}
+        x["point"] = lambda **at: Field(places.impulse(_source(at)), places)
         return Namespace(x), Namespace(known | dict(names.constants))
 
     def observables(self, u: Tensor, params: Tensor) -> Tensor:
         """Return what is read (n_samples, n_times, n_channels)."""
-        return u.reshape(len(u), len(self.system._times), -1)
+        u, rows, t = self._read(u), *self._rows(params, len(u))
+        seen = self.system.looked_at(u.flatten(0, 1), rows, t)
+        return seen.unflatten(0, u.shape[:2])
 
     def linearized_observables(self, u, u_params, params, slope):
         """Return what is read, and its derivatives by scaled params."""
         found = self.observables(u, params)
-        return found, u_params.reshape(*found.shape, -1)
+        u, rows, t = self._read(u), *self._rows(params, len(u))
+        by_params = self._read(u_params.movedim(-1, 0).flatten(0, 1))
+        by_params = by_params.reshape(-1, *u.flatten(0, 1).shape)
+        if self.system._sights:
+            axes = (
+                torch.diag_embed(slope).repeat_interleave(u.shape[1], 0).movedim(1, 0)
+            )
+            by_params = push_tangents(
+                lambda u, p: self.system.looked_at(u, p, t),
+                (u.flatten(0, 1), rows),
+                (by_params, axes),
+            )
+        return found, by_params.movedim(0, -1).reshape(*found.shape, -1)
+
+    def _read(self, u):
+        """Return what is read of rows (n, n_points, 1) of u, (n, n_times, n_read)."""
+        u = u.reshape(len(u), len(self.system._times), -1)
+        return u if self._gathering is None else u @ self._gathering.to(u).mT
+
+    def _rows(self, params, n):
+        """Return params and times of every reading, (n_samples * n_times, …)."""
+        times = torch.as_tensor(self.system._times).to(params)
+        return params.repeat_interleave(len(times), dim=0), times.repeat(n)
+
+
+def _source(at):
+    """Return axis and place of a source of which networks are told."""
+    (axis, place), *others = at.items()
+    if others or not isinstance(place, Real):
+        raise ValueError(
+            "BiLO and PINN take sources in known places along one coordinate, "
+            f"x.point(x=0.5). Got {dict(at)}: GradientInverter takes others."
+        )
+    return axis, float(place)
 
 
 def state_scale(states):

@@ -68,10 +68,6 @@ class Namespace:
         self._known = known
 
     def __getattr__(self, name: str) -> Any:
-        if name == "point" and name not in self._known:
-            raise ValueError(
-                "sources in a point live on grids: GradientInverter takes them"
-            )
         if name.startswith("_") or name not in self._known:
             raise AttributeError(f"there is no {name!r} among {list(self._known)}")
         return self._known[name]

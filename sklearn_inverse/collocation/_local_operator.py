@@ -165,7 +165,7 @@ class LocalOperator:
         )
         in_space = equations.is_resampled
         self.net = StackedMLP(
-            len(equations.scales),
+            len(equations.scales) + len(equations.sources),
             self._told.n_directions,
             equations.n_outputs,
             width=network.width or (48 if in_space else 32),
@@ -257,36 +257,59 @@ class LocalOperator:
         Returns
         -------
         residual : Tensor of shape (n_samples, n_points, n_outputs)
-            What the equations leave, divided by its size.
+            What the equations leave, divided by its size; behind the points the jumps at
+            sources, each source by a weight as large as all points'.
 
         gradient : Tensor of shape (n_samples, n_directions, n_points, n_outputs)
             Its derivatives by what the network is told, divided alike.
         """
+        found = [
+            self._left(
+                layers, theta, self._points(batch, source), source, with_gradient
+            )
+            for source in (None, *self.equations.sources)
+        ]
+        if len(found) == 1:
+            return found[0]
+        sizes = [part.shape[1] for part, _ in found]
+        weights = [1.0, *(math.sqrt(sum(sizes) / n) for n in sizes[1:])]
+        residual = torch.cat([w * r for w, (r, _) in zip(weights, found)], dim=1)
+        if not with_gradient:
+            return residual, None
+        return residual, torch.cat([w * g for w, (_, g) in zip(weights, found)], dim=2)
+
+    def _left(self, layers, theta, points, source, with_gradient):
+        """Return the residual at points, and its total derivative."""
+        equations, told, by_direction = self.equations, self._told, None
         with torch.enable_grad():
             places = Places(
-                self._points(batch), self._told, self.equations.scales, theta
+                points, told, equations.scales, theta, equations.sources, source
             )
             n = places.network(self.net, layers)
-            u = self.equations.state(n, places)
-            residual = self.equations.residual(n, u, places)
-            by_direction = None
+            u = equations.state(n, places)
+            residual = equations.residual(n, u, places)
             if with_gradient:
                 rows = gradient(residual, places.shift, keep_graph=True)
                 by_direction = rows.unflatten(0, places.shape).movedim(-1, 1)
         return residual.unflatten(0, places.shape), by_direction
 
-    def _points(self, batch):
-        batch = batch if self.equations.is_resampled else 0
-        if batch not in self._batches:
-            unit = self.equations.batch(batch)
-            self._batches[batch] = self.equations.points(unit, **self._options)
-        return self._batches[batch]
+    def _points(self, batch, source):
+        equations = self.equations
+        batch = batch if equations.is_resampled else 0
+        if (batch, source) not in self._batches:
+            unit = equations.cusp(batch, source) if source else equations.batch(batch)
+            points = equations.points(unit, **self._options)
+            self._batches[batch, source] = points
+        return self._batches[batch, source]
 
     def _solution(self, layers, points, theta):
         """Return u, (n_samples, n_points, n_outputs), and the places."""
         with torch.enable_grad():  # conditions may hold derivatives
-            places = Places(points, self._told, self.equations.scales, theta)
-            u = self.equations.state(places.network(self.net, layers), places)
+            equations = self.equations
+            places = Places(
+                points, self._told, equations.scales, theta, equations.sources
+            )
+            u = equations.state(places.network(self.net, layers), places)
         return u.unflatten(0, places.shape), places
 
     @staticmethod

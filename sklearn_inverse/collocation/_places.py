@@ -169,9 +169,21 @@ class Places:
 
     theta : Tensor of shape (n_samples, n_params)
         Scaled params.
+
+    sources : list of (str, float), default=()
+        Axis and place of sources in a point, where the solution has a cusp: networks are
+        told of the distance, of which they can be smooth functions.
+
+    source : (str, float), default=None
+        The one in which all points lie. The second derivative of the distance there is
+        twice ``strength``, of which the source has one: what multiplies it in the
+        equation is the jump of a first derivative, and what balances it.
     """
 
-    def __init__(self, points: Points, told: Told, scales, theta: Tensor):
+    def __init__(
+        self, points: Points, told: Told, scales, theta: Tensor, sources=(), source=None
+    ):
+        self.sources, self.source, self._scales = sources, source, scales
         n_samples, n_points = len(theta), len(points)
         self.shape = n_samples, n_points
         self.points = points
@@ -183,6 +195,7 @@ class Places:
             axis: scale.to_value(self.unit[axis]) for axis, scale in scales.items()
         }
         n = n_samples * n_points
+        self.strength = theta.new_zeros(n).requires_grad_()
         self.shift = theta.new_zeros(n, told.n_directions).requires_grad_()
         n_kept = len(told.to) if told.n_directions else 0
         rows = theta.repeat_interleave(n_points, dim=0)
@@ -217,12 +230,25 @@ class Places:
 
     def network(self, net, layers) -> Tensor:
         """Return the networks' outputs at all rows, in the precision of the params."""
-        unit = torch.stack(list(self.unit.values()), dim=1)
+        inputs = [*self.unit.values(), *map(self._distance, self.sources)]
+        unit = torch.stack(inputs, dim=1)
         unit, told = (
             x.to(net.embedding.dtype).unflatten(0, self.shape)
             for x in (unit, self.told)
         )
         return net.value(layers, unit, told).to(self.params).flatten(0, 1)
+
+    def _distance(self, source) -> Tensor:
+        axis, place = source
+        away = self.value[axis] - place
+        far = away.abs()
+        if source == self.source:
+            far = far + self.strength * away.square()
+        return far / self._scales[axis].length
+
+    def impulse(self, source) -> Tensor:
+        """Return a source at all rows: nothing outside its point."""
+        return self.strength if source == self.source else 0 * self.strength
 
     def rows(self, array: Tensor) -> Tensor:
         """Repeat what is known at points (n_points, …) for all samples."""

@@ -126,7 +126,6 @@ class CollocationInverter(NestedOptions, SearchInverter):
     def _check_system(self):
         system, name = self._system, type(self).__name__
         if isinstance(system, PDESystem):
-            _ = system.points  # refused where they are none
             return
         if (
             system.schedule.events

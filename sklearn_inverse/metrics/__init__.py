@@ -9,9 +9,11 @@ from sklearn_inverse.metrics._calibration import (
 )
 from sklearn_inverse.metrics._intervals import interval_coverage, normal_interval
 from sklearn_inverse.metrics._params import param_mae, param_mse
+from sklearn_inverse.metrics._segmentations import dice_score
 from sklearn_inverse.metrics._trajectories import trajectory_mae, trajectory_mse
 
 __all__ = [
+    "dice_score",
     "expected_coverage",
     "interval_coverage",
     "normal_interval",

@@ -6,7 +6,8 @@ density: of the same kind, or for counts of their mixture over means that are ga
 beta distributed.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeAlias
@@ -76,12 +77,15 @@ class Noise:
         entry = partial(_entry, n_channels=n_channels)
         return [self._change(partial(entry, channel=c)) for c in range(n_channels)]
 
-    def _describe(self) -> str:
-        """Say the noise in words."""
-        parts = [
-            f"{self._scale_label if name == 'scale' else name} {_tell(value)}"
-            for name, value in self._arguments().items()
-        ]
+    def _describe(self, others: Sequence["Noise"] = ()) -> str:
+        """Say the noise in words, or that of several of one kind."""
+        parts = []
+        for name, value in self._arguments().items():
+            given = (getattr(other, name) for other in others)
+            parts_of = (v if isinstance(v, tuple) else (v,) for v in given)
+            several = tuple(dict.fromkeys(itertools.chain.from_iterable(parts_of)))
+            told = _tell(several if len(several) > 1 else value)
+            parts.append(f"{self._scale_label if name == 'scale' else name} {told}")
         return ", ".join([self._label, *parts])
 
     def _refused(self, y: np.ndarray) -> np.ndarray:

@@ -27,6 +27,8 @@ from sklearn_inverse.probability._priors import Prior
 
 __all__ = ["NoiseModel", "as_noise"]
 
+LISTED = 12  # observables with different noise
+
 ModelArguments: TypeAlias = tuple[Arguments, ...]  # one tuple per kind
 
 
@@ -323,6 +325,15 @@ class NoiseModel:
         for name, kind in zip(self.observable_names, self.kinds):
             text = f"{kind._label}, {given}" if given else kind._describe()
             texts.setdefault(text, []).append(name)
+        if len(texts) > LISTED:
+            of = (
+                [self.kinds[channel] for channel in channels]
+                for _, channels in self._groups
+            )
+            told = {k[0]._describe(k): len(k) for k in of}
+            if len(told) == 1:
+                return next(iter(told))
+            return "; ".join(f"{n} observables: {text}" for text, n in told.items())
         if len(texts) == 1:
             return next(iter(texts))
         return "; ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())

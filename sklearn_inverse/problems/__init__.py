@@ -6,6 +6,7 @@ from sklearn_inverse.problems._burgers import burgers
 from sklearn_inverse.problems._darcy import darcy
 from sklearn_inverse.problems._fisher_kpp import fisher_kpp
 from sklearn_inverse.problems._fisher_kpp_2d import fisher_kpp_2d
+from sklearn_inverse.problems._glioblastoma import glioblastoma
 from sklearn_inverse.problems._grn import grn
 from sklearn_inverse.problems._heat import heat
 from sklearn_inverse.problems._hires import hires
@@ -27,6 +28,7 @@ __all__ = [
     "darcy",
     "fisher_kpp",
     "fisher_kpp_2d",
+    "glioblastoma",
     "grn",
     "heat",
     "hires",

@@ -59,6 +59,8 @@ def check_system(system: "ODESystem") -> None:
     for f in [*observed, *changes]:
         is_number = f.shape == ()
         names = ["its value"] if is_number else system.state_names
+        if f in observed and not is_number:
+            names = system.observable_names
         checked.append((f.what, names, as_column(f) if is_number else f))
     for what, names, batched in checked:
         _check_rows(what, batched, (t, y, params))

@@ -81,9 +81,10 @@ def value_of(source: Source, params: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Together:
-    """One function of p for what all states start at."""
+    """One function for what all states start at, or for all observables."""
 
     function: Any
+    names: Sequence[str] = ()  # of observables
 
 
 def read_start(states: Mapping[str, Any], names: Names) -> "Start":
@@ -146,7 +147,10 @@ class Increment:
 
 
 class Instrument(Lasting):
-    """What observables are made of: places of states, functions, increments of these."""
+    """What observables are made of: places of states, functions, increments of these.
+
+    Or one function of all of them.
+    """
 
     def __init__(self, sources: Sequence[Any]):
         self.sources = sources
@@ -157,7 +161,7 @@ class Instrument(Lasting):
             y[:, source] if isinstance(source, int) else source(t, y, params)
             for source in self._inner
         ]
-        return torch.stack(columns, dim=1)
+        return columns[0] if columns[0].ndim > 1 else torch.stack(columns, dim=1)
 
     @property
     def _inner(self) -> list[Any]:
@@ -189,9 +193,15 @@ class Instrument(Lasting):
         return torch.stack(columns, dim=2)
 
 
-def read_observe(observe: Any, states: Names, params: Names) -> dict[str, Any]:
-    """Return what each observable is: a state's place, a function, or an increment."""
+def read_observe(
+    observe: Any, states: Names, params: Names
+) -> tuple[list[str], Instrument]:
+    """Return the names of observables, and what they are made of."""
     known = list(states.places)
+    if isinstance(observe, Together):
+        names = list(observe.names)
+        source = OneSample(observe.function, "`observe`", states, params, (len(names),))
+        return names, Instrument([source])
     if observe is None:
         observe = known
     if isinstance(observe, str):
@@ -212,7 +222,7 @@ def read_observe(observe: Any, states: Names, params: Names) -> dict[str, Any]:
             return states.places[find(source, known, f"The observable {name!r} is")]
         return OneSample(source, f"`observe[{name!r}]`", states, params, ())
 
-    return {name: read(name, source) for name, source in observe.items()}
+    return list(observe), Instrument([read(*item) for item in observe.items()])
 
 
 def split_params(

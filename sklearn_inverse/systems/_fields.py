@@ -179,7 +179,7 @@ def godunov(
     Returns
     -------
     flow : Field
-        Godunov's flux, between nodes.
+        Godunov's flux, between nodes; of a network's solution the flux itself.
 
     References
     ----------
@@ -205,11 +205,12 @@ def godunov(
     >>> burgers.solve([0.2])[0, 0, [0, 25, 50]].round(6) + 0.0
     array([0., 0., 0.])
     """
-    if not isinstance(u, Field):
+    if not isinstance(u, NDArrayOperatorsMixin):
         raise ValueError(
-            "godunov(flux, u) needs the solution u on a grid, which BiLO and PINN do not "
-            f"have: GradientInverter takes it. Got {type(u).__name__}"
+            f"godunov(flux, u) needs the solution u. Got {type(u).__name__}"
         )
+    if not isinstance(u, Field):  # a network's, which is known everywhere
+        return flux(u)
     if along not in u._grids:
         raise ValueError(
             f"godunov flows along a coordinate of space, {list(u._grids)}. Got "
@@ -241,10 +242,13 @@ def _check_convex(flux: Callable[[Any], Any], lowest: float) -> None:
 
 
 class Coordinates:
-    """Where and when: ``x.x`` and ``x.t``; and what is in one point only."""
+    """Where and when: ``x.x`` and ``x.t``; and what is in one point only.
 
-    def __init__(self, grids: Mapping[str, Grid], t: Any = None):
-        self._grids, self._known = grids, {}
+    The points of sources are added to ``told``, where that is given.
+    """
+
+    def __init__(self, grids: Mapping[str, Grid], t: Any = None, told: Any = None):
+        self._grids, self._known, self._told = grids, {}, told
         for axis, grid in grids.items():
             self._known[axis] = self._along(axis, grid.nodes)
         if t is not None:
@@ -283,6 +287,8 @@ class Coordinates:
         numbers = {
             axis: z._values if isinstance(z, Field) else z for axis, z in at.items()
         }
+        if self._told is not None:
+            self._told.append(at)
         masses = [
             self._along(axis, self._grids[axis].point_mass(z))
             for axis, z in numbers.items()

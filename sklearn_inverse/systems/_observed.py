@@ -14,6 +14,7 @@ from sklearn_inverse.systems._grids import Grid
 __all__ = ["ParticleCounts", "PointValues", "read_times"]
 
 TIME = "t"
+GAUSS = np.polynomial.legendre.leggauss(3)  # in each bin
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,26 @@ class PointValues:
     y : array-like of shape (n_points,), default=None
         Second coordinates of the points, where there are two.
 
+    see : dict of str to callable, default=None
+        What instruments make of the solution at a point, by their names: ``(x, u, p)``
+        there, as of a residual, to a number. Each is read at all points.
+
     Examples
     --------
+    >>> import numpy as np
     >>> from sklearn_inverse import PointValues
     >>> at_the_end = PointValues([0.25, 0.5, 0.75], t=1.0)
+    >>> above_a_threshold = PointValues(
+    ...     [0.25, 0.5, 0.75],
+    ...     t=1.0,
+    ...     see={"dark": lambda x, u, p: 1 / (1 + np.exp(-20 * (u - p.threshold)))},
+    ... )
     """
 
     x: Any
     t: Any = None
     y: Any = None
+    see: Any = None
 
     def points(self, grids: Mapping[str, Grid]) -> np.ndarray:
         """Return the points, of shape (n_points, n_coordinates)."""
@@ -65,6 +77,9 @@ class PointValues:
                 f"were repeated, with its own noise. Got {together.tolist()}."
             )
         return together
+
+    def gathering(self, grids: Mapping[str, Grid]) -> None:
+        """Return None: values at points are read as they are."""
 
     def read(self, grids: Mapping[str, Grid]) -> tuple[np.ndarray, list[str]]:
         """Return what makes readings of all values at nodes, and their names."""
@@ -111,8 +126,19 @@ class ParticleCounts:
     n_snapshots: int = 1
     t: Any = None
 
-    def read(self, grids: Mapping[str, Grid]) -> tuple[np.ndarray, list[str]]:
-        """Return what makes readings of all values at nodes, and their names."""
+    def points(self, grids: Mapping[str, Grid]) -> np.ndarray:
+        """Return Gauss's points of all bins, of shape (n_points, 1)."""
+        edges, (at, _) = self._edges(grids), GAUSS
+        return (edges[:-1, None] + np.diff(edges)[:, None] * (1 + at) / 2).reshape(
+            -1, 1
+        )
+
+    def gathering(self, grids: Mapping[str, Grid]) -> np.ndarray:
+        """Return what makes counts of values at points, (n_bins, n_points)."""
+        width, (_, weight) = np.diff(self._edges(grids)), GAUSS
+        return self.n_snapshots * np.kron(np.diag(width), weight / 2)
+
+    def _edges(self, grids: Mapping[str, Grid]) -> np.ndarray:
         if len(grids) > 1:
             raise ValueError(f"Particles are counted along x only. Got {list(grids)}.")
         ((axis, grid),) = grids.items()
@@ -121,6 +147,11 @@ class ParticleCounts:
             raise ValueError(
                 f"Edges of bins must increase. Got {np.asarray(self.x).tolist()}."
             )
+        return edges
+
+    def read(self, grids: Mapping[str, Grid]) -> tuple[np.ndarray, list[str]]:
+        """Return what makes readings of all values at nodes, and their names."""
+        edges, (grid,) = self._edges(grids), grids.values()
         n = self.n_snapshots
         if not (isinstance(n, Integral) and n >= 1):
             raise ValueError(

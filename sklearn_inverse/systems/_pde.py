@@ -4,6 +4,7 @@ import inspect
 import itertools
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class PDESystem:
         ``scale``.
 
     observe : PointValues or ParticleCounts
-        What is read.
+        What is read: the solution, or what instruments ``see`` of it.
 
     noise : object, default=None
         How readings scatter, as of :class:`ODESystem`.
@@ -103,7 +104,8 @@ class PDESystem:
         One for each point.
 
     unused : list of str
-        Params that neither residual nor constraint changes with: those of the noise.
+        Params that neither residual nor constraint changes with: those of the noise,
+        and of what instruments see.
 
     See Also
     --------
@@ -175,7 +177,13 @@ class PDESystem:
             if isinstance(prior, GaussianFunction)
         }
         self._times = read_times(self.domain, observe)
-        self._weights, self.observable_names = observe.read(self.grids)
+        self._weights, names = observe.read(self.grids)
+        self._sights = getattr(observe, "see", None) or {}
+        if self._sights:
+            check_keys("see", self._sights)
+        self.observable_names = [
+            name.replace("u(", f"{see}(", 1) for see in self._sights for name in names
+        ] or names
         self._sees_params = takes(constraint, 3)
         self._rate_factor: Any = None
         self._check()
@@ -198,13 +206,21 @@ class PDESystem:
 
     @property
     def points(self) -> np.ndarray:
-        """Points that are read, (n_points, n_coordinates), where values are."""
-        if not isinstance(self.observe, PointValues):
-            raise ValueError(
-                "This method needs readings in points: observe=PointValues(x, t). Got "
-                f"{self.observe!r}. GradientInverter takes others."
-            )
+        """Points at which the solution is looked at, (n_points, n_coordinates)."""
         return self.observe.points(self.grids)
+
+    @cached_property
+    def sources(self) -> list[dict[str, Any]]:
+        """Points of the sources in the residual, by coordinate."""
+        told: list[dict[str, Any]] = []
+        start = 0.0 if self.is_steady else self.domain[TIME][0]
+        rate = None if self.is_steady else 0.0
+        run = self.one_sample(
+            lambda *at: self.residual_at(*at, rate, told), "`residual`", self.n_inner
+        )
+        params = torch.as_tensor(self.prior.median)[None]
+        run(torch.tensor([start]), torch.ones(1, self.n_inner).to(params), params)
+        return told
 
     @property
     def is_steady(self) -> bool:
@@ -246,10 +262,7 @@ class PDESystem:
             params=self.params,
             experiments=[Experiment(self._times, start=start)],
             breakpoints=sorted({t for f in self.functions.values() for t in f.kinks}),
-            observe={
-                name: partial(self._read_off, w)
-                for name, w in zip(self.observable_names, self._weights)
-            },
+            observe=Together(self._read_off, self.observable_names),
             noise=self.noise,
             nominal=self.nominal,
             name=self.name,
@@ -308,8 +321,8 @@ class PDESystem:
         readings : Tensor of shape (n_samples, 1, n_points)
             NaN for samples that have no solution.
         """
-        weights = torch.as_tensor(self._weights)
-        return (self._solution(params) @ weights.to(params).mT)[:, None]
+        weights = torch.as_tensor(self._weights).to(params)
+        return self.looked_at(self._solution(params) @ weights.mT, params)[:, None]
 
     def linearized_report(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is read of the steady solution, and its derivatives by params.
@@ -340,9 +353,24 @@ class PDESystem:
             lambda u, p: self._all_nodes(p[:, 0], u, p), (u, params), (by_params, axes)
         )
         weights = torch.as_tensor(self._weights).to(params).mT
-        return (whole @ weights)[:, None], (by_params @ weights).permute(1, 2, 0)[
-            :, None
-        ]
+        read, by_params = whole @ weights, by_params @ weights
+        if self._sights:
+            by_params = push_tangents(self.looked_at, (read, params), (by_params, axes))
+            read = self.looked_at(read, params)
+        return read[:, None], by_params.permute(1, 2, 0)[:, None]
+
+    def looked_at(
+        self, u: Tensor, params: Tensor, times: Tensor | None = None
+    ) -> Tensor:
+        """Return what is seen (n_rows, n_observables) of the solution at the points."""
+        if not self._sights:
+            return u
+        times = params[:, 0] if times is None else times  # any, where there is none
+        shape = (len(self.observable_names),)
+        names = Names("point", list(map(str, range(u.shape[1]))))
+        return OneSample(self._look, "`observe`", names, self._names, shape)(
+            times, u, params
+        )
 
     def _solution(self, params: Tensor) -> Tensor:
         """Return the steady solution at all nodes, flat."""
@@ -395,13 +423,15 @@ class PDESystem:
     def _off(self, t: Any, y: Any, p: Any) -> Any:
         return self.residual_at(t, y, p, rate=None)
 
-    def residual_at(self, t: Any, y: Any, p: Any, rate: float | None) -> Any:
+    def residual_at(
+        self, t: Any, y: Any, p: Any, rate: float | None, told: Any = None
+    ) -> Any:
         """Return the residual at the inner nodes, flat."""
         by_time = None
         if rate is not None:
             by_time = Field(self.grids, rate, (CONSTANT,) * len(self.grids))
         u = Field(self.grids, self._whole(t, y, p), rate=by_time)
-        off = self.residual(self._at(t), u, self._on_grid(t, p))
+        off = self.residual(self._at(t, told), u, self._on_grid(t, p))
         inner = tuple(n - 2 for n in self.shape)
         return values_at(off, INNER, inner).reshape(-1)
 
@@ -417,10 +447,23 @@ class PDESystem:
             whole = np.concatenate([first, whole, last], axis=axis)
         return whole
 
-    def _read_off(self, weights: np.ndarray, t: Any, y: Any, p: Any) -> Any:
-        """Return what weights of all nodes make of the solution."""
-        used = np.flatnonzero(weights)
-        return weights[used] @ self._whole(t, y, p).reshape(-1)[used]
+    def _read_off(self, t: Any, y: Any, p: Any) -> Any:
+        """Return what is seen of the solution."""
+        whole, read = self._whole(t, y, p).reshape(-1), []
+        for weights in self._weights:
+            used = np.flatnonzero(weights)
+            read.append(weights[used] @ whole[used])
+        return self._look(t, np.stack(read), p)
+
+    def _look(self, t: Any, u: Any, p: Any) -> Any:
+        """Return what instruments make of the solution at the points."""
+        if not self._sights:
+            return u
+        x = SimpleNamespace(**dict(zip(self.grids, self.points.T)))
+        if not self.is_steady:
+            x.t = t
+        seen = [see(x, u[:], p) for see in self._sights.values()]
+        return np.concatenate([one + 0 * u[:] for one in seen])
 
     def _start(self, p: Any) -> Any:
         """Return what u begins with, or is first thought to be, at the inner nodes."""
@@ -435,8 +478,8 @@ class PDESystem:
         value = self.constraint(self._at(t), field, *last)
         return values_at(value, NODE, self.shape)
 
-    def _at(self, t: Any) -> Coordinates:
-        return Coordinates(self.grids, None if self.is_steady else t)
+    def _at(self, t: Any, told: Any = None) -> Coordinates:
+        return Coordinates(self.grids, None if self.is_steady else t, told)
 
     def _on_grid(self, t: Any, p: Any) -> ParamsOnGrid:
         return ParamsOnGrid(p, self.functions, self.grids, t)
@@ -475,10 +518,11 @@ class PDESystem:
         check_constraint(self, times, params)
         self._rate_factor = check_residual(self, times, params)
         self.unused = unused_params(self)
+        unseen = unused_params(self, looks=True) if self._sights else self.unused
         idle = [
             key
             for key in self.unused
-            if not {key, *np.atleast_1d(key)} & set(noise.param_names)
+            if key in unseen and not {key, *np.atleast_1d(key)} & set(noise.param_names)
         ]
         if idle:
             raise ValueError(

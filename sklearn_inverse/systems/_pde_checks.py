@@ -121,8 +121,10 @@ def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
         )
 
 
-def unused_params(system: Any) -> list[Any]:
+def unused_params(system: Any, looks: bool = False) -> list[Any]:
     """Return keys of params that neither residual nor constraint knows of.
+
+    Or of which instruments know nothing, where it is they that are asked about.
 
     What is not a number is told from what is, even where it makes no difference: a pulse
     or a threshold may be anywhere. Where no other number makes one, a warning says so.
@@ -134,6 +136,9 @@ def unused_params(system: Any) -> list[Any]:
 
     def run(t: Tensor, states: Tensor, params: np.ndarray) -> Tensor:
         at = t, states, torch.as_tensor(params)
+        if looks:
+            n_seen = len(system.observable_names)
+            return _run(system, "`observe`", n_seen, system._read_off, at)
         rate = None if system.is_steady else 0.5
         n_nodes = int(np.prod(system.shape))
 
@@ -170,7 +175,8 @@ def unused_params(system: Any) -> list[Any]:
         if not idle:
             return unused
     warn_user(
-        f"`residual` or `constraint` are written with {idle}, but did not change with it "
+        f"{'`observe` is' if looks else '`residual` or `constraint` are'} written with "
+        f"{idle}, but did not change with it "
         f"at {N_TRIES * N_PLACES} random times and sizes of u: is it multiplied by zero, "
         "or does it act rarely? Readings that it does not reach say nothing of it.",
         IdentifiabilityWarning,
@@ -201,5 +207,9 @@ def _run(
     try:
         return system.one_sample(function, what, n_values)(*at)
     except (AttributeError, ValueError, TypeError, RuntimeError) as error:
-        call = "residual(x, u, p)" if "res" in what else "constraint(x, n[, p])"
+        call = {
+            "`residual`": "residual(x, u, p)",
+            "`constraint`": "constraint(x, n[, p])",
+            "`observe`": "see(x, u, p)",
+        }[what]
         raise ValueError(f"{call} cannot be run: {error}") from error

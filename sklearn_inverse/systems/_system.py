@@ -18,7 +18,6 @@ from sklearn_inverse.ode.compiled import Untraceable, equations, trace
 from sklearn_inverse.probability import JointPrior, NoiseModel, as_noise
 from sklearn_inverse.systems._checks import check_system
 from sklearn_inverse.systems._declared import (
-    Instrument,
     check_keys,
     find,
     read_nominal,
@@ -266,9 +265,9 @@ class ODESystem:
         self.input_prior = JointPrior(drawn) if drawn and all(drawn.values()) else None
         # What ``states`` say, before experiments that start otherwise.
         self.common_start = read_start(states, p_names)
-        observed = read_observe(observe, y_names, p_names)
-        self.observable_names = list(observed)
-        self._instrument = Instrument(list(observed.values()))
+        self.observable_names, self._instrument = read_observe(
+            observe, y_names, p_names
+        )
         for e in self.experiments:
             for one in e.observables or ():
                 find(one, self.observable_names, f"Experiment {e.name!r} measures")

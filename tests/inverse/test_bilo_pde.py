@@ -4,12 +4,15 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from scipy.interpolate import CubicSpline
 from scipy.linalg import solveh_banded
 
 from sklearn_inverse import GradientInverter, PDESystem, PointValues
 from sklearn_inverse.baselines import PINNInverter
 from sklearn_inverse.collocation import Bilevel, LocalNetwork
+from sklearn_inverse.collocation._equations import PDEEquations, Solution
+from sklearn_inverse.collocation._places import Places, Told, gradient
 from sklearn_inverse.exceptions import ConvergenceWarning
 from sklearn_inverse.inverse import BiLOInverter
 from sklearn_inverse.problems import boundary_values, point_source, poisson
@@ -220,32 +223,116 @@ def test_what_local_and_basis_minimize():
     assert off["local", "basis"] > 0.02
 
 
-def with_source(**options):
-    given = {
-        "residual": lambda x, u, p: p.D * u.xx + x.point(x=0.5),
-        "grid": FiniteDifferences(11),
-    } | options
+def with_source(place=0.3):
+    z = (lambda p: p.z) if place == "z" else (lambda p: place)
     return PDESystem(
         {"x": (0, 1)},
+        lambda x, u, p: (p.D * u.x).x + x.point(x=z(p)),
+        constraint=lambda x, n: n * x.x * (1 - x.x),
+        params={"D": (0.5, 4)} | ({"z": (0.2, 0.8)} if place == "z" else {}),
+        observe=PointValues(X),
+        noise=0.02,
+        grid=FiniteDifferences(11),
+    )
+
+
+def test_a_cusp_and_its_slope_by_params_leave_nothing_of_the_equation():
+    # D u'' + δ(x - z) = 0 where u = min(x, z) (1 - max(x, z)) / D, of a network whose n
+    # is known: u over x (1 - x), of x and the distance.
+    equations = PDEEquations(with_source(), LocalNetwork())
+    options = {"dtype": torch.float64}
+    equations.settle(Solution(np.array([1.0]), None, None), **options)
+    (source,) = equations.sources
+    assert source == ("x", 0.3)
+    scaler = equations.system.prior.scaler
+    theta = torch.as_tensor(scaler.to_scaled(np.array([[1.0], [2.5]])))
+    idle = equations.idle(None)
+    told = Told(equations.system.prior, {}, "basis", idle, **options)
+    for at, factor in ((None, 1.0), (source, 1.0), (source, 1.1)):
+        unit = equations.cusp(0, at) if at else equations.batch(0)
+        points = equations.points(unit, **options)
+        places = Places(points, told, equations.scales, theta, [source], at)
+        x, far = places.value["x"], places._distance(source)
+        u = (x + 0.3 - factor * far - 2 * x * 0.3) / (2 * places.params[:, 0])
+        n = (u / (x * (1 - x)) / equations.scale)[:, None]
+        left = equations.residual(n, equations.state(n, places), places)
+        slope = gradient(left, places.shift, keep_graph=False)
+        # A jump that is a tenth too large leaves a tenth of the source, at any D.
+        expected = 0.0 if factor == 1 else -0.1
+        assert torch.allclose(left, torch.full_like(left, expected), atol=1e-9)
+        assert slope.abs().max() < 1e-8
+
+
+@pytest.mark.slow
+def test_particles_of_a_point_source_are_explained_as_by_the_exact_solver():
+    system = point_source(n_bins=50, n_nodes=101)
+    mean = system.report(torch.tensor([[500.0, 10.0]], dtype=torch.float64))
+    counts = np.random.default_rng(0).poisson(mean[0].numpy()).astype(float)
+    exact = GradientInverter(system, n_starts=1, max_solves=0).fit(counts)
+    inverter = BiLOInverter(system, start=[250.0, 5.0], pretrain_iter=300)
+    inverter.set_params(random_state=0, descent__max_iter=600)
+    estimate = inverter.fit(counts).invert(counts)
+    assert np.allclose(estimate.params, exact.predict(counts), rtol=0.01)
+    assert estimate.network_error[0] < 1e-3
+
+
+def test_what_flows_between_nodes_flows_everywhere():
+    system = PDESystem(
+        {"x": (0, 1)},
+        lambda x, u, p: p.D * u.xx + 1 - godunov(lambda u: u**2, u).x,
         constraint=lambda x, n: n * x.x * (1 - x.x),
         params={"D": (0.5, 4)},
         observe=PointValues(X),
         noise=0.02,
-        **given,
+        grid=FiniteDifferences(51),
     )
+    equations = PDEEquations(system, LocalNetwork())
+    equations.settle(Solution(np.array([1.0]), None, None), dtype=torch.float64)
+    points = equations.points(equations.batch(0), dtype=torch.float64)
+    told = Told(system.prior, {}, None, equations.idle(None), dtype=torch.float64)
+    theta = torch.tensor([[0.0]], dtype=torch.float64)
+    places = Places(points, told, equations.scales, theta)
+    x = places.value["x"]
+    u = (x * (1 - x))[:, None]
+    n = torch.ones_like(u)
+    left = equations.residual(n, u, places) * equations._size
+    exact = -2 * 0.5 + 1 - 2 * u[:, 0] * (1 - 2 * x)
+    assert torch.allclose(left[:, 0], exact)
 
 
-def flowing(x, u, p):
-    return p.D * u.xx + 1 + godunov(lambda u: u**2, u).x
+@pytest.mark.slow
+def test_a_threshold_that_only_the_instrument_knows_is_found():
+    # The solution is seen where it is above a threshold, a param of its own.
+    see = {"dark": lambda x, u, p: 1 / (1 + np.exp(-20 * (u - p.threshold)))}
+    system = PDESystem(
+        {"x": (0, 1)},
+        lambda x, u, p: p.D * u.xx + np.pi**2 * np.sin(np.pi * x.x),
+        constraint=lambda x, n: n * x.x * (1 - x.x),
+        params={"D": (0.5, 4), "threshold": (0.1, 0.6)},
+        observe=PointValues(X, see=see),
+        noise=0.02,
+    )
+    truth = torch.tensor([[2.0, 0.3]], dtype=torch.float64)
+    read, slopes = system.linearized_report(truth)
+    exact = 1 / (1 + np.exp(-20 * (np.sin(np.pi * X) / 2 - 0.3)))
+    assert np.allclose(read[0, 0], exact)
+    step = torch.tensor([[1e-5, 0.0], [0.0, 1e-5]], dtype=torch.float64)
+    found = (system.report(truth + step) - system.report(truth - step)) / 2e-5
+    assert torch.allclose(slopes[0, 0].mT, found[:, 0], atol=1e-6)
+    readings = read[0].numpy()
+    for inverter in (
+        GradientInverter(system, n_starts=1, max_solves=0),
+        BiLOInverter(system, pretrain_iter=300, random_state=0),
+    ):
+        found = inverter.fit(readings).predict(readings)
+        assert np.allclose(found, truth, rtol=0.01)
 
 
 @pytest.mark.parametrize("inverter", [BiLOInverter, PINNInverter])
 @pytest.mark.parametrize(
     ("system", "n", "match"),
     [
-        (point_source(n_bins=5), 5, "needs readings in points"),
-        (with_source(), 9, "sources in a point live on grids: GradientInverter"),
-        (with_source(residual=flowing), 9, "on a grid.*GradientInverter takes it"),
+        (with_source("z"), 9, r"take sources in known places.*GradientInverter takes"),
     ],
 )
 def test_what_lives_on_grids_is_refused(inverter, system, n, match):

@@ -505,6 +505,11 @@ def test_model_tells_what_it_is():
     assert model.describe() == "a: Poisson; b, c: normal, sd 0.1"
     simple = as_noise(["s", 0.1], ["a", "b"])
     assert simple.with_std(1.0).describe() == "normal, scale given by reading"
+    many = [NormalNoise(0.1 + 0.01 * i) for i in range(20)]
+    names = [f"u{i}" for i in range(21)]
+    assert as_noise(many, names[:20]).describe() == "normal, sd 0.1 to 0.29"
+    told = as_noise([*many, Poisson()], names).describe()
+    assert told == "20 observables: normal, sd 0.1 to 0.29; 1 observables: Poisson"
     for same in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert same == model
         assert hash(same) == hash(model)

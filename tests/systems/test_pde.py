@@ -31,6 +31,7 @@ from sklearn_inverse.systems._newton import Stencil, newton
 X = np.linspace(0.1, 0.9, 9)
 HAT = np.linspace(0, 1, 51)[1:-1]
 HAT = 1.5 - np.abs(HAT - 0.5)
+SEE = {"square": lambda x, u, p: u**2, "weighed": lambda x, u, p: u * x.x / p.D}
 
 
 def diffusion(**options):
@@ -491,6 +492,16 @@ def test_models_are_of_the_kind_that_solves_them():
         ({"observe": ParticleCounts([0, 1], math.inf)}, "whole number"),
         ({"observe": ParticleCounts([0, 1], "a")}, "whole number"),
         ({"observe": [0.5]}, "PointValues\\(x, t\\) or ParticleCounts"),
+        ({"observe": PointValues(X, see=abs)}, "`see` must be a dict"),
+        ({"observe": PointValues(X, see={"a": lambda u: u})}, r"see\(x, u, p\) cannot"),
+        ({"observe": PointValues(X, see={"a": lambda x, u, p: p.k})}, "no param 'k'"),
+        (
+            {
+                "params": {"D": (0.5, 4), "k": (0, 1)},
+                "observe": PointValues(X, see=SEE),
+            },
+            r"changes with \['k'\]",
+        ),
         (
             {"residual": lambda x, u, p: p.D * u.xx + x.point(x=0.3)},
             "source in a point",
@@ -526,6 +537,19 @@ def test_what_cannot_be_is_refused(options, match):
 def test_what_cannot_be_in_time_is_refused(options, match):
     with pytest.raises(ValueError, match=match):
         decaying(**options)
+
+
+def test_instruments_see_what_they_make_of_the_solution_at_each_point():
+    system = diffusion(observe=PointValues(X, see=SEE))
+    u = np.sin(np.pi * X) / 2
+    (read,) = system.report(torch.tensor([[2.0]], dtype=torch.float64))
+    assert np.allclose(read[0], np.concatenate([u**2, u * X / 2]), rtol=1e-6)
+    assert system.observable_names[8:10] == ["square(0.9)", "weighed(0.1)"]
+    over_time = {"late": lambda x, u, p: x.t * u / p.D}
+    lines = decaying(observe=PointValues(X, t=[0.5, 1.0], see=over_time))
+    late = ODESimulator(lines.semidiscretize()).simulate([[0.1]])[0]
+    plain = ODESimulator(decaying().semidiscretize()).simulate([[0.1]])[0]
+    assert np.allclose(late, plain * [[5.0], [10.0]], rtol=1e-6)
 
 
 def test_points_that_are_close_keep_apart():
@@ -572,7 +596,7 @@ def test_a_factor_of_the_rate_may_vary():
         (lambda x, u, p: x.point(x=1.5), "must lie in the domain, from 0 to 1"),
         (lambda x, u, p: x.point(x=-0.1), "must lie in the domain"),
         (lambda x, u, p: godunov(lambda u: u**2, u, along="y").x, r"\['x'\]. Got al"),
-        (lambda x, u, p: godunov(lambda u: u**2, 1.0).x, "on a grid"),
+        (lambda x, u, p: godunov(lambda u: u**2, 1.0).x, r"solution u\. Got float"),
         (lambda x, u, p: godunov(lambda u: u * (1 - u), u).x, "must be convex"),
     ],
 )
