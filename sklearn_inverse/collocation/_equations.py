@@ -365,14 +365,14 @@ class PDEEquations(_Equations):
 
     def observables(self, u: Tensor, params: Tensor) -> Tensor:
         """Return what is read (n_samples, n_times, n_channels)."""
-        u, rows, t = self._read(u), *self._rows(params, len(u))
+        u, (rows, t) = self._read(u), self._rows(params, len(u))
         seen = self.system.looked_at(u.flatten(0, 1), rows, t)
         return seen.unflatten(0, u.shape[:2])
 
     def linearized_observables(self, u, u_params, params, slope):
         """Return what is read, and its derivatives by scaled params."""
         found = self.observables(u, params)
-        u, rows, t = self._read(u), *self._rows(params, len(u))
+        u, (rows, t) = self._read(u), self._rows(params, len(u))
         by_params = self._read(u_params.movedim(-1, 0).flatten(0, 1))
         by_params = by_params.reshape(-1, *u.flatten(0, 1).shape)
         if self.system._sights:

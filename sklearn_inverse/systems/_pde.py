@@ -216,7 +216,9 @@ class PDESystem:
         start = 0.0 if self.is_steady else self.domain[TIME][0]
         rate = None if self.is_steady else 0.0
         run = self.one_sample(
-            lambda *at: self.residual_at(*at, rate, told), "`residual`", self.n_inner
+            lambda t, y, p: self.residual_at(t, y, p, rate, told),
+            "`residual`",
+            self.n_inner,
         )
         params = torch.as_tensor(self.prior.median)[None]
         run(torch.tensor([start]), torch.ones(1, self.n_inner).to(params), params)
