@@ -221,7 +221,7 @@ class PDESystem:
             self.n_inner,
         )
         params = torch.as_tensor(self.prior.median)[None]
-        run(torch.tensor([start]), torch.ones(1, self.n_inner).to(params), params)
+        run(params.new_tensor([start]), params.new_ones(1, self.n_inner), params)
         return told
 
     @property
