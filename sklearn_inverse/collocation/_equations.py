@@ -316,7 +316,7 @@ class PDEEquations(_Equations):
             size = left.square().mean().sqrt()
             if size > 0:
                 break
-        return size[None].detach()
+        return torch.where(size > 0, size, 1.0)[None].detach()
 
     def _conditions(self, theta, unit, constants, options, source=None):
         """Return u for constant n's, and the residual of the last, as rows."""

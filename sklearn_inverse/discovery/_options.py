@@ -51,7 +51,7 @@ def by_reading(noise_std):
     rows = (
         noise_std if isinstance(noise_std, (list, tuple)) else np.atleast_1d(noise_std)
     )
-    return any(map(np.ndim, rows))
+    return any(isinstance(x, (list, tuple)) or np.ndim(x) for x in rows)
 
 
 def in_units(runs):

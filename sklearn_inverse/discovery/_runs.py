@@ -87,23 +87,27 @@ def as_runs(trajectories, times, state_names=None, noise=None):
 
 def _with_noise(runs, noise):
     """Return runs with the noise of their readings."""
-    if len(runs) == 1 and np.shape(noise) == runs[0].states.shape:
-        noise = [noise]
     try:
-        made = [
-            run._replace(noise=np.broadcast_to(np.asarray(sd, float), run.states.shape))
-            for run, sd in zip(runs, noise, strict=True)
-        ]
-    except (TypeError, ValueError):
+        if len(runs) == 1 and len(noise) != 1:
+            noise = [noise]
+        parts = [np.asarray(sd, dtype=float) for sd in noise]
         made = []
-    if not made or any(
-        (~(n > 0) | np.isinf(n))[~np.isnan(y)].any() for _, y, n in made
-    ):
+        for run, sd in zip(runs, parts, strict=True):
+            if run.states.shape[1] == 1 and sd.shape == (len(run.states),):
+                sd = sd[:, None]
+            made.append(run._replace(noise=np.broadcast_to(sd, run.states.shape)))
+    except (TypeError, ValueError) as error:
         raise ValueError(
             "`noise_std` of readings must be a list of positive arrays, one for each of "
             f"{len(runs)} run(s), of shape (n_states,) or (n_times, n_states). Got "
-            f"{len(noise)}, of shapes {sorted({np.shape(sd) for sd in noise})}."
-        )
+            f"{len(noise)}: {error}."
+        ) from error
+    for i, (_, y, n) in enumerate(made):
+        wrong = n[~np.isnan(y) & (~(n > 0) | np.isinf(n))]
+        if len(wrong):
+            raise ValueError(
+                f"`noise_std` must be positive and finite. Got {wrong[0]} in run {i}."
+            )
     return made
 
 

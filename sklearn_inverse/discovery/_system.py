@@ -59,10 +59,10 @@ def system_of(model, *, noise, widen):
     labels = tuple(f"{names[k]}_from_{_word(terms[term])}" for k, term in kept)
     mean = model.coef_[model.coef_ != 0]
     params = {labels: MultivariateNormal(mean, _spread(model, mean, widen))}
-    if noise is None and any(np.ptp(run.noise, axis=0).any() for run in model.runs_):
+    if noise is None and _noise_varies(model.runs_):
         raise ValueError(
-            "`noise` must be given, as `noise_std` was one for each reading, which a "
-            "system cannot say: give those to the inverter."
+            "`noise` must be given, as `noise_std` differs from run to run or reading to "
+            "reading, which a system cannot say: give those to the inverter."
         )
     measured = model.noise_std_ if noise is None else noise
     experiments = []
@@ -87,6 +87,17 @@ def system_of(model, *, noise, widen):
         noise=measured,
         name="learned",
     )
+
+
+def _noise_varies(runs):
+    """Tell whether a state's noise differs between its readings, of any run."""
+    noise, seen = (
+        np.concatenate(parts)
+        for parts in zip(*((run.noise, ~np.isnan(run.states)) for run in runs))
+    )
+    most = np.where(seen, noise, -np.inf).max(axis=0)
+    least = np.where(seen, noise, np.inf).min(axis=0)
+    return bool((most > (1 + 1e-9) * least).any())
 
 
 def _spread(model, mean, widen):

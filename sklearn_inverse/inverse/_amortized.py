@@ -365,6 +365,7 @@ class AmortizedInverter(NestedOptions, CheckedInverter):
         status = torch.full_like(sample, InversionStatus.CONVERGED)
         told = torch.as_tensor(n_told, device=x.device)
         self._judge(answer, objective, x, sample, status, near=0.0, n_told=told)
+        answer.residual_correlation[:] = np.nan  # it is the network that may miss
         self._set(
             answer,
             status=status,

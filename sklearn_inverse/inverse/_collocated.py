@@ -288,12 +288,14 @@ class CollocationInverter(NestedOptions, SearchInverter):
         rows = np.flatnonzero(answer.is_off & (ended | (not self._ends_by_converging)))
         if len(rows):
             worst = answer.network_error[rows].max()
+            own = "max_iter" in self.get_params(deep=False)
+            steps = "max_iter" if own else "descent__max_iter"
             warn_user(
                 f"In {len(rows)} of {len(answer)} samples the network is further from the "
                 "exact solution at the params found than the noise of the readings (by "
                 f"{worst:.2g} of the solution's size, rows "
                 f"{', '.join(map(str, rows[:5]))}): these params are as wrong as that "
-                "makes them. Raise descent__max_iter, pretrain_iter or network__width.",
+                f"makes them. Raise {steps}, pretrain_iter or network__width.",
                 ConvergenceWarning,
             )
 

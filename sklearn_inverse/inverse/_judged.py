@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
 from torch import Tensor
 
 __all__ = ["Judged", "judged"]
@@ -11,7 +11,8 @@ __all__ = ["Judged", "judged"]
 TOLERATED = 1e-3  # of the readings' own spread: residuals so small are no misfit
 RARE = 2e-3  # share of samples of the model that chi-square, or one reading, may refuse
 FEWEST = 12  # readings of an observable that can follow a course
-BY_CHANCE = 3.0  # standard deviations that correlations of residuals may be off
+BY_CHANCE = 1.35e-3  # share of samples whose residuals may correlate: three sd
+FLAT = 1e-3  # of its size: what readings spread by at least
 
 
 class Judged(NamedTuple):
@@ -30,8 +31,8 @@ class Judged(NamedTuple):
         accounts for half the variance nor leaves residuals that follow no course.
 
     course : Tensor of shape (n_rows, n_channels)
-        Correlation of residuals with the next ones in time, NaN where that is no more
-        than chance.
+        Correlation of residuals with the next ones, NaN where that is no more than
+        chance.
     """
 
     misfit: Tensor
@@ -75,6 +76,7 @@ def judged(noise, args, y, mean, seen, unknown, n_told=0.0) -> Judged:
     center = y.nan_to_num().sum(dim=1) / n
     away = torch.where(seen, y - center[:, None], 0.0)
     spread = (away.square().sum(dim=1) / n).sqrt()
+    spread = spread.maximum(FLAT * y.nan_to_num().abs().amax(dim=1))
     off = torch.where(seen, (mean - y).abs(), 0.0)
     squares = residual.square()
     is_small = off <= TOLERATED * spread[:, None]
@@ -92,8 +94,8 @@ def judged(noise, args, y, mean, seen, unknown, n_told=0.0) -> Judged:
         seldom = (2 * variance * (1 - variance.log())).clamp(max=1)
         worth = torch.where(is_count, seldom, 1.0)
     counted = torch.where(known, counted, 0.0).flatten(1)
-    worth = torch.where(seen & known, worth, 0.0).sum(dim=(1, 2))
-    dof = (worth - n_told).clamp(min=1)
+    worth = torch.where(seen, worth, 0.0).sum(dim=1)
+    dof = (torch.where(known, worth, 0.0).sum(dim=1) - n_told).clamp(min=1)
     usual, largest = (
         torch.as_tensor(chi2.isf(rare.cpu(), dof.cpu())).to(mean)
         for rare, dof in ((RARE + 0 * dof, dof), (RARE / n_known, 1 + 0 * dof))
@@ -101,11 +103,13 @@ def judged(noise, args, y, mean, seen, unknown, n_told=0.0) -> Judged:
     strangeness = counted.sum(dim=1) / usual
     strangeness = strangeness.maximum(counted.amax(dim=1) / largest)
     half = off.square().sum(dim=1) <= 0.5 * away.square().sum(dim=1)
-    correlation, chance = serial_correlation(residual, seen)
-    aimless = half | (correlation <= 4 / n.sqrt()) | known | (n < FEWEST)
+    correlation, n_pairs = serial_correlation(residual, seen)
+    is_small = is_small.all(dim=1)
+    aimless = half | (correlation <= 4 / n.sqrt()) | known | (n < FEWEST) | is_small
     strangeness = torch.where(aimless.all(dim=1), strangeness, torch.inf)
-    by_chance = (correlation <= BY_CHANCE * chance) | (n < FEWEST)
-    by_chance |= is_small.all(dim=1) | failed[:, None]
+    most = norm.isf(BY_CHANCE / y.shape[2]) * n_pairs.sqrt() / n
+    by_chance = (correlation <= most) | (worth < FEWEST) | (n_pairs < FEWEST - 1)
+    by_chance |= is_small | failed[:, None]
     return Judged(
         torch.where(failed, torch.nan, squares.sum(dim=(1, 2))),
         torch.where(failed, torch.nan, strangeness),
@@ -122,11 +126,10 @@ def deviance(noise, y, mean, args):
 def serial_correlation(residual: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     """Return the correlation of residuals (n_rows, n_times, …) with the next ones.
 
-    And its standard deviation, if they were independent.
+    As of residuals whose variance is one at least; and the number of pairs.
     """
     seen = seen & residual.isfinite()
     residual = torch.where(seen, residual, 0.0)
     products = (residual[:, 1:] * residual[:, :-1]).sum(dim=1)
-    correlation = products / residual.square().sum(dim=1).clamp(min=1e-300)
-    n_pairs = (seen[:, 1:] & seen[:, :-1]).sum(dim=1)
-    return correlation, n_pairs.sqrt() / seen.sum(dim=1).clamp(min=1)
+    size = residual.square().sum(dim=1).maximum(seen.sum(dim=1)).clamp(min=1)
+    return products / size, (seen[:, 1:] & seen[:, :-1]).sum(dim=1)

@@ -1,5 +1,7 @@
 """How far two segmentations overlap."""
 
+from numbers import Real
+
 import numpy as np
 
 from sklearn_inverse.metrics._outputs import check_like, check_true
@@ -13,7 +15,7 @@ def dice_score(true, predicted, *, threshold=0.5):
     Parameters
     ----------
     true, predicted : array-like of shape (n_samples, n_voxels)
-        Labels, or shades from 0 to 1.
+        Labels 0 and 1, or shades between.
 
     threshold : float, default=0.5
         A voxel belongs to the segmentation whose shade is above it.
@@ -30,6 +32,8 @@ def dice_score(true, predicted, *, threshold=0.5):
     >>> dice_score([[1, 1, 0, 0], [0, 0, 0, 0]], [[0.9, 0.2, 0.6, 0.1], [0, 0, 0, 0]])
     array([0.5, 1. ])
     """
+    if not (isinstance(threshold, Real) and np.isfinite(threshold)):
+        raise ValueError(f"`threshold` must be a finite number. Got {threshold!r}.")
     true = check_true(true, axes=("n_samples", "n_voxels"))
     a, b = (
         x > threshold for x in (true, check_like(predicted, true, name="predicted"))

@@ -63,8 +63,12 @@ def continuation(
     if (end.status == InversionStatus.INTERRUPTED).any():
         # Perhaps in an early stage, whose values are of fewer readings.
         return end._replace(value=objective.value(end.x, sample))
-    worse = ~(end.value <= objective.value(start, sample))
-    explained = objective.judge(end.x, sample, end.hessian).explained
+    try:
+        worse = ~(end.value <= objective.value(start, sample))
+        explained = objective.judge(end.x, sample, end.hessian).explained
+    except KeyboardInterrupt:
+        interrupted = torch.full_like(end.status, InversionStatus.INTERRUPTED)
+        return end._replace(status=interrupted)
     rows = (worse | ~explained).nonzero()[:, 0]  # the first readings may mislead
     if len(rows):
         direct = optimize(objective, start[rows], sample[rows])
@@ -72,6 +76,9 @@ def continuation(
         better = ~(end.value[rows] <= direct.value)
         for whole, part in zip(end, direct):
             whole[rows[better]] = part[better]
+        end.status[rows[direct.status == InversionStatus.INTERRUPTED]] = (
+            InversionStatus.INTERRUPTED
+        )
     return end
 
 

@@ -78,6 +78,17 @@ class Ends(NamedTuple):
             interrupted = torch.full_like(status, InversionStatus.INTERRUPTED)
             self.status[sample] = torch.where(open_starts, interrupted, status)
 
+    def improve(self, end: Optimum, sample: Tensor, place: Tensor) -> None:
+        """Replace ends of some samples, one each, where another is as good."""
+        assert end.hessian is not None
+        better = end.value <= self.value[sample, place]
+        rows = sample[better], place[better]
+        for whole, part in zip(self[:4], (end.x, end.value, end.hessian, end.status)):
+            whole[rows] = part[better]
+        stopped = end.status == InversionStatus.INTERRUPTED
+        self.status[sample[stopped], place[stopped]] = InversionStatus.INTERRUPTED
+        self.n_iter[sample] += end.n_iter
+
     @property
     def best(self) -> Tensor:
         """Index (n_samples,) of the best end of each sample."""
@@ -144,8 +155,6 @@ def multistart(
         What was found; starts not run have an infinite value.
     """
     n_starts = starts.shape[1]
-    if retry is not None:
-        starts = torch.cat([starts, starts[:, :1]], dim=1)
     ends = Ends.blank(starts)
     everyone = torch.arange(len(starts), device=starts.device)
     open_samples = everyone
@@ -172,16 +181,17 @@ def multistart(
         agree |= (n_confirmed >= CLEAR * part.stop) & ~competes
         if adaptive and agree.any() and part.stop < n_starts:
             rows = agree.nonzero()[:, 0]
-            sample, best = open_samples[rows], index[rows, 0]
-            x, hessian = ends.x[sample, best], ends.hessian[sample, best]
-            agree[rows] = objective.judge(x, sample, hessian).explained
+            judged = judge_best(objective, ends, open_samples[rows])
+            if judged is None:
+                return ends
+            agree[rows] = judged.explained
         open_samples = open_samples[~agree]
     if retry is not None:
         judged = judge_best(objective, ends, everyone)
         open_samples = everyone[:0] if judged is None else everyone[~judged.is_noise]
         if len(open_samples):
             end = retry(starts[open_samples, 0], open_samples)
-            ends.put(end, open_samples, slice(n_starts, n_starts + 1))
+            ends.improve(end, open_samples, torch.zeros_like(open_samples))
     return ends if draws is None else search_beside(objective, ends, climb, draws)
 
 
@@ -240,10 +250,5 @@ def follow(ends: Ends, climb: Callable) -> Ends:
         if len(sample) == 0 or ends.are_interrupted:
             break
         best = ends.best[sample]
-        end = climb(ends.x[sample, best], sample)
-        better = end.value <= ends.value[sample, best]
-        rows = sample[better], best[better]
-        for whole, part in zip(ends[:4], (end.x, end.value, end.hessian, end.status)):
-            whole[rows] = part[better]
-        ends.n_iter[sample] += end.n_iter
+        ends.improve(climb(ends.x[sample, best], sample), sample, best)
     return ends

@@ -40,9 +40,9 @@ class Estimate:
         sample of the model in five hundred exceeds.
 
     residual_correlation : ndarray of shape (n_samples, n_channels)
-        Correlation of each observable's standardized residuals with the next ones in
-        time, NaN where that is no more than chance. Where it is, the model misses
-        something, and errors are too small.
+        Correlation of each observable's standardized residuals with the next ones, NaN
+        where that is no more than chance, and of what was learned. Where it is more, the
+        model misses something, and errors are too small.
 
     start_misfit : ndarray of shape (n_samples,)
         The misfit where the search set out.

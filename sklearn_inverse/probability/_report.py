@@ -130,10 +130,11 @@ def _course(result):
     ]
     if not found:
         return ""
-    return (
-        f"residuals follow the ones before them ({', '.join(found[:5])}): the model "
-        "misses something, errors are too small"
+    shown = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
+    says = (
+        f"residuals follow the ones before them ({shown}): the model misses something"
     )
+    return f"{says}, errors are too small" if result.explained[0] else says
 
 
 def _scales(result):

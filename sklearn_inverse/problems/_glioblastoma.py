@@ -30,7 +30,8 @@ def glioblastoma(*, tissue=None, noise=0.1, n_nodes=65):
         larger elsewhere in proportion to what there is of it, or a noise model.
 
     n_nodes : int, default=65
-        Evenly spaced nodes along each side; many take long to compile, once.
+        Evenly spaced nodes along each side, 33 at least: the tumor begins between those
+        of coarser grids. Many take long to compile, once.
 
     Returns
     -------
@@ -60,7 +61,7 @@ def glioblastoma(*, tissue=None, noise=0.1, n_nodes=65):
     """
     tissue = brain if tissue is None else tissue
     x, y = (at.ravel() for at in np.meshgrid(VOXELS, VOXELS, indexing="ij"))
-    there = sum(tissue(x, y))
+    there = _check_tissue(tissue, x, y)
     x, y, there = (at[there > 0.5] for at in (x, y, there))
     if isinstance(noise, Real):
         noise = Normal(noise / np.tile(there, 2))
@@ -80,6 +81,22 @@ def glioblastoma(*, tissue=None, noise=0.1, n_nodes=65):
         nominal={"D": 1.0, "rho": 1.0, "theta1": 0.3, "theta2": 0.6},
         name="glioblastoma",
     )
+
+
+def _check_tissue(tissue, x, y):
+    """Return how much of all voxels is tissue."""
+    shares = np.asarray(tissue(x, y) if callable(tissue) else np.nan, dtype=float)
+    if shares.shape != (2, len(x)) or not (shares.sum(axis=0) > 0).all():
+        raise ValueError(
+            "`tissue` must be a function of places (x, y) that returns two arrays, the "
+            "shares of white and of gray matter at each, whose sum is above zero "
+            f"everywhere: say 1e-3 in fluid. Got {tissue!r}, shape {shares.shape}."
+        )
+    if not (shares.sum(axis=0) > 0.5).any():
+        raise ValueError(
+            "`tissue` must be above 0.5 somewhere. Got none, nothing to see."
+        )
+    return shares.sum(axis=0)
 
 
 def brain(x, y):
@@ -109,7 +126,8 @@ def brain(x, y):
 
 def _in_ellipse(x, y, a, b):
     """Return one inside an ellipse, zero outside, with a soft edge."""
-    return 1 / (1 + np.exp(((x / a) ** 2 + (y / b) ** 2 - 1) * a / 3))
+    # Networks read this in single precision, where exp would overflow.
+    return 0.5 * (1 - np.tanh(((x / a) ** 2 + (y / b) ** 2 - 1) * a / 6))
 
 
 def _residual(tissue, x, u, p):

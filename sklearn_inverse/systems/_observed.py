@@ -56,6 +56,8 @@ class PointValues:
     def points(self, grids: Mapping[str, Grid]) -> np.ndarray:
         """Return the points, of shape (n_points, n_coordinates)."""
         given = [self.x] if self.y is None else [self.x, self.y]
+        if list(grids) == ["y", "x"]:
+            given.reverse()
         if len(given) != len(grids):
             raise ValueError(
                 f"`observe` must have points of {len(grids)} coordinate(s), "

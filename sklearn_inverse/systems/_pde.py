@@ -464,8 +464,16 @@ class PDESystem:
         x = SimpleNamespace(**dict(zip(self.grids, self.points.T)))
         if not self.is_steady:
             x.t = t
-        seen = [see(x, u[:], p) for see in self._sights.values()]
-        return np.concatenate([one + 0 * u[:] for one in seen])
+        seen = []
+        for name, see in self._sights.items():
+            one = see(x, u[:], _Numbers(p, self.functions) if self.functions else p)
+            if tuple(getattr(one, "shape", ())) != (len(self.points),):
+                raise ValueError(
+                    f"`see` must return one value for each of {len(self.points)} points. "
+                    f"Got shape {tuple(getattr(one, 'shape', ()))} of {name!r}."
+                )
+            seen.append(one)
+        return np.concatenate(seen)
 
     def _start(self, p: Any) -> Any:
         """Return what u begins with, or is first thought to be, at the inner nodes."""
@@ -545,3 +553,21 @@ class PDESystem:
 
     def __deepcopy__(self, memo: Any) -> "PDESystem":
         return self  # nothing changes it: copies of estimators share it
+
+
+class _Numbers:
+    """Params of an instrument, which unknown functions are not among."""
+
+    def __init__(self, p: Any, functions: Any):
+        self._p, self._functions = p, functions
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._functions:
+            raise ValueError(
+                f"`see` takes params that are numbers. Got the unknown function {name!r}: "
+                "let the residual have it."
+            )
+        return getattr(self._p, name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return getattr(self, key) if isinstance(key, str) else self._p[key]

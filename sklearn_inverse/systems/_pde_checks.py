@@ -152,8 +152,11 @@ def unused_params(system: Any, looks: bool = False) -> list[Any]:
         return torch.cat([found, _run(system, "`constraint`", n_nodes, ends, at)], 1)
 
     def unchanged(keys: list[Any], other: Any) -> list[Any]:
-        sizes = 10 ** rng.uniform(-2, 3, N_PLACES) * rng.choice([-1, 1], N_PLACES)
-        t = torch.as_tensor(low + (high - low) * rng.uniform(size=N_PLACES))
+        # Of any unit; and early times, too.
+        sizes = 10 ** rng.uniform(-10, 8, N_PLACES) * rng.choice([-1, 1], N_PLACES)
+        share = 10 ** (-6 * rng.uniform(size=N_PLACES) * rng.choice([0, 1], N_PLACES))
+        share = share * rng.uniform(size=N_PLACES)
+        t = torch.as_tensor(low + (high - low) * share)
         states = torch.as_tensor(sizes[:, None] * bump)
         params, same = prior.draw(N_PLACES, rng), []
         before = run(t, states, params)

@@ -473,7 +473,7 @@ def test_noise_of_runs_may_be_the_same_for_all(decays):
 def test_wrong_noise_of_readings_is_told(wrong, decays):
     t, runs, noise = decays
     some = [noise[:1], [0 * sd for sd in noise], [sd[:5] for sd in noise], noise[0]]
-    with pytest.raises(ValueError, match="of readings must be a list of positive"):
+    with pytest.raises(ValueError, match="`noise_std` .* positive"):
         PolynomialODE(1, noise_std=some[wrong]).fit(runs, t)
 
 
@@ -691,3 +691,23 @@ def test_scatter_of_few_readings_is_not_taken_for_sure(seed):
     readings = 2 * np.exp(-1.5 * times) + 0.02 * rng.standard_normal(11)
     model = PolynomialODE(noise_std="estimate").fit(readings[:, None], times)
     assert model.equations_[0].endswith("*y1")
+
+
+def test_a_system_does_not_pool_noise_that_differs_from_run_to_run():
+    t = np.linspace(0, 2, 21)
+    rng, sds = np.random.default_rng(0), (1e-3, 3e-2)
+    runs = [np.exp(-t)[:, None] + sd * rng.standard_normal((21, 1)) for sd in sds]
+    given = [np.array([sd]) for sd in sds]
+    model = PolynomialODE(degree=1, noise_std=given).fit(runs, [t, t])
+    with pytest.raises(ValueError, match="from run to run"):
+        model.to_system()
+    runs[0][3] = np.nan
+    same = [np.full(21, 2e-2)] * 2  # one state: as trajectories may be given
+    model = PolynomialODE(degree=1, noise_std=same).fit(runs, [t, t])
+    assert model.to_system().noise is not None
+    for wrong, message in (
+        ([[0.1], [-0.1]], "Got -0.1 in run 1"),
+        ([[[0.1], [0.1, 0.2]], [0.1]], "must be a list of positive arrays"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            PolynomialODE(degree=1, noise_std=wrong).fit(runs, [t, t])

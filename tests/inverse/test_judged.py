@@ -1,10 +1,11 @@
 """What is called noise is noise."""
 
 import numpy as np
+import pytest
 import torch
 
 from sklearn_inverse.inverse._judged import judged
-from sklearn_inverse.probability import as_noise
+from sklearn_inverse.probability import Poisson, as_noise
 
 N = 20_000
 
@@ -36,14 +37,35 @@ def test_residuals_that_follow_are_told_with_gaps_too():
         steps[:, i] = 0.7 * steps[:, i - 1] + 0.51**0.5 * steps[:, i]
     course = course_of(steps)
     assert course.isfinite().double().mean() > 0.99
-    assert abs(course.nanmean() - 0.7) < 0.05
+    assert abs(course.nanmean() - 0.7) < 0.1
     seen = torch.as_tensor(rng.uniform(size=steps.shape) < 0.7)
-    assert course_of(steps, seen).isfinite().double().mean() > 0.9
+    assert course_of(steps, seen).isfinite().double().mean() > 0.8
+
+
+@pytest.mark.parametrize("mean", [0.01, 0.05, 0.3, 5.0])
+def test_counts_of_little_follow_no_course(mean):
+    noise = as_noise(Poisson(), ["n"], n_times=40, param_names=[])
+    y = torch.as_tensor(np.random.default_rng(0).poisson(mean, (N, 40, 1))).double()
+    args = noise.arguments(torch.empty(N, 0).double(), [])
+    seen, known = torch.ones_like(y, dtype=torch.bool), np.array([], dtype=int)
+    found = judged(noise, args, y, torch.full_like(y, mean), seen, known)
+    assert found.course.isfinite().double().mean() < 4e-3
+
+
+def test_many_observables_are_many_chances():
+    rng = np.random.default_rng(0)
+    noise = as_noise(1.0, list(map(str, range(100))), n_times=40, param_names=[])
+    y = 100 + torch.as_tensor(rng.standard_normal((1_000, 40, 100)))
+    args = noise.arguments(torch.empty(1_000, 0).double(), [])
+    seen = torch.ones_like(y, dtype=torch.bool)
+    none = np.array([], dtype=int)
+    found = judged(noise, args, y, torch.full_like(y, 100), seen, none)
+    assert (~found.is_noise & found.explained).double().mean() < 5e-3
 
 
 def test_few_readings_and_residuals_too_small_to_count_have_no_course():
     residual = np.ones((1, 100))
     assert course_of(residual).isfinite().all()
     assert course_of(residual[:, :11]).isnan().all()
-    assert course_of(residual, sd=1e-3).isnan().all()
+    assert course_of(residual, sd=0.2).isnan().all()  # less than the noise
     assert course_of(np.full((1, 100), np.nan)).isnan().all()

@@ -6,6 +6,9 @@ import torch
 from scipy.linalg import expm
 
 from sklearn_inverse import GradientInverter, ODESimulator, PDESystem, PointValues
+from sklearn_inverse.collocation import LocalNetwork
+from sklearn_inverse.collocation._equations import Solution, as_equations
+from sklearn_inverse.collocation._local_operator import LocalOperator
 from sklearn_inverse.problems import glioblastoma
 from sklearn_inverse.problems._glioblastoma import brain
 
@@ -91,3 +94,26 @@ def test_slopes_are_differences_and_params_are_found():
     assert posterior.explained.all()
     z = (posterior.mean - TRUTH) / posterior.std
     assert np.sqrt(np.mean(z**2)) < 1.6
+
+
+@pytest.mark.parametrize(
+    "tissue",
+    [3, lambda x, y: x, lambda x, y: (0.6, 0.4), lambda x, y: (0 * x, 0 * y)],
+)
+def test_tissue_that_is_no_map_is_refused(tissue):
+    with pytest.raises(ValueError, match="`tissue` must be a function"):
+        glioblastoma(tissue=tissue, n_nodes=9)
+
+
+def test_the_map_has_slopes_in_single_precision():
+    system = glioblastoma(n_nodes=9)
+    network = LocalNetwork(width=4, n_collocation=50)
+    params = TRUTH[0]
+    unit, values = as_equations(system, network).solve(params[None])
+    solution = Solution(params, unit, values[0])
+    operator = LocalOperator(
+        system, solution, network, functions="basis", seed=0, dtype=torch.float32
+    )
+    theta = torch.as_tensor(system.prior.scaler.to_scaled(params[None])).float()
+    layers = [w.repeat(1, 1, 1) for w in operator.net.initial_layers()]
+    assert operator.operator_loss(layers, theta, 0.1, 0).isfinite().all()

@@ -496,6 +496,14 @@ def test_models_are_of_the_kind_that_solves_them():
         ({"observe": PointValues(X, see={"a": lambda u: u})}, r"see\(x, u, p\) cannot"),
         ({"observe": PointValues(X, see={"a": lambda x, u, p: p.k})}, "no param 'k'"),
         (
+            {"observe": PointValues(X, see={"a": lambda x, u, p: u[0]})},
+            "one value for each of",
+        ),
+        (
+            {"observe": PointValues(X, see={"a": lambda x, u, p: 1.0})},
+            "one value for each of",
+        ),
+        (
             {
                 "params": {"D": (0.5, 4), "k": (0, 1)},
                 "observe": PointValues(X, see=SEE),
@@ -677,3 +685,31 @@ def test_a_function_of_time_stays_what_it_is_at_its_end():
     function = until(GaussianFunction(5, over="t")).solve(np.ones(5), times=[1, 1.5, 3])
     number = until((0.5, 2.0)).solve([1.0], times=[1, 1.5, 3])
     np.testing.assert_allclose(function, number, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rate", "k"),
+    [
+        (lambda x, u, k: 1e-6 * u**4 / (u**4 + k**4), (1e-7, 5e-7)),  # moles per liter
+        (lambda x, u, k: np.where(u > k, u - k, 0 * u), (1e4, 5e4)),
+        (lambda x, u, k: np.where(x.t < k, 1.0, 0.0), (0.1, 1)),  # of 100
+    ],
+)
+def test_what_acts_in_other_units_or_early_is_not_called_idle(rate, k):
+    PDESystem(
+        {"x": (0, 1), "t": (0, 100)},
+        lambda x, u, p: u.t - p.D * u.xx - rate(x, u, p.k),
+        constraint=lambda x, n: (1 + n * x.t) * x.x * (1 - x.x),
+        params={"D": (0.5, 4), "k": k},
+        observe=PointValues(X, t=100.0),
+        noise=0.01,
+        grid=FiniteDifferences(9),
+    )
+
+
+def test_instruments_do_not_take_functions():
+    with pytest.raises(ValueError, match="Got the unknown function 'D'"):
+        diffusion(
+            params={"D": GaussianFunction(9, order=2, link="exp", scale=1.0)},
+            observe=PointValues(X, see={"flux": lambda x, u, p: p.D * u}),
+        )
