@@ -473,7 +473,7 @@ def test_noise_of_runs_may_be_the_same_for_all(decays):
 def test_wrong_noise_of_readings_is_told(wrong, decays):
     t, runs, noise = decays
     some = [noise[:1], [0 * sd for sd in noise], [sd[:5] for sd in noise], noise[0]]
-    with pytest.raises(ValueError, match="`noise_std` .* positive"):
+    with pytest.raises(ValueError, match=r"`noise_std` .* positive"):
         PolynomialODE(1, noise_std=some[wrong]).fit(runs, t)
 
 
