@@ -89,7 +89,7 @@ class BPNInverter(CollocationInverter):
     >>> from sklearn_inverse.problems import boundary_values
     >>> measured = [np.linspace(0, 1, 64) ** 2]
     >>> inverter = BPNInverter(boundary_values(), start=[1, 2], random_state=0)
-    >>> inverter.set_params(network__width=16, pretrain_iter=100, n_lower=8)
+    >>> inverter.set_params(network__width=8, pretrain_iter=60, n_lower=4, n_broyden=8)
     ... # doctest: +ELLIPSIS
     BPNInverter(...)
     >>> bool(np.abs(inverter.fit(measured).predict(measured) - [0, 1]).max() < 0.05)

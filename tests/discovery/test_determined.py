@@ -87,6 +87,7 @@ def test_a_system_needs_errors():
         model.to_system()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moves", [False, True])
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.IdentifiabilityWarning")
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.NormalityWarning")

@@ -515,6 +515,7 @@ def pendulum_runs():
     return t, np.array(runs[:4]), runs[4]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The fit stopped before its end")
 def test_a_net_predicts_where_there_are_no_polynomials():
     t, runs, unseen = pendulum_runs()
@@ -547,6 +548,7 @@ def test_a_net_learns_from_noisy_runs():
     assert abs(model.simulate(unseen[0], t) - unseen).max() < 0.1
 
 
+@pytest.mark.slow
 def test_a_net_takes_stiff_steps(kaps_run, stiff, capsys):
     y, t = (part[::2] for part in kaps_run)
     runs = [y] + [stiff.solved(stiff.kaps, y0, t) for y0 in ([0.2, 2], [1, 0.4])]

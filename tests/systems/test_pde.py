@@ -411,6 +411,7 @@ def test_params_are_found():
     assert posterior.std[0, 0] == pytest.approx(exact, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_system_in_time_is_inverted_by_other_methods_too():
     system = decaying()
     pairs = make_inverse_problem(system, 2, noisy=True, random_state=0)
