@@ -10,7 +10,12 @@ from sklearn_inverse.discovery._rhs import Monomials
 from sklearn_inverse.discovery._runs import largest_of, scatter
 
 __all__ = [
-    *("EXACT", "by_reading", "hidden_of", "in_units", "noise_of", "terms_of"),
+    "EXACT",
+    "by_reading",
+    "hidden_of",
+    "in_units",
+    "noise_of",
+    "terms_of",
     "unknown_of",
 ]
 

@@ -22,3 +22,5 @@ def test_what_is_no_pair_of_segmentations_is_refused():
         dice_score([[1, 0]], [[np.nan, 0]])
     with pytest.raises(ValueError, match="shape of `true`"):
         dice_score([[1, 0]], [[1, 0, 0]])
+    with pytest.raises(ValueError, match="`threshold` must be a finite"):
+        dice_score([[1, 0]], [[1, 0]], threshold=np.nan)

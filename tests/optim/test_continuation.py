@@ -111,3 +111,36 @@ def test_ctrl_c_in_an_early_stage_tells_the_value_of_all_readings():
 
     end = continuation(objective, stopped, at(3.0), ROW)
     np.testing.assert_allclose(end.value, objective.value(end.x, ROW))
+
+
+def test_ctrl_c_in_the_last_search_of_all_is_told():
+    objective, calls = make_objective(READINGS + 3.0), []  # which nothing explains
+
+    stages = len(growing_horizons(objective))
+    end = continuation(objective, optimize, at(3.0), ROW)
+    assert end.status.tolist() != [InversionStatus.INTERRUPTED]
+
+    def last(part, start, sample):
+        calls.append(1)
+        end = optimize(part, start, sample)
+        if len(calls) > stages:
+            end.status[:] = InversionStatus.INTERRUPTED
+        return end
+
+    calls.clear()
+    end = continuation(objective, last, at(3.0), ROW)
+    assert len(calls) == stages + 1
+    assert end.status.tolist() == [InversionStatus.INTERRUPTED]
+
+
+def test_ctrl_c_between_searches_keeps_the_end():
+    objective = make_objective(READINGS)
+    whole = continuation(objective, optimize, at(3.0), ROW)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    objective.judge = interrupted
+    end = continuation(objective, optimize, at(3.0), ROW)
+    assert end.status.tolist() == [InversionStatus.INTERRUPTED]
+    assert end.x.tolist() == whole.x.tolist()

@@ -120,6 +120,30 @@ def test_ctrl_c_in_a_start_ends_the_search(adaptive):
     assert ends.value[:, 0].isfinite().all()
 
 
+def test_ctrl_c_in_a_retry_or_a_judgement_keeps_what_was_found():
+    wells = Wells([True])
+
+    def retry(start, sample):
+        end = roll_down(wells, [])(start + 8, sample)
+        end.status[:] = InversionStatus.INTERRUPTED
+        return end
+
+    ends = multistart(
+        wells, starts_of(1, [1.0, 2.0]), roll_down(wells, []), retry=retry
+    )
+    assert ends.are_interrupted
+    assert ends.value.tolist() == [[-9, 0]]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    wells.judge = interrupted
+    starts = starts_of(1, [8.0] * ALL)
+    ends = multistart(wells, starts, roll_down(wells, []), adaptive=True)
+    assert ends.are_interrupted
+    assert ends.value[0, 0] == -9
+
+
 class Locks:
     """Four coordinates, each right at 1 and trapped at 0; who is right explains.
 

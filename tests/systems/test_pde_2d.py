@@ -271,3 +271,20 @@ def test_many_nodes_are_compiled_and_inverted():
     inverter = GradientInverter(system, n_starts=1, max_solves=0)
     posterior = inverter.fit(read).posterior(read)
     assert (np.abs(posterior.mean - 2) < 0.2 * posterior.std).all()
+
+
+def test_points_go_by_the_names_of_their_coordinates():
+    def read(domain):
+        return PDESystem(
+            domain,
+            lambda x, u, p: p.D * (u.xx + u.yy) + 8 * x.x,
+            constraint=lambda x, n: n * x.x * (1 - x.x) * x.y * (2 - x.y),
+            params={"D": (0.5, 2)},
+            observe=PointValues([0.75], y=[0.5]),
+            noise=0.01,
+            grid={axis: FiniteDifferences(9) for axis in domain},
+        ).report(torch.ones(1, 1).double())
+
+    one = read({"x": (0, 1), "y": (0, 2)})
+    other = read({"y": (0, 2), "x": (0, 1)})
+    assert one.item() == pytest.approx(other.item(), rel=1e-9)
