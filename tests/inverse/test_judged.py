@@ -49,7 +49,7 @@ def test_counts_of_little_follow_no_course(mean):
     args = noise.arguments(torch.empty(N, 0).double(), [])
     seen, known = torch.ones_like(y, dtype=torch.bool), np.array([], dtype=int)
     found = judged(noise, args, y, torch.full_like(y, mean), seen, known)
-    assert found.course.isfinite().double().mean() < 4e-3
+    assert found.course.isfinite().double().mean() < (4e-3 if mean > 0.02 else 1e-9)
 
 
 def test_many_observables_are_many_chances():
