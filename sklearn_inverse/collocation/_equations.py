@@ -70,10 +70,14 @@ class _Equations:
 
     sources : list of (str, float)
         Axis and place of every source in a point.
+
+    borders : list of (str, float)
+        Axis and place of the ends where the slope across is to vanish.
     """
 
     functions: dict[str, Any] = {}
     sources: list[tuple[str, float]] = []
+    borders: list[tuple[str, float]] = []
     n_outputs = 1
     scales: dict[str, AxisScale]
 
@@ -235,6 +239,12 @@ class PDEEquations(_Equations):
             for n in system.shape
         ]
         self.sources = [_source(at) for at in system.sources]
+        self.borders = [
+            (axis, end)
+            for (axis, grid), level in zip(system.grids.items(), system.level_ends)
+            for end, is_level in zip((grid.low, grid.high), level)
+            if is_level
+        ]
         gathering = system.observe.gathering(system.grids)
         self._gathering = None if gathering is None else torch.as_tensor(gathering)
 
@@ -247,9 +257,9 @@ class PDEEquations(_Equations):
         """Where readings are taken, the earliest first."""
         return self._grid(self.system.points, self.system._times)
 
-    def cusp(self, index, source) -> np.ndarray:
-        """Return points of a source, other times every time, as :meth:`batch`."""
-        axis, place = source
+    def special(self, index, where) -> np.ndarray:
+        """Return points of a source or a border, others every time as :meth:`batch`."""
+        axis, place = where
         n = len(self.scales) - 1
         more = qmc.LatinHypercube(max(n, 1), seed=index).random(N_CUSPS if n else 1)
         at = np.full((len(more), 1), self.scales[axis].to_unit(place))
@@ -304,7 +314,7 @@ class PDEEquations(_Equations):
             self.scale = torch.where(scale > 0, scale, 1.0)[None].detach()
             size = self._usual(theta, self.batch(0), options)
             self._cusp_sizes = {
-                source: self._usual(theta, self.cusp(0, source), options, source)
+                source: self._usual(theta, self.special(0, source), options, source)
                 for source in self.sources
             }
         self._size = size
@@ -340,7 +350,11 @@ class PDEEquations(_Equations):
         return values_of(u, free)[:, None]
 
     def residual(self, n: Tensor, u: Tensor, places: Places) -> Tensor:
-        """Return the scaled residual (n_rows, 1); in the point of a source its jump."""
+        """Return the scaled residual (n_rows, 1); of a source its jump, of a border u.x."""
+        if places.source in self.borders:
+            axis, _ = places.source
+            slope = places.by(axis, u[:, 0]) * self.scales[axis].length
+            return slope[:, None] / self.size.to(u)
         x, p = self._fields(places)
         off = values_of(self.system.residual(x, Field(u[:, 0], places), p), u[:, 0])
         if places.source is None:

@@ -258,7 +258,7 @@ class LocalOperator:
         -------
         residual : Tensor of shape (n_samples, n_points, n_outputs)
             What the equations leave, divided by its size; behind the points the jumps at
-            sources, each source by a weight as large as all points'.
+            sources and slopes at borders, each by a weight as large as all points'.
 
         gradient : Tensor of shape (n_samples, n_directions, n_points, n_outputs)
             Its derivatives by what the network is told, divided alike.
@@ -267,7 +267,7 @@ class LocalOperator:
             self._left(
                 layers, theta, self._points(batch, source), source, with_gradient
             )
-            for source in (None, *self.equations.sources)
+            for source in (None, *self.equations.sources, *self.equations.borders)
         ]
         if len(found) == 1:
             return found[0]
@@ -297,7 +297,9 @@ class LocalOperator:
         equations = self.equations
         batch = batch if equations.is_resampled else 0
         if (batch, source) not in self._batches:
-            unit = equations.cusp(batch, source) if source else equations.batch(batch)
+            unit = (
+                equations.special(batch, source) if source else equations.batch(batch)
+            )
             points = equations.points(unit, **self._options)
             self._batches[batch, source] = points
         return self._batches[batch, source]

@@ -175,9 +175,9 @@ class Places:
         told of the distance, of which they can be smooth functions.
 
     source : (str, float), default=None
-        The one in which all points lie. The second derivative of the distance there is
-        twice ``strength``, of which the source has one: what multiplies it in the
-        equation is the jump of a first derivative, and what balances it.
+        The one in which all points lie, or their border. The second derivative of the
+        distance there is twice ``strength``, of which the source has one: what multiplies
+        it in the equation is the jump of a first derivative, and what balances it.
     """
 
     def __init__(

@@ -498,7 +498,7 @@ class ODESimulator(ForwardModel):
             "backend",
         )
         options = {name: getattr(self, name) for name in names}
-        options |= {"sensitivities": sensitivities}
+        options |= {"sensitivities": sensitivities, "alike": system.alike}
         times = protocol.times_of(rows)
         if system.kinetics is not None:
             rates, start = system.rates(rows), system.rates_initial

@@ -1,5 +1,7 @@
 """What solve_ivp is given: checked, and turned into tensors."""
 
+from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -98,10 +100,10 @@ def check_t_eval(t_eval, y0: Tensor) -> Tensor:
     return t_eval.detach()
 
 
-def check_atol(atol, y0: Tensor) -> Tensor | None:
-    """Return absolute tolerances of shape (n_states,), None for the default ones."""
+def check_atol(atol, y0: Tensor, alike: bool) -> Callable[[Tensor], Tensor]:
+    """Return absolute tolerances (n_samples, n_states) as a function of initial states."""
     if atol is None:
-        return None
+        return partial(_negligible, share=1e-14 if alike else 1e-20)
     atol = _as_double("atol", atol).to(y0.device)
     n_states = y0.shape[1]
     if atol.shape not in ((), (n_states,)):
@@ -111,7 +113,16 @@ def check_atol(atol, y0: Tensor) -> Tensor | None:
         )
     if not (atol >= 0).all():
         raise ValueError(f"`atol` must be >= 0. Got {atol.min()} instead.")
-    return atol.expand(n_states)
+    return lambda y0: atol.expand(y0.shape)
+
+
+def _negligible(y0: Tensor, share: float) -> Tensor:
+    """Return what is little of the largest initial state of each sample."""
+    largest = y0.detach().abs().amax(dim=1, keepdim=True)
+    # Where that is not finite, the sample fails for another reason.
+    relative = (largest > 0) & largest.isfinite()
+    # Where all are zero there is no scale.
+    return torch.where(relative, share * largest, 1e-20).expand(y0.shape)
 
 
 def check_rhs(rhs, jac, t_eval, y0, params):

@@ -63,6 +63,7 @@ def solve_ivp(
     step_size=None,
     rtol=1e-6,
     atol=None,
+    alike=False,
     jac=None,
     sensitivities=False,
     max_steps=10_000,
@@ -130,6 +131,10 @@ def solve_ivp(
         are zero: in any units, radicals of 1e-18 beside a species of one are resolved. A
         state that starts at zero costs about ten steps per decade between ``atol`` and
         its later size: raise ``atol`` where small values do not matter.
+
+    alike : bool, default=False
+        Whether all states are of one quantity, in many places: by default ``atol`` is
+        then 1e-14 of the largest.
 
     jac : callable, default=None
         ``jac(t, y, params) -> ∂f/∂y`` of shape (n_samples, n_states, n_states). If None,
@@ -226,7 +231,7 @@ def solve_ivp(
         )
     params, y0, y0_of = check_params_y0(params, y0)
     t_eval = check_t_eval(t_eval, y0)
-    atol = check_atol(atol, y0)
+    atol = check_atol(atol, y0, alike)
     f = None
     if compared_kernel(rhs, y0, params) is None:
         f = check_rhs(rhs, jac, t_eval, y0, params)

@@ -75,8 +75,8 @@ class InTorch:
     make : callable
         ``make(atol)`` is the Stepper with tolerances (n_samples, n_states).
 
-    atol : Tensor of shape (n_states,) or None
-        Tolerances, by default as :func:`floor` has them.
+    atol : callable
+        Absolute tolerances as a function of initial states.
 
     step_size : float or None
         Largest step of given size; None for error control.
@@ -117,7 +117,7 @@ class InTorch:
 
     def stepper(self, y0):
         """Return what attempts and differentiates steps from these initial states."""
-        return self.make(floor(self.atol, y0))
+        return self.make(self.atol(y0))
 
     def _mend(self, solution, *problem):
         """Solve anew where sensitivities are not finite, and say so where that fails."""
@@ -143,8 +143,8 @@ class Compiled:
     method : {"auto", "tsit5", "rodas5p"}
         If "auto", each sample by the one that it turns out to be for.
 
-    rtol, atol : float, Tensor of shape (n_states,) or None
-        Tolerances.
+    rtol, atol : float, callable
+        Tolerances, absolute ones as a function of initial states.
 
     max_steps, max_step : int, float
         As for :class:`InTorch`.
@@ -163,7 +163,7 @@ class Compiled:
         """Integrate."""
         result = self.kernel.solve(
             *map(_array, (t_eval, y0, params)),
-            atol=floor(self.atol, y0).numpy(),
+            atol=self.atol(y0).numpy(),
             y0_tangents=None if tangents is None else _array(tangents),
             starts=None if starts is None else _array(starts),
             directions=self.guards.directions,
@@ -179,16 +179,6 @@ class Compiled:
         if tangents is not None:
             status[_is_lost(solution)] = Status.NON_FINITE_SENSITIVITY
         return solution
-
-
-def floor(atol: Tensor | None, y0: Tensor) -> Tensor:
-    """Return absolute tolerances (n_samples, n_states), by default relative to ``y0``."""
-    if atol is not None:
-        return atol.expand(y0.shape)
-    largest = y0.detach().abs().amax(dim=1, keepdim=True)
-    # Where that is not finite, the sample fails for another reason.
-    relative = (largest > 0) & largest.isfinite()
-    return (1e-20 * torch.where(relative, largest, 1.0)).expand(y0.shape)
 
 
 def _is_lost(solution: Solution) -> Tensor:

@@ -85,6 +85,43 @@ class Grid:
         which = np.searchsorted(edges, points) - 1
         return np.stack([parts[which == i].sum(axis=0) for i in range(len(edges) - 1)])
 
+    def level_ends(self, inner: Any, ends: list[Any], axis: int = 0) -> list[Any]:
+        """Return values at both ends; those that are None make the slope there zero.
+
+        Parameters
+        ----------
+        inner : array
+            Values at the inner nodes.
+
+        ends : list of two arrays or None
+            Values at the first node and the last, of length one along the axis.
+
+        axis : int, default=0
+            The axis along which the grid lies.
+
+        Returns
+        -------
+        ends : list of two arrays
+            All values at ends.
+        """
+        open_ends = [end for end, value in zip((0, -1), ends) if value is None]
+        slopes = self._end_slopes()[open_ends]
+        found = []
+        for row in np.linalg.solve(slopes[:, open_ends], -slopes):
+            used = np.flatnonzero(row[1:-1])
+            near = slice(used.min(), used.max() + 1)
+            part = inner[_cut(axis, near.start, near.stop)]
+            value = _across(row[None, 1:-1][:, near], part, axis)
+            for other, given in zip((0, -1), ends):
+                if given is not None and row[other]:
+                    value = value + row[other] * given
+            found.append(value)
+        return [found.pop(0) if value is None else value for value in ends]
+
+    def _end_slopes(self) -> np.ndarray:
+        """Return the matrix (2, n_nodes) of the derivatives at both ends."""
+        raise AssertionError("every grid has slopes at its ends")
+
     def point_mass(self, at: Any) -> Any:
         """Return values at nodes of what is zero but at a point, and has integral 1."""
         raise ValueError("a source in a point needs grid=FiniteDifferences(101)")
@@ -120,11 +157,16 @@ class Chebyshev(Grid):
 
     def derivative(self, values: Any, place: int, axis: int = 0) -> tuple[Any, int]:
         """Return the derivative of values along an axis, and where it is known."""
+        return _across(self._matrix(), values, axis), NODE
+
+    def _matrix(self) -> np.ndarray:
         x, weight = self.nodes, 1 / self._barycentric()
         apart = x[:, None] - x + np.eye(self.n_nodes)
         matrix = np.outer(weight, 1 / weight) / apart
-        matrix -= np.diag(matrix.sum(axis=1))
-        return (matrix @ values.T).T if axis else matrix @ values, NODE
+        return matrix - np.diag(matrix.sum(axis=1))
+
+    def _end_slopes(self) -> np.ndarray:
+        return self._matrix()[[0, -1]]
 
     def interpolation(self, points: np.ndarray) -> np.ndarray:
         """Return the matrix (n_points, n_nodes) that reads values off at points."""
@@ -183,6 +225,12 @@ class FiniteDifferences(Grid):
         left, right = _neighbors(values, axis)
         return (right - left) / self.spacing, place + 1
 
+    def _end_slopes(self) -> np.ndarray:
+        slopes = np.zeros((2, self.n_nodes))
+        slopes[0, :3] = -1.5, 2, -0.5  # of the parabola through three nodes
+        slopes[1] = -slopes[0, ::-1]
+        return slopes / self.spacing
+
     def sides(self, values: Any, place: int, axis: int = 0) -> tuple[Any, Any, int]:
         """Return values left and right of what lies between neighbors, and its place."""
         if place != NODE:
@@ -210,6 +258,11 @@ class FiniteDifferences(Grid):
 def _cut(axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
     """Return what cuts a piece out along an axis."""
     return (slice(None),) * axis + (slice(start, stop),)
+
+
+def _across(matrix: np.ndarray, values: Any, axis: int) -> Any:
+    """Multiply by a matrix along an axis."""
+    return (matrix @ values.T).T if axis else matrix @ values
 
 
 def _neighbors(values: Any, axis: int) -> tuple[Any, Any]:

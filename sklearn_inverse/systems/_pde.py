@@ -31,6 +31,7 @@ from sklearn_inverse.systems._pde_checks import (
     check_residual,
     example,
     read_domain,
+    read_neumann,
     unused_params,
 )
 from sklearn_inverse.systems._system import ODESystem
@@ -89,6 +90,11 @@ class PDESystem:
         Typical params, at which a system in time is tried out and compiled; by default
         medians of their priors.
 
+    neumann : str or dict of str to {"low", "high", "both"}, default=None
+        Ends where not u is given but its slope across is zero: of an insulated rod
+        ``"x"``, of a plane ``"xy"``, ``{"x": "high"}`` of one end. There the constraint
+        leaves u open: ``start + n * x.t``.
+
     name : str, default="pde"
         Its name.
 
@@ -145,11 +151,13 @@ class PDESystem:
         noise: Any = None,
         grid: Grid | Mapping[str, Grid] | None = None,
         nominal: Mapping[str, float] | None = None,
+        neumann: str | Mapping[str, str] | None = None,
         name: str = "pde",
     ):
         self.domain = read_domain(domain)
         check_keys("params", params)
         self.grids = self._read_grids(Chebyshev(33) if grid is None else grid)
+        self.neumann, self.level_ends = neumann, read_neumann(neumann, self.grids)
         self.residual, self.constraint = residual, constraint
         for what, given, call in (
             ("residual", residual, "residual(x, u, p), zero where the equation holds"),
@@ -296,15 +304,16 @@ class PDESystem:
         if self.is_steady:
             with torch.no_grad():
                 return self._solution(p).unflatten(1, self.shape).numpy()
-        system, start = self.semidiscretize(), self.domain[TIME][0]
+        system, first = self.semidiscretize(), self.domain[TIME][0]
         times = np.atleast_1d(self._times if times is None else times).astype(float)
-        if not (np.diff(times, prepend=start) >= 0).all():
+        if not (np.diff(times, prepend=first) >= 0).all():
             raise ValueError(
-                f"`times` must increase from the start, {start:g}. Got {times.tolist()}."
+                f"`times` must increase from the start, {first:g}. Got {times.tolist()}."
             )
-        t = torch.as_tensor(np.concatenate([[start], times])).expand(len(p), -1)
+        t = torch.as_tensor(np.concatenate([[first], times])).expand(len(p), -1)
         with torch.no_grad():
-            y = solve_ivp(system.solved, t, system.initial_state(p), p).y[:, 1:]
+            start = system.initial_state(p)
+            y = solve_ivp(system.solved, t, start, p, alike=True).y[:, 1:]
             n = len(times)
             rows = p.repeat_interleave(n, dim=0)
             u = self._all_nodes(t[:, 1:].flatten(), y.flatten(0, 1), rows)
@@ -445,8 +454,11 @@ class PDESystem:
         for axis in reversed(range(len(self.shape))):
             # As far as it is whole along later axes, and not yet along earlier ones.
             frame, along = ends[(slice(1, -1),) * axis], (slice(None),) * axis
-            first, last = frame[(*along, slice(1))], frame[(*along, slice(-1, None))]
-            whole = np.concatenate([first, whole, last], axis=axis)
+            given = [frame[(*along, slice(1))], frame[(*along, slice(-1, None))]]
+            if any(level := self.level_ends[axis]):
+                given = [None if free else end for end, free in zip(given, level)]
+                given = list(self.grids.values())[axis].level_ends(whole, given, axis)
+            whole = np.concatenate([given[0], whole, given[1]], axis=axis)
         return whole
 
     def _read_off(self, t: Any, y: Any, p: Any) -> Any:

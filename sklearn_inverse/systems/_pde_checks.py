@@ -1,6 +1,6 @@
 """What a partial differential equation must be, checked once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ __all__ = [
     "check_residual",
     "example",
     "read_domain",
+    "read_neumann",
     "unused_params",
 ]
 
 TIME = "t"
+SIDES = {"low": (True, False), "high": (False, True), "both": (True, True)}
 SAME = 1e-9  # relative, of what must not depend on something
 N_TRIES, N_PLACES = 16, 25  # with other params, at other times and sizes of u
 
@@ -43,6 +45,23 @@ def read_domain(domain: Any) -> dict[str, tuple[float, float]]:
             f"may have time 't'. Got {list(found)}."
         )
     return found
+
+
+def read_neumann(neumann: Any, axes: Any) -> list[tuple[bool, bool]]:
+    """Return for each coordinate of space whether u is level at its ends."""
+    given = dict.fromkeys(neumann, "both") if isinstance(neumann, str) else neumann
+    given = {} if given is None else given
+    if (
+        not isinstance(given, Mapping)
+        or not set(given) <= set(axes)
+        or not set(given.values()) <= set(SIDES)
+    ):
+        raise ValueError(
+            f"`neumann` must name coordinates of space, {''.join(axes)!r}, or ends of "
+            f"these, as {{{next(iter(axes))!r}: 'high'}}, with {list(SIDES)}. Got "
+            f"{neumann!r}."
+        )
+    return [SIDES[given[axis]] if axis in given else (False, False) for axis in axes]
 
 
 def check_residual(system: Any, times: Tensor, params: Tensor) -> float | None:
@@ -100,22 +119,31 @@ def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
         )
         for n in (0.0, 1.0)
     )
-    moved = (other - zero).abs() > SAME * (1 + zero.abs())
-    inside = np.zeros(system.shape, dtype=bool)
-    inside[(slice(1, -1),) * inside.ndim] = True
-    if moved[:, ~inside.ravel()].any():
-        raise ValueError(
-            "`constraint` must fix u at all ends, whatever n is: multiply n by what "
-            f"vanishes there, as in {example(system)}. Other conditions than given values "
-            "are not known here."
-        )
+    far = (other - zero).abs() > SAME * (1 + zero.abs())
+    moved: np.ndarray = far.reshape(len(far), *system.shape).numpy()
+    inside = (slice(1, -1),) * len(system.shape)
+    for i, (axis, level) in enumerate(zip(system.grids, system.level_ends)):
+        for end, is_level in zip((0, -1), level):
+            at = moved[-1].take([end], axis=i)
+            if is_level and not at[(*inside[:i], 0, *inside[i + 1 :])].all():
+                raise ValueError(
+                    "`constraint` must leave u open where `neumann` has its slope zero. "
+                    f"Got one that fixes u at an end of {axis!r}, where n should stand "
+                    f"alone, as in {example(system)}."
+                )
+            if not is_level and at.any():
+                raise ValueError(
+                    "`constraint` must fix u at all ends, whatever n is: multiply n by "
+                    f"what vanishes there, as in {example(system)}. Where not u is given "
+                    f"but its slope across is zero, say so: neumann={axis!r}."
+                )
     if not system.is_steady and moved[0].any():
         begun = _since("x.t", system.domain[TIME][0])
         raise ValueError(
             "`constraint` must fix what u begins with, whatever n is: multiply n by "
             f"{begun}, as in {example(system)}."
         )
-    if not moved[-1, inside.ravel()].any():
+    if not moved[-1][inside].any():
         raise ValueError(
             "`constraint` must leave u open inside: it is the same with n = 0 and n = 1."
         )
@@ -189,13 +217,13 @@ def unused_params(system: Any, looks: bool = False) -> list[Any]:
 
 def example(system: Any) -> str:
     """Return what leaves u open where it is not known beforehand, to be written."""
-    parts = [
-        f"{_since(f'x.{axis}', grid.low)} * ({grid.high:g} - x.{axis})"
-        for axis, grid in system.grids.items()
-    ]
+    parts = []
+    for (axis, grid), level in zip(system.grids.items(), system.level_ends):
+        low, high = _since(f"x.{axis}", grid.low), f"({grid.high:g} - x.{axis})"
+        parts += [part for part, free in zip((low, high), level) if not free]
     if not system.is_steady:
         parts.append(_since("x.t", system.domain[TIME][0]))
-    return "n * " + " * ".join(parts)
+    return " * ".join(["n", *parts])
 
 
 def _since(x: str, low: float) -> str:

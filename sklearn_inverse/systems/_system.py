@@ -18,6 +18,7 @@ from sklearn_inverse.ode.compiled import Untraceable, equations, trace
 from sklearn_inverse.probability import JointPrior, NoiseModel, as_noise
 from sklearn_inverse.systems._checks import check_system
 from sklearn_inverse.systems._declared import (
+    Together,
     check_keys,
     find,
     read_nominal,
@@ -265,6 +266,7 @@ class ODESystem:
         self.input_prior = JointPrior(drawn) if drawn and all(drawn.values()) else None
         # What ``states`` say, before experiments that start otherwise.
         self.common_start = read_start(states, p_names)
+        self.alike = isinstance(next(iter(states.values())), Together)
         self.observable_names, self._instrument = read_observe(
             observe, y_names, p_names
         )

@@ -249,7 +249,7 @@ def test_a_cusp_and_its_slope_by_params_leave_nothing_of_the_equation():
     idle = equations.idle(None)
     told = Told(equations.system.prior, {}, "basis", idle, **options)
     for at, factor in ((None, 1.0), (source, 1.0), (source, 1.1)):
-        unit = equations.cusp(0, at) if at else equations.batch(0)
+        unit = equations.special(0, at) if at else equations.batch(0)
         points = equations.points(unit, **options)
         places = Places(points, told, equations.scales, theta, [source], at)
         x, far = places.value["x"], places._distance(source)
@@ -261,6 +261,32 @@ def test_a_cusp_and_its_slope_by_params_leave_nothing_of_the_equation():
         expected = 0.0 if factor == 1 else -0.1
         assert torch.allclose(left, torch.full_like(left, expected), atol=1e-9)
         assert slope.abs().max() < 1e-8
+
+
+def test_what_networks_leave_at_an_insulated_end_is_their_slope():
+    system = PDESystem(
+        {"x": (0, 2), "t": (0, 1)},
+        lambda x, u, p: u.t - p.D * u.xx,
+        constraint=lambda x, n: np.cos(np.pi * x.x) + n * x.t,
+        params={"D": (0.01, 0.2)},
+        observe=PointValues([0.0, 1.0], t=1.0),
+        noise=0.01,
+        neumann={"x": "both"},
+    )
+    equations = PDEEquations(system, LocalNetwork())
+    options = {"dtype": torch.float64}
+    equations.settle(Solution(np.array([0.1]), None, None), **options)
+    assert equations.borders == [("x", 0.0), ("x", 2.0)]
+    theta = torch.zeros(1, 1, dtype=torch.float64)
+    told = Told(system.prior, {}, "basis", equations.idle(None), **options)
+    for border in equations.borders:
+        points = equations.points(equations.special(0, border), **options)
+        places = Places(points, told, equations.scales, theta, [], border)
+        x, t = places.value["x"], places.value["t"]
+        assert (x == border[1]).all()
+        n = (0.5 * x / equations.scale)[:, None]
+        left = equations.residual(n, equations.state(n, places), places)
+        assert torch.allclose(left[:, 0] * equations.size, 2 * 0.5 * t)
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from sklearn_inverse import (
 from sklearn_inverse.datasets import make_inverse_problem
 from sklearn_inverse.exceptions import IdentifiabilityWarning
 from sklearn_inverse.forward._base import as_forward_model
+from sklearn_inverse.ode import solve_ivp
 from sklearn_inverse.probability import GaussianFunction
 from sklearn_inverse.problems import burgers, fisher_kpp, heat, point_source, poisson
 from sklearn_inverse.systems import (
@@ -162,6 +163,54 @@ def stepped(start, n_nodes=1001):
         flow = 0.1 * np.maximum(np.maximum(u[:-1], 0), -np.minimum(u[1:], 0)) ** 2
         u[1:-1] -= 1e-3 * (n_nodes - 1) * np.diff(flow)
     return x, u
+
+
+@pytest.mark.parametrize("ends", ["both", "low", "high"])
+@pytest.mark.parametrize("grid", [Chebyshev(11), FiniteDifferences(21)])
+def test_insulated_ends_have_closed_forms(grid, ends):
+    # u = cos kx or sin kx, times e^(-D k² t): level where it is largest.
+    k, wave = {
+        "both": (2 * np.pi, np.cos),  # zero at a node, by symmetry only
+        "low": (np.pi / 2, np.cos),
+        "high": (np.pi / 2, np.sin),
+    }[ends]
+    factor = {"both": lambda x: 1, "low": lambda x: 1 - x, "high": lambda x: x}[ends]
+    x = np.linspace(0, 1, 5)
+    errors = []
+    for n_nodes in (grid.n_nodes, 2 * grid.n_nodes - 1):
+        system = decaying(
+            constraint=lambda x, n: wave(k * x.x) + n * factor(x.x) * x.t,
+            observe=PointValues(x, t=1.0),
+            grid=type(grid)(n_nodes),
+            neumann={"x": ends},
+        )
+        exact = wave(k * x) * np.exp(-0.05 * k**2)
+        simulator = ODESimulator(system.semidiscretize(), rtol=1e-9)
+        errors.append(abs(simulator.simulate([[0.05]])[0, 0] - exact).max())
+        assert system.solve([0.05])[0, 0, [0, -1]] == pytest.approx(
+            exact[[0, -1]], 0.02
+        )
+    if isinstance(grid, Chebyshev):
+        assert errors[1] < 1e-7
+    else:
+        assert errors[0] < 5e-3
+        assert errors[1] < 0.35 * errors[0]  # of second order
+
+
+def test_a_state_that_is_zero_by_symmetry_costs_no_steps():
+    # cos πx at the node 1/2 is round-off, and not a quantity of its own.
+    def n_steps(n_nodes):
+        system = decaying(
+            constraint=lambda x, n: np.cos(np.pi * x.x) + n * x.t,
+            grid=FiniteDifferences(n_nodes),
+            neumann="x",
+        ).semidiscretize()
+        p = torch.tensor([[0.05]], dtype=torch.float64)
+        t = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        given = system.solved, t, system.initial_state(p), p
+        return solve_ivp(*given, alike=system.alike).stats["n_steps"].item()
+
+    assert n_steps(21) < 1.5 * n_steps(20)
 
 
 @pytest.mark.parametrize(
@@ -541,6 +590,10 @@ def test_what_cannot_be_is_refused(options, match):
         ({"observe": PointValues(X)}, "when it is read"),
         ({"observe": PointValues(X, t=[1.0, 0.5])}, "must increase"),
         ({"domain": {"x": (0, 1), "t": (-1, 1)}}, r"by \(x\.t \+ 1\)"),
+        ({"neumann": "y"}, "coordinates of space, 'x'"),
+        ({"neumann": {"x": "left"}}, "'low', 'high', 'both'"),
+        ({"neumann": {"x": "high"}}, "leave u open"),
+        ({"constraint": lambda x, n: n * x.t}, "neumann='x'"),
     ],
 )
 def test_what_cannot_be_in_time_is_refused(options, match):

@@ -50,6 +50,31 @@ def test_a_wave_decays_in_closed_form_to_second_order():
     assert np.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.3)
 
 
+def test_an_insulated_plane_at_rest_is_known():
+    # u = cos πx cos πy, of second order.
+    def off(n):
+        plane = PDESystem(
+            {"x": (0, 1), "y": (0, 1)},
+            lambda x, u, p: (
+                (u.x.x + u.yy - p.k * u)
+                + (2 * np.pi**2 + 3) * np.cos(np.pi * x.x) * np.cos(np.pi * x.y)
+            ),
+            constraint=lambda x, n: n,
+            params={"k": (0.5, 10)},
+            observe=PointValues([0.0, 1.0], y=[0.5, 1.0]),
+            noise=0.01,
+            grid=FiniteDifferences(n),
+            neumann="xy",
+        )
+        x, y = np.meshgrid(*plane.nodes, indexing="ij")
+        u = plane.solve([3.0])[0]
+        return abs(u - np.cos(np.pi * x) * np.cos(np.pi * y)).max()
+
+    coarse, fine = off(11), off(21)
+    assert coarse < 0.03
+    assert fine < 0.35 * coarse
+
+
 @pytest.mark.parametrize("mixed", [False, True])
 def test_chebyshev_nodes_along_one_side_or_both(mixed):
     along_y = FiniteDifferences(41) if mixed else Chebyshev(11)
