@@ -220,9 +220,9 @@ def plane(problem, order, n_noises):
     }
 
 
-def flow(problem, order, n_noises):
-    """Find two kinds of material in the plane."""
-    rng, noise = np.random.default_rng(1), 1e-5
+def two_kinds(system, noise):
+    """Return the permeability at a point, and readings without noise and with it."""
+    rng = np.random.default_rng(1)
     waves, phases = 5 * rng.standard_normal((200, 2)), rng.uniform(0, 2 * np.pi, 200)
 
     def kinds(x, y):
@@ -233,7 +233,6 @@ def flow(problem, order, n_noises):
         a = kinds(x.x, x.y)
         return (a * u.x).x + (a * u.y).y + p.source
 
-    system = darcy(order=order, noise=noise)
     true = PDESystem(
         system.domain,
         residual,
@@ -244,7 +243,14 @@ def flow(problem, order, n_noises):
         grid=FiniteDifferences(121),
     )
     u = true.report(torch.ones(1, 1).double())[0].numpy()
-    readings = u + noise * np.random.default_rng(0).standard_normal(u.shape)
+    return kinds, u, u + noise * np.random.default_rng(0).standard_normal(u.shape)
+
+
+def flow(problem, order, n_noises):
+    """Find two kinds of material in the plane."""
+    noise = 1e-5
+    system = darcy(order=order, noise=noise)
+    kinds, u, readings = two_kinds(system, noise)
     inverter = GradientInverter(system, continuation=False, **QUICK).fit(readings)
     start = time.process_time()
     found = inverter.posterior(readings)

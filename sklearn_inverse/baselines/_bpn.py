@@ -51,17 +51,7 @@ class BPNInverter(CollocationInverter):
     lr_params : float, default=1e-2
         That of the scaled params.
 
-    %(prior)s
-
-    %(chunk_size)s
-
-    %(n_jobs)s
-
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(searching)s
 
     Attributes
     ----------

@@ -52,11 +52,7 @@ class FlowMatchingInverter(GenerativeInverter):
     width, n_blocks : int, default=256, 4
         Width and number of residual blocks of the network.
 
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(learning)s
 
     Attributes
     ----------

@@ -50,11 +50,7 @@ class FMGradInverter(ADMInverter):
     width, n_blocks : int, default=256, 4
         Width and number of residual blocks of the network.
 
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(learning)s
 
     Attributes
     ----------

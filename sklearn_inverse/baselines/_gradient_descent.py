@@ -47,11 +47,7 @@ class GradientDescentInverter(SearchInverter):
 
     %(n_jobs)s
 
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(learning)s
 
     Attributes
     ----------

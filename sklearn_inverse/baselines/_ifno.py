@@ -40,11 +40,7 @@ class IFNOInverter(SinglePassInverter):
         Weight of the divergence between its latent distribution and a standard normal
         one.
 
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(learning)s
 
     Attributes
     ----------

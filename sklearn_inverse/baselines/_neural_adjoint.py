@@ -56,11 +56,7 @@ class NeuralAdjointInverter(NestedOptions, SearchInverter):
 
     %(n_jobs)s
 
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(learning)s
 
     Attributes
     ----------

@@ -52,11 +52,7 @@ class NIOInverter(SinglePassInverter):
     width, n_layers, n_modes : int, default=64, 1, 16
         Features per time, Fourier layers, and Fourier modes kept.
 
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(learning)s
 
     Attributes
     ----------

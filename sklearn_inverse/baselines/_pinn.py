@@ -43,17 +43,7 @@ class PINNInverter(CollocationInverter):
     lr : float, default=1e-3
         Initial step size of weights and scaled params; it falls along half a cosine.
 
-    %(prior)s
-
-    %(chunk_size)s
-
-    %(n_jobs)s
-
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(searching)s
 
     Attributes
     ----------

@@ -55,11 +55,7 @@ class SGLDInverter(SearchInverter, PosteriorInverter):
 
     %(n_jobs)s
 
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(learning)s
 
     Attributes
     ----------

@@ -52,11 +52,7 @@ class SpinODEInverter(SearchInverter):
 
     %(n_jobs)s
 
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(learning)s
 
     Attributes
     ----------

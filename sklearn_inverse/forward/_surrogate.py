@@ -96,11 +96,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights, scaling and prior of the last fit.
 
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(learning)s
 
     Attributes
     ----------

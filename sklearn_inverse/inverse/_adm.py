@@ -87,11 +87,7 @@ class ADMInverter(AmortizedInverter):
         Of ``kind="laplace"``, runs of the model per sample that may be spent on checking
         and sampling its posterior; see :class:`GradientInverter`.
 
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(learning)s
 
     Attributes
     ----------

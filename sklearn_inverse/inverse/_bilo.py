@@ -71,17 +71,7 @@ class BiLOInverter(CollocationInverter):
         How params and networks move; ``descent__max_iter`` and the like can be set. If
         None, :class:`~sklearn_inverse.collocation.Bilevel` with its defaults.
 
-    %(prior)s
-
-    %(chunk_size)s
-
-    %(n_jobs)s
-
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(searching)s
 
     Attributes
     ----------

@@ -51,17 +51,7 @@ class CMAESInverter(SearchInverter):
     n_restarts : int, default=5
         Most restarts with a doubled population.
 
-    %(prior)s
-
-    %(chunk_size)s
-
-    %(n_jobs)s
-
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(searching)s
 
     Attributes
     ----------

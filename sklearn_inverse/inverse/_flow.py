@@ -58,11 +58,7 @@ class FlowInverter(GenerativeInverter):
         propose to adaptive importance sampling, 10,000 are usual, and from 100,000 on
         Markov chains follow where its rounds do not agree.
 
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(learning)s
 
     Attributes
     ----------

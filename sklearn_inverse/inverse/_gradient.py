@@ -56,17 +56,7 @@ class GradientInverter(CheckedInverter):
 
     %(max_solves)s
 
-    %(prior)s
-
-    %(chunk_size)s
-
-    %(n_jobs)s
-
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(searching)s
 
     Attributes
     ----------

@@ -49,17 +49,7 @@ class RefinedInverter(CheckedInverter):
 
     %(max_solves)s
 
-    %(prior)s
-
-    %(chunk_size)s
-
-    %(n_jobs)s
-
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(searching)s
 
     Attributes
     ----------

@@ -93,11 +93,7 @@ class ReparamJointInverter(TaughtInverter):
     chunk_size : int, default=64
         Samples inverted together in "supervised" mode; "joint" takes all.
 
-    %(device)s
-
-    %(random_state)s
-
-    %(verbose)s
+    %(learning)s
 
     Attributes
     ----------

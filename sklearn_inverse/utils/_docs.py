@@ -118,6 +118,11 @@ n_iter_ : int
 n_features_in_ : int
     ``n_times * n_channels``.""",
 }
+for _name, _parts in (
+    ("learning", ("device", "random_state", "verbose")),
+    ("searching", ("prior", "chunk_size", "n_jobs", "learning")),
+):
+    _DOCS[_name] = "\n\n".join(_DOCS[part] for part in _parts)
 
 
 def shared_docs(cls):
