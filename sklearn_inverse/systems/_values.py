@@ -7,6 +7,7 @@ NumPy's and torch's functions are taken over by their protocols; one that is not
 here to work element by element, or along an axis, runs by ``torch.func.vmap``.
 """
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -396,6 +397,13 @@ def _sizes(*shape: Any) -> tuple[int, ...]:
     return tuple(shape[0]) if isinstance(shape[0], (tuple, list)) else shape
 
 
+def _reshape(x: Value, *shape: Any) -> Tensor:
+    sizes, own = _sizes(*shape), x._tensor.shape
+    # What -1 stands for is not to be guessed of no samples.
+    rest = math.prod(own[:-1]) // max(-math.prod(sizes), 1)
+    return x._tensor.reshape(*(rest if n == -1 else n for n in sizes), own[-1])
+
+
 def _words(tensor: Tensor) -> str:
     return ("number", "vector", "matrix", "array")[min(tensor.ndim - 1, 3)]
 
@@ -420,9 +428,7 @@ DIRECT: dict[str, Callable[..., Tensor]] = {
     "cat": _concatenate,
     "concatenate": _concatenate,
     "append": lambda x, more: _concatenate((x, more)),
-    "reshape": lambda x, *shape: x._tensor.reshape(
-        *_sizes(*shape), x._tensor.shape[-1]
-    ),
+    "reshape": _reshape,
     "roll": _roll,
     "diff": _diff,
     "clamp": _clip,

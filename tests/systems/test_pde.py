@@ -197,6 +197,11 @@ def test_insulated_ends_have_closed_forms(grid, ends):
         assert errors[1] < 0.35 * errors[0]  # of second order
 
 
+def test_no_samples_have_no_readings():
+    model = as_forward_model(decaying().semidiscretize())
+    assert model.forward(torch.empty(0, 1)).shape == (0, 2, 9)
+
+
 def test_a_state_that_is_zero_by_symmetry_costs_no_steps():
     # cos πx at the node 1/2 is round-off, and not a quantity of its own.
     def n_steps(n_nodes):
