@@ -60,7 +60,7 @@ def client():
         ),
         "threading",
         "loky",
-        "dask",
+        pytest.param("dask", marks=pytest.mark.slow),
     ],
 )
 def backend(request):

@@ -564,6 +564,7 @@ def test_progress_is_shown_only_where_asked_for(capsys):
 # --- as an estimator among others
 
 
+@pytest.mark.slow
 def test_a_dumped_surrogate_predicts_identically_in_a_fresh_process(
     tiny, sparse, tmp_path
 ):
