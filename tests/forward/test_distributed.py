@@ -194,6 +194,7 @@ def test_ctrl_c_is_raised_and_leaves_the_backend_usable(
     assert np.array_equal(simulate(system, params, backend), serial)
 
 
+@pytest.mark.slow
 def test_chunks_of_a_killed_dask_worker_run_again(
     client, system, params, serial, tmp_path
 ):
@@ -205,6 +206,7 @@ def test_chunks_of_a_killed_dask_worker_run_again(
     assert killed not in client.run(os.getpid).values()
 
 
+@pytest.mark.slow
 def test_chunk_that_kills_its_dask_workers_is_given_up(
     client, system, params, monkeypatch
 ):
