@@ -202,6 +202,8 @@ def _function_scales(result):
         return ""
     pairs = zip(result.coordinate.open_scales, result.scales[0])
     found = ", ".join(f"{name} {scale:.3g}" for name, scale in pairs)
+    if result.kind[0] == "mcmc":
+        return f"{found}, by evidence; with kinks all that chains tell"
     return f"{found}, by evidence (log {result.log_evidence[0]:.4g})"
 
 
