@@ -11,7 +11,7 @@ from sklearn_inverse.optim._kinks import SAME, Kinks, draw_kinks
 from sklearn_inverse.probability import InversionStatus
 from sklearn_inverse.utils._warnings import warn_user
 
-__all__ = ["search_with_scales", "warn_of_scales"]
+__all__ = ["kinks_of", "search_with_scales", "warn_of_scales"]
 
 RUNG = 4.0  # at most, from one scale to the next that is tried
 HOPELESS = 20.0  # below the best log evidence so far: no rung beyond is tried
@@ -139,7 +139,7 @@ def _draw(inverter, closed, answer, readings, inputs, noise_std=None):
     ``max_solves`` allows, say how good that is; if all draws were run, they are weighed.
     """
     prior, p = inverter.model_.prior_, inverter.n_params_
-    kinks = _kinks_of(prior, closed.model_.prior_)
+    kinks = kinks_of(prior, closed.model_.prior_)
     rows = np.flatnonzero(answer.explained)
     answer.log_evidence[:] = np.nan  # was that of the prior without kinks
     arrays = [None if a is None else a[rows] for a in (readings, noise_std, inputs)]
@@ -201,7 +201,7 @@ def _draw(inverter, closed, answer, readings, inputs, noise_std=None):
             getattr(answer, name)[rows] = value
 
 
-def _kinks_of(prior, closed):
+def kinks_of(prior, closed):
     """Return how the coordinates of a prior, its scales known in ``closed``, are told."""
     basis, functions = closed.mixing.copy(), []
     for key, function in prior.priors.items():

@@ -4,7 +4,7 @@ Differences of their values are Cauchy: normal, each with a variance of its own.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -127,14 +127,15 @@ class _Chains:
         rung = np.linspace(0.3, 0.7, N_CHAINS) * (n_rungs - 1)
         scale = kinks.ladders[:, rung.astype(int)].T
         self.scale = np.broadcast_to(scale, (n_samples, N_CHAINS, n_functions)).copy()
-        self.information = self.pull = np.zeros(0)
+        self.information: Any = None
+        self.pull: Any = None
 
     def tell(self, center, information, slope):
         """Take in what readings tell, linearized; keep what is known where they fail."""
         basis = self.kinks.basis
         pull = (slope + np.einsum("sij,sj->si", information, center)) @ basis
         information = basis.T @ information @ basis
-        if self.pull.size:
+        if self.pull is not None:
             lost = ~np.isfinite(pull).all(axis=1)
             information = np.where(lost[:, None, None], self.information, information)
             pull = np.where(lost[:, None], self.pull, pull)
