@@ -7,7 +7,14 @@ import torch
 
 from sklearn_inverse.exceptions import BoundsWarning, NormalityWarning
 from sklearn_inverse.optim._importance import n_effective, normalize, pick
-from sklearn_inverse.optim._kinks import SAME, Kinks, draw_kinks
+from sklearn_inverse.optim._kinks import (
+    EVERY,
+    N_CHAINS,
+    N_STEPS,
+    SAME,
+    Kinks,
+    draw_kinks,
+)
 from sklearn_inverse.probability import InversionStatus
 from sklearn_inverse.utils._warnings import warn_user
 
@@ -17,7 +24,8 @@ RUNG = 4.0  # at most, from one scale to the next that is tried
 HOPELESS = 20.0  # below the best log evidence so far: no rung beyond is tried
 N_SWEEPS = 3  # over several functions, whose scales depend on each other
 N_RUNGS = 65  # of the scales of kinks, by which chains climb
-GOOD_OVERLAP = (
+GOOD_OVERLAP = 0.9  # mass that draws around linearized readings share with posteriors
+GOOD_SHARE = 0.1  # of draws that count, if all are weighed
     0.9  # mass that draws around linearized readings share with the posterior
 )
 
@@ -50,7 +58,7 @@ def search_with_scales(inverter, arrays, options):
     quick.n_starts, quick.continuation, quick.max_solves = 1, False, 0
     scales = np.tile(np.sqrt(ranges.prod(axis=1)), (len(arrays[0]), 1))
     spent = np.zeros((3, len(scales)), dtype=int)
-    has_kinks = any(getattr(p, "kinks", False) for p in prior.priors.values())
+    has_kinks = _has_kinks(prior)
     if inverter._is_trial:
         return _by_group(inverter, scales, arrays, options)
 
@@ -141,9 +149,12 @@ def _draw(inverter, closed, answer, readings, inputs, noise_std=None):
     prior, p = inverter.model_.prior_, inverter.n_params_
     kinks = kinks_of(prior, closed.model_.prior_)
     rows = np.flatnonzero(answer.explained)
-    answer.log_evidence[:] = np.nan  # was that of the prior without kinks
+    n_draws = N_STEPS // EVERY * N_CHAINS
+    answer.draws = np.full((len(answer), n_draws, p), np.nan)
+    if len(rows) == 0:
+        return
     arrays = [None if a is None else a[rows] for a in (readings, noise_std, inputs)]
-    everyone = torch.arange(len(rows))
+    everyone = torch.arange(len(rows), device=inverter._device)
     likelihood = inverter._objective(*arrays, weighs_prior=False)
 
     def scaled(w):
@@ -151,7 +162,7 @@ def _draw(inverter, closed, answer, readings, inputs, noise_std=None):
 
     def linearize(w, sample):
         x = scaled(w)
-        value, slope, information = likelihood.linearize(x, torch.as_tensor(sample))
+        value, slope, information = likelihood.linearize(x, everyone[sample])
         slope = torch.where(value.isfinite()[:, None], slope, torch.nan)
         by_w = prior.mixing @ prior.standard_slope(x.cpu().numpy())
         by_w = 1 / np.einsum("spp->sp", by_w)  # entry by entry
@@ -161,8 +172,7 @@ def _draw(inverter, closed, answer, readings, inputs, noise_std=None):
     start = prior.to_coordinate(answer.params[rows])
     drawn = draw_kinks(linearize, start, kinks, inverter._sample_seed)
     draws, part = drawn.draws, answer[rows]
-    n_draws = draws.shape[1]
-    information, slope = linearize(drawn.center, everyone)
+    information, slope = linearize(drawn.center, np.arange(len(rows)))
     part.rhat, part.n_effective = drawn.rhat, drawn.n_effective
     part.is_confirmed = drawn.rhat.max(axis=1) <= SAME
     n_runs = min(inverter.max_solves, n_draws)
@@ -178,8 +188,10 @@ def _draw(inverter, closed, answer, readings, inputs, noise_std=None):
         part.effective_share, part.n_drawn[:] = n_effective(weight) / n_runs, n_runs
         if n_runs == n_draws:
             rng = np.random.default_rng(inverter._sample_seed)
-            draws = np.stack([w[pick(s, n_draws, rng)] for w, s in zip(draws, weight)])
+            for i in np.flatnonzero(weight.any(axis=1)):
+                draws[i] = draws[i, pick(weight[i], n_draws, rng)]
             part.n_effective *= part.effective_share[:, None]
+            part.is_confirmed &= part.effective_share >= GOOD_SHARE
         else:
             part.is_confirmed &= part.overlap >= GOOD_OVERLAP
     center = draws.mean(axis=1)
@@ -188,17 +200,23 @@ def _draw(inverter, closed, answer, readings, inputs, noise_std=None):
     part.weights[:] = np.eye(1, part.weights.shape[1])
     part.centers[:], part.covariances[:] = center[:, None], spread[:, None]
     n_told = np.einsum("spq,sqp->s", information, spread).clip(0, part.n_readings - 1)
-    objective, status = inverter._objective(*arrays), torch.as_tensor(part.status)
-    n_told = torch.as_tensor(n_told)
+    objective = inverter._objective(*arrays)
+    status, n_told = (
+        torch.as_tensor(a).to(everyone.device) for a in (part.status, n_told)
+    )
     inverter._judge(part, objective, scaled(center), everyone, status, n_told=n_told)
-    part.kind[:] = "mcmc"
+    part.kind[:], part.log_evidence[:] = "mcmc", np.nan
     part.n_linearized += likelihood.n_linearized.numpy()
     part.n_forward += (likelihood.n_forward + objective.n_forward).numpy()
     part.draws = prior.from_coordinate(draws)
-    answer.draws = np.full((len(answer), n_draws, p), np.nan)
+    kept = part.explained  # else readings are too far from linear
     for name, value in vars(part).items():
         if isinstance(value, np.ndarray):
-            getattr(answer, name)[rows] = value
+            getattr(answer, name)[rows[kept]] = value[kept]
+
+
+def _has_kinks(prior):
+    return any(getattr(p, "kinks", False) for p in prior.priors.values())
 
 
 def kinks_of(prior, closed):
@@ -242,12 +260,18 @@ def warn_of_scales(prior, answer):
                 f"the end of its range, {high:g}. Give a wider one, scale=(low, high).",
                 BoundsWarning,
             )
+    if not _has_kinks(prior):
+        return
     apart = (answer.kind == "mcmc") & (answer.rhat.max(axis=1) > SAME)
-    if apart.any():
-        warn_user(
-            f"Chains of functions with kinks do not agree for {apart.sum()} of "
-            f"{len(answer)} samples, the first at row {np.argmax(apart)} (R-hat "
-            f"{answer.rhat[np.argmax(apart)].max():.2f}): their bands may be too narrow. "
-            "Take fewer nodes, or kinks=False.",
-            NormalityWarning,
-        )
+    without = (answer.kind == "laplace") & answer.explained
+    for which, what in (
+        (apart, "chains do not agree (R-hat above 1.05), bands may be too narrow"),
+        (without, "readings are too far from linear: no kinks were let in"),
+    ):
+        if which.any():
+            warn_user(
+                f"Of functions with kinks {what}, in {which.sum()} of {len(answer)} "
+                f"samples, the first at row {np.argmax(which)}. Take fewer nodes, or "
+                "kinks=False.",
+                NormalityWarning,
+            )

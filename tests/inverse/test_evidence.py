@@ -5,8 +5,9 @@ import pytest
 
 from sklearn_inverse import GradientInverter, MCMCInverter
 from sklearn_inverse.exceptions import BoundsWarning, NormalityWarning
+from sklearn_inverse.inverse import _evidence
 from sklearn_inverse.inverse._search import SearchInverter
-from sklearn_inverse.optim import _kinks
+from sklearn_inverse.optim._kinks import Drawn
 from sklearn_inverse.probability import Normal
 from sklearn_inverse.problems import burgers, heat, poisson
 
@@ -126,13 +127,27 @@ def test_draws_around_linearized_readings_may_be_weighed(readings):
     assert (off != 0).all()
 
 
-def test_chains_that_do_not_agree_are_told(readings, monkeypatch):
-    monkeypatch.setattr(_kinks, "MAX_ROUNDS", 1)
-    monkeypatch.setattr(_kinks, "N_STEPS", 8)
-    system = poisson(n_nodes=15, scale=RANGE, kinks=True)
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"rhat": 1.2}, "chains do not agree"),
+        ({"draws": 3.0}, "too far from linear: no kinks were let in"),
+    ],
+)
+def test_draws_that_mean_little_are_told(readings, monkeypatch, change, match):
+    def worse(linearize, start, kinks, seed):
+        draws = np.repeat(start[:, None], 2000, axis=1)
+        parts = {"draws": draws, "rhat": np.ones_like(start)}
+        parts |= {name: parts[name] * factor for name, factor in change.items()}
+        return Drawn(center=start, n_effective=start, **parts)
+
+    monkeypatch.setattr(_evidence, "draw_kinks", worse)
+    system = poisson(n_nodes=15, scale=(1.0, 4.0), kinks=True)
     inverter = GradientInverter(system, **QUICK).fit(readings)
-    with pytest.warns(NormalityWarning, match=r"do not agree for .* \(R-hat"):
-        inverter.posterior(readings)
+    with pytest.warns(NormalityWarning, match=match):
+        posterior = inverter.posterior(readings)
+    assert posterior.explained.all()
+    assert (posterior.kind == ("mcmc" if "rhat" in change else "laplace")).all()
 
 
 X = np.linspace(0, 1, 51)[1:-1]
