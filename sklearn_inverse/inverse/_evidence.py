@@ -26,8 +26,6 @@ N_SWEEPS = 3  # over several functions, whose scales depend on each other
 N_RUNGS = 65  # of the scales of kinks, by which chains climb
 GOOD_OVERLAP = 0.9  # mass that draws around linearized readings share with posteriors
 GOOD_SHARE = 0.1  # of draws that count, if all are weighed
-    0.9  # mass that draws around linearized readings share with the posterior
-)
 
 
 def search_with_scales(inverter, arrays, options):
