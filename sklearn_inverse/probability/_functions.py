@@ -58,6 +58,13 @@ class GaussianFunction(Group):
         Its coordinates in a :class:`PDESystem`: "x", "t", "xy", "xt". By default the only
         one of space.
 
+    kinks : bool, default=False
+        Whether g may have kinks (order 2) or jumps (order 1), few and large: its bends
+        are not normal but Cauchy, their scale somewhere in its range. For
+        :class:`GradientInverter` alone, which draws posteriors by Markov chains around
+        linearized readings, and for one coordinate. To all else, draws of the prior for
+        example, it is the prior without kinks.
+
     Attributes
     ----------
     marginals : list of Prior

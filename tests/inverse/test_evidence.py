@@ -54,6 +54,7 @@ def test_a_batch_equals_one_by_one_and_reports_tell(readings):
         assert np.allclose(one.scales, both.scales[i])
         assert np.allclose(one.mean, both.mean[i], rtol=1e-6)
     assert f"D {both.scales[0, 0]:.3g}, by evidence" in str(both[0])
+    assert "49 readings: as expected" in str(both[0])
     assert both.n_forward.min() > 20  # of all that was tried
 
 
