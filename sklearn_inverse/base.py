@@ -116,7 +116,8 @@ class BaseInverter(MultiOutputMixin, RegressorMixin, BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__} takes functions whose prior has a scale: "
                 f"GaussianFunction(…, scale=2.0). Got none for {functions}; "
-                "GradientInverter finds it, and its `scales` can be given here."
+                "GradientInverter finds it, and its `scales` can be given here. kinks=True "
+                "is for GradientInverter alone."
             )
         if functions and self.model_.noise_.has_unknown_scale.any():
             raise ValueError(

@@ -1,12 +1,50 @@
 """What is said of a model that is learned: by a system, or in its place."""
 
+import numpy as np
+
 from sklearn_inverse.forward._base import even_times, unnamed
 from sklearn_inverse.probability import JointPrior, as_noise
+from sklearn_inverse.systems import PDESystem
 from sklearn_inverse.utils._validation import check_times
 
-__all__ = ["stated_noise", "stated_prior", "stated_times"]
+__all__ = ["stated_noise", "stated_prior", "stated_system", "stated_times"]
 
 OWN = ("params", "n_channels", "times", "noise")  # what a system says itself
+
+
+class Steady:
+    """A steady problem, as systems of one time are asked.
+
+    Parameters
+    ----------
+    pde : PDESystem
+        The problem.
+    """
+
+    n_times, times, experiments = 1, np.zeros(1), (None,)
+    input_names: list = []
+    input_prior = None
+
+    def __init__(self, pde):
+        self.pde, self.prior = pde, pde.prior
+        self.observable_names, self.n_channels = (
+            pde.observable_names,
+            len(pde.observable_names),
+        )
+        self.noise = as_noise(
+            pde.noise, self.observable_names, n_times=1, param_names=pde.prior.names
+        )
+
+    def check_timed(self):
+        """Nothing is to be said of times."""
+
+
+def stated_system(model):
+    """Return the system of a model, or None; of a PDE that of its ordinary equations."""
+    system = model.system
+    if not isinstance(system, PDESystem):
+        return system
+    return Steady(system) if system.is_steady else system.semidiscretize()
 
 
 def stated_prior(model):
@@ -18,7 +56,7 @@ def stated_prior(model):
 
 def stated_times(model, n_times, n_channels):
     """Return times and names of observables; check that they fit the observations."""
-    system = model.system
+    system = stated_system(model)
     if system is None:
         times = even_times(n_times)
         if model.times is not None:
@@ -39,7 +77,7 @@ def stated_times(model, n_times, n_channels):
 def stated_noise(model):
     """Return the noise of a model whose prior, times and observables are settled."""
     if model.system is not None:
-        return model.system.noise
+        return stated_system(model).noise
     return as_noise(
         model.noise,
         model.observable_names_,

@@ -10,15 +10,22 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_inverse.exceptions import ExtrapolationWarning
 from sklearn_inverse.forward._base import ForwardModel, differentiate, prior_of_pairs
+from sklearn_inverse.forward._function import SteadySimulator
 from sklearn_inverse.forward._judged import judge
 from sklearn_inverse.forward._simulator import ODESimulator
-from sklearn_inverse.forward._stated import stated_noise, stated_prior, stated_times
+from sklearn_inverse.forward._stated import (
+    Steady,
+    stated_noise,
+    stated_prior,
+    stated_system,
+    stated_times,
+)
 from sklearn_inverse.networks._batches import in_chunks, split_pairs
 from sklearn_inverse.networks._cfno import plain_attention
 from sklearn_inverse.networks._operator import Operator, fit_operator
 from sklearn_inverse.networks._options import Design, Training
 from sklearn_inverse.networks._readings import ReadingScaler, ReadingSimulator
-from sklearn_inverse.systems import ODESystem
+from sklearn_inverse.systems import ODESystem, PDESystem
 from sklearn_inverse.utils._docs import LEARNING, shared_docs
 from sklearn_inverse.utils._options import NestedOptions
 from sklearn_inverse.utils._sklearn import Interval, StrOptions, _fit_context
@@ -53,9 +60,11 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
 
     Parameters
     ----------
-    system : ODESystem, default=None
+    system : ODESystem or PDESystem, default=None
         What is emulated: params, noise, observables and times are its own. Without, the
-        next four parameters say what is known of them.
+        next four parameters say what is known of them. A steady problem has one time;
+        values of unknown functions at nodes are params like any other, what a DeepONet's
+        branch takes.
 
     params : dict, default=None
         Priors as for :class:`ODESystem`. If None, uniform on the range of the training
@@ -144,7 +153,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
     """
 
     _parameter_constraints: dict = LEARNING | {
-        "system": [ODESystem, None],
+        "system": [ODESystem, PDESystem, None],
         "params": [dict, None],
         "n_channels": [Interval(Integral, 1, None, closed="left"), None],
         "times": ["array-like", None],
@@ -207,16 +216,20 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
     @property
     def exact_(self):
         """ForwardModel: the simulator of its system if that is compiled, or itself."""
-        if self.system is None or self.system.backend_ != "compiled":
+        system = stated_system(self)
+        if isinstance(system, Steady):
+            return SteadySimulator(system.pde)
+        if system is None or system.backend_ != "compiled":
             return self
-        return ODESimulator(self.system)
+        return ODESimulator(system)
 
     @property
     def known_n_channels(self):
         """Number of observables, None if only the observations can tell."""
         if self.is_ready:
             return self.n_channels_
-        return self.n_channels if self.system is None else self.system.n_channels
+        system = stated_system(self)
+        return self.n_channels if system is None else system.n_channels
 
     @property
     def known_param_names(self):
@@ -229,17 +242,19 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
     @property
     def input_names_(self):
         """List of str: what the system must be told of each sample."""
-        return [] if self.system is None else self.system.input_names
+        return [] if self.system is None else stated_system(self).input_names
 
     @property
     def input_prior_(self):
         """JointPrior or None: what the system says of these."""
-        return None if self.system is None else self.system.input_prior
+        return None if self.system is None else stated_system(self).input_prior
 
     @property
     def elapsed_(self):
         """Output times, shares of the experiments if there are several."""
-        return self.times_ if self.system is None else self.system.protocol.elapsed()
+        system = stated_system(self)
+        is_told = system is None or isinstance(system, Steady)
+        return self.times_ if is_told else system.protocol.elapsed()
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, observations, params, *, inputs=None):
@@ -348,9 +363,10 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         if input_features is not None or hasattr(self, "feature_names_in_"):
             return names
         when = [f"{t:.12g}" for t in self.times_]
-        if self.system is not None and len(self.system.experiments) > 1:
-            names = [e.name for e in self.system.experiments]
-            which = self.system.protocol.experiment_of
+        system = stated_system(self)
+        if system is not None and len(system.experiments) > 1:
+            names = [e.name for e in system.experiments]
+            which = system.protocol.experiment_of
             when = [f"{t}, {names[e]}" for t, e in zip(when, which)]
         by_time = ((name, t) for t in when for name in self.observable_names_)
         return np.array([f"{name}({t})" for name, t in by_time], dtype=object)

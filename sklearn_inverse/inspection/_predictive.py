@@ -119,7 +119,7 @@ def _with_times_between(model):
 def _experiments(original, model, answer, inputs):
     """Return where experiments stand in the times of two models, and their events."""
     system = getattr(original, "system", None)
-    if system is None or not system.is_timed:
+    if not getattr(system, "is_timed", False):  # nor is a PDE
         return {}
     names = [e.name for e in system.experiments]
     is_finer = isinstance(model, ODESimulator)

@@ -95,7 +95,7 @@ def labels_of(model):
 def units_of(model, names, kind):
     """Return the units of params or observables, empty text where unknown."""
     system = model.system if isinstance(model, (ODESimulator, ODESurrogate)) else None
-    if system is None:
+    if not hasattr(system, "units"):  # nor has a PDE
         return [""] * len(names)
     units = system.units
     states = {name: units["states"] for name in system.state_names if "states" in units}

@@ -57,13 +57,14 @@ class Posterior(Estimate):
         the posterior, rounds or halves of weighed draws agree, chains have converged.
 
     scales : ndarray of shape (n_samples, n_open)
-        Scales of the priors of functions, found by evidence where they are not given.
+        Scales of the priors of functions, found by evidence where they are not given;
+        with kinks, those of the priors without, from which chains set out.
 
     log_evidence : ndarray of shape (n_samples,)
         Log density of the readings under model, noise and prior, params integrated out:
         of two models, or scales of a prior, that with the larger one is the likelier.
-        By Laplace's approximation; NaN where no prior counts, or a noise level is unknown
-        that has none.
+        By Laplace's approximation; NaN where no prior counts, functions have kinks, or a
+        noise level is unknown that has none.
 
     overlap : ndarray of shape (n_samples,)
         Mass that the posterior and the normal distributions have in common, as weighed

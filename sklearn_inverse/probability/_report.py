@@ -112,7 +112,10 @@ def _fit(result):
         return text
     n_told = 0.0
     if hasattr(result, "interval") and np.isfinite(result.contraction).all():
-        n_told = float((1 - result.contraction[0] ** 2).clip(0).sum())
+        share, mixing = result.contraction[0] ** 2, _prior_of(result).mixing
+        if np.count_nonzero(mixing) > len(mixing):  # params that vary together
+            share = _in_standard(result, mixing).diagonal()
+        n_told = float((1 - share).clip(0).sum())
     p = chi2.sf(misfit, max(n - n_told, 1.0))
     verdict = "as expected" if 1e-3 < p < 0.999 else "the model does not explain them"
     if p >= 0.999:
@@ -166,11 +169,8 @@ def _undetermined(result):
     params = result.modes[0, 0]
     if np.isnan(result.contraction).any() or not np.isfinite(params).all():
         return []
-    prior = result.coordinate
-    if result.scales.size:
-        prior = prior.at_scales(result.scales[0])
-    mixing = np.linalg.inv(prior.mixing)
-    spread, directions = np.linalg.eigh(mixing @ result.covariances[0, 0] @ mixing.T)
+    prior = _prior_of(result)
+    spread, directions = np.linalg.eigh(_in_standard(result, prior.mixing))
     slope = prior.standard_slope(prior.scaler.to_scaled(params))
     if not np.isfinite(slope).all():
         return []
@@ -197,11 +197,25 @@ def _undetermined(result):
     return [text for _, text in said]
 
 
+def _prior_of(result):
+    """Return the prior, its scales known."""
+    prior = result.coordinate
+    return prior.at_scales(result.scales[0]) if result.scales.size else prior
+
+
+def _in_standard(result, mixing):
+    """Return the covariance of the best mode in the prior's standard coordinate."""
+    inverse = np.linalg.inv(mixing)
+    return inverse @ result.covariances[0, 0] @ inverse.T
+
+
 def _function_scales(result):
     if not result.scales.size:
         return ""
     pairs = zip(result.coordinate.open_scales, result.scales[0])
     found = ", ".join(f"{name} {scale:.3g}" for name, scale in pairs)
+    if result.kind[0] == "mcmc":
+        return f"{found}, by evidence; with kinks all that chains tell"
     return f"{found}, by evidence (log {result.log_evidence[0]:.4g})"
 
 

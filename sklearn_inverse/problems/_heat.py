@@ -8,12 +8,12 @@ from sklearn_inverse.systems import FiniteDifferences, PDESystem, PointValues
 __all__ = ["heat"]
 
 
-def heat(*, order=2, scale=None, noise=0.03, n_nodes=101):
+def heat(*, order=2, scale=None, kinks=False, noise=0.03, n_nodes=101):
     r"""Return the heat equation with an unknown start f(x), seen at t = 1.
 
     Parameters
     ----------
-    order, scale : int, float, default=2, None
+    order, scale, kinks : int, float, bool, default=2, None, False
         Of the prior of f, a :class:`~sklearn_inverse.probability.GaussianFunction`. Other
         inverters than :class:`GradientInverter` need one number, ``scale=2.0`` say.
 
@@ -44,7 +44,11 @@ def heat(*, order=2, scale=None, noise=0.03, n_nodes=101):
         domain={"x": (0, 1), "t": (0, 1)},
         residual=_residual,
         constraint=_constraint,
-        params={"f": GaussianFunction(n_values, order=order, scale=scale, ends=(0, 0))},
+        params={
+            "f": GaussianFunction(
+                n_values, order=order, scale=scale, kinks=kinks, ends=(0, 0)
+            )
+        },
         observe=PointValues(np.linspace(0, 1, 51)[1:-1], t=1.0),
         noise=noise,
         grid=FiniteDifferences(n_nodes),

@@ -8,12 +8,12 @@ from sklearn_inverse.systems import FiniteDifferences, PDESystem, PointValues
 __all__ = ["poisson"]
 
 
-def poisson(*, order=2, scale=None, noise=0.01, n_nodes=101):
+def poisson(*, order=2, scale=None, kinks=False, noise=0.01, n_nodes=101):
     r"""Return Poisson's equation with an unknown diffusivity D(x), D = 1 at both ends.
 
     Parameters
     ----------
-    order, scale : int, float, default=2, None
+    order, scale, kinks : int, float, bool, default=2, None, False
         Of the prior of log D, a :class:`~sklearn_inverse.probability.GaussianFunction`.
         Other inverters than :class:`GradientInverter` need one number, ``scale=2.0``
         say.
@@ -45,7 +45,7 @@ def poisson(*, order=2, scale=None, noise=0.01, n_nodes=101):
         constraint=_constraint,
         params={
             "D": GaussianFunction(
-                n_values, order=order, scale=scale, ends=(1, 1), link="exp"
+                n_values, order=order, scale=scale, kinks=kinks, ends=(1, 1), link="exp"
             )
         },
         observe=PointValues(np.linspace(0, 1, 51)[1:-1]),

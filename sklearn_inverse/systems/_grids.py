@@ -241,10 +241,11 @@ class FiniteDifferences(Grid):
 
     def point_mass(self, at: Any) -> Any:
         """Return values at nodes of what is zero but at a point, and has integral 1."""
-        if isinstance(at, Real) and not self.low <= float(at) <= self.high:
+        if isinstance(at, Real) and not self.low < float(at) < self.high:
             raise ValueError(
                 f"a source in a point must lie in the domain, from {self.low:g} to "
-                f"{self.high:g}. Got {at!r}"
+                f"{self.high:g}, and not at its ends, where u is given and no source "
+                f"changes it. Got {at!r}"
             )
         away = np.abs(self.nodes - at) / self.spacing
         return np.maximum(1 - away, 0) / self.spacing

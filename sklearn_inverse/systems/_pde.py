@@ -28,6 +28,7 @@ from sklearn_inverse.systems._newton import Stencil, newton, solve
 from sklearn_inverse.systems._observed import ParticleCounts, PointValues, read_times
 from sklearn_inverse.systems._pde_checks import (
     check_constraint,
+    check_instruments,
     check_residual,
     example,
     read_domain,
@@ -79,7 +80,8 @@ class PDESystem:
         What is read: the solution, or what instruments ``see`` of it.
 
     noise : object, default=None
-        How readings scatter, as of :class:`ODESystem`.
+        How readings scatter, as of :class:`ODESystem`; in a dict, the name of an
+        instrument is that of its readings at all points.
 
     grid : Grid or dict of str to Grid, default=None
         :class:`Chebyshev` or :class:`FiniteDifferences` nodes along each coordinate, or
@@ -170,7 +172,7 @@ class PDESystem:
         ):
             if not callable(given):
                 raise TypeError(f"`{what}` must be a function {call}. Got {given!r}.")
-        self.params, self.noise, self.nominal = params, noise, nominal
+        self.params, self.nominal = params, nominal
         self.observe, self.name = observe, name
         for key, prior in params.items():
             if prior is None or isinstance(prior, type) or inspect.isfunction(prior):
@@ -192,6 +194,7 @@ class PDESystem:
         self.observable_names = [
             name.replace("u(", f"{see}(", 1) for see in self._sights for name in names
         ] or names
+        self.noise = self._noise_by_point(noise, names)
         self._sees_params = takes(constraint, 3)
         self._rate_factor: Any = None
         self._check()
@@ -514,6 +517,16 @@ class PDESystem:
         more: dict[str, slice | float] = {**self.prior.groups, **constants}
         return Names("param", self.prior.names, more)
 
+    def _noise_by_point(self, noise: Any, names: list[str]) -> Any:
+        """Return the noise, that of an instrument as that of each of its points."""
+        if not isinstance(noise, Mapping):
+            return noise
+        by_point: dict[Any, Any] = {}
+        for key, kind in noise.items():
+            own = [n.replace("u(", f"{key}(", 1) for n in names]
+            by_point |= dict.fromkeys(own if key in self._sights else [key], kind)
+        return by_point
+
     def _read_grids(self, given: Any) -> dict[str, Grid]:
         axes = [axis for axis in self.domain if axis != TIME]
         by_axis = given if isinstance(given, Mapping) else dict.fromkeys(axes, given)
@@ -540,6 +553,8 @@ class PDESystem:
         check_constraint(self, times, params)
         self._rate_factor = check_residual(self, times, params)
         self.unused = unused_params(self)
+        if self._sights:
+            check_instruments(self)
         unseen = unused_params(self, looks=True) if self._sights else self.unused
         idle = [
             key

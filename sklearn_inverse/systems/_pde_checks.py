@@ -13,6 +13,7 @@ from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = [
     "check_constraint",
+    "check_instruments",
     "check_residual",
     "example",
     "read_domain",
@@ -146,6 +147,25 @@ def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
     if not moved[-1][inside].any():
         raise ValueError(
             "`constraint` must leave u open inside: it is the same with n = 0 and n = 1."
+        )
+
+
+def check_instruments(system: Any) -> None:
+    """Refuse instruments that see no number whatever the solution is."""
+    rng, n = np.random.RandomState(0), system.n_inner
+    sizes = 10 ** rng.uniform(-10, 8, N_PLACES) * rng.choice([-1, 1], N_PLACES)
+    bump = 0.3 + np.sin(np.pi * (np.arange(1, n + 1) / (n + 1)))
+    low, high = (0.0, 0.0) if system.is_steady else system.domain[TIME]
+    t = torch.as_tensor(low + (high - low) * rng.uniform(size=N_PLACES))
+    params = torch.as_tensor(system.prior.draw(N_PLACES, rng))
+    at = t, torch.as_tensor(sizes[:, None] * bump), params
+    seen = _run(system, "`observe`", len(system.observable_names), system._read_off, at)
+    blind = ~seen.isfinite().any(dim=0).numpy()
+    if blind.any():
+        named = [name for name, off in zip(system.observable_names, blind) if off]
+        raise ValueError(
+            "`see` must return numbers. Got NaN or infinity whatever the solution and the "
+            f"params for {named[:5]}{' …' if len(named) > 5 else ''}."
         )
 
 

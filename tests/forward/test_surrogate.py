@@ -12,19 +12,30 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
-from sklearn_inverse import Design, ODESurrogate, ODESystem, Operator, Training
+from sklearn_inverse import (
+    Design,
+    GradientInverter,
+    ODESurrogate,
+    ODESystem,
+    Operator,
+    Training,
+)
+from sklearn_inverse.datasets import make_inverse_problem
 from sklearn_inverse.exceptions import (
     ConvergenceWarning,
     ExtrapolationWarning,
     MisfitWarning,
 )
+from sklearn_inverse.inspection import TrajectoryDisplay
 from sklearn_inverse.networks._batches import split_held_out
 from sklearn_inverse.networks._operator import NoiseError
 from sklearn_inverse.networks._reading_net import EvenBatches
 from sklearn_inverse.probability import LogNormal, Poisson
+from sklearn_inverse.problems import fisher_kpp, poisson
 from sklearn_inverse.utils._torch import spawn_seeds
 
 TIMES = np.linspace(0.0, 2.0, 12)
@@ -636,3 +647,38 @@ def test_wrong_settings_are_refused_by_fit(kwargs, message):
 def test_wrong_questions_are_refused(tiny, params, observations, message):
     with pytest.raises(ValueError, match=message):
         tiny.simulate(params, observations)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.MisfitWarning")
+@pytest.mark.parametrize(
+    "system", [poisson(scale=1.0, n_nodes=21, noise=0.05), fisher_kpp(noise=0.05)]
+)
+def test_a_deeponet_stands_for_a_pde(system):
+    pairs = make_inverse_problem(system, 512, random_state=0)
+    network = {"module": "deeponet", "embedding": 64, "observation_dropout": 1.0}
+    training = {"max_epochs": 60, "lr": 5e-3, "batch_size": 64}
+    surrogate = make_surrogate(system, training, network, n_basis=0)
+    surrogate.fit(pairs.observations, pairs.params)
+    exact = surrogate.exact_.simulate(pairs.params[:5])
+    inverters = (
+        GradientInverter(model, n_starts=1, max_solves=0).fit(exact)
+        for model in (FrozenEstimator(surrogate), system)
+    )
+    found, best = (inverter.posterior(exact) for inverter in inverters)
+    assert (abs(found.mean - best.mean) < best.std).all()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.MisfitWarning")
+def test_a_steady_pde_has_one_time_and_an_observable_for_each_point():
+    system = poisson(scale=1.0, n_nodes=21)
+    pairs = make_inverse_problem(system, 32, random_state=0)
+    surrogate = make_surrogate(system).fit(pairs.observations, pairs.params)
+    assert surrogate.simulate(pairs.params).shape == (32, 1, 49)
+    exact = surrogate.exact_.simulate(pairs.params).reshape(32, -1)
+    np.testing.assert_array_equal(exact, pairs.observations)
+    assert surrogate.get_feature_names_out()[0] == "u(0.02)(0)"
+    inverter = GradientInverter(FrozenEstimator(surrogate), n_starts=1, max_solves=0)
+    inverter.fit(pairs.observations)
+    display = TrajectoryDisplay.from_estimator(inverter, pairs.observations[:1])
+    assert display.trajectory.shape == (1, 49)

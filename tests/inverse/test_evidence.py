@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from sklearn_inverse import GradientInverter, MCMCInverter
-from sklearn_inverse.exceptions import BoundsWarning
+from sklearn_inverse.exceptions import BoundsWarning, NormalityWarning
+from sklearn_inverse.inverse import _evidence
 from sklearn_inverse.inverse._search import SearchInverter
+from sklearn_inverse.optim._kinks import Drawn
 from sklearn_inverse.probability import Normal
 from sklearn_inverse.problems import burgers, heat, poisson
 
@@ -52,6 +54,7 @@ def test_a_batch_equals_one_by_one_and_reports_tell(readings):
         assert np.allclose(one.scales, both.scales[i])
         assert np.allclose(one.mean, both.mean[i], rtol=1e-6)
     assert f"D {both.scales[0, 0]:.3g}, by evidence" in str(both[0])
+    assert "49 readings: as expected" in str(both[0])
     assert both.n_forward.min() > 20  # of all that was tried
 
 
@@ -93,7 +96,80 @@ def test_what_cannot_be_found_is_refused(readings):
         GradientInverter(poisson(n_nodes=51, noise=Normal())).fit(readings)
 
 
+def test_functions_with_kinks_are_drawn(readings):
+    system = poisson(n_nodes=15, scale=RANGE, kinks=True)
+    inverter = GradientInverter(system, n_starts=1, max_solves=100).fit(readings)
+    both = inverter.posterior(readings)
+    assert both.draws.shape == (2, 2000, 6)
+    assert (both.kind == "mcmc").all()
+    assert both.is_confirmed.all()
+    assert (both.overlap > 0.9).all()
+    assert np.isnan(both.log_evidence).all()
+    one = inverter.posterior(readings[[1]])
+    assert np.allclose(one.draws[0], both.draws[1], rtol=1e-6)
+    assert "by evidence; with kinks all that chains tell" in str(one)
+    with pytest.raises(ValueError, match="kinks=True is for GradientInverter alone"):
+        MCMCInverter(system).fit(readings)
+
+
+@pytest.mark.slow
+def test_draws_around_linearized_readings_may_be_weighed(readings):
+    found = [
+        GradientInverter(
+            poisson(n_nodes=15, scale=RANGE, kinks=True), n_starts=1, max_solves=n
+        )
+        .fit(readings)
+        .posterior(readings)
+        for n in (100, 2000)
+    ]
+    assert (found[1].n_drawn == 2000).all()
+    off = (found[0].mean - found[1].mean) / found[1].std
+    assert abs(off).max() < 0.15
+    assert (off != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"rhat": 1.2}, "chains do not agree"),
+        ({"draws": 3.0}, "too far from linear: no kinks were let in"),
+    ],
+)
+def test_draws_that_mean_little_are_told(readings, monkeypatch, change, match):
+    def worse(linearize, start, kinks, seed):
+        draws = np.repeat(start[:, None], 2000, axis=1)
+        parts = {"draws": draws, "rhat": np.ones_like(start)}
+        parts |= {name: parts[name] * factor for name, factor in change.items()}
+        return Drawn(center=start, n_effective=start, **parts)
+
+    monkeypatch.setattr(_evidence, "draw_kinks", worse)
+    system = poisson(n_nodes=15, scale=(1.0, 4.0), kinks=True)
+    inverter = GradientInverter(system, **QUICK).fit(readings)
+    with pytest.warns(NormalityWarning, match=match):
+        posterior = inverter.posterior(readings)
+    assert posterior.explained.all()
+    assert (posterior.kind == ("mcmc" if "rhat" in change else "laplace")).all()
+
+
 X = np.linspace(0, 1, 51)[1:-1]
+
+
+@pytest.mark.slow
+def test_a_hat_is_found_far_better_with_kinks():
+    fine, hat = heat(n_nodes=401), 1 - 2 * abs(X - 0.5)
+    u = fine.solve(1 - 2 * abs(np.linspace(0, 1, 201)[1:-1] - 0.5))[0, 0]
+    u, noise = np.interp(X, fine.nodes, u), 1e-3**0.5
+    read = u + noise * np.random.default_rng(7).standard_normal((10, len(X)))
+    error = []
+    for kinks in (False, True):
+        inverter = GradientInverter(heat(noise=noise, kinks=kinks), **QUICK).fit(read)
+        found = inverter.posterior(read)
+        error.append(np.mean((found.mean - hat) ** 2))
+    low, high = found.interval(0.9)
+    assert error[1] < error[0] / 2
+    held = (low < hat) & (hat < high)
+    assert held.mean() > 0.85
+    assert held[:, abs(X - 0.5) < 0.05].mean() > 0.75
 
 
 @pytest.mark.slow

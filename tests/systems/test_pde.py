@@ -19,7 +19,7 @@ from sklearn_inverse.datasets import make_inverse_problem
 from sklearn_inverse.exceptions import IdentifiabilityWarning
 from sklearn_inverse.forward._base import as_forward_model
 from sklearn_inverse.ode import solve_ivp
-from sklearn_inverse.probability import GaussianFunction
+from sklearn_inverse.probability import GaussianFunction, Normal
 from sklearn_inverse.problems import burgers, fisher_kpp, heat, point_source, poisson
 from sklearn_inverse.systems import (
     Chebyshev,
@@ -619,6 +619,43 @@ def test_instruments_see_what_they_make_of_the_solution_at_each_point():
     assert np.allclose(late, plain * [[5.0], [10.0]], rtol=1e-6)
 
 
+def test_a_source_has_no_effect_where_the_solution_is_given():
+    system = diffusion(
+        residual=lambda x, u, p: u.xx + x.point(x=p.z),
+        params={"z": (0.0, 1.0)},
+        grid=FiniteDifferences(11),
+    )
+    z = np.array([0.0, 1e-3, 0.03, 1.0])  # Green's function is
+    green = np.minimum(X, z[:, None]) * (1 - np.maximum(X, z[:, None]))
+    read = system.report(torch.as_tensor(z)[:, None])[:, 0]
+    assert np.allclose(read, green, atol=1e-12)
+
+
+def test_the_noise_of_an_instrument_is_that_of_its_points():
+    at = PointValues(X, see=SEE)
+    system = diffusion(observe=at, noise={"square": 0.1, "weighed": Normal("D")})
+    by_point = dict.fromkeys(system.observable_names[:9], 0.1)
+    by_point |= dict.fromkeys(system.observable_names[9:], Normal("D"))
+    assert system.noise == by_point
+    with pytest.raises(ValueError, match="squared"):
+        diffusion(observe=at, noise={"squared": 0.1, "weighed": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("see", "match"),
+    [
+        (lambda x, u, p: u * np.nan, r"whatever the solution.*\['dark\(0.1\)', .* …"),
+        (
+            lambda x, u, p: u + np.where(x.x < 0.15, np.nan, 0),
+            r"params for \['dark\(0.1\)'\]\.",
+        ),
+    ],
+)
+def test_instruments_that_see_nothing_are_refused(see, match):
+    with pytest.raises(ValueError, match=match):
+        diffusion(observe=PointValues(X, see={"dark": see, "light": lambda x, u, p: u}))
+
+
 def test_points_that_are_close_keep_apart():
     near = PointValues([0.5, 0.5 + 1e-8, 0.6], t=[0.5, 1.0])
     names = decaying(observe=near).semidiscretize().observable_names
@@ -662,6 +699,7 @@ def test_a_factor_of_the_rate_may_vary():
     [
         (lambda x, u, p: x.point(x=1.5), "must lie in the domain, from 0 to 1"),
         (lambda x, u, p: x.point(x=-0.1), "must lie in the domain"),
+        (lambda x, u, p: x.point(x=0.0), "no source changes it. Got 0.0"),
         (lambda x, u, p: godunov(lambda u: u**2, u, along="y").x, r"\['x'\]. Got al"),
         (lambda x, u, p: godunov(lambda u: u**2, 1.0).x, r"solution u\. Got float"),
         (lambda x, u, p: godunov(lambda u: u * (1 - u), u).x, "must be convex"),
