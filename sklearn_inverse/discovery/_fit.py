@@ -7,9 +7,10 @@ import numpy as np
 from sklearn_inverse.discovery._runs import Shots
 from sklearn_inverse.discovery._steps import StepResult, sensitivities, take_steps
 
-__all__ = ["Learning", "equation_error", "misfit", "resolution", "row_weights"]
+__all__ = ["EXACT", "Learning", "equation_error", "misfit", "resolution", "row_weights"]
 
 PENALTY = 10.0  # of a step that cannot be solved, in units of that of standing still
+EXACT = 1e-5  # of a state's largest value: what is off by less counts as exact
 ROUNDING = 1e-6  # of the largest value of a state, in data without noise
 CAUCHY = 4.0  # times its readings: where what a shot misses begins to count less
 FARTHEST = 4.0  # standard deviations of a start from where it was measured

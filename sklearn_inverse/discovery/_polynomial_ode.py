@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_inverse.discovery._determined import written
 from sklearn_inverse.discovery._learn import learn
 from sklearn_inverse.discovery._net import learn_net
+from sklearn_inverse.discovery._fit import EXACT
 from sklearn_inverse.discovery._options import (
-    EXACT,
     by_reading,
     hidden_of,
     in_units,

@@ -4,9 +4,9 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from sklearn_inverse.discovery._determined import sparsest
-from sklearn_inverse.discovery._fit import Learning, misfit, resolution
+from sklearn_inverse.discovery._fit import EXACT, Learning, misfit, resolution
 from sklearn_inverse.discovery._rhs import Dictionary
-from sklearn_inverse.discovery._runs import Shots
+from sklearn_inverse.discovery._runs import Shots, largest_of
 
 __all__ = ["CLOSELY", "ROUGHLY", "Search"]
 
@@ -57,8 +57,8 @@ class Search:
     def leave_out(self, cut, tol=ROUGHLY):
         """Leave out terms of small share, and fit, until none is left."""
         shots = Shots.of(self.runs)
-        floor = resolution(shots)
         while self.keep.any():
+            floor = np.maximum(resolution(shots), self.accuracy())
             small = shares(self.monomials, self.coef, shots, floor, self.known) < cut
             if not (self.keep & small).any():
                 return
@@ -74,6 +74,16 @@ class Search:
         if self.noise is not None and point.result.solved.any():
             variance = np.fmax(variance, 1.0)
         return variance * spread @ spread.T
+
+    def accuracy(self):
+        """Return what states that count as exact are off by, as far as steps tell.
+
+        What these miss adds up along a run, as errors of a solver do.
+        """
+        ends, targets = self.point.result.ends, self.problem.shots.targets
+        missed = np.where(self.problem.weights > 0, abs(ends - targets), 0.0)
+        added = np.nansum(missed, axis=(0, 1)) / len(self.runs)
+        return np.minimum(added, EXACT * largest_of(self.runs))
 
     def misfit(self):
         """Return the variance of the weighted residuals; NaN where none are left over."""

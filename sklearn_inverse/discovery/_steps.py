@@ -87,13 +87,14 @@ def _solve_stages(rhs, a, t, y, h, stages, size):
             f, jac = rhs(t[:, None] + h[:, None] * c, stages)
             ha = h[:, None, None] * a
             residual = stages - y[:, None] - ha @ f
-            step = _solve(_stage_matrix(ha, jac), residual.reshape(len(rows), -1, 1))
+            matrix = _stage_matrix(ha, jac)
+            step = _solve(matrix, residual.reshape(len(rows), -1, 1))
             step = step.reshape(stages.shape)
             stages = stages - step
             out[rows] = stages
             small = abs(step) <= np.maximum(scale, TOL * abs(stages))
             ended = small.all(axis=(1, 2))
-            done[rows[ended]] = True
+            done[rows[ended]] = np.linalg.slogdet(matrix[ended])[0] > 0
             keep = ~ended & np.isfinite(stages).all(axis=(1, 2))
             rows, stages, scale = rows[keep], stages[keep], scale[keep]
             t, y, h = t[keep], y[keep], h[keep]
