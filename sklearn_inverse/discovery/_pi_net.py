@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sklearn_inverse.discovery._fit import Learning, misfit
-from sklearn_inverse.discovery._rhs import Dictionary
+from sklearn_inverse.discovery._rhs import Dictionary, Monomials, RightHandSide
 from sklearn_inverse.discovery._runs import Shots, largest_of
 
 __all__ = ["PiNet", "learn_pi_net"]
@@ -106,7 +106,8 @@ class LearnedPiNet(NamedTuple):
     """What :func:`learn_pi_net` returns."""
 
     net: PiNet
-    coef: np.ndarray
+    monomials: Monomials
+    rhs: RightHandSide
     misfit: float
     n_iter: int
     n_failed: int
@@ -125,7 +126,8 @@ def learn_pi_net(runs, monomials, *, a, substeps, noise, known, seed, max_iter):
     change = abs(shots.paths[:, 0] - shots.start)
     largest, slope = change.max(axis=0), (change / shots.steps[:, :1]).max(axis=0)
     largest, slope = (np.where(size > 0, size, 1.0) for size in (largest, slope))
-    if noise is None:  # as in the paper; weights of each change are no use to gradients
+    is_noisy = noise is not None
+    if not is_noisy:  # as in the paper; weights of each change are no use to gradients
         noise = largest
     problem = Learning.of(runs, model, a, substeps, noise)
 
@@ -168,15 +170,21 @@ def learn_pi_net(runs, monomials, *, a, substeps, noise, known, seed, max_iter):
     vector_to_parameters(torch.from_numpy(found.x), params)
     with torch.no_grad():
         coef = missed.net.expand(monomials).numpy()
-    point = problem.at(coef.ravel())
-    failed = int((~point.result.solved).sum())
-    steps = len(point.result.solved)
+    x = coef.ravel()
+    if is_noisy:  # what steps start from is off, too
+        problem = Learning.of(runs, model, a, substeps, noise, free=True)
+    point = problem.at(x)
+    if is_noisy:
+        problem.linearize(point)
+        point = problem.moved(point, np.zeros_like(x))
+    solved = point.result.solved
     return LearnedPiNet(
         missed.net,
-        coef,
+        monomials,
+        RightHandSide(monomials, coef, known),
         misfit(problem, point),
         n + found.nfev,
-        failed,
-        steps,
+        int((~solved).sum()),
+        len(solved),
         found.success,
     )

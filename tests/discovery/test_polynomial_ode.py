@@ -11,7 +11,10 @@ from sklearn.base import clone
 from sklearn_inverse import GradientInverter, PolynomialODE
 from sklearn_inverse.discovery._noisy import eliminated, exchanged, neighbors
 from sklearn_inverse.discovery._pi_net import PiNet
-from sklearn_inverse.discovery._rhs import Monomials
+from sklearn_inverse.discovery._polynomial_ode import METHODS
+from sklearn_inverse.discovery._rhs import Monomials, RightHandSide
+from sklearn_inverse.discovery._runs import Run, Shots
+from sklearn_inverse.discovery._steps import take_steps
 from sklearn_inverse.exceptions import (
     ConvergenceWarning,
     IdentifiabilityWarning,
@@ -567,10 +570,14 @@ def test_a_net_takes_stiff_steps(kaps_run, stiff, capsys):
         ("mlp", {"terms": {"y1": ["y1"]}}),
         ("mlp", {"unknown": ["y1"]}),
         ("mlp", {"hidden_layer_sizes": (0,)}),
+        ("mlp", {"degree": 3}),
         ("pi_net", {"terms": {"y1": ["y1"]}}),
+        ("pi_net", {"threshold": 0.1}),
+        ("pi_net", {"hidden_layer_sizes": (8,)}),
+        ("polynomial", {"hidden_layer_sizes": (8,)}),
     ],
 )
-def test_a_net_has_no_terms(module, change, kaps_run):
+def test_what_is_of_no_use_is_refused(module, change, kaps_run):
     with pytest.raises(ValueError, match=f"`{next(iter(change))}` must be"):
         PolynomialODE(module=module, **change).fit(*kaps_run)
 
@@ -659,20 +666,41 @@ def test_noise_that_is_not_stated_is_told():
     assert PolynomialODE(degree=2).fit(clean, t).equations_[1] == "y2' = -3*y2 + y1*y2"
 
 
-def test_what_a_solver_leaves_open_is_told():
-    """On a circle 1 - y1² - y2² is zero, but for the solver's error."""
+@pytest.mark.parametrize("rtol", [1e-6, 1e-8, 1e-12])
+@pytest.mark.parametrize("method", ["RK45", "Radau"])
+def test_the_error_of_a_solver_is_no_signal(method, rtol):
+    """On a circle 1 - y1² - y2² is zero, but for that error."""
     times = np.linspace(0, 6, 41)
-    options = {"t_eval": times, "rtol": 1e-6, "atol": 1e-6}
+    options = {"method": method, "t_eval": times, "rtol": rtol, "atol": rtol}
     found = solve_ivp(lambda t, y: [y[1], -y[0]], (0, 6), [1, 0], **options)
-    with pytest.warns(IdentifiabilityWarning, match="errors of a fifth"):
-        PolynomialODE().fit(found.y.T, times)
+    with pytest.warns(IdentifiabilityWarning, match="5 of 6 monomials"):
+        model = PolynomialODE().fit(found.y.T, times)
+    truth = np.array([[0, 0, 1, 0, 0, 0], [0, -1, 0, 0, 0, 0]])
+    np.testing.assert_allclose(model.coef_, truth, atol=max(50 * rtol, 1e-6))
+    if rtol < 1e-6:
+        assert model.equations_ == ["y1' = y2", "y2' = -y1"]
+        assert model.relations_ == ["1 - y1^2 - y2^2 = 0"]
+
+
+def test_a_step_past_a_pole_is_none():
+    """Along y' = y one of 10 shrinks, and one of 2 is what its stability function says."""
+    shots = Shots.of([Run(np.arange(2.0), np.ones((2, 1)), np.ones((2, 1)))])
+    a = METHODS["radau5"].a
+    for z, is_step in ((2.0, True), (10.0, False)):
+        rhs = RightHandSide(Monomials(["y1"], 1), np.array([[0, z]]))
+        result = take_steps(rhs, a, shots)
+        assert result.solved.tolist() == [is_step]
+        if is_step:
+            grown = (1 + 2 * z / 5 + z**2 / 20) / (
+                1 - 3 * z / 5 + 3 * z**2 / 20 - z**3 / 60
+            )
+            assert result.ends.item() == pytest.approx(grown)
 
 
 def test_another_fit_leaves_nothing_of_the_last_one():
     times = np.linspace(0, 3, 13)
-    model = PolynomialODE(hidden_layer_sizes=(3,), random_state=0)
-    model.fit(np.exp(-times)[:, None], times)
-    model.set_params(module="mlp").fit(np.exp(-times)[:, None], times)
+    model = PolynomialODE(random_state=0).fit(np.exp(-times)[:, None], times)
+    model.set_params(module="mlp", hidden_layer_sizes=(3,)).fit(np.exp(-times)[:, None], times)
     assert not hasattr(model, "coef_")
 
 
