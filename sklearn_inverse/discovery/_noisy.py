@@ -99,7 +99,9 @@ class NoisySearch(Search):
 
     def _drop(self, penalty):
         """Leave out terms, the least first, and return whether there were such."""
-        x = eliminated(self.factor, self.coef[self.keep], penalty)
+        if not self.keep.any():
+            return False
+        x = eliminated(self._factor(), self.coef[self.keep], penalty)
         keep, coef = np.zeros_like(self.keep), np.zeros_like(self.coef)
         keep[self.keep], coef[self.keep] = x != 0, x
         dropped = keep.sum() < self.keep.sum()
@@ -109,7 +111,7 @@ class NoisySearch(Search):
     def _prune(self, coef, keep, n_points, max_iter, tol=NEAR, robust=True):
         """Fit, and leave out terms until none is to be left out."""
         self._free_fit(coef, keep, n_points, max_iter, tol, robust)
-        while self.keep.any() and self._drop(self.penalty(n_points)):
+        while self._drop(self.penalty(n_points)):
             self._free_fit(self.coef, self.keep, n_points, max_iter, tol, robust)
 
     def _criterion(self):

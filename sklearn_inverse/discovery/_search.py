@@ -34,9 +34,13 @@ class Search:
 
     def _solve(self, problem, x, keep, tol, max_iter=None):
         found = problem.solve(x, max_iter=max_iter or self.max_iter, tol=tol)
-        self.point, self.factor, n_iter, self.converged = found
+        self.point, n_iter, self.converged = found
         self.problem, self.keep, self.n_iter = problem, keep, self.n_iter + n_iter
         self.coef = np.where(keep, problem.model.coef(self.point.x), 0.0)
+
+    def _factor(self):
+        """Return the linearization where the fit ended."""
+        return self.problem.linearize(self.point)
 
     def _problem(self, bases, n_points=1, free=False, robust=False):
         model = Dictionary(self.monomials, bases, self.known)
@@ -69,7 +73,7 @@ class Search:
         point, bases = self.point, self.problem.model.bases
         if not len(point.x):
             return np.zeros((self.coef.size, self.coef.size))
-        spread = block_diag(*bases) @ np.linalg.pinv(self.factor[:, :-1])
+        spread = block_diag(*bases) @ np.linalg.pinv(self._factor()[:, :-1])
         variance = self.misfit()
         if self.noise is not None and point.result.solved.any():
             variance = np.fmax(variance, 1.0)
