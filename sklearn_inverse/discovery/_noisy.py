@@ -149,17 +149,21 @@ class NoisySearch(Search):
         return n_points <= SHORT or self.point.result.solved.all()
 
     def _lengthen(self, n_points, prune):
-        """Fit longer pieces, and return whether they lead somewhere; else, undo it."""
-        before = vars(self).copy()
-        how = effort(n_points)
+        """Fit longer pieces, and return whether they lead somewhere; else, undo it.
+
+        Terms are left out if that lowers the criterion, not in the linear model alone.
+        """
+        before, how = vars(self).copy(), effort(n_points)
         self._free_fit(self.coef, self.keep, n_points, *how)
-        done = self._leads(n_points)
-        if done and prune and self._drop(self.penalty(n_points)):
-            self._prune(self.coef, self.keep, n_points, *how)
-            done = self._leads(n_points)
-        if not done:
+        if not self._leads(n_points):
             vars(self).update(before | {"converged": False})
-        return done
+            return False
+        whole, value = vars(self).copy(), self._criterion()
+        if prune and self._drop(self.penalty(n_points)):
+            self._prune(self.coef, self.keep, n_points, *how)
+            if not (self._leads(n_points) and self._criterion() < value):
+                vars(self).update(whole | {"n_iter": self.n_iter})
+        return True
 
     def _competitors(self, unknown):
         """Return other terms of single equations, and how much worse they explain the runs.

@@ -19,7 +19,6 @@ __all__ = [
 ]
 
 
-
 def noise_of(noise_std, runs, names):
     """Return standard deviations of all states, or None where they are exact."""
     n_states = len(names)

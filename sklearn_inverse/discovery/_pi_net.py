@@ -170,13 +170,11 @@ def learn_pi_net(runs, monomials, *, a, substeps, noise, known, seed, max_iter):
     vector_to_parameters(torch.from_numpy(found.x), params)
     with torch.no_grad():
         coef = missed.net.expand(monomials).numpy()
-    x = coef.ravel()
+    point = problem.at(coef.ravel())
     if is_noisy:  # what steps start from is off, too
         problem = Learning.of(runs, model, a, substeps, noise, free=True)
-    point = problem.at(x)
-    if is_noisy:
-        problem.linearize(point)
-        point = problem.moved(point, np.zeros_like(x))
+        problem.linearize(point := problem.at(point.x))
+        point = problem.moved(point, np.zeros_like(point.x))
     solved = point.result.solved
     return LearnedPiNet(
         missed.net,

@@ -10,9 +10,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_inverse.discovery._determined import written
+from sklearn_inverse.discovery._fit import EXACT
 from sklearn_inverse.discovery._learn import learn
 from sklearn_inverse.discovery._net import learn_net
-from sklearn_inverse.discovery._fit import EXACT
 from sklearn_inverse.discovery._options import (
     by_reading,
     hidden_of,
@@ -87,8 +87,9 @@ class PolynomialODE(BaseEstimator):
         Standard deviation of the measurements, the same for all or of shape (n_states,).
         A list has one array for each run, of shape (n_states,), or (n_times, n_states) for
         each reading. "estimate" takes it first from how neighboring readings scatter, then
-        from what the equations leave. If None,
-        they count as exact, and what the steps miss as the error of the steps.
+        from what the equations leave. If None, they count as exact, and what the steps
+        miss as the error of the steps: combinations of terms that differ by less than
+        that, added up along a run, or 1e-5 of the largest values, are not told apart.
 
     known : callable, default=None
         ``known(t, y) -> dy/dt``: the part of the equations that is known, as the right-hand

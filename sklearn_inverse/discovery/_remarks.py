@@ -25,7 +25,10 @@ def complaints(found, noise, estimated, module, n_readings):
             PIECES + "lower `degree`",
         ),
         "mlp": ("Raise `hidden_layer_sizes`, or", PIECES + "take fewer neurons"),
-        "pi_net": ("Raise `degree`, or", ", or take module='polynomial', which needs less"),
+        "pi_net": (
+            "Raise `degree`, or",
+            ", or take module='polynomial', which needs less",
+        ),
     }[module]
     if found.n_failed:
         yield (

@@ -6,6 +6,10 @@ points: from the first of them it finds other roots. By the implicit function th
 with :math:`M_{ij} = \delta_{ij} I - h a_{ij} \partial f(Y_j)`,
 
 .. math:: \sum_j M_{ij}\, dY_j = dy + h \sum_j a_{ij}\, \varphi(Y_j)\, d\theta .
+
+Where the determinant of M is negative, it was zero for a shorter step: what grows so fast
+shrinks over an implicit step, which is no solution. To a fit that took it for one, that
+pole would be a wall in front of the right equations.
 """
 
 from typing import NamedTuple
