@@ -12,7 +12,7 @@ FIRST = (4.0, 9.0)  # rises of the misfit below which terms are left out to begi
 LENGTHS = (2, 4, 16, 64)  # points in a row over which is fitted; in the end all
 SHORT = 4  # of which: shots may still lead anywhere
 NEARLY, NEAR = 1e-2, 1e-3  # relative gains at which fits stop
-FASTER = 10.0  # times: what is tried of equations that are known but for a factor
+FASTER, ALIKE = 10.0, 2.0  # times, and times the cost: what is known but for a factor
 FEW, SOME = 6, 10  # linearizations of a fit that is not the last
 RIDGE = 1e-6  # of the norms of columns: directions that nothing determines
 CLOSE = 10.0  # difference of information criteria up to which equations compete
@@ -150,14 +150,17 @@ class NoisySearch(Search):
         return n_points <= SHORT or self.point.result.solved.all()
 
     def _quicken(self):
-        """Try each equation with the same terms, faster.
+        """Try equations that are known but for a factor with the same terms, faster.
 
-        Where a state follows others at once, short pieces tell its equation but for a
-        factor, and fits may end at one that is too small.
+        Where a state follows others at once, its equation leads nearly to the same if all
+        of it is larger, and fits may end at a factor that is too small.
         """
         for k in np.flatnonzero(self.keep.any(axis=1)):
             before, coef = vars(self).copy(), self.coef.copy()
             coef[k] *= FASTER
+            faster = self.problem.at(coef[self.keep], self.point.start)
+            if faster.cost > ALIKE * self.point.cost:
+                continue
             self._free_fit(coef, self.keep, self.n_points, *effort(self.n_points))
             if not self.point.cost < (1 - NEAR) * before["point"].cost:
                 vars(self).update(before | {"n_iter": self.n_iter})
