@@ -126,14 +126,13 @@ def learn_pi_net(runs, monomials, *, a, substeps, noise, known, seed, max_iter):
     change = abs(shots.paths[:, 0] - shots.start)
     largest, slope = change.max(axis=0), (change / shots.steps[:, :1]).max(axis=0)
     largest, slope = (np.where(size > 0, size, 1.0) for size in (largest, slope))
-    is_noisy = noise is not None
-    if not is_noisy:  # as in the paper; weights of each change are no use to gradients
-        noise = largest
-    problem = Learning.of(runs, model, a, substeps, noise)
+    # Exact data first as in the paper: weights of each change would lead Adam astray.
+    stages = [largest, None] if noise is None else [noise]
+    problems = [Learning.of(runs, model, a, substeps, sd) for sd in stages]
 
     def make():
         degree = monomials.exponents.sum(axis=1).max()
-        return Missed(PiNet(largest_of(runs), slope, degree, n_terms), problem)
+        return Missed(PiNet(largest_of(runs), slope, degree, n_terms), problems[0])
 
     n = GRADIENTS * max_iter
     nothing = torch.zeros(1)
@@ -156,8 +155,6 @@ def learn_pi_net(runs, monomials, *, a, substeps, noise, known, seed, max_iter):
     missed = trained.module_
     params = list(missed.parameters())
 
-    unit = missed().item() or 1.0
-
     def value(x):
         vector_to_parameters(torch.from_numpy(x), params)
         loss = missed() / unit
@@ -165,13 +162,17 @@ def learn_pi_net(runs, monomials, *, a, substeps, noise, known, seed, max_iter):
         return loss.item(), parameters_to_vector(gradients).numpy()
 
     options = {"maxiter": n, "maxfun": n, "maxcor": 50, "ftol": GAIN, "gtol": 0.0}
-    start = parameters_to_vector(params).detach().numpy()
-    found = minimize(value, start, jac=True, method="L-BFGS-B", options=options)
-    vector_to_parameters(torch.from_numpy(found.x), params)
+    x, n_iter = parameters_to_vector(params).detach().numpy(), n
+    for missed.problem in problems:
+        unit = missed().item() or 1.0
+        found = minimize(value, x, jac=True, method="L-BFGS-B", options=options)
+        x, n_iter = found.x, n_iter + found.nfev
+        vector_to_parameters(torch.from_numpy(x), params)
     with torch.no_grad():
         coef = missed.net.expand(monomials).numpy()
+    problem = missed.problem
     point = problem.at(coef.ravel())
-    if is_noisy:  # what steps start from is off, too
+    if noise is not None:  # what steps start from is off, too
         problem = Learning.of(runs, model, a, substeps, noise, free=True)
         problem.linearize(point := problem.at(point.x))
         point = problem.moved(point, np.zeros_like(point.x))
@@ -181,7 +182,7 @@ def learn_pi_net(runs, monomials, *, a, substeps, noise, known, seed, max_iter):
         monomials,
         RightHandSide(monomials, coef, known),
         misfit(problem, point),
-        n + found.nfev,
+        n_iter,
         int((~solved).sum()),
         len(solved),
         found.success,

@@ -107,8 +107,8 @@ class PolynomialODE(BaseEstimator):
         Names of the states. If None, those of the columns, or y1, y2, ….
 
     max_iter : int, default=100
-        Most linearizations of a fit; of "pi_net", ten times as many gradients of Adam, and
-        again of L-BFGS.
+        Most linearizations of a fit; of "pi_net", ten times as many gradients of Adam,
+        again of L-BFGS, and where data are exact again with each change counting the same.
 
     module : {"polynomial", "mlp", "pi_net"}, default="polynomial"
         "mlp" takes a neural network in place of the polynomials, fitted by the same steps:
