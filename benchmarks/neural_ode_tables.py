@@ -353,7 +353,7 @@ def pi_net_table():
     for name, truth, (runs, times), degree, max_iter in [
         ("1", LINEAR, ([y(even).T for y in exact], [even]), 1, 100),
         ("1", LINEAR, ([y(even).T for y in exact], [even]), 2, 100),
-        ("2", KAPS, (kaps, [grid]), 2, 200),
+        ("2", KAPS, (kaps, [grid]), 2, 300),
         ("3", ROBERTSON, robertson_runs(), 2, 50),
         ("4", HIRES, hires_runs(), 2, 10),
     ]:
@@ -362,7 +362,7 @@ def pi_net_table():
         there = coefficients(truth, model.feature_names_) != 0
         size = abs(model.coef_).max(axis=1, keepdims=True)
         row["largest of the others"] = short((abs(model.coef_) / size)[~there].max())
-        start = {"example": name, "degree": degree, "gradients": 20 * max_iter}
+        start = {"example": name, "degree": degree, "gradients": model.n_iter_}
         rows.append(start | row)
         print(rows[-1], flush=True)
     return rows, []

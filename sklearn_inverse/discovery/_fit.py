@@ -7,9 +7,10 @@ import numpy as np
 from sklearn_inverse.discovery._runs import Shots
 from sklearn_inverse.discovery._steps import StepResult, sensitivities, take_steps
 
-__all__ = ["Learning", "equation_error", "misfit", "resolution", "row_weights"]
+__all__ = ["EXACT", "Learning", "equation_error", "misfit", "resolution", "row_weights"]
 
 PENALTY = 10.0  # of a step that cannot be solved, in units of that of standing still
+EXACT = 1e-5  # of a state's largest value: what is off by less counts as exact
 ROUNDING = 1e-6  # of the largest value of a state, in data without noise
 CAUCHY = 4.0  # times its readings: where what a shot misses begins to count less
 FARTHEST = 4.0  # standard deviations of a start from where it was measured
@@ -182,7 +183,7 @@ class Learning:
         return v - by_start @ (vectors @ (inner / (root * (1 + root))))
 
     def solve(self, x, *, max_iter=50, tol=1e-6):
-        """Return the best point, its linearization, and how it went."""
+        """Return the best point, and how it went."""
         return levenberg_marquardt(self, x, max_iter=max_iter, tol=tol)
 
 
@@ -225,15 +226,15 @@ def levenberg_marquardt(problem, x, *, max_iter, tol):
 
     Returns
     -------
-    point, factor, n_iter, converged
-        The last point; its linearization; how it went.
+    point, n_iter, converged
+        The last point, and how it went.
     """
     point = problem.at(x)
     damping, n = 1e-8, len(x)
     if not n:
-        return point, np.zeros((1, 1)), 0, True
-    factor = problem.linearize(point)
+        return point, 0, True
     for n_iter in range(1, max_iter + 1):
+        factor = problem.linearize(point)
         r, c = factor[:, :-1], factor[:, -1]
         norms = np.linalg.norm(r, axis=0)
         norms[norms == 0] = 1.0
@@ -247,14 +248,14 @@ def levenberg_marquardt(problem, x, *, max_iter, tol):
             promised = (c**2).sum() - ((c + r @ (scaled / norms)) ** 2).sum()
             damping *= 10
             if damping > MOST_DAMPING or promised <= 1e-12 * point.cost:
-                return point, factor, n_iter, promised <= 1e-6 * point.cost
+                return point, n_iter, promised <= 1e-6 * point.cost
         damping = max(damping / 10, 1e-12)
         gain = point.cost - trial.cost
-        point, factor = trial, problem.linearize(trial)
+        point = trial
         small = np.linalg.norm(scaled) <= 1e-11 * np.linalg.norm(point.x * norms)
         if small or gain <= tol * point.cost:
-            return point, factor, n_iter, True
-    return point, factor, max_iter, False
+            return point, n_iter, True
+    return point, max_iter, False
 
 
 def equation_error(monomials, shots, weights, known=None):

@@ -65,26 +65,22 @@ def learn(
     determined = _determined(monomials, shots, means, noise)
     keep = np.zeros((len(names), len(monomials.names)), dtype=bool)
     keep[unknown] = True
-    _, unseen = determined.split(np.ones(keep.shape[1], dtype=bool))
-    identifiable = (np.linalg.norm(unseen, axis=1) < 1e-6) & keep
-    is_choice = unseen.shape[1] > 0
     for name, possible in terms.items():
-        k = names.index(name)
-        keep[k] = [term in possible for term in monomials.names]
-        open_ones = determined.split(keep[k])[1]
-        identifiable[k] = (np.linalg.norm(open_ones, axis=1) < 1e-6) & keep[k]
-    if terms:
-        is_choice = any(determined.split(keep[k])[1].shape[1] for k in unknown)
+        keep[names.index(name)] = [term in possible for term in monomials.names]
 
     kind = Search if noise is None else NoisySearch
     search = kind(runs, monomials, determined, a, substeps, noise, known, max_iter)
     search.estimate = estimate and noise is not None
-    coef = np.zeros(keep.shape)
-    for k, (matrix, change) in enumerate(errors):
-        basis = determined.basis(keep[k])
-        coef[k] = basis @ np.linalg.lstsq(matrix @ basis, change, rcond=1e-12)[0]
-    closely = is_choice or not threshold
-    search.fit(coef, keep, CLOSELY if closely and noise is None else ROUGHLY)
+    unseen, identifiable, is_choice = _told(determined, keep)
+    closely = noise is None and (is_choice or not threshold)
+    search.fit(_first(determined, keep, errors), keep, CLOSELY if closely else ROUGHLY)
+    if noise is None:
+        # Data that count as exact are off by what their solver left.
+        determined = _determined(monomials, shots, means, search.accuracy())
+        if determined.rank() < search.determined.rank():
+            search.determined = determined
+            unseen, identifiable, is_choice = _told(determined, keep)
+            search.fit(_first(determined, keep, errors), keep, CLOSELY)
     if is_choice and not terms:
         search.choose(unseen, unknown)
     if noise is not None:
@@ -96,7 +92,7 @@ def learn(
         search.leave_out(threshold, CLOSELY)
 
     keep, covariance = search.keep, search.covariance()
-    std = np.zeros_like(coef)
+    std = np.zeros(keep.shape)
     std[keep] = np.sqrt(np.diag(covariance)[np.flatnonzero(keep)])
     kept = np.flatnonzero(keep)
     level = np.zeros(len(names)) if noise is None else search.noise
@@ -124,6 +120,28 @@ def learn(
         len(solved),
         search.converged,
     )
+
+
+def _told(determined, keep):
+    """Return directions that all terms leave open, and what those kept tell.
+
+    Which coefficients are determined, and whether some are not.
+    """
+    identifiable, is_choice = np.zeros_like(keep), False
+    for row, told in zip(keep, identifiable):
+        open_ones = determined.split(row)[1]
+        told[:] = (np.linalg.norm(open_ones, axis=1) < 1e-6) & row
+        is_choice |= open_ones.shape[1] > 0
+    return determined.split(np.ones_like(row))[1], identifiable, is_choice
+
+
+def _first(determined, keep, errors):
+    """Return coefficients that make the trapezoid miss least."""
+    coef = np.zeros(keep.shape)
+    for k, (matrix, change) in enumerate(errors):
+        basis = determined.basis(keep[k])
+        coef[k] = basis @ np.linalg.lstsq(matrix @ basis, change, rcond=1e-12)[0]
+    return coef
 
 
 def _determined(monomials, shots, means, noise):

@@ -123,7 +123,7 @@ def learn_net(runs, *, a, substeps, noise, known, hidden, seed, max_iter):
     for n_points in (1,) if noise is None else (1, *lengths_of(runs)):
         free = noise is not None
         problem = Learning.of(runs, net, a, substeps, noise, n_points, free)
-        point, _, more, converged = problem.solve(x, max_iter=max_iter, tol=GAIN)
+        point, more, converged = problem.solve(x, max_iter=max_iter, tol=GAIN)
         n_iter += more
         if found and not point.result.solved.all():
             return found._replace(converged=False, n_iter=n_iter)

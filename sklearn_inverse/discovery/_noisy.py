@@ -12,6 +12,7 @@ FIRST = (4.0, 9.0)  # rises of the misfit below which terms are left out to begi
 LENGTHS = (2, 4, 16, 64)  # points in a row over which is fitted; in the end all
 SHORT = 4  # of which: shots may still lead anywhere
 NEARLY, NEAR = 1e-2, 1e-3  # relative gains at which fits stop
+FASTER, ALIKE = 10.0, 2.0  # times, and times the cost: what is known but for a factor
 FEW, SOME = 6, 10  # linearizations of a fit that is not the last
 RIDGE = 1e-6  # of the norms of columns: directions that nothing determines
 CLOSE = 10.0  # difference of information criteria up to which equations compete
@@ -99,7 +100,9 @@ class NoisySearch(Search):
 
     def _drop(self, penalty):
         """Leave out terms, the least first, and return whether there were such."""
-        x = eliminated(self.factor, self.coef[self.keep], penalty)
+        if not self.keep.any():
+            return False
+        x = eliminated(self._factor(), self.coef[self.keep], penalty)
         keep, coef = np.zeros_like(self.keep), np.zeros_like(self.coef)
         keep[self.keep], coef[self.keep] = x != 0, x
         dropped = keep.sum() < self.keep.sum()
@@ -109,7 +112,7 @@ class NoisySearch(Search):
     def _prune(self, coef, keep, n_points, max_iter, tol=NEAR, robust=True):
         """Fit, and leave out terms until none is to be left out."""
         self._free_fit(coef, keep, n_points, max_iter, tol, robust)
-        while self.keep.any() and self._drop(self.penalty(n_points)):
+        while self._drop(self.penalty(n_points)):
             self._free_fit(self.coef, self.keep, n_points, max_iter, tol, robust)
 
     def _criterion(self):
@@ -146,18 +149,40 @@ class NoisySearch(Search):
         """Return whether all pieces lead somewhere; of short ones, some need not."""
         return n_points <= SHORT or self.point.result.solved.all()
 
+    def _quicken(self):
+        """Try equations that are known but for a factor with the same terms, faster.
+
+        Where a state follows others at once, its equation leads nearly to the same if all
+        of it is larger, and fits may end at a factor that is too small.
+        """
+        for k in np.flatnonzero(self.keep.any(axis=1)):
+            before, coef = vars(self).copy(), self.coef.copy()
+            coef[k] *= FASTER
+            faster = self.problem.at(coef[self.keep], self.point.start)
+            if faster.cost > ALIKE * self.point.cost:
+                continue
+            self._free_fit(coef, self.keep, self.n_points, *effort(self.n_points))
+            if not self.point.cost < (1 - NEAR) * before["point"].cost:
+                vars(self).update(before | {"n_iter": self.n_iter})
+
     def _lengthen(self, n_points, prune):
-        """Fit longer pieces, and return whether they lead somewhere; else, undo it."""
-        before = vars(self).copy()
-        how = effort(n_points)
+        """Fit longer pieces, and return whether they lead somewhere; else, undo it.
+
+        Terms are left out if that lowers the criterion, not in the linear model alone.
+        """
+        before, how = vars(self).copy(), effort(n_points)
         self._free_fit(self.coef, self.keep, n_points, *how)
-        done = self._leads(n_points)
-        if done and prune and self._drop(self.penalty(n_points)):
-            self._prune(self.coef, self.keep, n_points, *how)
-            done = self._leads(n_points)
-        if not done:
+        if not self._leads(n_points):
             vars(self).update(before | {"converged": False})
-        return done
+            return False
+        if prune and n_points == SHORT:
+            self._quicken()
+        whole, value = vars(self).copy(), self._criterion()
+        if prune and self._drop(self.penalty(n_points)):
+            self._prune(self.coef, self.keep, n_points, *how)
+            if not (self._leads(n_points) and self._criterion() < value):
+                vars(self).update(whole | {"n_iter": self.n_iter})
+        return True
 
     def _competitors(self, unknown):
         """Return other terms of single equations, and how much worse they explain the runs.

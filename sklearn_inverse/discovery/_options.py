@@ -5,12 +5,11 @@ from numbers import Integral
 
 import numpy as np
 
-from sklearn_inverse.discovery._fit import ROUNDING
+from sklearn_inverse.discovery._fit import EXACT, ROUNDING
 from sklearn_inverse.discovery._rhs import Monomials
 from sklearn_inverse.discovery._runs import largest_of, scatter
 
 __all__ = [
-    "EXACT",
     "by_reading",
     "hidden_of",
     "in_units",
@@ -18,8 +17,6 @@ __all__ = [
     "terms_of",
     "unknown_of",
 ]
-
-EXACT = 1e-5  # of its largest value: what scatters less is exact
 
 
 def noise_of(noise_std, runs, names):

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sklearn_inverse.discovery._fit import Learning, misfit
-from sklearn_inverse.discovery._rhs import Dictionary
+from sklearn_inverse.discovery._rhs import Dictionary, Monomials, RightHandSide
 from sklearn_inverse.discovery._runs import Shots, largest_of
 
 __all__ = ["PiNet", "learn_pi_net"]
@@ -106,7 +106,8 @@ class LearnedPiNet(NamedTuple):
     """What :func:`learn_pi_net` returns."""
 
     net: PiNet
-    coef: np.ndarray
+    monomials: Monomials
+    rhs: RightHandSide
     misfit: float
     n_iter: int
     n_failed: int
@@ -125,13 +126,13 @@ def learn_pi_net(runs, monomials, *, a, substeps, noise, known, seed, max_iter):
     change = abs(shots.paths[:, 0] - shots.start)
     largest, slope = change.max(axis=0), (change / shots.steps[:, :1]).max(axis=0)
     largest, slope = (np.where(size > 0, size, 1.0) for size in (largest, slope))
-    if noise is None:  # as in the paper; weights of each change are no use to gradients
-        noise = largest
-    problem = Learning.of(runs, model, a, substeps, noise)
+    # Exact data first as in the paper: weights of each change would lead Adam astray.
+    stages = [largest, None] if noise is None else [noise]
+    problems = [Learning.of(runs, model, a, substeps, sd) for sd in stages]
 
     def make():
         degree = monomials.exponents.sum(axis=1).max()
-        return Missed(PiNet(largest_of(runs), slope, degree, n_terms), problem)
+        return Missed(PiNet(largest_of(runs), slope, degree, n_terms), problems[0])
 
     n = GRADIENTS * max_iter
     nothing = torch.zeros(1)
@@ -154,8 +155,6 @@ def learn_pi_net(runs, monomials, *, a, substeps, noise, known, seed, max_iter):
     missed = trained.module_
     params = list(missed.parameters())
 
-    unit = missed().item() or 1.0
-
     def value(x):
         vector_to_parameters(torch.from_numpy(x), params)
         loss = missed() / unit
@@ -163,20 +162,28 @@ def learn_pi_net(runs, monomials, *, a, substeps, noise, known, seed, max_iter):
         return loss.item(), parameters_to_vector(gradients).numpy()
 
     options = {"maxiter": n, "maxfun": n, "maxcor": 50, "ftol": GAIN, "gtol": 0.0}
-    start = parameters_to_vector(params).detach().numpy()
-    found = minimize(value, start, jac=True, method="L-BFGS-B", options=options)
-    vector_to_parameters(torch.from_numpy(found.x), params)
+    x, n_iter = parameters_to_vector(params).detach().numpy(), n
+    for missed.problem in problems:
+        unit = missed().item() or 1.0
+        found = minimize(value, x, jac=True, method="L-BFGS-B", options=options)
+        x, n_iter = found.x, n_iter + found.nfev
+        vector_to_parameters(torch.from_numpy(x), params)
     with torch.no_grad():
         coef = missed.net.expand(monomials).numpy()
+    problem = missed.problem
     point = problem.at(coef.ravel())
-    failed = int((~point.result.solved).sum())
-    steps = len(point.result.solved)
+    if noise is not None:  # what steps start from is off, too
+        problem = Learning.of(runs, model, a, substeps, noise, free=True)
+        problem.linearize(point := problem.at(point.x))
+        point = problem.moved(point, np.zeros_like(point.x))
+    solved = point.result.solved
     return LearnedPiNet(
         missed.net,
-        coef,
+        monomials,
+        RightHandSide(monomials, coef, known),
         misfit(problem, point),
-        n + found.nfev,
-        failed,
-        steps,
+        n_iter,
+        int((~solved).sum()),
+        len(solved),
         found.success,
     )

@@ -10,10 +10,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_inverse.discovery._determined import written
+from sklearn_inverse.discovery._fit import EXACT
 from sklearn_inverse.discovery._learn import learn
 from sklearn_inverse.discovery._net import learn_net
 from sklearn_inverse.discovery._options import (
-    EXACT,
     by_reading,
     hidden_of,
     in_units,
@@ -40,6 +40,11 @@ METHODS = {
     "radau5": _coefficients.RADAU5,
 }
 MOST = 5000  # coefficients that are fitted together
+OF_NO_USE = {  # options that a module has no use for
+    "polynomial": ["hidden_layer_sizes"],
+    "mlp": ["degree", "threshold", "unknown", "terms"],
+    "pi_net": ["threshold", "unknown", "terms", "hidden_layer_sizes"],
+}
 OF_TERMS = (  # attributes that a network has not
     *("coef_", "coef_std_", "covariance_", "feature_names_", "rank_"),
     *("identifiable_", "relations_", "is_choice_", "alternatives_", "net_"),
@@ -82,8 +87,9 @@ class PolynomialODE(BaseEstimator):
         Standard deviation of the measurements, the same for all or of shape (n_states,).
         A list has one array for each run, of shape (n_states,), or (n_times, n_states) for
         each reading. "estimate" takes it first from how neighboring readings scatter, then
-        from what the equations leave. If None,
-        they count as exact, and what the steps miss as the error of the steps.
+        from what the equations leave. If None, they count as exact, and what the steps
+        miss as the error of the steps: combinations of terms that differ by less than
+        that, added up along a run, or 1e-5 of the largest values, are not told apart.
 
     known : callable, default=None
         ``known(t, y) -> dy/dt``: the part of the equations that is known, as the right-hand
@@ -101,18 +107,19 @@ class PolynomialODE(BaseEstimator):
         Names of the states. If None, those of the columns, or y1, y2, ….
 
     max_iter : int, default=100
-        Most linearizations of a fit; of "pi_net", ten times as many gradients of Adam, and
-        again of L-BFGS.
+        Most linearizations of a fit; of "pi_net", ten times as many gradients of Adam,
+        again of L-BFGS, and where data are exact again with each change counting the same.
 
     module : {"polynomial", "mlp", "pi_net"}, default="polynomial"
         "mlp" takes a neural network in place of the polynomials, fitted by the same steps:
         it simulates, but has no symbols; of the attributes it has the names, the noise,
-        the runs and the count. Terms, degree and threshold are of no use to it. "pi_net"
-        is the network of [1]_, a product of linear maps, trained by gradients and expanded
-        to monomials: `coef_`, without errors, in which no term is left out.
+        the runs and the count. It takes no ``terms``, ``unknown``, ``degree`` or
+        ``threshold``. "pi_net" is the network of [1]_, a product of linear maps, trained by
+        gradients and expanded to monomials: `coef_`, without errors. Of these none is left
+        out: it takes no ``terms``, ``unknown`` or ``threshold``.
 
     hidden_layer_sizes : tuple of int, default=(16,)
-        Tanh neurons of each layer of the network, beside which is a linear map.
+        Of "mlp" alone: tanh neurons of each layer, beside which is a linear map.
 
     random_state : int, RandomState instance or None, default=None
         Of the network's first weights.
@@ -292,6 +299,7 @@ class PolynomialODE(BaseEstimator):
         ConvergenceWarning
             If the fit stopped early, or steps could not be solved.
         """
+        self._check_use()
         each = self.noise_std if by_reading(self.noise_std) else None
         runs, names = as_runs(trajectories, times, self.state_names, each)
         if each is None:
@@ -323,37 +331,44 @@ class PolynomialODE(BaseEstimator):
         return self
 
     def _learn_net(self, options):
-        for option in ("unknown", "terms"):
-            if getattr(self, option) is not None:
-                raise ValueError(
-                    f"`{option}` must be None with module={self.module!r}, of which no "
-                    f"term can be left out. Got {getattr(self, option)!r}."
-                )
         options["seed"] = check_random_state(self.random_state).randint(2**31)
-        if self.module == "pi_net":
-            return self._learn_pi_net(options)
-        options["hidden"] = hidden_of(self.hidden_layer_sizes)
-        found = learn_net(self.runs_, noise=self.noise_std_, **options)
+        is_polynomial = self.module == "pi_net"
+        if is_polynomial:
+            options["monomials"] = self._monomials(range(len(self.state_names_)))
+        else:
+            options["hidden"] = hidden_of(self.hidden_layer_sizes)
+        make = learn_pi_net if is_polynomial else learn_net
+        found = make(self.runs_, noise=self.noise_std_, **options)
         if isinstance(self.noise_std, str) and self.noise_std_ is not None:
             left = self.noise_std_ * np.sqrt(found.misfit)
             exact = (left <= EXACT * self._largest).all()
             self.noise_std_ = None if exact else left
-            again = learn_net(self.runs_, noise=self.noise_std_, **options)
-            # What was left is compared with the scatter of neighbors.
-            found = again if exact else again._replace(misfit=found.misfit)
+            if exact or not is_polynomial:  # of which all weights are the same again
+                again = make(self.runs_, noise=self.noise_std_, **options)
+                # What was left is compared with the scatter of neighbors.
+                found = again if exact else again._replace(misfit=found.misfit)
         self._rhs = found.rhs
-        states = ", ".join(self.state_names_)
-        known = "" if self.known is None else "known + "
-        self.equations_ = [f"{n}' = {known}net({states})" for n in self.state_names_]
+        if is_polynomial:
+            self.feature_names_, self.coef_ = found.monomials.names, found.rhs.coef
+            self.net_, self.equations_ = found.net, self._written("{:.4g}")
+        else:
+            states = ", ".join(self.state_names_)
+            known = "" if self.known is None else "known + "
+            self.equations_ = [
+                f"{n}' = {known}net({states})" for n in self.state_names_
+            ]
         return found
 
-    def _learn_pi_net(self, options):
-        monomials = self._monomials(range(len(self.state_names_)))
-        found = learn_pi_net(self.runs_, monomials, noise=self.noise_std_, **options)
-        self._rhs = RightHandSide(monomials, found.coef, options["known"])
-        self.feature_names_, self.coef_ = monomials.names, found.coef
-        self.net_, self.equations_ = found.net, self._written("{:.4g}")
-        return found
+    def _check_use(self):
+        """Refuse options that the module has no use for."""
+        usual = type(self)().get_params()
+        for option in OF_NO_USE[self.module]:
+            value = getattr(self, option)
+            if value is not usual[option] and not np.array_equal(value, usual[option]):
+                raise ValueError(
+                    f"`{option}` must be {usual[option]!r}, its default, with module="
+                    f"{self.module!r}, which has no use for it. Got {value!r}."
+                )
 
     def _monomials(self, unknown):
         """Return monomials, if their coefficients are not too many."""

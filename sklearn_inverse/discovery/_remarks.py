@@ -14,14 +14,22 @@ ROUGHER = 1.5  # times what neighboring readings scatter: that is no noise
 FEW = 8.0  # that over the root of the readings may be added, as scatter is uncertain
 VAGUE = 0.2  # of a coefficient: of exact data no true one is known so badly
 MISSED = 0.05  # of the changes between points: these are not exact
+PIECES = "; or, with noise, longer pieces of the runs could not be solved: "
 
 
 def complaints(found, noise, estimated, module, n_readings):
     """Yield what is wrong with what was learned, and as which warning to say it."""
-    richer = "Lower `threshold`, raise `degree`, or"
-    smaller = "lower `degree`"
-    if module == "mlp":
-        richer, smaller = "Raise `hidden_layer_sizes`, or", "take fewer neurons"
+    richer, otherwise = {
+        "polynomial": (
+            "Lower `threshold`, raise `degree`, or",
+            PIECES + "lower `degree`",
+        ),
+        "mlp": ("Raise `hidden_layer_sizes`, or", PIECES + "take fewer neurons"),
+        "pi_net": (
+            "Raise `degree`, or",
+            ", or take module='polynomial', which needs less",
+        ),
+    }[module]
     if found.n_failed:
         yield (
             f"{found.n_failed} of {found.n_steps} steps could not be solved with these "
@@ -55,8 +63,7 @@ def complaints(found, noise, estimated, module, n_readings):
         )
     if not found.converged:
         yield (
-            "The fit stopped before its end: raise `max_iter`; or, with noise, longer "
-            f"pieces of the runs could not be solved: {smaller}.",
+            f"The fit stopped before its end: raise `max_iter`{otherwise}.",
             ConvergenceWarning,
         )
     fits = noise is None and found.misfit <= MISSED**2 and found.converged

@@ -75,13 +75,14 @@ class RightHandSide:
     def __init__(self, monomials, coef, known=None, bases=None):
         self.monomials, self.coef, self.known = monomials, coef, known
         self.bases = bases
-        self._slopes = monomials.slopes @ coef.T  # (n_states, n_terms, n_states)
+        slopes = np.moveaxis(monomials.slopes @ coef.T, 0, -1)
+        self._slopes = slopes.reshape(len(slopes), -1)  # (n_terms, n_states * n_states)
 
     def __call__(self, t, y):
         """Return the right-hand side and its Jacobian at times and states."""
-        values = self.monomials(y)
-        f = values @ self.coef.T
-        jac = np.stack([values @ slope for slope in self._slopes], axis=-1)
+        values = self._values(y)
+        f = (values @ self.coef.T).reshape(y.shape)
+        jac = (values @ self._slopes).reshape(*y.shape, y.shape[-1])
         return plus_known(self.known, t, y, f, jac)
 
     def by_free(self, y, pulled):
@@ -90,9 +91,18 @@ class RightHandSide:
         By what is free, of shape (n, n_states, n_free); ``y`` has shape (n, n_stages,
         n_states), ``pulled`` (n, n_states, n_stages, n_states): derivatives by its values.
         """
-        values = self.monomials(y)
-        parts = [pulled[..., j] @ (values @ b) for j, b in enumerate(self.bases)]
-        return np.concatenate(parts, axis=-1)
+        values, (n, n_stages, d) = self._values(y), y.shape
+        ends = np.cumsum([basis.shape[1] for basis in self.bases])
+        out = np.empty((n, d, ends[-1]))
+        for j, (basis, end) in enumerate(zip(self.bases, ends)):
+            part = (values @ basis).reshape(n, n_stages, basis.shape[1])
+            begin = end - basis.shape[1]
+            np.matmul(pulled[..., j], part, out=out[:, :, begin:end])
+        return out
+
+    def _values(self, y):
+        """Return monomials in rows: large products are faster than many small ones."""
+        return self.monomials(y).reshape(-1, len(self.monomials.names))
 
 
 class Dictionary:

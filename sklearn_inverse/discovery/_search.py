@@ -4,9 +4,9 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from sklearn_inverse.discovery._determined import sparsest
-from sklearn_inverse.discovery._fit import Learning, misfit, resolution
+from sklearn_inverse.discovery._fit import EXACT, Learning, misfit, resolution
 from sklearn_inverse.discovery._rhs import Dictionary
-from sklearn_inverse.discovery._runs import Shots
+from sklearn_inverse.discovery._runs import Shots, largest_of
 
 __all__ = ["CLOSELY", "ROUGHLY", "Search"]
 
@@ -34,9 +34,13 @@ class Search:
 
     def _solve(self, problem, x, keep, tol, max_iter=None):
         found = problem.solve(x, max_iter=max_iter or self.max_iter, tol=tol)
-        self.point, self.factor, n_iter, self.converged = found
+        self.point, n_iter, self.converged = found
         self.problem, self.keep, self.n_iter = problem, keep, self.n_iter + n_iter
         self.coef = np.where(keep, problem.model.coef(self.point.x), 0.0)
+
+    def _factor(self):
+        """Return the linearization where the fit ended."""
+        return self.problem.linearize(self.point)
 
     def _problem(self, bases, n_points=1, free=False, robust=False):
         model = Dictionary(self.monomials, bases, self.known)
@@ -57,8 +61,8 @@ class Search:
     def leave_out(self, cut, tol=ROUGHLY):
         """Leave out terms of small share, and fit, until none is left."""
         shots = Shots.of(self.runs)
-        floor = resolution(shots)
         while self.keep.any():
+            floor = np.maximum(resolution(shots), self.accuracy())
             small = shares(self.monomials, self.coef, shots, floor, self.known) < cut
             if not (self.keep & small).any():
                 return
@@ -69,11 +73,21 @@ class Search:
         point, bases = self.point, self.problem.model.bases
         if not len(point.x):
             return np.zeros((self.coef.size, self.coef.size))
-        spread = block_diag(*bases) @ np.linalg.pinv(self.factor[:, :-1])
+        spread = block_diag(*bases) @ np.linalg.pinv(self._factor()[:, :-1])
         variance = self.misfit()
         if self.noise is not None and point.result.solved.any():
             variance = np.fmax(variance, 1.0)
         return variance * spread @ spread.T
+
+    def accuracy(self):
+        """Return what states that count as exact are off by, as far as steps tell.
+
+        What these miss adds up along a run, as errors of a solver do.
+        """
+        ends, targets = self.point.result.ends, self.problem.shots.targets
+        missed = np.where(self.problem.weights > 0, abs(ends - targets), 0.0)
+        added = np.nansum(missed, axis=(0, 1)) / len(self.runs)
+        return np.minimum(added, EXACT * largest_of(self.runs))
 
     def misfit(self):
         """Return the variance of the weighted residuals; NaN where none are left over."""

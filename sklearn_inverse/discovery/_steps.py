@@ -6,6 +6,10 @@ points: from the first of them it finds other roots. By the implicit function th
 with :math:`M_{ij} = \delta_{ij} I - h a_{ij} \partial f(Y_j)`,
 
 .. math:: \sum_j M_{ij}\, dY_j = dy + h \sum_j a_{ij}\, \varphi(Y_j)\, d\theta .
+
+Where the determinant of M is negative, it was zero for a shorter step: what grows so fast
+shrinks over an implicit step, which is no solution. To a fit that took it for one, that
+pole would be a wall in front of the right equations.
 """
 
 from typing import NamedTuple
@@ -16,7 +20,7 @@ import torch
 __all__ = ["StepResult", "sensitivities", "take_steps"]
 
 MAX_ITER = 25
-TOL = 1e-7  # of the last correction; the next would be about its square
+TOL = 1e-6  # of the last correction; the next would be about its square
 
 
 class StepResult(NamedTuple):
@@ -87,13 +91,15 @@ def _solve_stages(rhs, a, t, y, h, stages, size):
             f, jac = rhs(t[:, None] + h[:, None] * c, stages)
             ha = h[:, None, None] * a
             residual = stages - y[:, None] - ha @ f
-            step = _solve(_stage_matrix(ha, jac), residual.reshape(len(rows), -1, 1))
+            step, is_positive = _solve(
+                _stage_matrix(ha, jac), residual.reshape(len(rows), -1, 1)
+            )
             step = step.reshape(stages.shape)
             stages = stages - step
             out[rows] = stages
             small = abs(step) <= np.maximum(scale, TOL * abs(stages))
             ended = small.all(axis=(1, 2))
-            done[rows[ended]] = True
+            done[rows[ended]] = is_positive[ended]
             keep = ~ended & np.isfinite(stages).all(axis=(1, 2))
             rows, stages, scale = rows[keep], stages[keep], scale[keep]
             t, y, h = t[keep], y[keep], h[keep]
@@ -103,15 +109,25 @@ def _solve_stages(rhs, a, t, y, h, stages, size):
 def _stage_matrix(ha, jac):
     """Return M of shape (n, n_stages * n_states, n_stages * n_states)."""
     n, s, d, _ = jac.shape
-    matrix = -np.einsum("nij,njkl->nikjl", ha, jac).reshape(n, s * d, s * d)
+    matrix = np.empty((n, s, d, s, d))
+    by_stage = jac.transpose(0, 2, 1, 3)[:, None]
+    np.multiply(-ha[:, :, None, :, None], by_stage, out=matrix)
+    matrix = matrix.reshape(n, s * d, s * d)
     matrix[:, range(s * d), range(s * d)] += 1.0
     return matrix
 
 
 def _solve(matrix, right):
-    """Solve many small systems; not finite where one is singular."""
-    matrix, right = torch.from_numpy(matrix), torch.from_numpy(right)
-    return torch.linalg.solve_ex(matrix, right)[0].numpy()
+    """Solve many small systems; return, too, whether determinants are positive.
+
+    Solutions are not finite where a matrix is singular.
+    """
+    lu, pivots, _ = torch.linalg.lu_factor_ex(torch.from_numpy(matrix))
+    found = torch.linalg.lu_solve(lu, pivots, torch.from_numpy(right)).numpy()
+    in_place = np.arange(1, pivots.shape[1] + 1)
+    n_turns = (lu.diagonal(dim1=1, dim2=2) < 0).sum(dim=1).numpy()
+    n_turns += (pivots.numpy() != in_place).sum(axis=1)
+    return found, n_turns % 2 == 0
 
 
 def sensitivities(rhs, a, shots, result, free_start=False):
@@ -141,7 +157,7 @@ def sensitivities(rhs, a, shots, result, free_start=False):
         select = np.zeros((n, s * d, d))
         select[:, -d:] = np.eye(d)
         matrix = np.ascontiguousarray(_stage_matrix(ha, jac).transpose(0, 2, 1))
-        pull = _solve(matrix, select).transpose(0, 2, 1).reshape(n, d, s, d)
+        pull = _solve(matrix, select)[0].transpose(0, 2, 1).reshape(n, d, s, d)
         across = (ha.transpose(0, 2, 1)[:, None] @ pull).reshape(pull.shape)
         now = rhs.by_free(stages, across)
         carried = pull.sum(axis=2) @ last

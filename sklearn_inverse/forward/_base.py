@@ -53,6 +53,9 @@ class ForwardModel(BaseEstimator):
         What comes first of a search that learns of ever later readings: times, or the
         shares of their experiments that are over.
 
+    experiment_of_ : ndarray of int of shape (n_times,)
+        Of which experiment each time is.
+
     error_ : ndarray of shape (n_channels,)
         Root-mean-square error of the model itself; zero if it is exact.
 
@@ -219,6 +222,14 @@ class ForwardModel(BaseEstimator):
     def elapsed_(self) -> np.ndarray:
         """What comes first of ever later readings."""
         return self.times_
+
+    @property
+    def experiment_of_(self) -> np.ndarray:
+        """Of which experiment each time is."""
+        system = getattr(self, "system", None)
+        if isinstance(system, ODESystem):
+            return system.protocol.experiment_of
+        return np.zeros(self.n_times_, dtype=int)
 
     def simulate(self, params, inputs=None):
         """Return trajectories at params in their own units.

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from scipy.stats import chi2, norm
 from torch import Tensor
@@ -50,7 +51,7 @@ class Judged(NamedTuple):
         return self.explained & self.course.isnan().all(dim=1)
 
 
-def judged(noise, args, y, mean, seen, unknown, n_told=0.0) -> Judged:
+def judged(noise, args, y, mean, seen, unknown, experiment, n_told=0.0) -> Judged:
     """Judge means of readings.
 
     Parameters
@@ -66,6 +67,9 @@ def judged(noise, args, y, mean, seen, unknown, n_told=0.0) -> Judged:
 
     unknown : ndarray of int
         Channels whose noise is estimated from these readings.
+
+    experiment : ndarray of int of shape (n_times,)
+        Which each time is of: residuals follow those of the same one.
 
     n_told : Tensor of shape (n_rows,), default=0
         Of how many readings the fit has taken the scatter up.
@@ -103,7 +107,7 @@ def judged(noise, args, y, mean, seen, unknown, n_told=0.0) -> Judged:
     strangeness = counted.sum(dim=1) / usual
     strangeness = strangeness.maximum(counted.amax(dim=1) / largest)
     half = off.square().sum(dim=1) <= 0.5 * away.square().sum(dim=1)
-    correlation, n_pairs = serial_correlation(residual, seen)
+    correlation, n_pairs = serial_correlation(residual, seen, experiment)
     is_small = is_small.all(dim=1)
     aimless = half | (correlation <= 4 / n.sqrt()) | known | (n < FEWEST) | is_small
     strangeness = torch.where(aimless.all(dim=1), strangeness, torch.inf)
@@ -123,13 +127,17 @@ def deviance(noise, y, mean, args):
     return 2 * (best - noise.log_prob(y, mean, args)).clamp(min=0)
 
 
-def serial_correlation(residual: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+def serial_correlation(
+    residual: Tensor, seen: Tensor, experiment: np.ndarray
+) -> tuple[Tensor, Tensor]:
     """Return the correlation of residuals (n_rows, n_times, …) with the next ones.
 
-    As of residuals whose variance is one at least; and the number of pairs.
+    Those of the same experiment; as of residuals whose variance is one at least. And the
+    number of pairs.
     """
     seen = seen & residual.isfinite()
     residual = torch.where(seen, residual, 0.0)
-    products = (residual[:, 1:] * residual[:, :-1]).sum(dim=1)
+    next_ones = np.flatnonzero(np.diff(experiment) == 0) + 1
+    products = (residual[:, next_ones] * residual[:, next_ones - 1]).sum(dim=1)
     size = residual.square().sum(dim=1).maximum(seen.sum(dim=1)).clamp(min=1)
-    return products / size, (seen[:, 1:] & seen[:, :-1]).sum(dim=1)
+    return products / size, (seen[:, next_ones] & seen[:, next_ones - 1]).sum(dim=1)

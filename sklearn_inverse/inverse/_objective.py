@@ -298,7 +298,8 @@ class Objective:
             mean = self._forward(x[:, : self.n_params], sample)
             noise, args = self._noise_at(x, sample)
             y, seen = self._targets[sample], self._seen[sample]
-            return judged(noise, args, y, mean, seen, self.unknown, n_told)
+            experiment = self.model.experiment_of_[: self._n_used]
+            return judged(noise, args, y, mean, seen, self.unknown, experiment, n_told)
 
     def _n_told(self, x, hessian):
         """Return the effective number of params: those that the prior does not tell."""

@@ -75,11 +75,20 @@ def test_the_posterior_is_that_of_the_model_however_little_was_learned(trained):
     assert answer.n_optima.max() == 1
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.MisfitWarning")
 def test_what_was_learned_alone_says_so(trained):
-    answer = copy.copy(trained).set_params(kind="learned").posterior(READINGS[:5])
+    learned = copy.copy(trained).set_params(kind="learned")
+    answer = learned.posterior(READINGS[:5])
     assert set(answer.kind) == {"learned"}
     assert (answer.n_linearized == 0).all()
     assert "learned" in str(answer[0])
+    # Its residuals follow a course, of which the network may be the reason.
+    high = READINGS[:5] + 5
+    answer = learned.posterior(high)
+    residual = (high - exact().simulate(answer.params)) / NOISE
+    products = (residual[:, 1:] * residual[:, :-1]).sum(axis=1)
+    assert (products > 0.85 * (residual**2).sum(axis=1)).any()
+    assert np.isnan(answer.residual_correlation).all()
 
 
 def test_runs_at_draws_check_it(trained):

@@ -10,14 +10,16 @@ from sklearn_inverse.probability import Poisson, as_noise
 N = 20_000
 
 
-def course_of(residual, seen=None, sd=1.0):
+def course_of(residual, seen=None, sd=1.0, experiment=None):
     """Return correlations of residuals (n_rows, n_times) of readings of sines."""
     noise = as_noise(1.0, ["y"], n_times=residual.shape[1], param_names=[])
     mean = 100 * torch.sin(torch.arange(residual.shape[1]).double())[None, :, None]
     y = mean + sd * torch.as_tensor(residual)[..., None]
     seen = torch.ones_like(y, dtype=torch.bool) if seen is None else seen[..., None]
     args = noise.arguments(torch.empty(len(y), 0).double(), [])
-    found = judged(noise, args, y, mean.expand_as(y), seen, np.array([], dtype=int))
+    one = np.zeros(y.shape[1]) if experiment is None else experiment
+    none = np.array([], dtype=int)
+    found = judged(noise, args, y, mean.expand_as(y), seen, none, one)
     return found.course[:, 0]
 
 
@@ -48,7 +50,7 @@ def test_counts_of_little_follow_no_course(mean):
     y = torch.as_tensor(np.random.default_rng(0).poisson(mean, (N, 40, 1))).double()
     args = noise.arguments(torch.empty(N, 0).double(), [])
     seen, known = torch.ones_like(y, dtype=torch.bool), np.array([], dtype=int)
-    found = judged(noise, args, y, torch.full_like(y, mean), seen, known)
+    found = judged(noise, args, y, torch.full_like(y, mean), seen, known, np.zeros(40))
     assert found.course.isfinite().double().mean() < (4e-3 if mean > 0.02 else 1e-9)
 
 
@@ -59,7 +61,7 @@ def test_many_observables_are_many_chances():
     args = noise.arguments(torch.empty(1_000, 0).double(), [])
     seen = torch.ones_like(y, dtype=torch.bool)
     none = np.array([], dtype=int)
-    found = judged(noise, args, y, torch.full_like(y, 100), seen, none)
+    found = judged(noise, args, y, torch.full_like(y, 100), seen, none, np.zeros(40))
     assert (~found.is_noise & found.explained).double().mean() < 5e-3
 
 
@@ -69,3 +71,13 @@ def test_few_readings_and_residuals_too_small_to_count_have_no_course():
     assert course_of(residual[:, :11]).isnan().all()
     assert course_of(residual, sd=0.2).isnan().all()  # less than the noise
     assert course_of(np.full((1, 100), np.nan)).isnan().all()
+
+
+def test_residuals_follow_those_of_the_same_experiment():
+    residual = np.repeat([[3.0, -3.0, 3.0, -3.0]], 6, axis=1)
+    whole = course_of(residual)
+    parts = course_of(residual, experiment=np.arange(24) // 6)
+    assert whole.item() == pytest.approx((20 - 3) / 24)
+    assert parts.item() == pytest.approx(20 / 24)  # as no experiment turns round
+    # One reading of each: whatever the order, there is no course.
+    assert course_of(np.full((1, 24), 3.0), experiment=np.arange(24)).isnan().all()
