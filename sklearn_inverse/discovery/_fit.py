@@ -115,10 +115,10 @@ class Learning:
         if self.noise is None:
             return self.at(point.x + step, near=point)
         start, at = point.start.copy(), self.shots.start
-        for rows, own, others in self._eliminated:
-            right = others @ np.append(step, 1.0)
-            step_of_starts = np.linalg.solve(own, right[..., None])[..., 0]
-            start[rows] -= self.noise[rows] * step_of_starts
+        for rows, values, vectors, others in self._eliminated:
+            right = (others @ np.append(step, 1.0))[..., None]
+            right = vectors.transpose(0, 2, 1) @ right / (1 + values)[:, :, None]
+            start[rows] -= self.noise[rows] * (vectors @ right)[..., 0]
         # None is that far off, and steps from elsewhere may not be possible.
         start = np.clip(start, at - FARTHEST * self.noise, at + FARTHEST * self.noise)
         return self.at(point.x + step, start, point)
@@ -173,12 +173,13 @@ class Learning:
         pulled = across @ v
         others = pulled.copy()
         others[:, :, -1] += moved
-        self._eliminated.append((rows, square + np.eye(d), others))
         shift = square @ moved[:, :, None]
         pulled[:, :, -1:] -= shift
         v[:, :, -1:] -= by_start @ moved[:, :, None]
         values, vectors = np.linalg.eigh(square)
-        root = np.sqrt(1 + np.maximum(values, 0.0))[:, :, None]
+        values = np.maximum(values, 0.0)
+        self._eliminated.append((rows, values, vectors, others))
+        root = np.sqrt(1 + values)[:, :, None]
         inner = vectors.transpose(0, 2, 1) @ pulled
         return v - by_start @ (vectors @ (inner / (root * (1 + root))))
 

@@ -15,6 +15,7 @@ NEARLY, NEAR = 1e-2, 1e-3  # relative gains at which fits stop
 FASTER, ALIKE = 10.0, 2.0  # times, and times the cost: what is known but for a factor
 FEW, SOME = 6, 10  # linearizations of a fit that is not the last
 RIDGE = 1e-6  # of the norms of columns: directions that nothing determines
+LOST, GROWTH = 10.0, 1.1  # rise of the cost that is none of the noise; slowest growth
 CLOSE = 10.0  # difference of information criteria up to which equations compete
 UNSEEN = 1e-4  # of a column's norm: what the others do not already say
 TRIED = 8  # competitors of an equation that are fitted
@@ -168,13 +169,17 @@ class NoisySearch(Search):
     def _lengthen(self, n_points, prune):
         """Fit longer pieces, and return whether they lead somewhere; else, undo it.
 
-        Terms are left out if that lowers the criterion, not in the linear model alone.
+        From far away they may lead elsewhere: then they grow half as fast. Terms are left
+        out if that lowers the criterion, not in the linear model alone.
         """
         before, how = vars(self).copy(), effort(n_points)
         self._free_fit(self.coef, self.keep, n_points, *how)
-        if not self._leads(n_points):
-            vars(self).update(before | {"converged": False})
-            return False
+        is_lost = n_points > SHORT and self.point.cost > LOST * before["point"].cost
+        if is_lost or not self._leads(n_points):
+            vars(self).update(before | {"converged": False, "n_iter": self.n_iter})
+            middle = (self.n_points + n_points) // 2
+            grows = middle > GROWTH * self.n_points
+            return grows and self._lengthen(middle, prune) and self._lengthen(n_points, prune)
         if prune and n_points == SHORT:
             self._quicken()
         whole, value = vars(self).copy(), self._criterion()
