@@ -35,7 +35,10 @@ class NoisySearch(Search):
         """Find terms among those kept, fit them on whole runs, and seek competitors."""
         self.allowed, self.n_points = self.keep.copy(), 1
         readings = sum(np.count_nonzero(~np.isnan(y)) for _, y, _ in self.runs)
-        self.log = np.log(readings)
+        # The extended information criterion of Chen and Chen (2008) counts sets of terms
+        # of a size as one: the more there are to choose from, the more must a term gain.
+        n_possible = max(self.allowed.sum(axis=1).max(), 1)
+        self.log, self.choice = np.log(readings), 2 * np.log(n_possible)
         if threshold:
             for penalty in FIRST:
                 self._free_fit(self.coef, self.keep, 1, FEW, NEARLY)
@@ -75,7 +78,7 @@ class NoisySearch(Search):
 
     def penalty(self, n_points):
         """Return what a term must gain: shots share the points at their ends."""
-        return self.log * (n_points + 1) / n_points
+        return (self.log + self.choice) * (n_points + 1) / n_points
 
     def _rescale(self):
         """Estimate the noise anew, from what the equations leave of each state."""
@@ -178,8 +181,9 @@ class NoisySearch(Search):
         if is_lost or not self._leads(n_points):
             vars(self).update(before | {"converged": False, "n_iter": self.n_iter})
             middle = (self.n_points + n_points) // 2
-            grows = middle > GROWTH * self.n_points
-            return grows and self._lengthen(middle, prune) and self._lengthen(n_points, prune)
+            if middle <= GROWTH * self.n_points:
+                return False
+            return self._lengthen(middle, prune) and self._lengthen(n_points, prune)
         if prune and n_points == SHORT:
             self._quicken()
         whole, value = vars(self).copy(), self._criterion()
@@ -197,17 +201,21 @@ class NoisySearch(Search):
         """
         found, best, out = vars(self).copy(), self._criterion(), []
         n_points, penalty = self.n_points, self.penalty(self.n_points)
+        choice, n_terms = self.choice * (n_points + 1) / n_points, self.keep.sum()
         for k in unknown:
             keep = self.keep.copy()
             keep[k] = self.allowed[k]
             factor, x = self._opened(keep, n_points), self.coef[keep]
             own = np.flatnonzero(np.argwhere(keep)[:, 0] == k)
-            for other in neighbors(factor, x, own, penalty, CLOSE, TRIED):
+            for other in neighbors(factor, x, own, penalty, CLOSE + choice, TRIED):
                 coef = np.zeros_like(self.coef)
                 coef[keep] = other
                 self._free_fit(coef, coef != 0, n_points, SOME, NEAR, n_points <= SHORT)
                 rise = self._criterion() - best
-                if self.point.result.solved.all() and rise < CLOSE:
+                plain = rise - choice * (
+                    self.keep.sum() - n_terms
+                )  # by Bayes' criterion
+                if self.point.result.solved.all() and min(rise, plain) < CLOSE:
                     out.append((k, rise, self.coef[k].copy()))
             vars(self).update(found | {"n_iter": self.n_iter})
         return sorted(out, key=lambda row: row[1])

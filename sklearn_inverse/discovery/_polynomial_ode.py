@@ -61,7 +61,8 @@ class PolynomialODE(BaseEstimator):
     little anywhere are left out, a few at a time.
 
     Where readings scatter, the states at both ends of a step are free within the noise;
-    terms are left out backwards as long as Bayes' information criterion falls. What is left
+    terms are left out backwards as long as an information criterion falls, Bayes' extended
+    by how many terms there are to choose from [2]_. What is left
     is fitted over ever longer pieces of the runs, in the end whole ones, which tell what
     single steps do not: at each length terms come back, go, and change places as long as
     the criterion falls. Other equations may explain the runs as well, as quasi-steady
@@ -160,8 +161,9 @@ class PolynomialODE(BaseEstimator):
 
     alternatives_ : list of tuple
         With noise: other equations, each in place of that of its state, and how much
-        larger Bayes' criterion is with it, up to 10, smallest first; below zero, it is
-        better. Tried are those in which none, one or two terms stand for one found.
+        larger the criterion is with it, smallest first; below zero, it is better. Told
+        are those within 10, also of Bayes' plain criterion. Tried are those in which
+        none, one or two terms stand for one found.
 
     noise_std_ : ndarray of shape (n_states,)
         Standard deviations of the measurements, stated or estimated, root mean squares
@@ -195,6 +197,8 @@ class PolynomialODE(BaseEstimator):
     ----------
     .. [1] C. Fronk, L. Petzold, "Training stiff neural ordinary differential equations
        with implicit single-step methods", Chaos 34 (2024) 123142.
+    .. [2] J. Chen, Z. Chen, "Extended Bayesian information criteria for model selection
+       with large model spaces", Biometrika 95 (2008) 759, with their weight 1.
 
     Examples
     --------

@@ -103,7 +103,7 @@ def remarks(model):
     yield f"rank     {model.rank_} of {n_terms} monomials are told apart"
     yield from (f"relation {relation}" for relation in model.relations_)
     yield from (
-        f"or       {line} (BIC {rise:+.1f})" for line, rise in model.alternatives_
+        f"or       {line} (criterion {rise:+.1f})" for line, rise in model.alternatives_
     )
     if model.is_choice_:
         yield "choice   other equations fit as well (these: least L1 norm)"
