@@ -628,8 +628,32 @@ def test_what_is_left_out_raises_the_sum_of_squares_least():
 
 
 def test_equations_that_do_not_explain_the_readings_are_told(kaps_run):
-    with pytest.warns(MisfitWarning, match="times what `noise_std` says"):
+    with (
+        pytest.warns(MisfitWarning, match="times what `noise_std` says"),
+        pytest.warns(ConvergenceWarning, match="longer pieces of the runs"),
+    ):
         PolynomialODE(1, noise_std=0.001).fit(*kaps_run)
+
+
+@pytest.mark.slow
+def test_runs_near_a_divide_are_followed_by_pieces_that_grow_slowly():
+    """Where Duffing's oscillator goes to the other well, whole runs lead a fit astray."""
+    t, rng = np.linspace(0, 15, 200), np.random.default_rng(3)
+
+    def duffing(t, y):
+        return [y[1], -0.2 * y[1] + y[0] - y[0] ** 3]
+
+    runs = [
+        solve_ivp(duffing, (0, 15), y0, t_eval=t, rtol=1e-9, atol=1e-11).y.T
+        for y0 in ([1.5, 0], [-1, 0.5])
+    ]
+    noise = 0.01 * np.concatenate(runs).std(axis=0)
+    read = [y + noise * rng.standard_normal(y.shape) for y in runs]
+    model = PolynomialODE(3, noise_std=noise).fit(read, [t, t])
+    assert np.argwhere(model.coef_).tolist() == [[0, 2], [1, 1], [1, 2], [1, 6]]
+    np.testing.assert_allclose(
+        model.coef_[model.coef_ != 0], [1, 1, -0.2, -1], rtol=0.01
+    )
 
 
 @pytest.fixture(scope="module")
