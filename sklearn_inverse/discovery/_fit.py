@@ -183,9 +183,22 @@ class Learning:
         inner = vectors.transpose(0, 2, 1) @ pulled
         return v - by_start @ (vectors @ (inner / (root * (1 + root))))
 
-    def solve(self, x, *, max_iter=50, tol=1e-6):
-        """Return the best point, and how it went."""
-        return levenberg_marquardt(self, x, max_iter=max_iter, tol=tol)
+    def solve(self, x, *, max_iter=50, tol=1e-6, start=None):
+        """Return the best point, and how it went; its shots ``start`` somewhere."""
+        return levenberg_marquardt(self, x, max_iter=max_iter, tol=tol, start=start)
+
+    def states(self, point):
+        """Return the states of a point at points of the runs, by their number."""
+        n_points = self.shots.noise.shape[1] - 1
+        substeps = self.shots.steps.shape[1] // n_points
+        ends = point.result.ends[:, substeps - 1 :: substeps]
+        n_steps = (self.shots.steps[:, ::substeps] > 0).sum(axis=1)
+        found = {}
+        for k in np.flatnonzero(point.result.solved):
+            first = self.shots.row[k]
+            found |= dict(enumerate(ends[k, : n_steps[k]], first + 1))
+            found[first] = point.start[k]
+        return found
 
 
 def misfit(problem, point):
@@ -208,7 +221,7 @@ def triangle(blocks):
     return r
 
 
-def levenberg_marquardt(problem, x, *, max_iter, tol):
+def levenberg_marquardt(problem, x, *, max_iter, tol, start=None):
     """Minimize a sum of squares by Levenberg–Marquardt.
 
     Parameters
@@ -225,12 +238,15 @@ def levenberg_marquardt(problem, x, *, max_iter, tol):
     tol : float
         Relative gain at which to stop.
 
+    start : ndarray of shape (n_shots, n_states), default=None
+        Where shots start at first; as measured, by default.
+
     Returns
     -------
     point, n_iter, converged
         The last point, and how it went.
     """
-    point = problem.at(x)
+    point = problem.at(x, start)
     damping, n = 1e-8, len(x)
     if not n:
         return point, 0, True

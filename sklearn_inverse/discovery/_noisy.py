@@ -15,7 +15,6 @@ NEARLY, NEAR = 1e-2, 1e-3  # relative gains at which fits stop
 FASTER, ALIKE = 10.0, 2.0  # times, and times the cost: what is known but for a factor
 FEW, SOME = 6, 10  # linearizations of a fit that is not the last
 RIDGE = 1e-6  # of the norms of columns: directions that nothing determines
-LOST, GROWTH = 10.0, 1.1  # rise of the cost that is none of the noise; slowest growth
 CLOSE = 10.0  # difference of information criteria up to which equations compete
 UNSEEN = 1e-4  # of a column's norm: what the others do not already say
 TRIED = 8  # competitors of an equation that are fitted
@@ -99,7 +98,15 @@ class NoisySearch(Search):
     def _free_fit(self, coef, keep, n_points, max_iter=None, tol=CLOSELY, robust=True):
         eye = np.eye(coef.shape[1])
         problem = self._problem([eye[:, row] for row in keep], n_points, True, robust)
-        self._solve(problem, coef[keep], keep, tol, max_iter)
+        start = None
+        if n_points > max(self.n_points, SHORT):
+            # Longer pieces set out from where shorter ones were: near a divide, readings
+            # may be on its other side.
+            known = self.problem.states(self.point)
+            start = problem.shots.start.copy()
+            for k, row in enumerate(problem.shots.row):
+                start[k] = known.get(row, start[k])
+        self._solve(problem, coef[keep], keep, tol, max_iter, start)
         self.n_points = n_points
 
     def _drop(self, penalty):
@@ -172,18 +179,13 @@ class NoisySearch(Search):
     def _lengthen(self, n_points, prune):
         """Fit longer pieces, and return whether they lead somewhere; else, undo it.
 
-        From far away they may lead elsewhere: then they grow half as fast. Terms are left
-        out if that lowers the criterion, not in the linear model alone.
+        Terms are left out if that lowers the criterion, not in the linear model alone.
         """
         before, how = vars(self).copy(), effort(n_points)
         self._free_fit(self.coef, self.keep, n_points, *how)
-        is_lost = n_points > SHORT and self.point.cost > LOST * before["point"].cost
-        if is_lost or not self._leads(n_points):
-            vars(self).update(before | {"converged": False, "n_iter": self.n_iter})
-            middle = (self.n_points + n_points) // 2
-            if middle <= GROWTH * self.n_points:
-                return False
-            return self._lengthen(middle, prune) and self._lengthen(n_points, prune)
+        if not self._leads(n_points):
+            vars(self).update(before | {"converged": False})
+            return False
         if prune and n_points == SHORT:
             self._quicken()
         whole, value = vars(self).copy(), self._criterion()

@@ -14,9 +14,7 @@ ROUGHER = 1.5  # times what neighboring readings scatter: that is no noise
 FEW = 8.0  # that over the root of the readings may be added, as scatter is uncertain
 VAGUE = 0.2  # of a coefficient: of exact data no true one is known so badly
 MISSED = 0.05  # of the changes between points: these are not exact
-PIECES = (
-    "; or, with noise, longer pieces of the runs could not be solved or explained: "
-)
+PIECES = "; or, with noise, longer pieces of the runs could not be solved: "
 
 
 def complaints(found, noise, estimated, module, n_readings):

@@ -264,6 +264,9 @@ class Shots(NamedTuple):
 
     noise : ndarray of shape (n_shots, 1 + n_steps, n_states)
         Of the readings at the start and behind each step, in units of that of their state.
+
+    row : ndarray of int of shape (n_shots,)
+        Which point of all runs is the first.
     """
 
     begin: np.ndarray
@@ -272,11 +275,12 @@ class Shots(NamedTuple):
     targets: np.ndarray
     paths: np.ndarray
     noise: np.ndarray
+    row: np.ndarray
 
     @classmethod
     def of(cls, runs, n_points=1):
         """Cut runs; each shot goes over ``n_points`` points at least, if there are."""
-        pieces = []
+        pieces, before = [], 0
         for t, y, noise in runs:
             whole = np.flatnonzero(~np.isnan(y).any(axis=1))
             path = np.column_stack([_bridged(t, column) for column in y.T])
@@ -284,8 +288,9 @@ class Shots(NamedTuple):
             while i < len(t) - 1:
                 later = whole[whole >= i + n_points]
                 end = later[0] if len(later) else len(t) - 1
-                pieces.append((i, end, t, y, path, noise))
+                pieces.append((i, end, t, y, path, noise, before + i))
                 i = end if len(later) else len(t)
+            before += len(t)
         if not pieces:
             raise ValueError(
                 "At least one run must have a point at which all states were measured, and "
@@ -299,14 +304,15 @@ class Shots(NamedTuple):
         paths = np.zeros_like(targets)
         scale = np.ones((len(pieces), n_steps + 1, d))
         begin, start = np.empty(len(pieces)), np.empty((len(pieces), d))
-        for k, (i, end, t, y, path, noise) in enumerate(pieces):
+        for k, (i, end, t, y, path, noise, _) in enumerate(pieces):
             n = end - i
             begin[k], start[k] = t[i], y[i]
             steps[k, :n] = np.diff(t[i : end + 1])
             targets[k, :n] = y[i + 1 : end + 1]
             paths[k, :n] = path[i + 1 : end + 1]
             scale[k, : n + 1] = noise[i : end + 1]
-        return cls(begin, start, steps, targets, paths, scale)
+        row = np.array([piece[-1] for piece in pieces])
+        return cls(begin, start, steps, targets, paths, scale, row)
 
     def divided(self, n):
         """Return the same with each step cut into n."""

@@ -32,8 +32,9 @@ class Search:
         )
         self._solve(self._problem(bases), x, keep, tol)
 
-    def _solve(self, problem, x, keep, tol, max_iter=None):
-        found = problem.solve(x, max_iter=max_iter or self.max_iter, tol=tol)
+    def _solve(self, problem, x, keep, tol, max_iter=None, start=None):
+        max_iter = max_iter or self.max_iter
+        found = problem.solve(x, max_iter=max_iter, tol=tol, start=start)
         self.point, n_iter, self.converged = found
         self.problem, self.keep, self.n_iter = problem, keep, self.n_iter + n_iter
         self.coef = np.where(keep, problem.model.coef(self.point.x), 0.0)
