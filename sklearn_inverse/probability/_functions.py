@@ -91,8 +91,8 @@ class GaussianFunction(Group):
     (s^2 + (D^m g)_i^2)`, all scales s on a ladder over the range as likely: half of the
     bends are smaller than s, a few much larger. Of the start of the heat equation, a hat,
     it has half the mean square error of order 2 alone, of a sine one and a half times; its
-    90 % bands hold 88 to 98 % of six functions in two problems. Ends that are not known have
-    the spread ``std`` each (order 2) or together (order 1).
+    90 % bands hold 88 to 98 % of six functions in two problems. Ends that are not known
+    have the spread ``std`` each (order 2) or together (order 1).
 
     References
     ----------
