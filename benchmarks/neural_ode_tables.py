@@ -13,9 +13,9 @@ times even in their logarithm are thousands of times longer, and what falls is m
 
 "explicit RK4" is the paper's Figure 4: the same one-step fit with the classical explicit
 method. Noise is normal, in shares of each state's largest value in all runs, or of each
-reading; in "textbook" of its standard deviation. "bound" is what the largest error would be,
-on average, of an estimator that reached the bound of Cramér and Rao: whole runs, true terms
-known, starts free. pysindy (``--sindy PYTHON``, one that has it) is tuned by the truth, as
+reading; in "textbook" of its standard deviation. "bound" is what the largest error would
+be, on average, of an estimator that reached the bound of Cramér and Rao: whole runs, true
+terms known, starts free. pysindy (``--sindy PYTHON``, one that has it) is tuned by the truth, as
 `_sindy.py` says.
 
     python benchmarks/neural_ode_tables.py
