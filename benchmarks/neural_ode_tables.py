@@ -15,8 +15,8 @@ times even in their logarithm are thousands of times longer, and what falls is m
 method. Noise is normal, in shares of each state's largest value in all runs, or of each
 reading; in "textbook" of its standard deviation. "bound" is what the largest error would
 be, on average, of an estimator that reached the bound of Cramér and Rao: whole runs, true
-terms known, starts free. pysindy (``--sindy PYTHON``, one that has it) is tuned by the truth, as
-`_sindy.py` says.
+terms known, starts free. pysindy (``--sindy PYTHON``, one that has it) is tuned by the
+truth, as `_sindy.py` says.
 
     python benchmarks/neural_ode_tables.py
     python benchmarks/neural_ode_tables.py --parts examples noise

@@ -245,6 +245,10 @@ class PDEEquations(_Equations):
             for end, is_level in zip((grid.low, grid.high), level)
             if is_level
         ]
+        if set(self.sources) & set(self.borders):
+            raise ValueError(
+                "BiLO and PINN take no source at an insulated end: GradientInverter does."
+            )
         gathering = system.observe.gathering(system.grids)
         self._gathering = None if gathering is None else torch.as_tensor(gathering)
 

@@ -218,7 +218,7 @@ class ODESurrogate(NestedOptions, OneToOneFeatureMixin, TransformerMixin, Forwar
         """ForwardModel: the simulator of its system if that is compiled, or itself."""
         system = stated_system(self)
         if isinstance(system, Steady):
-            return SteadySimulator(system.pde)
+            return SteadySimulator(system.pde).fit(None)
         if system is None or system.backend_ != "compiled":
             return self
         return ODESimulator(system)

@@ -273,9 +273,12 @@ class CheckedInverter(LaplaceInverter):
             told = f"overlap {100 * first.overlap[0]:.0f} %"
             why = f"{runs} at draws say otherwise ({told})"
         more = max(100_000, 10 * self.max_solves)
+        how = f"{more:_} to let importance sampling and Markov chains tell them"
+        if first.scales.size and first.kind[0] == "mcmc":
+            how = "2_000 at least: all draws of functions with kinks are then weighed"
         warn_user(
             f"The posteriors of {len(strange)} of {checked.sum()} samples may be wrong. "
             f"The first is row {strange[0]}, told by {first.kind[0]}: {why}. Set "
-            f"max_solves={more:_} to let importance sampling and Markov chains tell them.",
+            f"max_solves={how}.",
             NormalityWarning,
         )

@@ -102,6 +102,8 @@ def check_t_eval(t_eval, y0: Tensor) -> Tensor:
 
 def check_atol(atol, y0: Tensor, alike: bool) -> Callable[[Tensor], Tensor]:
     """Return absolute tolerances (n_samples, n_states) as a function of initial states."""
+    if not isinstance(alike, (bool, np.bool_)):
+        raise TypeError(f"`alike` must be True or False. Got {alike!r}.")
     if atol is None:
         return partial(_negligible, share=1e-14 if alike else 1e-20)
     atol = _as_double("atol", atol).to(y0.device)

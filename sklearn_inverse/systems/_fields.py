@@ -273,7 +273,8 @@ class Coordinates:
         **at : float or param
             The point, by coordinate; a source along a line leaves others out. Let the
             prior of a param keep it in the domain: outside there is no source, and one at
-            an end, where u is given, changes nothing.
+            an end where u is given changes nothing. At an insulated end (``neumann``)
+            it is what flows in, to first order in the spacing.
 
         Returns
         -------

@@ -25,12 +25,16 @@ class Grid:
 
     low, high : float, default=0.0, 1.0
         Ends of the interval; a :class:`PDESystem` puts its grid on its domain.
+
+    level : (bool, bool), default=(False, False)
+        Ends at which slopes vanish.
     """
 
     n_nodes: int
     is_local = False  # whether a derivative is one of neighbors only
     low: float = field(default=0.0, kw_only=True, repr=False)
     high: float = field(default=1.0, kw_only=True, repr=False)
+    level: tuple[bool, bool] = field(default=(False, False), kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.n_nodes, (int, np.integer)) or self.n_nodes < 3:
@@ -38,9 +42,9 @@ class Grid:
                 f"`n_nodes` must be a whole number, 3 at least. Got {self.n_nodes!r}."
             )
 
-    def on(self, low: float, high: float) -> "Grid":
+    def on(self, low: float, high: float, level: tuple[bool, bool]) -> "Grid":
         """Return the same grid on another interval."""
-        return type(self)(self.n_nodes, low=low, high=high)
+        return type(self)(self.n_nodes, low=low, high=high, level=level)
 
     @property
     def nodes(self) -> np.ndarray:
@@ -241,14 +245,24 @@ class FiniteDifferences(Grid):
 
     def point_mass(self, at: Any) -> Any:
         """Return values at nodes of what is zero but at a point, and has integral 1."""
-        if isinstance(at, Real) and not self.low < float(at) < self.high:
-            raise ValueError(
-                f"a source in a point must lie in the domain, from {self.low:g} to "
-                f"{self.high:g}, and not at its ends, where u is given and no source "
-                f"changes it. Got {at!r}"
-            )
+        if isinstance(at, Real):
+            ends = zip((self.low, self.high), self.level)
+            if not self.low <= float(at) <= self.high or any(
+                float(at) == end and not is_level for end, is_level in ends
+            ):
+                raise ValueError(
+                    f"a source in a point must lie in the domain, from {self.low:g} to "
+                    f"{self.high:g}, and not at an end where u is given and no source "
+                    f"changes it. Got {at!r}"
+                )
         away = np.abs(self.nodes - at) / self.spacing
-        return np.maximum(1 - away, 0) / self.spacing
+        mass = np.maximum(1 - away, 0) / self.spacing
+        if not any(self.level):
+            return mass
+        # Next to a level end the equation is asked of a cell and a half at once.
+        first = (mass[:1] + mass[1:2]) / 1.5 if self.level[0] else mass[1:2]
+        last = (mass[-1:] + mass[-2:-1]) / 1.5 if self.level[1] else mass[-2:-1]
+        return np.concatenate([mass[:1], first, mass[2:-2], last, mass[-1:]])
 
     def interpolation(self, points: np.ndarray) -> np.ndarray:
         """Return the matrix (n_points, n_nodes) that reads values off at points."""

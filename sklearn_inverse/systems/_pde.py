@@ -158,8 +158,9 @@ class PDESystem:
     ):
         self.domain = read_domain(domain)
         check_keys("params", params)
-        self.grids = self._read_grids(Chebyshev(33) if grid is None else grid)
-        self.neumann, self.level_ends = neumann, read_neumann(neumann, self.grids)
+        space = [axis for axis in self.domain if axis != TIME]
+        self.neumann, self.level_ends = neumann, read_neumann(neumann, space)
+        self.grids = self._read_grids(Chebyshev(33) if grid is None else grid, space)
         self.residual, self.constraint = residual, constraint
         for what, given, call in (
             ("residual", residual, "residual(x, u, p), zero where the equation holds"),
@@ -527,8 +528,7 @@ class PDESystem:
             by_point |= dict.fromkeys(own if key in self._sights else [key], kind)
         return by_point
 
-    def _read_grids(self, given: Any) -> dict[str, Grid]:
-        axes = [axis for axis in self.domain if axis != TIME]
+    def _read_grids(self, given: Any, axes: list[str]) -> dict[str, Grid]:
         by_axis = given if isinstance(given, Mapping) else dict.fromkeys(axes, given)
         if set(by_axis) != set(axes) or not all(
             isinstance(grid, Grid) for grid in by_axis.values()
@@ -537,7 +537,10 @@ class PDESystem:
                 "`grid` must be Chebyshev(33), say, or FiniteDifferences(101), or one of "
                 f"these for each of {axes}. Got {given!r}."
             )
-        return {axis: by_axis[axis].on(*self.domain[axis]) for axis in axes}
+        return {
+            axis: by_axis[axis].on(*self.domain[axis], level)
+            for axis, level in zip(axes, self.level_ends)
+        }
 
     def _check(self) -> None:
         """Try the functions out, in the middle of the prior and elsewhere."""

@@ -55,7 +55,7 @@ def read_neumann(neumann: Any, axes: Any) -> list[tuple[bool, bool]]:
     if (
         not isinstance(given, Mapping)
         or not set(given) <= set(axes)
-        or not set(given.values()) <= set(SIDES)
+        or not all(isinstance(x, str) and x in SIDES for x in given.values())
     ):
         raise ValueError(
             f"`neumann` must name coordinates of space, {''.join(axes)!r}, or ends of "
@@ -89,6 +89,20 @@ def check_residual(system: Any, times: Tensor, params: Tensor) -> float | None:
             "`residual` must be finite inside the prior. Got NaN or infinity."
         )
     if system.is_steady:
+        if all(map(all, system.level_ends)):
+            raised = _run(
+                system,
+                "`residual`",
+                n,
+                lambda t, y, p: system.residual_at(t, y, p, None),
+                (times, states + 1, params),
+            )
+            if (raised - off).abs().amax() <= SAME * off.abs().amax():
+                raise ValueError(
+                    "A steady solution must be one: insulated all round, and with a "
+                    "residual that does not change with u itself, it is open by a "
+                    "constant. Give u at an end, or let `domain` have time."
+                )
         return None
     one, two = run(1.0), run(2.0)
     factor = one - off

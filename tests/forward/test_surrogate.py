@@ -677,6 +677,7 @@ def test_a_steady_pde_has_one_time_and_an_observable_for_each_point():
     assert surrogate.simulate(pairs.params).shape == (32, 1, 49)
     exact = surrogate.exact_.simulate(pairs.params).reshape(32, -1)
     np.testing.assert_array_equal(exact, pairs.observations)
+    assert (surrogate.exact_.error_ == 0).all()  # as what is learned with it asks
     assert surrogate.get_feature_names_out()[0] == "u(0.02)(0)"
     inverter = GradientInverter(FrozenEstimator(surrogate), n_starts=1, max_solves=0)
     inverter.fit(pairs.observations)

@@ -197,9 +197,31 @@ def test_insulated_ends_have_closed_forms(grid, ends):
         assert errors[1] < 0.35 * errors[0]  # of second order
 
 
+def test_a_source_near_an_insulated_end_loses_nothing():
+    # u'' = -δ(x - s), level at 0 and zero at 1: u(0) = 1 - s.
+    system = diffusion(
+        residual=lambda x, u, p: p.D * u.xx + x.point(x=p.s),
+        constraint=lambda x, n: n * (1 - x.x),
+        params={"D": (0.5, 4), "s": (0.0, 1.0)},
+        grid=FiniteDifferences(51),
+        neumann={"x": "low"},
+    )
+    for s in (0.0, 0.002, 0.01, 0.02, 0.03, 0.04, 0.3):
+        assert system.solve([1.0, s])[0, 0] == pytest.approx(1 - s, abs=0.02)
+        assert system.solve([1.0, s])[0, 10] == pytest.approx(0.8, abs=1e-9) or s > 0.2
+
+
 def test_no_samples_have_no_readings():
     model = as_forward_model(decaying().semidiscretize())
     assert model.forward(torch.empty(0, 1)).shape == (0, 2, 9)
+
+
+def test_a_steady_solution_that_is_open_by_a_constant_is_refused():
+    options = {"constraint": lambda x, n: n, "neumann": "x"}
+    with pytest.raises(ValueError, match="open by a constant"):
+        diffusion(**options)
+    u = diffusion(residual=lambda x, u, p: u.xx - p.D * (u - 2), **options).solve([1.0])
+    assert np.allclose(u, 2)
 
 
 def test_a_state_that_is_zero_by_symmetry_costs_no_steps():
@@ -597,6 +619,7 @@ def test_what_cannot_be_is_refused(options, match):
         ({"domain": {"x": (0, 1), "t": (-1, 1)}}, r"by \(x\.t \+ 1\)"),
         ({"neumann": "y"}, "coordinates of space, 'x'"),
         ({"neumann": {"x": "left"}}, "'low', 'high', 'both'"),
+        ({"neumann": {"x": ["low"]}}, "'low', 'high', 'both'"),
         ({"neumann": {"x": "high"}}, "leave u open"),
         ({"constraint": lambda x, n: n * x.t}, "neumann='x'"),
     ],
