@@ -27,7 +27,7 @@ class Grid:
         Ends of the interval; a :class:`PDESystem` puts its grid on its domain.
 
     level : (bool, bool), default=(False, False)
-        Ends at which slopes vanish.
+        Ends at which slopes vanish, of the ``neumann`` of a :class:`PDESystem`.
     """
 
     n_nodes: int
@@ -42,7 +42,9 @@ class Grid:
                 f"`n_nodes` must be a whole number, 3 at least. Got {self.n_nodes!r}."
             )
 
-    def on(self, low: float, high: float, level: tuple[bool, bool]) -> "Grid":
+    def on(
+        self, low: float, high: float, level: tuple[bool, bool] = (False, False)
+    ) -> "Grid":
         """Return the same grid on another interval."""
         return type(self)(self.n_nodes, low=low, high=high, level=level)
 
@@ -145,6 +147,9 @@ class Chebyshev(Grid):
     low, high : float, default=0.0, 1.0
         Ends of the interval; a :class:`PDESystem` puts its grid on its domain.
 
+    level : (bool, bool), default=(False, False)
+        Ends at which slopes vanish, of the ``neumann`` of a :class:`PDESystem`.
+
     References
     ----------
     .. [1] L. N. Trefethen, "Spectral Methods in MATLAB", SIAM 2000, chapter 6.
@@ -201,6 +206,9 @@ class FiniteDifferences(Grid):
 
     low, high : float, default=0.0, 1.0
         Ends of the interval; a :class:`PDESystem` puts its grid on its domain.
+
+    level : (bool, bool), default=(False, False)
+        Ends at which slopes vanish, of the ``neumann`` of a :class:`PDESystem`.
 
     Examples
     --------
