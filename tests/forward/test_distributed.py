@@ -59,7 +59,7 @@ def client():
             ),
         ),
         "threading",
-        "loky",
+        pytest.param("loky", marks=pytest.mark.slow),
         pytest.param("dask", marks=pytest.mark.slow),
     ],
 )

@@ -577,6 +577,7 @@ def test_grid_search_reaches_into_model_and_options():
     assert ADMInverter().set_params(design__n_observed=3).design.n_observed == 3
 
 
+@pytest.mark.slow
 def test_a_dumped_inverter_predicts_identically_in_a_fresh_process(trained, tmp_path):
     joblib.dump((trained, READINGS), tmp_path / "inverter.joblib")
     code = (

@@ -84,6 +84,7 @@ def test_prior_and_readings_weigh_as_with_other_inverters(fitted):
     np.testing.assert_allclose(found, expected, rtol=5e-3)
 
 
+@pytest.mark.slow
 def test_noise_is_estimated():
     # Of one observable it is a param, of the other it is not known at all.
     rng = np.random.default_rng(0)

@@ -185,6 +185,7 @@ def test_twelve_patients_at_once_are_twelve_patients():
 @pytest.mark.parametrize(
     "cls", [ADMInverter, pytest.param(FlowInverter, marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_one_amortized_model_answers_for_every_dose(cls):
     system = ODESystem(
         lambda t, y, p: [-p.ke * y.blood],

@@ -41,6 +41,7 @@ def test_a_param_that_nothing_tells_of_costs_no_other_sample(
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.BoundsWarning")
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("prior", ["model", None])
+@pytest.mark.slow
 def test_covariances_are_positive_however_ill_conditioned(prior):
     pytest.importorskip("numba")
     system = pollu()

@@ -160,6 +160,7 @@ def test_events_that_states_trigger_by_name(backend):
         np.testing.assert_allclose(found[:, j], slope, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_threshold_that_only_an_event_knows_is_fitted():
     system = thermostat(loss=1.0, power=30.0)
     truth = np.array([[18.3, 21.6]])

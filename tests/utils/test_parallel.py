@@ -36,6 +36,7 @@ def test_result_does_not_depend_on_n_jobs(make_function):
     assert map_chunks(function, range(10), chunk_size=3, n_jobs=2) == alone
 
 
+@pytest.mark.slow
 def test_workers_run_on_one_torch_thread_each():
     assert map_chunks(
         lambda part: torch.get_num_threads(), range(4), chunk_size=2, n_jobs=2
