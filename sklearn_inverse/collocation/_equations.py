@@ -241,8 +241,8 @@ class PDEEquations(_Equations):
         self.sources = [_source(at) for at in system.sources]
         self.borders = [
             (axis, end)
-            for (axis, grid), level in zip(system.grids.items(), system.level_ends)
-            for end, is_level in zip((grid.low, grid.high), level)
+            for axis, grid in system.grids.items()
+            for end, is_level in zip((grid.low, grid.high), grid.level)
             if is_level
         ]
         if set(self.sources) & set(self.borders):
@@ -261,7 +261,7 @@ class PDEEquations(_Equations):
         """Where readings are taken, the earliest first."""
         return self._grid(self.system.points, self.system._times)
 
-    def special(self, index, where) -> np.ndarray:
+    def interface(self, index, where) -> np.ndarray:
         """Return points of a source or a border, others every time as :meth:`batch`."""
         axis, place = where
         n = len(self.scales) - 1
@@ -318,7 +318,7 @@ class PDEEquations(_Equations):
             self.scale = torch.where(scale > 0, scale, 1.0)[None].detach()
             size = self._usual(theta, self.batch(0), options)
             self._cusp_sizes = {
-                source: self._usual(theta, self.special(0, source), options, source)
+                source: self._usual(theta, self.interface(0, source), options, source)
                 for source in self.sources
             }
         self._size = size

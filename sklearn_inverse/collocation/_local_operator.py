@@ -298,7 +298,7 @@ class LocalOperator:
         batch = batch if equations.is_resampled else 0
         if (batch, source) not in self._batches:
             unit = (
-                equations.special(batch, source) if source else equations.batch(batch)
+                equations.interface(batch, source) if source else equations.batch(batch)
             )
             points = equations.points(unit, **self._options)
             self._batches[batch, source] = points

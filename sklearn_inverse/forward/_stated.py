@@ -7,7 +7,7 @@ from sklearn_inverse.probability import JointPrior, as_noise
 from sklearn_inverse.systems import PDESystem
 from sklearn_inverse.utils._validation import check_times
 
-__all__ = ["stated_noise", "stated_prior", "stated_system", "stated_times"]
+__all__ = ["Steady", "stated_noise", "stated_prior", "stated_system", "stated_times"]
 
 OWN = ("params", "n_channels", "times", "noise")  # what a system says itself
 

@@ -91,38 +91,39 @@ class Grid:
         which = np.searchsorted(edges, points) - 1
         return np.stack([parts[which == i].sum(axis=0) for i in range(len(edges) - 1)])
 
-    def level_ends(self, inner: Any, ends: list[Any], axis: int = 0) -> list[Any]:
-        """Return values at both ends; those that are None make the slope there zero.
+    def with_ends(self, inner: Any, ends: Any, axis: int = 0) -> Any:
+        """Return values at all nodes, at level ends such that the slope there is zero.
 
         Parameters
         ----------
         inner : array
             Values at the inner nodes.
 
-        ends : list of two arrays or None
-            Values at the first node and the last, of length one along the axis.
+        ends : pair of arrays
+            Values at the first node and the last, of length one along the axis, that
+            hold where ends are not level.
 
         axis : int, default=0
             The axis along which the grid lies.
 
         Returns
         -------
-        ends : list of two arrays
-            All values at ends.
+        values : array
+            Values at all nodes.
         """
-        open_ends = [end for end, value in zip((0, -1), ends) if value is None]
-        slopes = self._end_slopes()[open_ends]
-        found = []
-        for row in np.linalg.solve(slopes[:, open_ends], -slopes):
+        found = dict(zip((0, -1), ends))
+        free = [end for end, is_level in zip((0, -1), self.level) if is_level]
+        slopes = self._end_slopes()[free]
+        for end, row in zip(free, np.linalg.solve(slopes[:, free], -slopes)):
             used = np.flatnonzero(row[1:-1])
             near = slice(used.min(), used.max() + 1)
             part = inner[_cut(axis, near.start, near.stop)]
             value = _across(row[None, 1:-1][:, near], part, axis)
-            for other, given in zip((0, -1), ends):
-                if given is not None and row[other]:
-                    value = value + row[other] * given
-            found.append(value)
-        return [found.pop(0) if value is None else value for value in ends]
+            for other in {0, -1}.difference(free):
+                if row[other]:
+                    value = value + row[other] * found[other]
+            found[end] = value
+        return np.concatenate([found[0], inner, found[-1]], axis=axis)
 
     def _end_slopes(self) -> np.ndarray:
         """Return the matrix (2, n_nodes) of the derivatives at both ends."""

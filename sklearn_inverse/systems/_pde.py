@@ -159,7 +159,7 @@ class PDESystem:
         self.domain = read_domain(domain)
         check_keys("params", params)
         space = [axis for axis in self.domain if axis != TIME]
-        self.neumann, self.level_ends = neumann, read_neumann(neumann, space)
+        self.neumann = neumann
         self.grids = self._read_grids(Chebyshev(33) if grid is None else grid, space)
         self.residual, self.constraint = residual, constraint
         for what, given, call in (
@@ -317,7 +317,7 @@ class PDESystem:
         t = torch.as_tensor(np.concatenate([[first], times])).expand(len(p), -1)
         with torch.no_grad():
             start = system.initial_state(p)
-            y = solve_ivp(system.solved, t, start, p, alike=True).y[:, 1:]
+            y = solve_ivp(system.solved, t, start, p, alike=system.alike).y[:, 1:]
             n = len(times)
             rows = p.repeat_interleave(n, dim=0)
             u = self._all_nodes(t[:, 1:].flatten(), y.flatten(0, 1), rows)
@@ -455,14 +455,11 @@ class PDESystem:
         ends, whole = self.constrained(t, 0.0, p), y[:]
         if len(self.shape) > 1:
             whole = whole.reshape(tuple(n - 2 for n in self.shape))
-        for axis in reversed(range(len(self.shape))):
+        for axis, grid in reversed([*enumerate(self.grids.values())]):
             # As far as it is whole along later axes, and not yet along earlier ones.
             frame, along = ends[(slice(1, -1),) * axis], (slice(None),) * axis
-            given = [frame[(*along, slice(1))], frame[(*along, slice(-1, None))]]
-            if any(level := self.level_ends[axis]):
-                given = [None if free else end for end, free in zip(given, level)]
-                given = list(self.grids.values())[axis].level_ends(whole, given, axis)
-            whole = np.concatenate([given[0], whole, given[1]], axis=axis)
+            given = frame[(*along, slice(1))], frame[(*along, slice(-1, None))]
+            whole = grid.with_ends(whole, given, axis)
         return whole
 
     def _read_off(self, t: Any, y: Any, p: Any) -> Any:
@@ -539,7 +536,7 @@ class PDESystem:
             )
         return {
             axis: by_axis[axis].on(*self.domain[axis], level)
-            for axis, level in zip(axes, self.level_ends)
+            for axis, level in zip(axes, read_neumann(self.neumann, axes))
         }
 
     def _check(self) -> None:

@@ -74,13 +74,13 @@ def check_residual(system: Any, times: Tensor, params: Tensor) -> float | None:
     bump = np.sin(np.pi * (np.arange(1, n + 1) / (n + 1)))
     states = torch.as_tensor(np.stack([0.3 + bump, 0.2 - 0.5 * bump]))
 
-    def run(rate: float | None) -> Tensor:
+    def run(rate: float | None, raised: float = 0.0) -> Tensor:
         return _run(
             system,
             "`residual`",
             n,
             lambda t, y, p: system.residual_at(t, y, p, rate),
-            (times, states, params),
+            (times, states + raised, params),
         )
 
     off = run(None if system.is_steady else 0.0)
@@ -89,15 +89,9 @@ def check_residual(system: Any, times: Tensor, params: Tensor) -> float | None:
             "`residual` must be finite inside the prior. Got NaN or infinity."
         )
     if system.is_steady:
-        if all(map(all, system.level_ends)):
-            raised = _run(
-                system,
-                "`residual`",
-                n,
-                lambda t, y, p: system.residual_at(t, y, p, None),
-                (times, states + 1, params),
-            )
-            if (raised - off).abs().amax() <= SAME * off.abs().amax():
+        if all(all(grid.level) for grid in system.grids.values()):
+            change = run(None, raised=1.0) - off
+            if change.abs().amax() <= SAME * off.abs().amax():
                 raise ValueError(
                     "A steady solution must be one: insulated all round, and with a "
                     "residual that does not change with u itself, it is open by a "
@@ -137,8 +131,8 @@ def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
     far = (other - zero).abs() > SAME * (1 + zero.abs())
     moved: np.ndarray = far.reshape(len(far), *system.shape).numpy()
     inside = (slice(1, -1),) * len(system.shape)
-    for i, (axis, level) in enumerate(zip(system.grids, system.level_ends)):
-        for end, is_level in zip((0, -1), level):
+    for i, (axis, grid) in enumerate(system.grids.items()):
+        for end, is_level in zip((0, -1), grid.level):
             at = moved[-1].take([end], axis=i)
             if is_level and not at[(*inside[:i], 0, *inside[i + 1 :])].all():
                 raise ValueError(
@@ -252,9 +246,9 @@ def unused_params(system: Any, looks: bool = False) -> list[Any]:
 def example(system: Any) -> str:
     """Return what leaves u open where it is not known beforehand, to be written."""
     parts = []
-    for (axis, grid), level in zip(system.grids.items(), system.level_ends):
+    for axis, grid in system.grids.items():
         low, high = _since(f"x.{axis}", grid.low), f"({grid.high:g} - x.{axis})"
-        parts += [part for part, free in zip((low, high), level) if not free]
+        parts += [part for part, free in zip((low, high), grid.level) if not free]
     if not system.is_steady:
         parts.append(_since("x.t", system.domain[TIME][0]))
     return " * ".join(["n", *parts])

@@ -652,21 +652,23 @@ def test_wrong_questions_are_refused(tiny, params, observations, message):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.MisfitWarning")
 @pytest.mark.parametrize(
-    "system", [poisson(scale=1.0, n_nodes=21, noise=0.05), fisher_kpp(noise=0.05)]
+    ("system", "error"),
+    [
+        (poisson(scale=1.0, n_nodes=21, noise=0.05), 0.02),
+        (fisher_kpp(noise=0.05), 0.08),  # D and rho can hardly be told from each other
+    ],
 )
-def test_a_deeponet_stands_for_a_pde(system):
+def test_a_deeponet_stands_for_a_pde(system, error):
     pairs = make_inverse_problem(system, 512, random_state=0)
     network = {"module": "deeponet", "embedding": 64, "observation_dropout": 1.0}
     training = {"max_epochs": 60, "lr": 5e-3, "batch_size": 64}
     surrogate = make_surrogate(system, training, network, n_basis=0)
     surrogate.fit(pairs.observations, pairs.params)
     exact = surrogate.exact_.simulate(pairs.params[:5])
-    inverters = (
-        GradientInverter(model, n_starts=1, max_solves=0).fit(exact)
-        for model in (FrozenEstimator(surrogate), system)
-    )
-    found, best = (inverter.posterior(exact) for inverter in inverters)
-    assert (abs(found.mean - best.mean) < best.std).all()
+    model = FrozenEstimator(surrogate)
+    inverter = GradientInverter(model, n_starts=1, max_solves=0).fit(exact)
+    found = inverter.posterior(exact)
+    assert abs(surrogate.exact_.simulate(found.mean) - exact).max() < error
 
 
 @pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.MisfitWarning")

@@ -11,7 +11,8 @@ from scipy.linalg import solveh_banded
 from sklearn_inverse import GradientInverter, PDESystem, PointValues
 from sklearn_inverse.baselines import PINNInverter
 from sklearn_inverse.collocation import Bilevel, LocalNetwork
-from sklearn_inverse.collocation._equations import PDEEquations, Solution
+from sklearn_inverse.collocation._equations import N_CUSPS, PDEEquations, Solution
+from sklearn_inverse.collocation._local_operator import LocalOperator
 from sklearn_inverse.collocation._places import Places, Told, gradient
 from sklearn_inverse.exceptions import ConvergenceWarning
 from sklearn_inverse.inverse import BiLOInverter
@@ -249,7 +250,7 @@ def test_a_cusp_and_its_slope_by_params_leave_nothing_of_the_equation():
     idle = equations.idle(None)
     told = Told(equations.system.prior, {}, "basis", idle, **options)
     for at, factor in ((None, 1.0), (source, 1.0), (source, 1.1)):
-        unit = equations.special(0, at) if at else equations.batch(0)
+        unit = equations.interface(0, at) if at else equations.batch(0)
         points = equations.points(unit, **options)
         places = Places(points, told, equations.scales, theta, [source], at)
         x, far = places.value["x"], places._distance(source)
@@ -263,8 +264,8 @@ def test_a_cusp_and_its_slope_by_params_leave_nothing_of_the_equation():
         assert slope.abs().max() < 1e-8
 
 
-def test_what_networks_leave_at_an_insulated_end_is_their_slope():
-    system = PDESystem(
+def insulated():
+    return PDESystem(
         {"x": (0, 2), "t": (0, 1)},
         lambda x, u, p: u.t - p.D * u.xx,
         constraint=lambda x, n: np.cos(np.pi * x.x) + n * x.t,
@@ -273,6 +274,10 @@ def test_what_networks_leave_at_an_insulated_end_is_their_slope():
         noise=0.01,
         neumann={"x": "both"},
     )
+
+
+def test_what_networks_leave_at_an_insulated_end_is_their_slope():
+    system = insulated()
     equations = PDEEquations(system, LocalNetwork())
     options = {"dtype": torch.float64}
     equations.settle(Solution(np.array([0.1]), None, None), **options)
@@ -280,13 +285,37 @@ def test_what_networks_leave_at_an_insulated_end_is_their_slope():
     theta = torch.zeros(1, 1, dtype=torch.float64)
     told = Told(system.prior, {}, "basis", equations.idle(None), **options)
     for border in equations.borders:
-        points = equations.points(equations.special(0, border), **options)
+        points = equations.points(equations.interface(0, border), **options)
         places = Places(points, told, equations.scales, theta, [], border)
         x, t = places.value["x"], places.value["t"]
         assert (x == border[1]).all()
         n = (0.5 * x / equations.scale)[:, None]
         left = equations.residual(n, equations.state(n, places), places)
         assert torch.allclose(left[:, 0] * equations.size, 2 * 0.5 * t)
+
+
+def test_insulated_ends_and_sources_are_among_the_losses_each_by_its_weight():
+    solution, network = Solution(np.array([1.0]), None, None), LocalNetwork()
+    for system, n_more in ((insulated(), (2, N_CUSPS)), (with_source(), (1, 1))):
+        operator = LocalOperator(system, solution, network, dtype=torch.float64)
+        layers, theta = (
+            operator.net.initial_layers(),
+            torch.zeros(1, 1, dtype=torch.float64),
+        )
+        n_points, (n_parts, n) = operator.equations.n_points, n_more
+        rows, by_direction = operator.residual(layers, theta)
+        assert rows.shape[1] == by_direction.shape[2] == n_points + n_parts * n
+        # The mean square of each part counts as that of all points: by hand.
+        places = (*operator.equations.sources, *operator.equations.borders)
+        parts = [
+            operator._left(layers, theta, operator._points(0, at), at, True)[0]
+            for at in (None, *places)
+        ]
+        total = rows.shape[1]
+        by_hand = parts[0].square().sum() + sum(
+            total * part.square().mean() for part in parts[1:]
+        )
+        assert torch.allclose(rows.square().sum(), by_hand)
 
 
 @pytest.mark.slow
