@@ -1,12 +1,12 @@
 """BiLO where it is hard: starts that run into shocks, and two kinds of material.
 
 The start of Burgers' equation, a wave or a box, from 49 readings at t = 1 with noise of
-.05, of Godunov's scheme on 1001 x 1001 points; "L1" is the mean absolute error of the
+.05, of Godunov's scheme on 1001 x 1001 points; "error" is the mean absolute one of the
 start, "front" how far off the shock is at the end, in cells. All searches begin at sin πx,
 but the exact ones. Darcy's flow with 121 values of g, 841 readings with noise of 1e-4, 1 %
-of the largest: "L1" is the relative L2 error of A, "right" the share of nodes whose kind is
-found. "u" is the network's distance from the exact solution at the params found; "told" is
-whether a warning says that something is wrong. CPU seconds, one thread.
+of the largest: "error" is the relative L2 one of A, "right" the share of nodes whose kind
+is found. "u" is the network's distance from the exact solution at the params found; "told"
+is whether a warning says that something is wrong. CPU seconds, one thread.
 
     python benchmarks/bilo_functions.py
 """
@@ -64,13 +64,13 @@ def found(name, functions):
     params = answer.params[0]
     errors = {"CPU s": time.process_time() - begin}
     if shock:
-        errors["L1"] = np.mean(np.abs(params - truth))
+        errors["error"] = np.mean(np.abs(params - truth))
         end = system.solve(params)[0, 0]
         off = fronts(system.nodes, end) - fronts(*stepped(name))
         errors["front"] = abs(off) * (len(system.nodes) - 1)
     else:
         a = 3 + 9 / (1 + np.exp(-params))
-        errors["L1"] = np.linalg.norm(a - truth) / np.linalg.norm(truth)
+        errors["error"] = np.linalg.norm(a - truth) / np.linalg.norm(truth)
         errors["right"] = np.mean((a > 7.5) == (truth > 7.5))
     if functions:
         errors["u"] = answer.network_error[0]

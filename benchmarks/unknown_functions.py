@@ -43,7 +43,7 @@ from sklearn_inverse.problems import (
 )
 from sklearn_inverse.systems import FiniteDifferences
 
-X = np.linspace(0, 1, 51)[1:-1]
+X, FINE = np.linspace(0, 1, 51)[1:-1], np.linspace(0, 1, 201)[1:-1]
 PAPER = {"poisson": 2.0e-2, "heat": 6.1e-3}
 QUICK = {"n_starts": 1, "max_solves": 0}
 
@@ -121,24 +121,32 @@ def function(problem, order, n_noises):
 
 def measured(problem, order, n_noises):
     """Return the truth at the nodes, noisy readings, and the system's maker."""
-    rng, hat = np.random.default_rng(7), 1 - 2 * np.abs(X - 0.5)
-    if problem == "poisson":
-        truth, noise = 1 + hat / 2, 0.01
-        fine = poisson(n_nodes=801)
-        values = 1.5 - np.abs(np.linspace(0, 1, 401)[1:-1] - 0.5)
-        u = np.interp(X, fine.nodes, fine.solve(values)[0])
-    elif problem == "heat":
-        truth, noise = hat, np.sqrt(1e-3)
-        fine = heat(n_nodes=401, noise=noise)
-        values = 1 - 2 * np.abs(np.linspace(0, 1, 201)[1:-1] - 0.5)
-        u = ODESimulator(fine.semidiscretize()).simulate(values[None])[0, 0]
-    else:
+    rng = np.random.default_rng(7)
+    if problem.startswith("burgers"):
         truth, noise = begun(problem, X), 0.05
         u = np.interp(X, *stepped(problem))
+    else:
+        truth, u, noise = read(problem, hat)
     make = {"poisson": poisson, "heat": heat}.get(problem, burgers)
     readings = u + noise * rng.standard_normal((n_noises, len(X)))
     kind = {"order": 2, "kinks": True} if order == "2, kinks" else {"order": order}
     return truth, readings, lambda: make(**kind, noise=noise)
+
+
+def hat(x):
+    """Return the function with the bend in the middle."""
+    return 1 - 2 * np.abs(x - 0.5)
+
+
+def read(problem, h):
+    """Return the truth of a shape h at the nodes, its readings, and their noise."""
+    if problem == "poisson":
+        fine = poisson(n_nodes=401)
+        u = np.interp(X, fine.nodes, fine.solve(1 + h(FINE) / 2)[0])
+        return 1 + h(X) / 2, u, 0.01
+    noise = np.sqrt(1e-3)
+    fine = heat(n_nodes=401, noise=noise).semidiscretize()
+    return h(X), ODESimulator(fine).simulate(h(FINE)[None])[0, 0], noise
 
 
 def error_of(problem, found, truth):
