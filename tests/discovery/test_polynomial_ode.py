@@ -652,6 +652,23 @@ def test_runs_near_a_divide_set_out_from_where_shorter_pieces_were():
     )
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.IdentifiabilityWarning")
+def test_rivals_are_listed_by_what_readings_say_and_not_by_how_they_were_chosen():
+    """y3 = y1 + y2: for y1' = -y1 stands y2 - y3, one of six pairs of four terms."""
+    t, noise = np.linspace(0, 2, 100), 0.01
+    fast, slow = np.exp(-t), np.exp(-2 * t)
+    runs = [
+        np.stack([a * fast, b * slow, a * fast + b * slow], axis=1)
+        for a, b in ((1.0, 0.5), (0.3, 1.2))
+    ]
+    rng = np.random.default_rng(0)
+    read = np.array(runs) + noise * rng.standard_normal((2, 100, 3))
+    model = PolynomialODE(1, noise_std=noise).fit(read, t)
+    (rise,) = (rise for line, rise in model.alternatives_ if line.startswith("y1' ="))
+    # A second term costs log(600) by Bayes' criterion, and 2 log(4) of being one of four.
+    assert 10 < rise < np.log(600) + 2 * np.log(4) + 3
+
+
 @pytest.fixture(scope="module")
 def hires_runs(stiff):
     """Twenty runs of HIRES on an adaptive solver's own steps, and its coefficients."""
