@@ -151,6 +151,24 @@ def test_draws_that_mean_little_are_told(readings, monkeypatch, change, match):
     assert (posterior.kind == ("mcmc" if "rhat" in change else "laplace")).all()
 
 
+@pytest.mark.parametrize("n_runs", [100, 2000])
+def test_runs_tell_where_draws_are_not_the_posterior(readings, monkeypatch, n_runs):
+    """By their overlap with it, or as weighed by it, if all draws are run."""
+
+    def far(linearize, start, kinks, seed):
+        away = np.random.default_rng(seed).standard_normal((2000, start.shape[1]))
+        draws, ones = start[:, None] + 0.05 * away, np.ones_like(start)
+        return Drawn(draws, start + 1, rhat=ones, n_effective=2000 * ones)
+
+    monkeypatch.setattr(_evidence, "draw_kinks", far)
+    system = poisson(n_nodes=15, scale=(1.0, 4.0), kinks=True)
+    inverter = GradientInverter(system, n_starts=1, max_solves=n_runs).fit(readings)
+    with pytest.warns(NormalityWarning):
+        posterior = inverter.posterior(readings)
+    assert (posterior.kind == "mcmc").all()
+    assert not posterior.is_confirmed.any()
+
+
 X = np.linspace(0, 1, 51)[1:-1]
 
 
