@@ -9,6 +9,7 @@ EXACT = 1e-10  # of the largest singular value, for data without noise
 TWICE = 2.0  # the noise: what is less says nothing
 LEGIBLE = 4  # terms of a relation
 PRESENT = 1e-6  # of a relation's largest part
+SIGNIFICANT = 3.0  # standard errors
 
 
 class Determined:
@@ -32,8 +33,13 @@ class Determined:
         norms = np.linalg.norm(values, axis=0)
         self.scale = np.where(norms > 0, norms, 1.0)
         self._r = np.linalg.qr(values / self.scale, mode="r")
-        self._noise = noise / np.outer(self.scale, self.scale)
-        self._excess = 1 + 3 / np.sqrt(len(values))
+        # What directions are made of by noise alone, and three standard errors of that.
+        excess, self._n_points = 1 + 3 / np.sqrt(len(values)), len(values)
+        self._noise = excess**2 * noise / np.outer(self.scale, self.scale)
+
+    def _told(self, index):
+        noise = self._noise[np.ix_(index, index)]
+        return _against_noise(self._r[:, index], noise, self._n_points)
 
     def split(self, keep):
         """Return the determined and the undetermined directions of some terms.
@@ -41,15 +47,21 @@ class Determined:
         Both are orthonormal, in terms times their scale, of shape (n_terms, n).
         """
         index = np.flatnonzero(keep)
-        _, s, vt = np.linalg.svd(self._r[:, index])
-        s = np.concatenate([s, np.zeros(len(index) - len(s))])
-        # What a direction is made of by noise alone, and three standard errors of that.
-        noise = np.einsum("ij,jk,ik->i", vt, self._noise[np.ix_(index, index)], vt)
-        floor = self._excess * np.sqrt(np.maximum(noise, 0.0))
-        seen = s > np.maximum(EXACT * s.max(initial=0.0), floor)
-        spread = np.zeros((len(keep), len(index)))
-        spread[index] = vt.T
-        return spread[:, seen], spread[:, ~seen]
+        _, unseen, _ = self._told(index)
+        n_unseen = unseen.shape[1]
+        whole = np.zeros((len(keep), len(index)))
+        whole[index] = np.linalg.svd(unseen)[0]
+        return whole[:, n_unseen:], whole[:, :n_unseen]
+
+    def identifiable(self, keep):
+        """Return of which of some terms no undetermined direction holds anything.
+
+        But for what noise makes of nothing.
+        """
+        told, index = np.zeros(len(keep), dtype=bool), np.flatnonzero(keep)
+        _, unseen, chance = self._told(index)
+        told[index] = (abs(unseen) <= chance[:, None]).all(axis=1)
+        return told
 
     def basis(self, keep):
         """Return coefficients (n_terms, n_free) that can be told apart."""
@@ -90,14 +102,20 @@ def conservation_laws(runs, names, noise):
     """
     runs = [y[~np.isnan(y).any(axis=1)] for y in runs]
     runs = [y for y in runs if len(y)]
+    words, same = [], np.empty((0, len(names) + 1))
+    if sum(len(y) - 1 for y in runs) < len(names):
+        return words, same  # some combination stays the same between any few points
     size = np.where((top := abs(np.concatenate(runs)).max(axis=0)) > 0, top, 1.0)
     moved = np.concatenate([(y - y.mean(axis=0)) / size for y in runs])
-    _, s, vt = np.linalg.svd(moved)
-    s = np.concatenate([s, np.zeros(len(vt) - len(s))])
-    floor = np.linalg.norm(vt * (noise / size), axis=1) * np.sqrt(len(moved))
-    kept = s <= np.maximum(EXACT * np.sqrt(len(moved)), TWICE * floor)
-    words, same = [], []
-    for row in _reduced(vt[kept], np.maximum(PRESENT, noise / size)) / size:
+    variance = TWICE**2 * len(moved) * np.diag((noise / size) ** 2)
+    _, fixed, chance = _against_noise(
+        np.linalg.qr(moved, mode="r"), variance, len(moved)
+    )
+    rows = _reduced(np.linalg.svd(fixed, full_matrices=False)[0].T)
+    for row in rows:
+        by_chance = chance * np.sqrt(row @ variance @ row)
+        row[abs(row) <= np.maximum(np.maximum(PRESENT, noise / size), by_chance)] = 0.0
+    for row in rows[rows.any(axis=1)] / size:
         row = row / row[np.flatnonzero(row)[0]]
         values = np.array([(y @ row).mean() for y in runs])
         spread, scale = np.ptp(values), (abs(row) * size).sum()
@@ -105,10 +123,10 @@ def conservation_laws(runs, names, noise):
         if spread <= allowed:
             value = values.mean() if abs(values.mean()) > allowed else 0.0
             words.append(f"{_sum(row, names)} = {value:.6g}")
-            same.append([-value, *row])
+            same = np.vstack([same, [-value, *row]])
         else:
             words.append(f"{_sum(row, names)} is constant in each run")
-    return words, np.array(same).reshape(len(same), len(names) + 1)
+    return words, same
 
 
 def other_relations(unseen, explained, names, scale):
@@ -119,15 +137,51 @@ def other_relations(unseen, explained, names, scale):
         unseen = unseen - q @ (q.T @ unseen)
     u, s, _ = np.linalg.svd(unseen, full_matrices=False)
     rows = _reduced(u[:, s > 1e-3].T) / scale
+    rows[abs(rows * scale) < PRESENT] = 0.0
     rows = [row for row in rows if np.count_nonzero(row) <= LEGIBLE]
     return [f"{_sum(row / row[np.flatnonzero(row)[0]], names)} = 0" for row in rows]
 
 
-def _reduced(rows, least=PRESENT):
-    """Return combinations of rows in which as little as possible is left.
+def _against_noise(r, noise, n_points):
+    """Return directions that differ from what noise makes, and those that do not.
 
-    Parts of a row below ``least``, of its largest one, are none.
+    Ratios of what is measured to noise are stationary in each: a column that is noise
+    costs its own direction, and no other.
+
+    Parameters
+    ----------
+    r : ndarray of shape (n_rows, n_terms)
+        What is measured, as the triangular factor of its QR decomposition.
+
+    noise : ndarray of shape (n_terms, n_terms)
+        What the noise adds to ``r.T @ r``, at most.
+
+    n_points : int
+        Of which r was made.
+
+    Returns
+    -------
+    seen, unseen : ndarray of shape (n_terms, n)
+        Directions; the noise of each has variance 1, summed over points.
+
+    chance : ndarray of shape (n_terms,)
+        What noise makes of each term in an unseen direction that does not hold it.
     """
+    size = np.linalg.norm(r, 2) if r.size else 1.0
+    values, vectors = np.linalg.eigh(noise)
+    std = np.sqrt(np.maximum(values, 0.0) + (EXACT * size) ** 2)
+    whiten = vectors / np.where(std > 0, std, 1.0)
+    _, s, vt = np.linalg.svd(r @ whiten)
+    s = np.concatenate([s, np.zeros(len(vt) - len(s))])
+    directions, is_seen = whiten @ vt.T, s > 1
+    seen, unseen = directions[:, is_seen], directions[:, ~is_seen]
+    # As of the coefficients of a regression of what is noise on what is not.
+    chance = SIGNIFICANT * np.linalg.norm(seen / s[is_seen], axis=1) / np.sqrt(n_points)
+    return seen, unseen, np.maximum(chance, PRESENT * abs(unseen).max(initial=0.0))
+
+
+def _reduced(rows):
+    """Return combinations of rows in which as little as possible is left."""
     rows, pivots = rows.copy(), []
     for i in range(len(rows)):
         free = [j for j in range(rows.shape[1]) if j not in pivots]
@@ -138,7 +192,6 @@ def _reduced(rows, least=PRESENT):
         rows[i] /= rows[i, free[j]]
         others = np.arange(len(rows)) != i
         rows[others] -= np.outer(rows[others, free[j]], rows[i])
-    rows[abs(rows) < least] = 0.0
     return rows
 
 

@@ -13,11 +13,9 @@ from sklearn_inverse.discovery._fit import equation_error, row_weights
 from sklearn_inverse.discovery._noisy import NoisySearch
 from sklearn_inverse.discovery._rhs import Monomials
 from sklearn_inverse.discovery._runs import Shots
-from sklearn_inverse.discovery._search import CLOSELY, ROUGHLY, Search
+from sklearn_inverse.discovery._search import ROUGHLY, Search
 
 __all__ = ["Learned", "learn"]
-
-CUTS = (0.01, 0.1, 1.0)  # shares, of the threshold, below which terms are left out
 
 
 class Learned(NamedTuple):
@@ -71,31 +69,30 @@ def learn(
     kind = Search if noise is None else NoisySearch
     search = kind(runs, monomials, determined, a, substeps, noise, known, max_iter)
     search.estimate = estimate and noise is not None
-    unseen, identifiable, is_choice = _told(determined, keep)
-    closely = noise is None and (is_choice or not threshold)
-    search.fit(_first(determined, keep, errors), keep, CLOSELY if closely else ROUGHLY)
+    possible = keep
+    unseen, identifiable, is_choice = _told(determined, possible)
+    chooses = is_choice and not terms
     if noise is None:
+        search.explain(possible, errors, unknown, threshold, chooses)
         # Data that count as exact are off by what their solver left.
         determined = _determined(monomials, shots, means, search.accuracy())
         if determined.rank() < search.determined.rank():
             search.determined = determined
-            unseen, identifiable, is_choice = _told(determined, keep)
-            search.fit(_first(determined, keep, errors), keep, CLOSELY)
-    if is_choice and not terms:
-        search.choose(unseen, unknown)
-    if noise is not None:
+            unseen, identifiable, is_choice = _told(determined, possible)
+            search.explain(possible, errors, unknown, threshold, not terms)
+    else:
+        search.fit(search.first(possible, errors), possible, ROUGHLY)
+        if chooses:
+            search.choose(unknown)
         search.find(unknown, threshold)
-    elif threshold:
-        for cut in CUTS:
-            search.leave_out(threshold * cut)
-        search.fit(search.coef, search.keep, CLOSELY)
-        search.leave_out(threshold, CLOSELY)
+        determined = _determined(monomials, shots, means, search.noise)
+        unseen, identifiable, is_choice = _told(determined, possible)
 
     keep, covariance = search.keep, search.covariance()
     std = np.zeros(keep.shape)
     std[keep] = np.sqrt(np.diag(covariance)[np.flatnonzero(keep)])
     kept = np.flatnonzero(keep)
-    level = np.zeros(len(names)) if noise is None else search.noise
+    level = search.accuracy() if noise is None else search.noise
     relations, same = conservation_laws([run.states for run in runs], names, level)
     # There are some between any few points, and between noisy ones.
     if noise is None and len(means) >= keep.shape[1]:
@@ -127,21 +124,9 @@ def _told(determined, keep):
 
     Which coefficients are determined, and whether some are not.
     """
-    identifiable, is_choice = np.zeros_like(keep), False
-    for row, told in zip(keep, identifiable):
-        open_ones = determined.split(row)[1]
-        told[:] = (np.linalg.norm(open_ones, axis=1) < 1e-6) & row
-        is_choice |= open_ones.shape[1] > 0
-    return determined.split(np.ones_like(row))[1], identifiable, is_choice
-
-
-def _first(determined, keep, errors):
-    """Return coefficients that make the trapezoid miss least."""
-    coef = np.zeros(keep.shape)
-    for k, (matrix, change) in enumerate(errors):
-        basis = determined.basis(keep[k])
-        coef[k] = basis @ np.linalg.lstsq(matrix @ basis, change, rcond=1e-12)[0]
-    return coef
+    identifiable = np.array([determined.identifiable(row) for row in keep])
+    is_choice = any(determined.split(row)[1].shape[1] for row in keep)
+    return determined.split(np.ones_like(keep[0]))[1], identifiable, is_choice
 
 
 def _determined(monomials, shots, means, noise):

@@ -1,5 +1,7 @@
 """Terms that noisy runs tell, and other equations that explain them as well."""
 
+from functools import partial
+
 import numpy as np
 
 from sklearn_inverse.discovery._fit import ROUNDING
@@ -133,21 +135,37 @@ class NoisySearch(Search):
         """Let terms come, go, and change places as long as the criterion falls.
 
         One linearization tells what each change would gain. All that pay in the linear
-        model are made together; if that leads astray, only the best of them.
+        model are made together; if that leads astray, only the best of them. Where several
+        terms stand for one, no single change pays: equations are begun anew, too.
         """
-        how, most = effort(n_points), len(self.coef.ravel())
-        while most:
-            before, value = vars(self).copy(), self._criterion()
+        how, penalty = effort(n_points), self.penalty(n_points)
+        row = np.nonzero(self.allowed)[0]
+        while True:
             factor = self._opened(self.allowed, n_points, n_points <= SHORT)
-            x, coef = self.coef[self.allowed], np.zeros_like(self.coef)
-            coef[self.allowed] = exchanged(factor, x, self.penalty(n_points), most)
-            if np.array_equal(coef != 0, self.keep):
-                return
-            self._prune(coef, coef != 0, n_points, *how)
-            fell = value - self._criterion() > NEAR * self.penalty(n_points)
-            if not (fell and self._leads(n_points)):
+            x = self.coef[self.allowed]
+            all_changes, one = (
+                exchanged(factor, x, x != 0, penalty, most) for most in (len(x), 1)
+            )
+            begun_anew = [
+                exchanged(factor, x, (x != 0) & (row != k), penalty, len(x))
+                for k in np.unique(row)
+            ]
+            best = min(
+                [all_changes, *begun_anew], key=partial(criterion, factor, x, penalty)
+            )
+            for found in (best, all_changes, one):
+                coef = np.zeros_like(self.coef)
+                coef[self.allowed] = found
+                if np.array_equal(coef != 0, self.keep):
+                    continue
+                before, value = vars(self).copy(), self._criterion()
+                self._prune(coef, coef != 0, n_points, *how)
+                fell = value - self._criterion() > NEAR * penalty
+                if fell and self._leads(n_points):
+                    break
                 vars(self).update(before | {"n_iter": self.n_iter})
-                most = 1 if most > 1 else 0
+            else:
+                return
 
     def _opened(self, keep, n_points, robust=False):
         """Return the linearization where it stands of all terms that could be kept."""
@@ -262,17 +280,23 @@ def eliminated(factor, x, penalty):
     return x / norms
 
 
-def exchanged(factor, x, penalty, most):
+def criterion(factor, x, penalty, other):
+    """Return sum of squares and penalties of other coefficients, linearized about x."""
+    left = factor[:, :-1] @ (other - x) + factor[:, -1]
+    return (left**2).sum() + penalty * np.count_nonzero(other)
+
+
+def exchanged(factor, x, inside, penalty, most):
     """Return coefficients after single changes, each the best one, in the linear model.
 
-    A term comes, goes, or stands for another, as long as the sum of squares and penalties
-    falls, ``most`` times at most.
+    Of the terms inside, one comes, goes, or stands for another, as long as the sum of
+    squares and penalties falls, ``most`` times at most.
     """
     r = factor[:, :-1]
     norms = np.linalg.norm(r, axis=0)
     norms[norms == 0] = 1.0
     r, z = r / norms, r @ x - factor[:, -1]
-    inside = x != 0
+    inside = inside.copy()
     for _ in range(most):
         inner, outer = np.flatnonzero(inside), np.flatnonzero(~inside)
         inverse = np.linalg.pinv(r[:, inner])

@@ -157,7 +157,8 @@ class PolynomialODE(BaseEstimator):
         the rank is less than the number of monomials.
 
     is_choice_ : bool
-        Whether other equations fit as well, so that those of least L1 norm were taken.
+        Whether other equations fit as well, so that those of least degree and L1 norm
+        were taken, where data count as exact.
 
     alternatives_ : list of tuple
         With noise: other equations, each in place of that of its state, and how much

@@ -80,9 +80,9 @@ def complaints(found, noise, estimated, module, n_readings):
         because = f": {'; '.join(found.relations[:3])}" if found.relations else ""
         yield (
             f"These data tell {found.rank} of {len(found.monomials.names)} monomials "
-            f"apart{because}. Other equations fit as well: these are a choice, of least "
-            "L1 norm where steps can be solved with it. Add runs from other starts, "
-            "lower `degree`, or say what is `known`.",
+            f"apart{because}. Other equations fit as well: these are a choice, of "
+            "least degree and, where steps can be solved with it, L1 norm. Add runs from "
+            "other starts, lower `degree`, or say what is `known`.",
             IdentifiabilityWarning,
         )
 
@@ -106,4 +106,4 @@ def remarks(model):
         f"or       {line} (criterion {rise:+.1f})" for line, rise in model.alternatives_
     )
     if model.is_choice_:
-        yield "choice   other equations fit as well (these: least L1 norm)"
+        yield "choice   other equations fit as well (these: least degree, then L1 norm)"

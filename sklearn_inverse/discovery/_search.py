@@ -4,13 +4,15 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from sklearn_inverse.discovery._determined import sparsest
-from sklearn_inverse.discovery._fit import EXACT, Learning, misfit, resolution
+from sklearn_inverse.discovery._fit import EXACT, ROUNDING, Learning, misfit
 from sklearn_inverse.discovery._rhs import Dictionary
 from sklearn_inverse.discovery._runs import Shots, largest_of
 
 __all__ = ["CLOSELY", "ROUGHLY", "Search"]
 
 ROUGHLY, CLOSELY = 0.1, 1e-6  # relative gains at which fits stop
+CUTS = (0.01, 0.1, 1.0)  # shares, of the threshold, below which terms are left out
+MISSED = 0.1  # of the threshold
 
 
 class Search:
@@ -27,10 +29,41 @@ class Search:
     def fit(self, coef, keep, tol):
         """Fit the coefficients that are kept."""
         bases = [self.determined.basis(row) for row in keep]
-        x = np.concatenate(
-            [np.linalg.lstsq(b, c, rcond=None)[0] for b, c in zip(bases, coef)]
-        )
+        square = self.determined.scale**2
+        x = np.concatenate([b.T @ (square * c) for b, c in zip(bases, coef)])
         self._solve(self._problem(bases), x, keep, tol)
+
+    def explain(self, keep, errors, unknown, threshold, is_choice):
+        """Find terms and their coefficients.
+
+        Where data leave a choice, those of least degree that miss nothing, of these those
+        of least L1 norm: what is right at the points leads astray between them, the more
+        so the higher its degree.
+        """
+        degree = self.monomials.exponents.sum(axis=1)
+        tol = CLOSELY if is_choice or not threshold else ROUGHLY
+        lowest = 1 if is_choice and threshold else degree.max()
+        for highest in range(lowest, degree.max() + 1):
+            low = keep & (degree <= highest)
+            self.fit(self.first(low, errors), low, tol)
+            if is_choice:
+                self.choose(unknown)
+            if threshold:
+                for cut in CUTS:
+                    self.leave_out(threshold * cut)
+                self.fit(self.coef, self.keep, CLOSELY)
+                self.leave_out(threshold, CLOSELY)
+            missed = self.misfit() if self.point.result.solved.all() else np.inf
+            if missed < (MISSED * threshold) ** 2:
+                return
+
+    def first(self, keep, errors):
+        """Return coefficients that make the trapezoid miss least."""
+        coef = np.zeros(keep.shape)
+        for k, (matrix, change) in enumerate(errors):
+            basis = self.determined.basis(keep[k])
+            coef[k] = basis @ np.linalg.lstsq(matrix @ basis, change, rcond=1e-12)[0]
+        return coef
 
     def _solve(self, problem, x, keep, tol, max_iter=None, start=None):
         max_iter = max_iter or self.max_iter
@@ -49,10 +82,11 @@ class Search:
             self.runs, model, self.a, self.substeps, self.noise, n_points, free, robust
         )
 
-    def choose(self, unseen, unknown):
+    def choose(self, unknown):
         """Take the coefficients of least L1 norm of those that fit as well."""
         coef = self.coef.copy()
         for k in unknown:
+            unseen = self.determined.split(self.keep[k])[1]
             coef[k] = sparsest(coef[k], unseen, self.determined.scale)
         # Between the points they differ: steps must still be possible.
         problem = self._problem([np.eye(coef.shape[1])] * len(coef))
@@ -63,7 +97,7 @@ class Search:
         """Leave out terms of small share, and fit, until none is left."""
         shots = Shots.of(self.runs)
         while self.keep.any():
-            floor = np.maximum(resolution(shots), self.accuracy())
+            floor = np.maximum(ROUNDING * largest_of(self.runs), self.accuracy())
             small = shares(self.monomials, self.coef, shots, floor, self.known) < cut
             if not (self.keep & small).any():
                 return
@@ -74,7 +108,10 @@ class Search:
         point, bases = self.point, self.problem.model.bases
         if not len(point.x):
             return np.zeros((self.coef.size, self.coef.size))
-        spread = block_diag(*bases) @ np.linalg.pinv(self._factor()[:, :-1])
+        factor = self._factor()[:, :-1]
+        size = np.linalg.norm(factor, axis=0)
+        size[size == 0] = 1.0  # of units: what is round-off is told in terms of these
+        spread = block_diag(*bases) @ (np.linalg.pinv(factor / size) / size[:, None])
         variance = self.misfit()
         if self.noise is not None and point.result.solved.any():
             variance = np.fmax(variance, 1.0)
@@ -98,17 +135,24 @@ class Search:
 def shares(monomials, coef, shots, floor, known=None):
     """Return the largest share of each term in what moves its state over a step.
 
-    What is known, and what cannot be seen, for rounding or noise, count as moving it too.
+    At its beginning and at both ends: what is nothing at first may be all that moves it
+    later. What is known, and what cannot be seen, for rounding or noise, count as moving
+    it too.
     """
-    h = shots.steps[:, :1]
-    sizes = abs(monomials(shots.start) * h)[:, None] * abs(coef)
-    total = sizes.sum(axis=2) + floor
-    if known is not None:
-        # Its own terms may cancel: what each state contributes to it does not.
-        value, jac = known(shots.begin, shots.start)
-        parts = abs(jac * shots.start[:, None]).sum(axis=2)
-        total += np.maximum(abs(value), parts) * h
-    total = total[:, :, None]
-    return np.divide(sizes, total, out=np.zeros_like(sizes), where=total > 0).max(
-        axis=0
-    )
+    half, sizes, total = shots.steps[:, :1] / 2, 0.0, np.zeros_like(shots.start) + floor
+    found = np.inf
+    for t, y in (
+        (shots.begin, shots.start),
+        (shots.begin + shots.steps[:, 0], shots.paths[:, 0]),
+    ):
+        size = abs(monomials(y) * half)[:, None] * abs(coef)
+        sizes, total = sizes + size, total + size.sum(axis=2)
+        if known is not None:
+            # Its own terms may cancel: what each state contributes to it does not.
+            value, jac = known(t, y)
+            parts = abs(jac * y[:, None]).sum(axis=2)
+            total = total + np.maximum(abs(value), parts) * half
+        own = np.zeros_like(size)
+        np.divide(sizes, total[:, :, None], out=own, where=total[:, :, None] > 0)
+        found = np.minimum(found, own)
+    return found.max(axis=0)
