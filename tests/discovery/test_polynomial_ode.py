@@ -1,6 +1,7 @@
 """Stiff equations are found as they are, from data in every form."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from sklearn_inverse.discovery._polynomial_ode import METHODS
 from sklearn_inverse.discovery._rhs import Monomials, RightHandSide
 from sklearn_inverse.discovery._runs import Run, Shots
 from sklearn_inverse.discovery._steps import take_steps
+from sklearn_inverse.discovery._system import _spread
 from sklearn_inverse.exceptions import (
     ConvergenceWarning,
     IdentifiabilityWarning,
     IntegrationWarning,
     MisfitWarning,
 )
+from sklearn_inverse.probability import MultivariateNormal
 
 ORDERS = {"backward_euler": 1, "trapezoid": 2, "radau3": 3, "radau5": 5}
 # Of a step of size h along y' = -k y, solved for k: what the stability functions say.
@@ -806,3 +809,14 @@ def test_a_system_does_not_pool_noise_that_differs_from_run_to_run():
     ):
         with pytest.raises(ValueError, match=message):
             PolynomialODE(degree=1, noise_std=wrong).fit(runs, [t, t])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_prior_of_coefficients_is_symmetric_to_the_last_digit(seed):
+    rng = np.random.default_rng(seed)
+    mean = rng.uniform(0.2, 2, 4)
+    half = rng.standard_normal((4, 4)) * [1e-3, 1e-5, 1e-7, 1e-9]
+    model = SimpleNamespace(covariance_=half @ half.T, is_choice_=False)
+    spread = _spread(model, mean, widen=10.0)
+    assert np.array_equal(spread, spread.T)
+    assert MultivariateNormal(mean, spread).size == 4
