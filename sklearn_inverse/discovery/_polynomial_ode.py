@@ -85,10 +85,11 @@ class PolynomialODE(BaseEstimator):
         all.
 
     noise_std : float, array-like, list of array-like or "estimate", default=None
-        Standard deviation of the measurements, the same for all or of shape (n_states,).
-        A list has one array for each run, of shape (n_states,), or (n_times, n_states) for
-        each reading. "estimate" takes it first from how neighboring readings scatter, then
-        from what the equations leave. If None, they count as exact, and what the steps
+        Standard deviation of the measurements, the same for all or of shape (n_states,);
+        where repeats of a table are averaged, of a single one. A list has one array for
+        each run, of shape (n_states,), or (n_times, n_states) for each reading.
+        "estimate" takes it first from how neighboring readings scatter, then from what
+        the equations leave. If None, they count as exact, and what the steps
         miss as the error of the steps: combinations of terms that differ by less than
         that, added up along a run, or 1e-5 of the largest values, are not told apart.
 
@@ -274,7 +275,8 @@ class PolynomialODE(BaseEstimator):
             was not measured. Or a long table as of
             :func:`~sklearn_inverse.datasets.read_table`: a CSV file, a data frame or a
             dict with columns ``time``, ``observable`` and ``value``; ``sample`` and
-            ``experiment`` tell runs apart, repeats are averaged.
+            ``experiment`` tell runs apart; repeats are averaged, and the more there are
+            the more their mean counts.
 
         times : array-like of shape (n_times,) or list of array-like, default=None
             Increasing times, the same for all runs or one array for each. None with a

@@ -95,7 +95,9 @@ def _with_noise(runs, noise):
         for run, sd in zip(runs, parts, strict=True):
             if run.states.shape[1] == 1 and sd.shape == (len(run.states),):
                 sd = sd[:, None]
-            made.append(run._replace(noise=np.broadcast_to(sd, run.states.shape)))
+            made.append(
+                run._replace(noise=run.noise * np.broadcast_to(sd, run.noise.shape))
+            )
     except (TypeError, ValueError) as error:
         raise ValueError(
             "`noise_std` of readings must be a list of positive arrays, one for each of "
@@ -192,8 +194,11 @@ def _from_table(table):
         count = np.bincount(cells[known], minlength=size)  # repeats are averaged
         total = np.bincount(cells[known], value[rows][known], minlength=size)
         mean = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
-        mean = mean.reshape(len(t), len(names))
-        runs.append(Run(t, mean, np.ones_like(mean)))
+        noise = 1 / np.sqrt(
+            np.maximum(count, 1)
+        )  # of a mean, if that of a reading is 1
+        shape = len(t), len(names)
+        runs.append(Run(t, mean.reshape(shape), noise.reshape(shape)))
     return runs, names
 
 
@@ -206,36 +211,41 @@ def largest_of(runs):
 def scatter(runs):
     """Return how much each state scatters about polynomials through its neighbors.
 
-    The normal standard deviation that the median of what they miss says: a line through
-    one on either side, or a cubic through two, whichever misses less; curves only add.
-    NaN where a state has no three readings in a row.
+    In units of the noise of its readings: the normal standard deviation that the median
+    of what they miss says. A line through one on either side, or a cubic through two,
+    whichever misses less; curves only add. NaN where a state has no three readings in a
+    row.
     """
     found = []
     for state in range(runs[0].states.shape[1]):
-        seen = [(t[ok := ~np.isnan(y[:, state])], y[ok, state]) for t, y, _ in runs]
+        seen = [
+            (t[ok := ~np.isnan(y[:, state])], y[ok, state], noise[ok, state])
+            for t, y, noise in runs
+        ]
         sizes = []
         for n_sides in (1, 2):
-            left = [_unlike_neighbors(t, x, n_sides) for t, x in seen]
+            left = [_unlike_neighbors(*run, n_sides) for run in seen]
             left = np.concatenate(left)
             sizes.append(np.median(abs(left)) / NORMAL if len(left) else np.nan)
         found.append(sizes[0] if np.isnan(sizes[1]) else min(sizes))
     return np.array(found)
 
 
-def _unlike_neighbors(t, x, n):
-    """Return what polynomials through n neighbors on either side miss, in units of x."""
+def _unlike_neighbors(t, x, noise, n):
+    """Return what polynomials through n neighbors on either side miss, by the noise."""
     windows = np.lib.stride_tricks.sliding_window_view
     if len(t) <= 2 * n:
         return np.empty(0)
     others = [i for i in range(2 * n + 1) if i != n]
-    t, x = windows(t, 2 * n + 1), windows(x, 2 * n + 1)
+    t, x, noise = (windows(part, 2 * n + 1) for part in (t, x, noise))
     now, around = t[:, n, None, None], t[:, others]
     # Lagrange's weights: products over the other nodes.
     apart = around[:, :, None] - around[:, None, :]
     share = (now - around[:, None, :]) / np.where(apart == 0, 1.0, apart)
     weights = np.where(np.eye(2 * n, dtype=bool), 1.0, share).prod(axis=2)
     missed = x[:, n] - (weights * x[:, others]).sum(axis=1)
-    return missed / np.sqrt(1 + (weights**2).sum(axis=1))
+    around = (weights**2 * noise[:, others] ** 2).sum(axis=1)
+    return missed / np.sqrt(noise[:, n] ** 2 + around)
 
 
 class Shots(NamedTuple):

@@ -14,7 +14,7 @@ from sklearn_inverse.discovery._noisy import eliminated, exchanged, neighbors
 from sklearn_inverse.discovery._pi_net import PiNet
 from sklearn_inverse.discovery._polynomial_ode import METHODS
 from sklearn_inverse.discovery._rhs import Monomials, RightHandSide
-from sklearn_inverse.discovery._runs import Run, Shots
+from sklearn_inverse.discovery._runs import Run, Shots, scatter
 from sklearn_inverse.discovery._steps import take_steps
 from sklearn_inverse.discovery._system import _spread
 from sklearn_inverse.exceptions import (
@@ -820,3 +820,44 @@ def test_the_prior_of_coefficients_is_symmetric_to_the_last_digit(seed):
     spread = _spread(model, mean, widen=10.0)
     assert np.array_equal(spread, spread.T)
     assert MultivariateNormal(mean, spread).size == 4
+
+
+def test_a_mean_of_repeats_has_less_noise_than_a_reading(decays):
+    t, (y, _), _ = decays
+    rng, n_repeats = np.random.default_rng(0), 9
+    read = y + 0.03 * rng.standard_normal((n_repeats, *y.shape))
+    table = {
+        "time": np.tile(np.repeat(t, 2), n_repeats),
+        "observable": np.tile(["a", "b"], n_repeats * len(t)),
+        "value": read.ravel(),
+    }
+    once = PolynomialODE(1, noise_std=0.01).fit(read.mean(axis=0), t)
+    for noise_std in (0.03, [[0.03, 0.03]]):
+        model = PolynomialODE(1, noise_std=noise_std).fit(table)
+        np.testing.assert_allclose(model.coef_, once.coef_, rtol=1e-6)
+        np.testing.assert_allclose(model.coef_std_, once.coef_std_, rtol=1e-6)
+        scales = [kind.scale for kind in model.to_system().noise.kinds]
+        assert scales == pytest.approx([0.01, 0.01])
+    model = PolynomialODE(1, noise_std="estimate").fit(table)
+    np.testing.assert_allclose(model.noise_std_, 0.03, rtol=0.2)
+    fewer = {name: column[:-40] for name, column in table.items()}
+    model = PolynomialODE(1, noise_std=0.03).fit(fewer)
+    with pytest.raises(ValueError, match=r"`noise` must be given.*how many repeats"):
+        model.to_system()
+
+
+def test_scatter_is_in_units_of_the_noise_of_readings():
+    rng, noise = np.random.default_rng(0), np.geomspace(0.1, 10, 4000)[:, None]
+    run = Run(np.arange(4000.0), 0.3 * noise * rng.standard_normal((4000, 1)), noise)
+    assert scatter([run]) == pytest.approx(0.3, rel=0.05)
+
+
+def test_params_of_a_system_have_names_of_their_own():
+    t = np.linspace(0, 1, 11)
+    y = np.column_stack([1 - np.exp(-2 * t) / 2 + t**2 / 2, np.exp(-t), t])
+    names = ["a", "b", "b_b"]
+    terms = {"a": ["b^2", "b_b"], "b": ["b"], "b_b": ["1"]}
+    model = PolynomialODE(2, terms=terms, threshold=0, state_names=names).fit(y, t)
+    assert model.to_system(noise=0.1).param_names == [
+        *("a_from_b_b", "a_from_b_b_2", "b_from_b", "b_b_from_1")
+    ]
