@@ -243,7 +243,10 @@ def test_it_is_an_estimator_as_others_are(kaps_run, capsys):
         ({"state_names": ["a"]}, "2 different names"),
         ({"state_names": ["a b", "c"]}, "must be words"),
         ({"degree": 120}, "lower `degree`"),
-        ({"known": lambda t: [0, 0]}, "`known` cannot be run"),
+        ({"known": lambda t: [0, 0]}, r"known\(t, y\).*time and states.*Got \(t\)\.$"),
+        ({"known": lambda t, y, p: [0, 0]}, r"known\(t, y\).*must take 2 argument"),
+        ({"known": lambda y, t: [y[0], 0]}, r"known\(t, y\). With the two exchanged"),
+        ({"known": lambda t, y: [y[2], 0]}, "`known` cannot be run"),
     ],
 )
 def test_wrong_options_are_told(change, message, kaps_run):
