@@ -81,8 +81,8 @@ class PolynomialODE(BaseEstimator):
 
     threshold : float, default=0.01
         A term is left out if, at all points, it is less than this share of the sum of
-        sizes of its equation's terms; with noise, those that gain too little are. 0 keeps
-        all.
+        sizes of its equation's terms; with noise, those that gain too little are, whatever
+        the threshold. 0 keeps all.
 
     noise_std : float, array-like, list of array-like or "estimate", default=None
         Standard deviation of the measurements, the same for all or of shape (n_states,);

@@ -634,8 +634,16 @@ def test_what_is_left_out_raises_the_sum_of_squares_least():
 
 
 def test_equations_that_do_not_explain_the_readings_are_told(kaps_run):
-    with pytest.warns(MisfitWarning, match="times what `noise_std` says"):
+    with pytest.warns(MisfitWarning, match="times what `noise_std` says") as told:
         PolynomialODE(1, noise_std=0.001).fit(*kaps_run)
+    (text,) = (str(w.message) for w in told if w.category is MisfitWarning)
+    assert "or `noise_std` is too small" in text
+    assert "noise_std='estimate'" in text
+    assert "threshold" not in text  # which decides nothing with noise
+    y = 1 + 0.1 * np.random.default_rng(0).standard_normal(30)
+    model = PolynomialODE(1, noise_std=0.1).fit(y, np.arange(30.0))
+    with pytest.raises(ValueError, match="Got none: raise `degree`"):
+        model.to_system()
 
 
 def test_runs_near_a_divide_set_out_from_where_shorter_pieces_were():
