@@ -4,12 +4,14 @@ import codecs
 import csv
 import io
 import os
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["as_name", "as_numbers", "read_columns"]
+__all__ = ["DATES", "as_name", "as_numbers", "read_columns"]
 
+DATES = (date, timedelta, np.datetime64, np.timedelta64)
 NOTHING = ("", "na", "n/a", "nan", "none", "null", "-")
 
 
@@ -74,16 +76,21 @@ def as_numbers(name, values, empty_is_nan=False):
     """Return a column as floats; refuse what is none."""
     found = np.empty(len(values))
     for i, value in enumerate(values):
-        if value is None or (
-            isinstance(value, str) and value.strip().lower() in NOTHING
+        if (
+            value is None
+            or value is np.ma.masked
+            or (isinstance(value, str) and value.strip().lower() in NOTHING)
         ):
             value = np.nan
         try:
+            if isinstance(value, DATES):  # which NumPy would take for numbers
+                raise TypeError
             found[i] = value
         except (TypeError, ValueError):
             raise ValueError(
                 f"The column {name!r} must hold numbers. Got {value!r} in row {i + 1}: "
-                "are two columns exchanged, or is a decimal comma in it?"
+                "are two columns exchanged, is a decimal comma in it, or is it a date, in "
+                "place of which the days since the first will do?"
             ) from None
     wrong = np.isinf(found) if empty_is_nan else ~np.isfinite(found)
     if wrong.any():

@@ -24,7 +24,7 @@ from sklearn_inverse.discovery._options import (
 from sklearn_inverse.discovery._pi_net import learn_pi_net
 from sklearn_inverse.discovery._remarks import complaints, remarks
 from sklearn_inverse.discovery._rhs import KnownPart, Monomials, RightHandSide
-from sklearn_inverse.discovery._runs import as_runs, largest_of
+from sklearn_inverse.discovery._runs import as_runs, in_order, largest_of, plain
 from sklearn_inverse.discovery._system import from_whole, system_of
 from sklearn_inverse.exceptions import IntegrationWarning
 from sklearn_inverse.ode import _coefficients, solve_ivp
@@ -81,14 +81,15 @@ class PolynomialODE(BaseEstimator):
 
     threshold : float, default=0.01
         A term is left out if, at all points, it is less than this share of the sum of
-        sizes of its equation's terms; with noise, those that gain too little are. 0 keeps
-        all.
+        sizes of its equation's terms; with noise, those that gain too little are, whatever
+        the threshold. 0 keeps all.
 
     noise_std : float, array-like, list of array-like or "estimate", default=None
-        Standard deviation of the measurements, the same for all or of shape (n_states,).
-        A list has one array for each run, of shape (n_states,), or (n_times, n_states) for
-        each reading. "estimate" takes it first from how neighboring readings scatter, then
-        from what the equations leave. If None, they count as exact, and what the steps
+        Standard deviation of the measurements, the same for all or of shape (n_states,);
+        where repeats of a table are averaged, of a single one. A list has one array for
+        each run, of shape (n_states,), or (n_times, n_states) for each reading.
+        "estimate" takes it first from how neighboring readings scatter, then from what
+        the equations leave. If None, they count as exact, and what the steps
         miss as the error of the steps: combinations of terms that differ by less than
         that, added up along a run, or 1e-5 of the largest values, are not told apart.
 
@@ -105,7 +106,8 @@ class PolynomialODE(BaseEstimator):
         ``threshold=0`` it has all of these. States that are not named may have any.
 
     state_names : list of str, default=None
-        Names of the states. If None, those of the columns, or y1, y2, ….
+        Names of the states, by which columns of data frames and observables of tables are
+        put in order. If None, those of the columns, or y1, y2, ….
 
     max_iter : int, default=100
         Most linearizations of a fit; of "pi_net", ten times as many gradients of Adam,
@@ -271,11 +273,12 @@ class PolynomialODE(BaseEstimator):
         ----------
         trajectories : array-like, list of array-like, or table
             One run of shape (n_times, n_states); several of shape (n_runs, n_times,
-            n_states), or a list of them, which may differ in length; NaN where a state
-            was not measured. Or a long table as of
-            :func:`~sklearn_inverse.datasets.read_table`: a CSV file, a data frame or a
+            n_states), or a list of them, which may differ in length; NaN, or masked, where
+            a state was not measured. Columns of data frames go by name. Or a long table as
+            of :func:`~sklearn_inverse.datasets.read_table`: a CSV file, a data frame or a
             dict with columns ``time``, ``observable`` and ``value``; ``sample`` and
-            ``experiment`` tell runs apart, repeats are averaged.
+            ``experiment`` tell runs apart; repeats are averaged, and the more there are
+            the more their mean counts.
 
         times : array-like of shape (n_times,) or list of array-like, default=None
             Increasing times, the same for all runs or one array for each. None with a
@@ -463,6 +466,7 @@ class PolynomialODE(BaseEstimator):
             If some could not be solved to the end.
         """
         check_is_fitted(self)
+        y0, times = in_order(y0, self.state_names_)[0], plain(times)
         # In memory order: tensors know no reversed views.
         y0, times = (np.array(x, dtype=float, order="C") for x in (y0, times))
         if y0.ndim not in (1, 2) or y0.shape[-1] != self.n_features_in_:
@@ -496,7 +500,8 @@ class PolynomialODE(BaseEstimator):
         Parameters
         ----------
         trajectories, times : as in :meth:`fit`
-            Runs; each is simulated from its first point at which all was measured.
+            Runs; each is simulated from its first point at which all was measured. Columns
+            of data frames are found by the names of states.
 
         Returns
         -------
@@ -506,26 +511,27 @@ class PolynomialODE(BaseEstimator):
         """
         check_is_fitted(self)
         runs, _ = as_runs(trajectories, times, self.state_names_)
-        measured, made = [], []
+        empty = np.empty((0, self.n_features_in_))
+        measured, made = [empty], [empty]
         for t, y, _ in runs:
             whole = np.flatnonzero(~np.isnan(y).any(axis=1))
             if len(whole) and whole[0] + 1 < len(t):
                 first = whole[0]
                 measured.append(y[first + 1 :])
                 made.append(self.simulate(y[first], t[first:])[1:])
-        if not measured:
-            raise ValueError(
-                "A run needs a point at which all was measured, and another behind it. Got "
-                "none to score."
-            )
         measured, made = np.concatenate(measured), np.concatenate(made)
         scores = []
         for y, predicted in zip(measured.T, made.T):
             seen = ~np.isnan(y)
             y, predicted = y[seen], predicted[seen]
-            if len(y):
+            if len(y) > 1:
                 filled = np.where(np.isfinite(predicted), predicted, y.mean())
                 scores.append(r2_score(y, filled))
+        if not scores:
+            raise ValueError(
+                "A score needs two readings of a state behind points at which all was "
+                f"measured. Got {len(measured)} point(s) to score: add some."
+            )
         return float(np.mean(scores))
 
     def to_system(self, *, noise=None, widen=10.0):

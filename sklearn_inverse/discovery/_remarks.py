@@ -20,10 +20,7 @@ PIECES = "; or, with noise, longer pieces of the runs could not be solved: "
 def complaints(found, noise, estimated, module, n_readings):
     """Yield what is wrong with what was learned, and as which warning to say it."""
     richer, otherwise = {
-        "polynomial": (
-            "Lower `threshold`, raise `degree`, or",
-            PIECES + "lower `degree`",
-        ),
+        "polynomial": ("Raise `degree`, or", PIECES + "lower `degree`"),
         "mlp": ("Raise `hidden_layer_sizes`, or", PIECES + "take fewer neurons"),
         "pi_net": (
             "Raise `degree`, or",
@@ -57,8 +54,9 @@ def complaints(found, noise, estimated, module, n_readings):
     if noise is not None and not estimated and found.misfit > 2:
         yield (
             f"These equations leave {np.sqrt(found.misfit):.2g} times what `noise_std` "
-            f"says: they are wrong. Check `noise_std`. {richer} take runs from more "
-            "starts.",
+            "says: either they miss something, or `noise_std` is too small. "
+            f"{richer} take runs from more starts; or have the noise estimated "
+            "(noise_std='estimate').",
             MisfitWarning,
         )
     if not found.converged:

@@ -134,39 +134,19 @@ def plus_known(known, t, y, f, jac):
     return f, jac
 
 
-class WithoutParams:
-    """A function of times and states as one of params, too, which can be pickled."""
-
-    __name__ = "known"
-
-    def __init__(self, function):
-        self.function = function
-
-    def __call__(self, t, y, p):
-        """Return its values, whatever the params."""
-        return self.function(t, y)
-
-
 class KnownPart:
     """``known(t, y)`` of one sample, by name, run on many."""
 
     def __init__(self, function, names):
-        states, none = Names("state", names), Names("param", [])
-        self._function = OneSample(
-            WithoutParams(function), "`known`", states, none, (len(names),)
-        )
-        d = len(names)
-        rows = (
-            torch.zeros(2, dtype=torch.float64),
-            torch.ones(2, d, dtype=torch.float64),
-        )
-        self._function.check(*rows, torch.empty(2, 0, dtype=torch.float64))
+        d, states = len(names), Names("state", names)
+        self._function = OneSample(function, "`known`", states, None, (d,))
+        times = torch.zeros(2, dtype=torch.float64)
+        self._function.check(times, torch.ones(2, d, dtype=torch.float64))
 
     def __call__(self, t, y):
         """Return values and Jacobians at times (n,) and states (n, n_states)."""
         t, y = (torch.from_numpy(np.ascontiguousarray(x)) for x in (t, y))
-        nothing = y.new_empty(len(y), 0)
         with torch.no_grad():
-            values = self._function(t, y, nothing)
-            jac = rowwise_jacobian(lambda y: self._function(t, y, nothing), y)
+            values = self._function(t, y)
+            jac = rowwise_jacobian(lambda y: self._function(t, y), y)
         return values.numpy(), jac.detach().numpy()

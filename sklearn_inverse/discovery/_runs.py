@@ -1,13 +1,12 @@
 """Measured runs, in whichever form they come, and the pieces that are fitted."""
 
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_inverse.datasets._columns import as_name, as_numbers, read_columns
+from sklearn_inverse.datasets._columns import DATES, as_name, as_numbers, read_columns
 
-__all__ = ["Run", "Shots", "as_runs", "largest_of", "scatter"]
+__all__ = ["Run", "Shots", "as_runs", "in_order", "largest_of", "plain", "scatter"]
 
 NORMAL = 0.6744897501960817  # median of |x| of a standard normal x
 FORMS = (
@@ -38,20 +37,20 @@ def as_runs(trajectories, times, state_names=None, noise=None):
     if table:
         runs, names = _from_table(trajectories)
         if state_names is not None:
-            unknown = [name for name in state_names if name not in names]
-            if unknown:
+            missing = [name for name in state_names if name not in names]
+            if missing:
                 raise ValueError(
-                    f"`state_names` must be observables of the table, {names}. Got "
-                    f"{unknown}."
+                    f"The table must have readings of the states {state_names}. Got none "
+                    f"of {missing}, but of {names}."
                 )
             order = [names.index(name) for name in state_names]
-            runs = [run._replace(states=run.states[:, order]) for run in runs]
+            runs = [Run(t, y[:, order], sd[:, order]) for t, y, sd in runs]
             names = list(state_names)
     else:
-        columns = [str(c) for c in getattr(trajectories, "columns", [])]
+        trajectories, names = in_order(trajectories, state_names)
         runs = _from_arrays(trajectories, times)
         d = runs[0].states.shape[1]
-        names = list(state_names or columns or [f"y{i + 1}" for i in range(d)])
+        names = list(names or [f"y{i + 1}" for i in range(d)])
     _check_names(names, runs[0].states.shape[1])
     if noise is not None:
         runs = _with_noise(runs, noise)
@@ -95,7 +94,9 @@ def _with_noise(runs, noise):
         for run, sd in zip(runs, parts, strict=True):
             if run.states.shape[1] == 1 and sd.shape == (len(run.states),):
                 sd = sd[:, None]
-            made.append(run._replace(noise=np.broadcast_to(sd, run.states.shape)))
+            made.append(
+                run._replace(noise=run.noise * np.broadcast_to(sd, run.noise.shape))
+            )
     except (TypeError, ValueError) as error:
         raise ValueError(
             "`noise_std` of readings must be a list of positive arrays, one for each of "
@@ -112,17 +113,52 @@ def _with_noise(runs, noise):
 
 
 def _check_names(names, n_states):
-    if len(names) != n_states or len(set(names)) < len(names):
+    if len(names) != n_states:
         raise ValueError(
-            f"`state_names` must be {n_states} different names, one per state. Got "
-            f"{names}."
+            "`trajectories` must have one column for each of the states, which are called "
+            f"{names}. Got {n_states} column(s)."
         )
+    if len(set(names)) < len(names):
+        raise ValueError(f"Names of states must be different. Got {names}.")
     for name in names:
         if not str(name).isidentifier():
             raise ValueError(
-                f"Names of states must be words, as in Python. Got {name!r}: give others "
-                "as `state_names`."
+                f"Names of states must be words, as in Python. Got {name!r}: rename it."
             )
+
+
+def in_order(trajectories, names=None):
+    """Return trajectories whose columns are in the order of names, and these.
+
+    Names are those of the first data frame if None; columns of others have none.
+    """
+    several = isinstance(trajectories, (list, tuple)) or (
+        isinstance(trajectories, np.ndarray)
+        and trajectories.dtype == object
+        and trajectories.ndim > 0
+    )
+    parts = list(trajectories) if several else [trajectories]
+    for i, part in enumerate(parts):
+        columns = list(getattr(part, "columns", ()))
+        if columns and all(isinstance(name, str) for name in columns):
+            names = names or columns
+            if len(columns) != len(names) or set(columns) != set(names):
+                raise ValueError(
+                    f"The columns of data frames must be the states {names}, in any order. "
+                    f"Got {columns}: rename or select them, or pass an array, whose "
+                    "columns are taken as they stand."
+                )
+            if columns != names:
+                part = part[names]
+        parts[i] = plain(part)
+    return (parts if several else parts[0]), names
+
+
+def plain(values):
+    """Return values with NaN where they are masked; of a tensor, without its gradients."""
+    if isinstance(values, np.ma.MaskedArray):
+        return values.astype(float).filled(np.nan)
+    return values.detach().cpu() if hasattr(values, "detach") else values
 
 
 def _from_arrays(trajectories, times):
@@ -137,9 +173,10 @@ def _from_arrays(trajectories, times):
     elif whole is not None and whole.ndim == 3:
         runs = list(whole)
     elif whole is None and isinstance(trajectories, (list, tuple)):
-        runs = [_numeric(FORMS, run) for run in trajectories]
+        runs = [_numbers(FORMS, run) for run in trajectories]
     else:
-        raise ValueError(f"{FORMS}. Got shape {np.shape(whole)}.")
+        kind, shape = type(trajectories).__name__, f"shape {np.shape(whole)}"
+        raise ValueError(f"{FORMS}. Got {kind if whole is None else shape}.")
     if not runs or any(r.ndim != 2 or not r.size for r in runs):
         raise ValueError(f"{FORMS}. Got shapes {[r.shape for r in runs]}.")
     if len({run.shape[1] for run in runs}) > 1:
@@ -147,7 +184,7 @@ def _from_arrays(trajectories, times):
             "All runs must have the same states. Got runs of "
             f"{sorted({run.shape[1] for run in runs})} states."
         )
-    if len(times) and isinstance(times[0], Real):  # the same for all
+    if len(times) and np.ndim(next(iter(times))) == 0:  # the same for all
         times = [times] * len(runs)
     if len(times) != len(runs):
         raise ValueError(
@@ -155,13 +192,23 @@ def _from_arrays(trajectories, times):
             f"{len(times)} for {len(runs)} run(s)."
         )
     what = "`times` must be one array of numbers, or one for each run"
-    times = [_numeric(what, t) for t in times]
+    times = [_numbers(what, plain(_without_dates(t))) for t in times]
     if any(t.ndim != 1 for t in times):
         raise ValueError(f"{what}. Got shapes {[t.shape for t in times]}.")
     return [Run(t, y, np.ones_like(y)) for t, y in zip(times, runs)]
 
 
-def _numeric(what, values):
+def _without_dates(values):
+    """Refuse dates, which NumPy would take for numbers, in a unit of their own."""
+    first = next(iter(values), None) if np.iterable(values) else values
+    if isinstance(first, DATES):
+        raise ValueError(
+            f"`times` must be numbers. Got {first!r}: take the days since the first, say."
+        )
+    return values
+
+
+def _numbers(what, values):
     try:
         return np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:
@@ -192,8 +239,11 @@ def _from_table(table):
         count = np.bincount(cells[known], minlength=size)  # repeats are averaged
         total = np.bincount(cells[known], value[rows][known], minlength=size)
         mean = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
-        mean = mean.reshape(len(t), len(names))
-        runs.append(Run(t, mean, np.ones_like(mean)))
+        noise = 1 / np.sqrt(
+            np.maximum(count, 1)
+        )  # of a mean, if that of a reading is 1
+        shape = len(t), len(names)
+        runs.append(Run(t, mean.reshape(shape), noise.reshape(shape)))
     return runs, names
 
 
@@ -206,36 +256,41 @@ def largest_of(runs):
 def scatter(runs):
     """Return how much each state scatters about polynomials through its neighbors.
 
-    The normal standard deviation that the median of what they miss says: a line through
-    one on either side, or a cubic through two, whichever misses less; curves only add.
-    NaN where a state has no three readings in a row.
+    In units of the noise of its readings: the normal standard deviation that the median
+    of what they miss says. A line through one on either side, or a cubic through two,
+    whichever misses less; curves only add. NaN where a state has no three readings in a
+    row.
     """
     found = []
     for state in range(runs[0].states.shape[1]):
-        seen = [(t[ok := ~np.isnan(y[:, state])], y[ok, state]) for t, y, _ in runs]
+        seen = [
+            (t[ok := ~np.isnan(y[:, state])], y[ok, state], noise[ok, state])
+            for t, y, noise in runs
+        ]
         sizes = []
         for n_sides in (1, 2):
-            left = [_unlike_neighbors(t, x, n_sides) for t, x in seen]
+            left = [_unlike_neighbors(*run, n_sides) for run in seen]
             left = np.concatenate(left)
             sizes.append(np.median(abs(left)) / NORMAL if len(left) else np.nan)
         found.append(sizes[0] if np.isnan(sizes[1]) else min(sizes))
     return np.array(found)
 
 
-def _unlike_neighbors(t, x, n):
-    """Return what polynomials through n neighbors on either side miss, in units of x."""
+def _unlike_neighbors(t, x, noise, n):
+    """Return what polynomials through n neighbors on either side miss, by the noise."""
     windows = np.lib.stride_tricks.sliding_window_view
     if len(t) <= 2 * n:
         return np.empty(0)
     others = [i for i in range(2 * n + 1) if i != n]
-    t, x = windows(t, 2 * n + 1), windows(x, 2 * n + 1)
+    t, x, noise = (windows(part, 2 * n + 1) for part in (t, x, noise))
     now, around = t[:, n, None, None], t[:, others]
     # Lagrange's weights: products over the other nodes.
     apart = around[:, :, None] - around[:, None, :]
     share = (now - around[:, None, :]) / np.where(apart == 0, 1.0, apart)
     weights = np.where(np.eye(2 * n, dtype=bool), 1.0, share).prod(axis=2)
     missed = x[:, n] - (weights * x[:, others]).sum(axis=1)
-    return missed / np.sqrt(1 + (weights**2).sum(axis=1))
+    around = (weights**2 * noise[:, others] ** 2).sum(axis=1)
+    return missed / np.sqrt(noise[:, n] ** 2 + around)
 
 
 class Shots(NamedTuple):

@@ -47,24 +47,20 @@ def system_of(model, *, noise, widen):
         )
     kept = np.argwhere(model.coef_ != 0)
     if not len(kept):
-        raise ValueError(
-            "At least one term must have been found. Got none: lower `threshold`."
-        )
+        exact = model.noise_std_ is None
+        advice = "lower `threshold`" if exact else "raise `degree`, or take more runs"
+        raise ValueError(f"At least one term must have been found. Got none: {advice}.")
     if not np.isfinite(model.covariance_).all():
         raise ValueError(
             "The errors of the coefficients must be known, for their prior. They are not: "
             "there are as many coefficients as data. Add points, or lower `degree`."
         )
     names, terms = model.state_names_, model.feature_names_
-    labels = tuple(f"{names[k]}_from_{_word(terms[term])}" for k, term in kept)
+    labels = _labels([(names[k], terms[term]) for k, term in kept], names)
     mean = model.coef_[model.coef_ != 0]
     params = {labels: MultivariateNormal(mean, _spread(model, mean, widen))}
-    if noise is None and _noise_varies(model.runs_):
-        raise ValueError(
-            "`noise` must be given, as `noise_std` differs from run to run or reading to "
-            "reading, which a system cannot say: give those to the inverter."
-        )
-    measured = model.noise_std_ if noise is None else noise
+    if noise is None and model.noise_std_ is not None:
+        noise = model.noise_std_ * _common_noise(model.runs_)
     experiments = []
     for i, (t, y, noise_of_readings) in enumerate(
         map(from_whole, model.runs_), start=1
@@ -76,28 +72,34 @@ def system_of(model, *, noise, widen):
             params |= {n: Normal(m, sd) for n, m, sd in rows}
             initial = dict(zip(names, own))
         experiments.append(Experiment(t, initial=initial, name=f"run {i}"))
-    if measured is not None and np.ndim(measured) == 1:
-        measured = np.asarray(measured).tolist()
+    if isinstance(noise, np.ndarray):
+        noise = noise.tolist()
     return ODESystem(
         LearnedRhs(model._rhs.monomials.exponents, kept.tolist(), model.known),
         states=dict.fromkeys(names, 0.0),
         params=params,
         nominal=dict(zip(labels, mean)),
         experiments=experiments,
-        noise=measured,
+        noise=noise,
         name="learned",
     )
 
 
-def _noise_varies(runs):
-    """Tell whether a state's noise differs between its readings, of any run."""
+def _common_noise(runs):
+    """Return the noise that all readings of a state have, in units of its own."""
     noise, seen = (
         np.concatenate(parts)
         for parts in zip(*((run.noise, ~np.isnan(run.states)) for run in runs))
     )
     most = np.where(seen, noise, -np.inf).max(axis=0)
     least = np.where(seen, noise, np.inf).min(axis=0)
-    return bool((most > (1 + 1e-9) * least).any())
+    if (most > (1 + 1e-9) * least).any():
+        raise ValueError(
+            "`noise` must be given, as that of readings differs from run to run or reading "
+            "to reading, also by how many repeats were averaged, which a system cannot "
+            "say: give those to the inverter."
+        )
+    return most
 
 
 def _spread(model, mean, widen):
@@ -106,7 +108,23 @@ def _spread(model, mean, widen):
     values, vectors = np.linalg.eigh(widen**2 * model.covariance_ / size)
     untold = model.is_choice_ & (values < UNTOLD * values.max())
     values = np.where(untold, 1.0, np.maximum(values, LEAST**2))
-    return size * ((vectors * values) @ vectors.T)
+    half = vectors * np.sqrt(
+        values
+    )  # of which the square is symmetric to the last digit
+    return size * (half @ half.T)
+
+
+def _labels(kept, names):
+    """Return names of coefficients, as a_from_b_b; numbered where these are taken."""
+    taken = list(names)
+    for name, term in kept:
+        label = word = f"{name}_from_{_word(term)}"
+        n = 1
+        while label in taken:
+            n += 1
+            label = f"{word}_{n}"
+        taken.append(label)
+    return tuple(taken[len(names) :])
 
 
 def _word(term):

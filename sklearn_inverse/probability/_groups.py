@@ -12,6 +12,7 @@ from sklearn_inverse.probability._priors import NormalPrior, Prior, as_prior
 __all__ = ["GaussianProcess", "Group", "MultivariateNormal"]
 
 JITTER = 1e-6  # share of variance that each value of a function has for itself
+SYMMETRIC = 1e-5  # of two standard deviations: by how much entries may differ
 
 
 class Group:
@@ -166,7 +167,11 @@ def _as_tuple(array: np.ndarray) -> tuple:
 
 
 def _is_positive_definite(matrix: np.ndarray) -> bool:
-    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T, atol=0):
+    if not np.isfinite(matrix).all() or not (np.diag(matrix) > 0).all():
+        return False
+    # Next to the diagonal: small entries are what rounding leaves of large ones.
+    std = np.sqrt(np.diag(matrix))
+    if (abs(matrix - matrix.T) > SYMMETRIC * np.outer(std, std)).any():
         return False
     try:
         np.linalg.cholesky(matrix)

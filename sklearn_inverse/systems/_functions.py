@@ -125,8 +125,8 @@ class OneSample(Lasting):
     """A function of one sample, run on many.
 
     ``what`` it is to the user stands in error messages, ``shape`` is what it returns for
-    one sample. It takes t, y and p, or p alone where there are no ``states``; and u where
-    there are inputs and it has an argument for them.
+    one sample. It takes t, y and p, or p alone where there are no ``states``, t and y where
+    there are no ``params``; and u where there are inputs and it has an argument for them.
     """
 
     def __init__(
@@ -134,17 +134,23 @@ class OneSample(Lasting):
         function: Callable[..., Any],
         what: str,
         states: Names | None,
-        params: Names,
+        params: Names | None,
         shape: tuple[int, ...],
     ):
         self.function, self.what, self.shape = function, what, shape
         self.states, self.params = states, params
-        self.names = self.kinds = LAST if states is None else FIRST
-        if params.inputs is not None and takes(function, len(self.names) + 1):
+        names = LAST if states is None else FIRST
+        self.names = self.kinds = names if params is not None else FIRST[:2]
+        if self.inputs is not None and takes(function, len(self.names) + 1):
             self.names = (*self.names, INPUTS)
 
+    @property
+    def inputs(self) -> Any:
+        """What stands behind the params; None where nothing does."""
+        return None if self.params is None else self.params.inputs
+
     def __call__(self, *tensors: Tensor) -> Tensor:
-        """Return results (n_samples, *shape) at t, y and params, or at params alone.
+        """Return results (n_samples, *shape) at the tensors that it takes.
 
         What stands behind the params are inputs.
         """
@@ -173,14 +179,15 @@ class OneSample(Lasting):
         return result
 
     def _arguments(self, tensors: Sequence[Tensor]) -> list[Value]:
-        columns, inputs = tensors[-1], self.params.inputs
+        columns, inputs = tensors[-1], self.inputs
         last: list[Value] = []
         if self.names[-1] is INPUTS and self.states is None:
             last = [Named(inputs.constants(columns), inputs.constant)]
         elif self.names[-1] is INPUTS:
             last = [Named(inputs.at(tensors[0], columns), inputs.over_time)]
-        params = columns if inputs is None else columns[:, : inputs.n_params]
-        last.insert(0, Named(params, self.params))
+        if self.params is not None:
+            params = columns if inputs is None else columns[:, : inputs.n_params]
+            last.insert(0, Named(params, self.params))
         if self.states is None:
             return last
         return [Value(tensors[0]), Named(tensors[1], self.states), *last]
@@ -232,38 +239,41 @@ class OneSample(Lasting):
         try:
             return list(signature.bind(*range(n_arguments)).arguments)
         except TypeError:
-            more = ", or one more for the inputs" * (self.params.inputs is not None)
-            ask = "Params are taken from p: p.a, or p[0]."
-            if not more and list(signature.parameters)[-1:] == [INPUTS]:
+            more = ", or one more for the inputs" * (self.inputs is not None)
+            given = "time, states and params" if self.params else "time and states"
+            ask = "Params are taken from p: p.a, or p[0]." if self.params else ""
+            if ask and not more and list(signature.parameters)[-1:] == [INPUTS]:
                 ask = "One more is for inputs, which the system names: inputs=[…]."
             raise ValueError(
                 f"{self.what} is called as {self._call(self.names)}, with one sample's "
-                f"time, states and params: it must take {n_arguments} argument(s){more}. "
-                f"Got {signature}. {ask}"
+                f"{given}: it must take {n_arguments} argument(s){more}. Got {signature}. "
+                f"{ask}".rstrip()
             ) from None
 
     def _check_order(
         self, tensors: Sequence[Tensor], names: list[str], must_be_named: bool
     ) -> None:
         """Refuse arguments in another order, if the function runs with them in it."""
-        named = len(names) >= 3 and names[1] in TIMES and names[0] not in TIMES
-        if len(tensors) != 3 or (must_be_named and not named):
+        named = len(names) >= 2 and names[1] in TIMES and names[0] not in TIMES
+        if len(tensors) < 2 or (must_be_named and not named):
             return
-        arguments = self._arguments(tensors)
-        swapped: dict[Any, str] = {(1, 0, 2): "first two", (0, 2, 1): "last two"}
-        for order in [(1, 0, 2), *itertools.permutations(range(3))]:
-            if order == (0, 1, 2):
+        arguments, n = self._arguments(tensors), len(tensors)
+        swapped: dict[Any, str] = {(1, 0): "two"}
+        swapped |= {(1, 0, 2): "first two", (0, 2, 1): "last two"}
+        first = 1, 0, *range(2, n)
+        for order in [first, *itertools.permutations(range(n))]:
+            if order == (*range(n),):
                 continue
-            moved = *(arguments[i] for i in order), *arguments[3:]
+            moved = *(arguments[i] for i in order), *arguments[n:]
             try:
                 self._rows(self.function(*moved), tensors[-1])
             except Exception:
                 continue
-            names = [*(FIRST[i] for i in order), *self.names[3:]]
+            names = [*(FIRST[i] for i in order), *self.names[n:]]
             given = f"As {self._call(names)}"
             if order in swapped:
                 given = f"With the {swapped[order]} exchanged"
-            odeint = ": is it written for odeint?" if order == (1, 0, 2) else "."
+            odeint = ": is it written for odeint?" if order == first else "."
             raise ValueError(
                 f"{self.what} is called as {self._call(self.names)}. {given} it would "
                 f"run on these states{odeint}"

@@ -1,6 +1,7 @@
 """Stiff equations are found as they are, from data in every form."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,14 +14,16 @@ from sklearn_inverse.discovery._noisy import eliminated, exchanged, neighbors
 from sklearn_inverse.discovery._pi_net import PiNet
 from sklearn_inverse.discovery._polynomial_ode import METHODS
 from sklearn_inverse.discovery._rhs import Monomials, RightHandSide
-from sklearn_inverse.discovery._runs import Run, Shots
+from sklearn_inverse.discovery._runs import Run, Shots, as_runs, scatter
 from sklearn_inverse.discovery._steps import take_steps
+from sklearn_inverse.discovery._system import _spread
 from sklearn_inverse.exceptions import (
     ConvergenceWarning,
     IdentifiabilityWarning,
     IntegrationWarning,
     MisfitWarning,
 )
+from sklearn_inverse.probability import MultivariateNormal
 
 ORDERS = {"backward_euler": 1, "trapezoid": 2, "radau3": 3, "radau5": 5}
 # Of a step of size h along y' = -k y, solved for k: what the stability functions say.
@@ -237,10 +240,14 @@ def test_it_is_an_estimator_as_others_are(kaps_run, capsys):
         ({"terms": {"y1": None}}, "`terms` must be lists of monomials.*'y1': None"),
         ({"terms": {"y1": ["y2*y1"]}}, r"Write 'y2\*y1' as 'y1\*y2'"),
         ({"terms": {"y1": ["y1"]}, "unknown": ["y2"]}, "which `unknown` does not name"),
-        ({"state_names": ["a"]}, "2 different names"),
+        ({"state_names": ["a"]}, r"called \['a'\]. Got 2 column"),
+        ({"state_names": ["a", "a"]}, "must be different"),
         ({"state_names": ["a b", "c"]}, "must be words"),
         ({"degree": 120}, "lower `degree`"),
-        ({"known": lambda t: [0, 0]}, "`known` cannot be run"),
+        ({"known": lambda t: [0, 0]}, r"known\(t, y\).*time and states.*Got \(t\)\.$"),
+        ({"known": lambda t, y, p: [0, 0]}, r"known\(t, y\).*must take 2 argument"),
+        ({"known": lambda y, t: [y[0], 0]}, r"known\(t, y\). With the two exchanged"),
+        ({"known": lambda t, y: [y[2], 0]}, "`known` cannot be run"),
     ],
 )
 def test_wrong_options_are_told(change, message, kaps_run):
@@ -271,6 +278,14 @@ POINTS = np.column_stack([np.exp(-GRID), np.exp(-2 * GRID)])
         (["a", "b"], GRID, "must be an array of shape"),
         (np.zeros((2, 2, 2, 2)), GRID, "must be an array of shape"),
         ({"time": [0.0], "value": [1.0]}, None, "no column"),
+        ({"y1": GRID}, GRID, "Got dict"),
+        (POINTS, GRID.astype("datetime64[h]"), "`times` must be numbers.*days"),
+        ([POINTS], [list(GRID.astype("timedelta64[s]"))], "`times` must be numbers"),
+        (
+            {"time": list(GRID.astype("M8[D]")), "observable": "abcd", "value": GRID},
+            None,
+            "'time' must hold numbers.*date",
+        ),
     ],
 )
 def test_wrong_data_are_told(trajectories, times, message):
@@ -628,8 +643,16 @@ def test_what_is_left_out_raises_the_sum_of_squares_least():
 
 
 def test_equations_that_do_not_explain_the_readings_are_told(kaps_run):
-    with pytest.warns(MisfitWarning, match="times what `noise_std` says"):
+    with pytest.warns(MisfitWarning, match="times what `noise_std` says") as told:
         PolynomialODE(1, noise_std=0.001).fit(*kaps_run)
+    (text,) = (str(w.message) for w in told if w.category is MisfitWarning)
+    assert "or `noise_std` is too small" in text
+    assert "noise_std='estimate'" in text
+    assert "threshold" not in text  # which decides nothing with noise
+    y = 1 + 0.1 * np.random.default_rng(0).standard_normal(30)
+    model = PolynomialODE(0, noise_std=0.1).fit(y, np.arange(30.0))
+    with pytest.raises(ValueError, match="Got none: raise `degree`"):
+        model.to_system()
 
 
 def test_runs_near_a_divide_set_out_from_where_shorter_pieces_were():
@@ -941,3 +964,122 @@ def test_a_system_does_not_pool_noise_that_differs_from_run_to_run():
     ):
         with pytest.raises(ValueError, match=message):
             PolynomialODE(degree=1, noise_std=wrong).fit(runs, [t, t])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_prior_of_coefficients_is_symmetric_to_the_last_digit(seed):
+    rng = np.random.default_rng(seed)
+    mean = rng.uniform(0.2, 2, 4)
+    half = rng.standard_normal((4, 4)) * [1e-3, 1e-5, 1e-7, 1e-9]
+    model = SimpleNamespace(covariance_=half @ half.T, is_choice_=False)
+    spread = _spread(model, mean, widen=10.0)
+    assert np.array_equal(spread, spread.T)
+    assert MultivariateNormal(mean, spread).size == 4
+
+
+def test_a_mean_of_repeats_has_less_noise_than_a_reading(decays):
+    t, (y, _), _ = decays
+    rng, n_repeats = np.random.default_rng(0), 9
+    read = y + 0.03 * rng.standard_normal((n_repeats, *y.shape))
+    table = {
+        "time": np.tile(np.repeat(t, 2), n_repeats),
+        "observable": np.tile(["a", "b"], n_repeats * len(t)),
+        "value": read.ravel(),
+    }
+    options = {"terms": {"a": ["a"], "b": ["a", "b"]}, "threshold": 0}
+    once = PolynomialODE(1, noise_std=0.01, state_names=["a", "b"], **options)
+    once.fit(read.mean(axis=0), t)
+    for noise_std in (0.03, [[0.03, 0.03]]):
+        model = PolynomialODE(1, noise_std=noise_std, **options).fit(table)
+        np.testing.assert_allclose(model.coef_, once.coef_, rtol=1e-6)
+        np.testing.assert_allclose(model.coef_std_, once.coef_std_, rtol=1e-6)
+        scales = [kind.scale for kind in model.to_system().noise.kinds]
+        assert scales == pytest.approx([0.01, 0.01])
+    model = PolynomialODE(1, noise_std="estimate", **options).fit(table)
+    np.testing.assert_allclose(model.noise_std_, 0.03, rtol=0.2)
+    fewer = {name: column[:-40] for name, column in table.items()}
+    model = PolynomialODE(1, noise_std=0.03, **options).fit(fewer)
+    with pytest.raises(ValueError, match=r"`noise` must be given.*how many repeats"):
+        model.to_system()
+
+
+def test_scatter_is_in_units_of_the_noise_of_readings():
+    rng, noise = np.random.default_rng(0), np.geomspace(0.1, 10, 4000)[:, None]
+    run = Run(np.arange(4000.0), 0.3 * noise * rng.standard_normal((4000, 1)), noise)
+    assert scatter([run]) == pytest.approx(0.3, rel=0.05)
+
+
+def test_params_of_a_system_have_names_of_their_own():
+    t = np.linspace(0, 1, 11)
+    y = np.column_stack([1 - np.exp(-2 * t) / 2 + t**2 / 2, np.exp(-t), t])
+    names = ["a", "b", "b_b"]
+    terms = {"a": ["b^2", "b_b"], "b": ["b"], "b_b": ["1"]}
+    model = PolynomialODE(2, terms=terms, threshold=0, state_names=names).fit(y, t)
+    assert model.to_system(noise=0.1).param_names == [
+        *("a_from_b_b", "a_from_b_b_2", "b_from_b", "b_b_from_1")
+    ]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_columns_of_frames_go_by_name(library, kaps_run):
+    frame = pytest.importorskip(library).DataFrame
+    y, t = kaps_run
+    right = frame({"fast": y[:, 0], "slow": y[:, 1]})
+    other = right[["slow", "fast"]]
+    model = PolynomialODE().fit([right, other[:80]], [t, t[:80]])
+    assert model.state_names_ == ["fast", "slow"]
+    assert model.equations_[1] == "slow' = fast - slow - slow^2"
+    assert model.score(other, t) == model.score(y, t) > 0.999
+    start = model.simulate(other[:1], t[:3])
+    np.testing.assert_array_equal(start, model.simulate(y[:1], t[:3]))
+    named = PolynomialODE(state_names=["slow", "fast"]).fit(right, t)
+    assert named.equations_ == ["slow' = -slow + fast - slow^2", model.equations_[0]]
+    strange = frame({"fast": y[:, 0], "y2": y[:, 1]})
+    for wrong in (
+        lambda: model.score(strange, t),
+        lambda: PolynomialODE().fit([right, strange], [t, t]),
+        lambda: PolynomialODE(state_names=["a", "b"]).fit(right, t),
+    ):
+        with pytest.raises(
+            ValueError, match="columns of data frames must be the states"
+        ):
+            wrong()
+
+
+def test_a_score_says_that_the_data_are_wrong():
+    model = PolynomialODE(1).fit(POINTS, GRID)
+    with pytest.raises(ValueError, match=r"`trajectories` must .* Got 1 column"):
+        model.score(POINTS[:, :1], GRID)
+    table = {"time": GRID, "observable": ["a"] * 4, "value": GRID}
+    with pytest.raises(ValueError, match=r"table must have readings .* but of \['a'\]"):
+        model.score(table)
+    with pytest.raises(ValueError, match="two readings"):
+        model.score(POINTS[:2], GRID[:2])
+
+
+def test_runs_may_be_objects_tensors_or_masked():
+    runs, times = [POINTS, POINTS[:3]], [GRID, GRID[:3]]
+    objects = np.array([*runs, None], dtype=object)[:2]
+    model = PolynomialODE(1).fit(runs, times)
+    tensors = [torch.tensor(y, requires_grad=True) for y in runs]
+    masked = [np.ma.masked_equal(y, POINTS[3, 1]) for y in runs]
+    for some in (objects, tensors):
+        assert np.array_equal(PolynomialODE(1).fit(some, times).coef_, model.coef_)
+    model = PolynomialODE(1).fit(tensors[0], torch.tensor(GRID, requires_grad=True))
+    assert np.array_equal(model.coef_, PolynomialODE(1).fit(POINTS, GRID).coef_)
+    for some in (masked, masked[0]):
+        fitted = PolynomialODE(1).fit(some, times if some is masked else GRID)
+        assert np.isnan(fitted.runs_[0].states).tolist() == 3 * [[False] * 2] + [
+            [False, True]
+        ]
+
+
+def test_noise_of_repeats_goes_with_its_state():
+    table = {
+        "time": [0, 1, 2, 0, 1, 2, 0, 1, 2],
+        "observable": ["a"] * 6 + ["b"] * 3,
+        "value": np.arange(9.0),
+    }
+    (run,), names = as_runs(table, None, ["b", "a"])
+    assert names == ["b", "a"]
+    np.testing.assert_allclose(run.noise, [[1, np.sqrt(0.5)]] * 3)

@@ -236,6 +236,17 @@ def test_what_is_wrong_is_said(make, error, message):
         make()
 
 
+def test_rounding_next_to_the_diagonal_is_no_asymmetry():
+    std, off = (
+        np.array([1e6, 1.0, 1e-6]),
+        np.array([[0, 1e-17, 0], [0, 0, 0], [0, 0, 0]]),
+    )
+    covariance = (np.eye(3) + off) * np.outer(std, std)
+    assert MultivariateNormal(np.zeros(3), covariance).correlation[0, 1] < 1e-16
+    with pytest.raises(ValueError, match="symmetric"):
+        MultivariateNormal([0, 0], [[1, 0.1], [0.2, 1]])
+
+
 def test_names_tell_priors_from_noise():
     assert Normal(mean=1, std=2) == Normal(1, std=2) == Normal(1, 2)
     assert type(Normal()) is type(Normal("sigma")) is type(Normal(scale=0.1))
