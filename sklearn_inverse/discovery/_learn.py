@@ -92,7 +92,9 @@ def learn(
     std = np.zeros(keep.shape)
     std[keep] = np.sqrt(np.diag(covariance)[np.flatnonzero(keep)])
     kept = np.flatnonzero(keep)
-    level = search.accuracy() if noise is None else search.noise
+    level = search.accuracy()
+    if noise is not None:
+        level = search.noise * np.sqrt((shots.noise[:, 0] ** 2).mean(axis=0))
     relations, same = conservation_laws([run.states for run in runs], names, level)
     # There are some between any few points, and between noisy ones.
     if noise is None and len(means) >= keep.shape[1]:

@@ -87,7 +87,7 @@ class NoisySearch(Search):
         if not self.estimate or problem.noise is None:
             return
         solved = point.result.solved
-        moved = (point.start - problem.shots.start)[solved] / self.noise
+        moved = ((point.start - problem.shots.start) / problem.noise)[solved]
         left = (moved**2).sum(axis=0) + (point.residuals[solved] ** 2).sum((0, 1))
         # As many starts are free as were measured.
         n_over = (problem.weights[solved] > 0).sum((0, 1)) - self.keep.sum(axis=1)
