@@ -239,9 +239,7 @@ def _from_table(table):
         count = np.bincount(cells[known], minlength=size)  # repeats are averaged
         total = np.bincount(cells[known], value[rows][known], minlength=size)
         mean = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
-        noise = 1 / np.sqrt(
-            np.maximum(count, 1)
-        )  # of a mean, if that of a reading is 1
+        noise = 1 / np.sqrt(np.maximum(count, 1))  # of means of such of noise 1
         shape = len(t), len(names)
         runs.append(Run(t, mean.reshape(shape), noise.reshape(shape)))
     return runs, names

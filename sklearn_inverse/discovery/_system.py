@@ -108,9 +108,7 @@ def _spread(model, mean, widen):
     values, vectors = np.linalg.eigh(widen**2 * model.covariance_ / size)
     untold = model.is_choice_ & (values < UNTOLD * values.max())
     values = np.where(untold, 1.0, np.maximum(values, LEAST**2))
-    half = vectors * np.sqrt(
-        values
-    )  # of which the square is symmetric to the last digit
+    half = vectors * np.sqrt(values)  # whose square is symmetric to the last digit
     return size * (half @ half.T)
 
 
