@@ -61,15 +61,14 @@ def learn(
     weights = row_weights(shots, noise)
     means, errors = equation_error(monomials, shots, weights, known)
     determined = _determined(monomials, shots, means, noise)
-    keep = np.zeros((len(names), len(monomials.names)), dtype=bool)
-    keep[unknown] = True
-    for name, possible in terms.items():
-        keep[names.index(name)] = [term in possible for term in monomials.names]
+    possible = np.zeros((len(names), len(monomials.names)), dtype=bool)
+    possible[unknown] = True
+    for name, some in terms.items():
+        possible[names.index(name)] = [term in some for term in monomials.names]
 
     kind = Search if noise is None else NoisySearch
     search = kind(runs, monomials, determined, a, substeps, noise, known, max_iter)
     search.estimate = estimate and noise is not None
-    possible = keep
     unseen, identifiable, is_choice = _told(determined, possible)
     chooses = is_choice and not terms
     if noise is None:

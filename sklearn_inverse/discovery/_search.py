@@ -42,7 +42,7 @@ class Search:
         """
         degree = self.monomials.exponents.sum(axis=1)
         tol = CLOSELY if is_choice or not threshold else ROUGHLY
-        lowest = 1 if is_choice and threshold else degree.max()
+        lowest = min(1, degree.max()) if is_choice and threshold else degree.max()
         for highest in range(lowest, degree.max() + 1):
             low = keep & (degree <= highest)
             self.fit(self.first(low, errors), low, tol)
