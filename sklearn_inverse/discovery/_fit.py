@@ -69,13 +69,18 @@ class Learning:
         """Return that of runs, cut into shots of so many points."""
         shots = Shots.of(runs, n_points)
         weights = row_weights(shots, noise)
-        if substeps > 1:
-            shots, whole = shots.divided(substeps), weights
-            weights = np.zeros(shots.targets.shape)
-            weights[:, substeps - 1 :: substeps] = whole
         # Of the starts, shot by shot.
         noise = noise * shots.noise[:, 0] if free else None
-        return cls(model, a, shots, weights, noise, robust)
+        return cls(model, a, shots, weights, noise, robust).divided(substeps)
+
+    def divided(self, n):
+        """Return the same problem with each step cut into n."""
+        if n == 1:
+            return self
+        shots = self.shots.divided(n)
+        weights = np.zeros(shots.targets.shape)
+        weights[:, n - 1 :: n] = self.weights
+        return Learning(self.model, self.a, shots, weights, self.noise, self.robust)
 
     def at(self, x, start=None, near=None):
         """Take all steps; those of another point may be ``near``."""

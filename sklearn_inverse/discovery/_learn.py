@@ -25,6 +25,7 @@ class Learned(NamedTuple):
     coef: np.ndarray
     coef_std: np.ndarray
     covariance: np.ndarray
+    step_error: np.ndarray
     rank: int
     identifiable: np.ndarray
     relations: list
@@ -106,6 +107,7 @@ def learn(
         search.coef,
         std,
         covariance[np.ix_(kept, kept)],
+        search.step_error(),
         keep.shape[1] - unseen.shape[1],
         identifiable,
         relations,

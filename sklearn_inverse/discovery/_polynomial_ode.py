@@ -46,8 +46,8 @@ OF_NO_USE = {  # options that a module has no use for
     "pi_net": ["threshold", "unknown", "terms", "hidden_layer_sizes"],
 }
 OF_TERMS = (  # attributes that a network has not
-    *("coef_", "coef_std_", "covariance_", "feature_names_", "rank_"),
-    *("identifiable_", "relations_", "is_choice_", "alternatives_", "net_"),
+    *("coef_", "coef_std_", "covariance_", "step_error_", "feature_names_"),
+    *("rank_", "identifiable_", "relations_", "is_choice_", "alternatives_", "net_"),
 )
 
 
@@ -138,6 +138,10 @@ class PolynomialODE(BaseEstimator):
     coef_std_ : ndarray of shape (n_states, n_terms)
         Their standard errors, by linearization about the terms kept: from the noise, or
         from what the steps miss. Systematic errors of the steps are not in them.
+
+    step_error_ : ndarray of shape (n_states, n_terms)
+        By how much steps half as long would move the coefficients, by linearization:
+        about the systematic error that the method makes.
 
     covariance_ : ndarray of shape (n_kept, n_kept)
         Covariance of the coefficients kept, equation by equation.
@@ -408,7 +412,7 @@ class PolynomialODE(BaseEstimator):
         self._rhs = RightHandSide(found.monomials, found.coef, options["known"])
         self.feature_names_ = found.monomials.names
         self.coef_, self.coef_std_ = found.coef, found.coef_std
-        self.covariance_ = found.covariance
+        self.covariance_, self.step_error_ = found.covariance, found.step_error
         self.rank_, self.identifiable_ = found.rank, found.identifiable
         self.relations_, self.is_choice_ = found.relations, found.is_choice
         self.alternatives_ = [

@@ -13,6 +13,7 @@ __all__ = ["complaints", "remarks"]
 ROUGHER = 1.5  # times what neighboring readings scatter: that is no noise
 FEW = 8.0  # that over the root of the readings may be added, as scatter is uncertain
 VAGUE = 0.2  # of a coefficient: of exact data no true one is known so badly
+LONG = 0.01  # of a coefficient, moved by steps half as long
 MISSED = 0.05  # of the changes between points: these are not exact
 PIECES = "; or, with noise, longer pieces of the runs could not be solved: "
 
@@ -59,6 +60,16 @@ def complaints(found, noise, estimated, module, n_readings):
             "(noise_std='estimate').",
             MisfitWarning,
         )
+    if module == "polynomial" and found.converged and not found.n_failed:
+        kept = (found.coef != 0) & (abs(found.step_error) > found.coef_std)
+        moved = abs(found.step_error[kept] / found.coef[kept])
+        if moved.max(initial=0.0) > LONG:
+            yield (
+                "Steps are too long for this method: half as long, they would move "
+                f"coefficients by up to {moved.max():.2g} of themselves. Take points that "
+                "are closer, more `substeps`, or a method of higher order.",
+                MisfitWarning,
+            )
     if not found.converged:
         yield (
             f"The fit stopped before its end: raise `max_iter`{otherwise}.",
@@ -97,6 +108,8 @@ def remarks(model):
             f"errors   at most {100 * relative.max():.2g} % (of "
             f"{model.feature_names_[term]} in {model.state_names_[k]}')"
         )
+        moved = abs(model.step_error_[kept] / model.coef_[kept]).max()
+        yield f"steps    half as long, they move coefficients by up to {100 * moved:.2g} %"
     n_terms = len(model.feature_names_)
     yield f"rank     {model.rank_} of {n_terms} monomials are told apart"
     yield from (f"relation {relation}" for relation in model.relations_)

@@ -108,14 +108,22 @@ class Search:
         point, bases = self.point, self.problem.model.bases
         if not len(point.x):
             return np.zeros((self.coef.size, self.coef.size))
-        factor = self._factor()[:, :-1]
-        size = np.linalg.norm(factor, axis=0)
-        size[size == 0] = 1.0  # of units: what is round-off is told in terms of these
-        spread = block_diag(*bases) @ (np.linalg.pinv(factor / size) / size[:, None])
+        spread = block_diag(*bases) @ _inverse(self._factor()[:, :-1])
         variance = self.misfit()
         if self.noise is not None and point.result.solved.any():
             variance = np.fmax(variance, 1.0)
         return variance * spread @ spread.T
+
+    def step_error(self):
+        """Return by how much steps half as long would move the coefficients, linearized."""
+        if not len(self.point.x):
+            return np.zeros(self.coef.shape)
+        halved = self.problem.divided(2)
+        factor = halved.linearize(halved.at(self.point.x, self.point.start))
+        moved = block_diag(*self.problem.model.bases) @ (
+            _inverse(factor[:, :-1]) @ factor[:, -1]
+        )
+        return -moved.reshape(self.coef.shape)
 
     def accuracy(self):
         """Return what states that count as exact are off by, as far as steps tell.
@@ -130,6 +138,13 @@ class Search:
     def misfit(self):
         """Return the variance of the weighted residuals; NaN where none are left over."""
         return misfit(self.problem, self.point)
+
+
+def _inverse(factor):
+    """Return the pseudoinverse; what is round-off is told in units of each column."""
+    size = np.linalg.norm(factor, axis=0)
+    size[size == 0] = 1.0
+    return np.linalg.pinv(factor / size) / size[:, None]
 
 
 def shares(monomials, coef, shots, floor, known=None):

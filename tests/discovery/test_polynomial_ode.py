@@ -25,6 +25,9 @@ from sklearn_inverse.exceptions import (
 )
 from sklearn_inverse.probability import MultivariateNormal
 
+long_steps = pytest.mark.filterwarnings(
+    "ignore:Steps are too long:sklearn_inverse.exceptions.MisfitWarning"
+)
 ORDERS = {"backward_euler": 1, "trapezoid": 2, "radau3": 3, "radau5": 5}
 # Of a step of size h along y' = -k y, solved for k: what the stability functions say.
 ORACLE = {
@@ -35,6 +38,7 @@ ORACLE = {
 }
 
 
+@long_steps
 @pytest.mark.parametrize("method", ORDERS)
 @pytest.mark.parametrize("degree", [1, 2])
 def test_a_linear_equation_has_the_error_of_the_step(method, degree):
@@ -43,6 +47,23 @@ def test_a_linear_equation_has_the_error_of_the_step(method, degree):
         model = PolynomialODE(degree, method=method).fit(np.exp(-1000 * t), t)
         assert model.coef_[0, 1] / -1000 == pytest.approx(expected, abs=2e-10)
         assert np.count_nonzero(model.coef_) == 1
+
+
+def test_steps_that_are_too_long_are_told(capsys):
+    t = np.arange(6.0)
+    with pytest.warns(MisfitWarning, match=r"move coefficients by up to 0\.29 of"):
+        model = PolynomialODE(1, method="backward_euler").fit(np.exp(-t), t)
+    # Halved, they would find 2 (sqrt(e) - 1); one linearization tells most of it.
+    found, expected = model.coef_[0, 1], -2 * (np.exp(0.5) - 1)
+    assert model.step_error_[0, 1] == pytest.approx(expected - found, rel=0.25)
+    model.print()
+    assert (
+        "half as long, they move coefficients by up to 29 %" in capsys.readouterr().out
+    )
+    exact = PolynomialODE(1).fit(np.exp(-t), t)
+    assert abs(exact.step_error_[0, 1]) == pytest.approx(
+        abs(1 + exact.coef_[0, 1]), rel=0.1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +76,7 @@ def transients(stiff):
     ), t
 
 
+@long_steps
 @pytest.mark.parametrize(("method", "order"), ORDERS.items())
 def test_errors_fall_with_the_order_of_the_step(method, order, transients, stiff):
     errors = []
@@ -86,6 +108,7 @@ def test_robertson_is_found_from_five_starts(robertson_runs, stiff):
     assert model.relations_ == ["y1 + 0.0001*y2 + y3 is constant in each run"]
 
 
+@long_steps
 @pytest.mark.filterwarnings("ignore:Some coefficients")  # which is so
 @pytest.mark.parametrize(
     ("method", "error"),
@@ -98,6 +121,7 @@ def test_steps_of_low_order_find_it_roughly(method, error, kaps_run, stiff):
     )
 
 
+@long_steps
 def test_substeps_make_up_for_the_order(kaps_run, stiff):
     once, more = (
         PolynomialODE(method="trapezoid", substeps=n).fit(*kaps_run) for n in (1, 4)
