@@ -50,7 +50,7 @@ class Determined:
         _, unseen, _ = self._told(index)
         n_unseen = unseen.shape[1]
         whole = np.zeros((len(keep), len(index)))
-        whole[index] = np.linalg.svd(unseen)[0]
+        whole[index] = _orthonormal(unseen)
         return whole[:, n_unseen:], whole[:, :n_unseen]
 
     def identifiable(self, keep):
@@ -111,7 +111,7 @@ def conservation_laws(runs, names, noise):
     _, fixed, chance = _against_noise(
         np.linalg.qr(moved, mode="r"), variance, len(moved)
     )
-    rows = _reduced(np.linalg.svd(fixed, full_matrices=False)[0].T)
+    rows = _reduced(_orthonormal(fixed)[:, : fixed.shape[1]].T)
     for row in rows:
         by_chance = chance * np.sqrt(row @ variance @ row)
         row[abs(row) <= np.maximum(np.maximum(PRESENT, noise / size), by_chance)] = 0.0
@@ -178,6 +178,11 @@ def _against_noise(r, noise, n_points):
     # As of the coefficients of a regression of what is noise on what is not.
     chance = SIGNIFICANT * np.linalg.norm(seen / s[is_seen], axis=1) / np.sqrt(n_points)
     return seen, unseen, np.maximum(chance, PRESENT * abs(unseen).max(initial=0.0))
+
+
+def _orthonormal(directions):
+    """Return an orthonormal basis that begins with these directions."""
+    return np.linalg.svd(directions / np.linalg.norm(directions, axis=0))[0]
 
 
 def _reduced(rows):

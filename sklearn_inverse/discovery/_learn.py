@@ -88,10 +88,8 @@ def learn(
         determined = _determined(monomials, shots, means, search.noise)
         unseen, identifiable, is_choice = _told(determined, possible)
 
-    keep, covariance = search.keep, search.covariance()
-    std = np.zeros(keep.shape)
-    std[keep] = np.sqrt(np.diag(covariance)[np.flatnonzero(keep)])
-    kept = np.flatnonzero(keep)
+    keep, kept = search.keep, np.flatnonzero(search.keep)
+    covariance = search.covariance()
     level = search.accuracy()
     if noise is not None:
         level = search.noise * np.sqrt((shots.noise[:, 0] ** 2).mean(axis=0))
@@ -105,7 +103,7 @@ def learn(
     return Learned(
         monomials,
         search.coef,
-        std,
+        search.std(covariance),
         covariance[np.ix_(kept, kept)],
         search.step_error(),
         keep.shape[1] - unseen.shape[1],

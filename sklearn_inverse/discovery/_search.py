@@ -94,11 +94,16 @@ class Search:
             self.coef = coef
 
     def leave_out(self, cut, tol=ROUGHLY):
-        """Leave out terms of small share, and fit, until none is left."""
+        """Leave out terms of small share, and fit, until none is left.
+
+        Of fits that are close, also terms that are less than their standard error.
+        """
         shots = Shots.of(self.runs)
         while self.keep.any():
             floor = np.maximum(ROUNDING * largest_of(self.runs), self.accuracy())
             small = shares(self.monomials, self.coef, shots, floor, self.known) < cut
+            if tol == CLOSELY:
+                small |= abs(self.coef) < self.std(self.covariance())
             if not (self.keep & small).any():
                 return
             self.fit(self.coef, self.keep & ~small, tol)
@@ -113,6 +118,11 @@ class Search:
         if self.noise is not None and point.result.solved.any():
             variance = np.fmax(variance, 1.0)
         return variance * spread @ spread.T
+
+    def std(self, covariance):
+        """Return standard errors of all coefficients, 0 of those that are not kept."""
+        variance = np.diag(covariance).reshape(self.coef.shape)
+        return np.where(self.keep, np.sqrt(variance), 0.0)
 
     def step_error(self):
         """Return by how much steps half as long would move the coefficients, linearized."""
