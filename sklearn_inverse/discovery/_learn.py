@@ -110,7 +110,7 @@ def learn(
         identifiable,
         relations,
         is_choice,
-        max((search.noise / noise) ** 2) if search.estimate else search.misfit(),
+        search.misfit() if noise is None else search.unexplained(),
         search.noise,
         getattr(search, "alternatives", []),
         search.n_iter,

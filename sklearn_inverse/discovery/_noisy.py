@@ -19,6 +19,7 @@ FEW, SOME = 6, 10  # linearizations of a fit that is not the last
 RIDGE = 1e-6  # of the norms of columns: directions that nothing determines
 CLOSE = 10.0  # difference of information criteria up to which equations compete
 UNSEEN = 1e-4  # of a column's norm: what the others do not already say
+POOR = 2.0  # variance of residuals, in units of the noise: what is not explained
 TRIED = 8  # competitors of an equation that are fitted
 
 
@@ -33,7 +34,29 @@ class NoisySearch(Search):
     """
 
     def find(self, unknown, threshold):
-        """Find terms among those kept, fit them on whole runs, and seek competitors."""
+        """Find terms among those kept, fit them on whole runs, and seek competitors.
+
+        Again, if they do not explain the readings: where these say little, equations that
+        are begun anew over single steps may lose what whole runs need.
+        """
+        before, self.noise_at_first, self.begins_from = vars(self).copy(), self.noise, 1
+        self._find(unknown, threshold)
+        unexplained, first = self.unexplained(), vars(self).copy()
+        if threshold and unexplained > POOR:
+            vars(self).update(
+                before | {"begins_from": SHORT + 1, "n_iter": self.n_iter}
+            )
+            self._find(unknown, threshold)
+            if not self.unexplained() < unexplained:
+                vars(self).update(first | {"n_iter": self.n_iter})
+
+    def unexplained(self):
+        """Return the variance of residuals, in units of the noise as it was thought."""
+        if self.estimate:
+            return max((self.noise / self.noise_at_first) ** 2)
+        return self.misfit()
+
+    def _find(self, unknown, threshold):
         self.allowed, self.n_points = self.keep.copy(), 1
         readings = sum(np.count_nonzero(~np.isnan(y)) for _, y, _ in self.runs)
         # The extended information criterion of Chen and Chen (2008) counts sets of terms
@@ -149,6 +172,7 @@ class NoisySearch(Search):
             begun_anew = [
                 exchanged(factor, x, (x != 0) & (row != k), penalty, len(x))
                 for k in np.unique(row)
+                if n_points >= self.begins_from
             ]
             best = min(
                 [all_changes, *begun_anew], key=partial(criterion, factor, x, penalty)

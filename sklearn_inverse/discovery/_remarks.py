@@ -87,10 +87,11 @@ def complaints(found, noise, estimated, module, n_readings):
             )
     if found.is_choice:
         because = f": {'; '.join(found.relations[:3])}" if found.relations else ""
+        which = "of least degree and, where steps can be solved with it, L1 norm"
         yield (
             f"These data tell {found.rank} of {len(found.monomials.names)} monomials "
-            f"apart{because}. Other equations fit as well: these are a choice, of "
-            "least degree and, where steps can be solved with it, L1 norm. Add runs from "
+            f"apart{because}. Other equations fit as well: these are a choice, "
+            f"{which if noise is None else 'the simplest that were found'}. Add runs from "
             "other starts, lower `degree`, or say what is `known`.",
             IdentifiabilityWarning,
         )
@@ -117,4 +118,8 @@ def remarks(model):
         f"or       {line} (criterion {rise:+.1f})" for line, rise in model.alternatives_
     )
     if model.is_choice_:
-        yield "choice   other equations fit as well (these: least degree, then L1 norm)"
+        exact = model.noise_std_ is None
+        which = (
+            "least degree, then L1 norm" if exact else "the simplest that were found"
+        )
+        yield f"choice   other equations fit as well (these: {which})"

@@ -10,6 +10,7 @@ from scipy.integrate import solve_ivp
 from sklearn.base import clone
 
 from sklearn_inverse import GradientInverter, PolynomialODE
+from sklearn_inverse.datasets import load_lynx_hare
 from sklearn_inverse.discovery._noisy import eliminated, exchanged, neighbors
 from sklearn_inverse.discovery._pi_net import PiNet
 from sklearn_inverse.discovery._polynomial_ode import METHODS
@@ -849,6 +850,16 @@ def test_a_state_that_is_always_zero_has_no_terms():
     t = np.linspace(0, 8, 41)
     model = PolynomialODE().fit(np.c_[oscillating([2, 1], t), 0 * t], t)
     assert model.equations_[2] == "y3' = 0"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.IdentifiabilityWarning")
+def test_what_single_steps_do_not_tell_is_begun_from_longer_ones():
+    """Fifteen years of hare and lynx, a quarter off: over a step nothing moves the hare."""
+    data = load_lynx_hare()
+    y, t = data.observations.reshape(21, 2), data.times
+    model = PolynomialODE(noise_std=0.25 * y.mean(axis=0)).fit(y[:15], t[:15])
+    assert np.argwhere(model.coef_).tolist() == [[0, 1], [0, 4], [1, 2], [1, 4]]
 
 
 @pytest.fixture(scope="module")
