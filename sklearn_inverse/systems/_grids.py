@@ -51,7 +51,9 @@ class Grid:
     @property
     def nodes(self) -> np.ndarray:
         """Where they are, (n_nodes,), increasing."""
-        return self.low + (self.high - self.low) * self._unit_nodes()
+        nodes = self.low + (self.high - self.low) * self._unit_nodes()
+        nodes[-1] = self.high  # to the last digit
+        return nodes
 
     def _unit_nodes(self) -> np.ndarray:
         raise AssertionError("every grid has nodes")

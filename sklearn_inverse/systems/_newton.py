@@ -16,6 +16,7 @@ __all__ = ["Inverse", "Stencil", "newton", "solve"]
 
 N_NEWTON, N_HALVINGS = 50, 10
 SETTLED = 1e-11  # last step, relative to the solution
+SINGULAR = 1e13  # condition number, from which on solutions are round-off
 MANY, FEW_COLORS = 300, 8  # nodes, and of them per color, from which on LU is sparse
 
 
@@ -88,6 +89,7 @@ class Inverse:
         known = entries.isfinite().all(dim=1, keepdim=True)
         one = torch.as_tensor(row == column).to(entries)
         entries = torch.where(known, entries, one)
+        self._stencil, self._entries = stencil, entries
         self._factors: Any = None
         if stencil.is_sparse:
             self._factors = [
@@ -98,6 +100,19 @@ class Inverse:
             matrix = entries.new_zeros(len(entries), n, n)
             matrix[:, row, column] = entries
             self._lu = torch.linalg.lu_factor_ex(matrix)[:2]
+
+    def is_singular(self) -> Tensor:
+        """Tell which matrices are singular but for round-off, whatever rows' units."""
+        entries, stencil = self._entries, self._stencil
+        rng = np.random.default_rng(0)
+        shape = len(entries), stencil.seeds.shape[1]
+        x, signs = (torch.as_tensor(rng.standard_normal(shape)) for _ in range(2))
+        # Skeel's condition number |A^-1| |A|, along one vector.
+        size = torch.zeros(shape, dtype=torch.float64)
+        row, column = (torch.as_tensor(i) for i in (stencil.row, stencil.column))
+        size.index_add_(1, row, entries.abs() * x.abs()[:, column])
+        found = self(size * signs.sign()).norm(dim=1)
+        return ~(found < SINGULAR * x.norm(dim=1))
 
     def __call__(self, b: Tensor, is_transposed: bool = False) -> Tensor:
         """Return solutions (…, n_rows, n), not finite where there are none."""
@@ -197,4 +212,6 @@ def newton(
         solved = (small | (left <= SETTLED * size)) & (length[:, 0] == 1)
         open_[rows[lost | solved]] = False
     u[open_] = torch.nan
-    return u, stencil.inverse(off, u, params)
+    inverse = stencil.inverse(off, u, params)
+    u[inverse.is_singular()] = torch.nan
+    return u, inverse

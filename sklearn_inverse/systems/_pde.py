@@ -28,6 +28,7 @@ from sklearn_inverse.systems._newton import Stencil, newton, solve
 from sklearn_inverse.systems._observed import ParticleCounts, PointValues, read_times
 from sklearn_inverse.systems._pde_checks import (
     check_constraint,
+    check_fluxes,
     check_instruments,
     check_residual,
     example,
@@ -197,7 +198,7 @@ class PDESystem:
         ] or names
         self.noise = self._noise_by_point(noise, names)
         self._sees_params = takes(constraint, 3)
-        self._rate_factor: Any = None
+        self._rate_told: Any = None
         self._check()
 
     @property
@@ -302,6 +303,8 @@ class PDESystem:
         """
         from sklearn_inverse.ode import solve_ivp
 
+        if hasattr(params, "to_frame"):  # a series: one sample, by name
+            params = params.to_frame().T
         given = params if hasattr(params, "columns") else np.atleast_2d(params)
         names, n_params = self.prior.names, self.prior.n_params
         p = torch.tensor(check_params(given, n_params=n_params, names=names))
@@ -401,6 +404,12 @@ class PDESystem:
 
     def _solved(self, params: Tensor) -> tuple[Any, Tensor, Any]:
         """Return the residual of steady solutions, these, and its inverse derivatives."""
+        off, start = self._steady(params)
+        with torch.no_grad():
+            return off, *newton(off, start, params, self._stencil)
+
+    def _steady(self, params: Tensor) -> tuple[Any, Tensor]:
+        """Return the residual of values at the inner nodes, and where to begin."""
         residual = self.one_sample(self._off, "`residual`", self.n_inner)
         start = OneSample(
             self._start, "`constraint`", None, self._names, residual.shape
@@ -410,7 +419,16 @@ class PDESystem:
             return residual(p[:, 0], u, p)  # any number: there is no time
 
         with torch.no_grad():
-            return off, *newton(off, start(params), params, self._stencil)
+            return off, start(params)
+
+    def is_open(self, params: Tensor) -> bool:
+        """Whether a steady problem leaves something of its solution open."""
+        off, start = self._steady(params)
+        with torch.no_grad():
+            if not self._stencil.inverse(off, start, params).is_singular().any():
+                return False
+            u, inverse = newton(off, start, params, self._stencil)
+            return bool((u.isnan().any(dim=1) & inverse.is_singular()).any())
 
     @cached_property
     def _stencil(self) -> Stencil:
@@ -430,22 +448,31 @@ class PDESystem:
     def _rate(self, t: Any, y: Any, p: Any) -> Any:
         """Return du/dt at the inner nodes, from a residual that is linear in it."""
         off = self.residual_at(t, y, p, rate=0.0)
-        factor = self._rate_factor
+        factor, probe = self._rate_told
         if factor is None:
-            factor = self.residual_at(t, y, p, rate=1.0) - off
+            factor = (self.residual_at(t, y, p, rate=probe) - off) / probe
         return -off / factor
 
     def _off(self, t: Any, y: Any, p: Any) -> Any:
         return self.residual_at(t, y, p, rate=None)
 
     def residual_at(
-        self, t: Any, y: Any, p: Any, rate: float | None, told: Any = None
+        self,
+        t: Any,
+        y: Any,
+        p: Any,
+        rate: float | None,
+        told: Any = None,
+        fluxes: list[Any] | None = None,
     ) -> Any:
-        """Return the residual at the inner nodes, flat."""
+        """Return the residual at the inner nodes, flat.
+
+        Sources are added to ``told``, and to ``fluxes`` how convex these are.
+        """
         by_time = None
         if rate is not None:
             by_time = Field(self.grids, rate, (CONSTANT,) * len(self.grids))
-        u = Field(self.grids, self._whole(t, y, p), rate=by_time)
+        u = Field(self.grids, self._whole(t, y, p), rate=by_time, told=fluxes)
         off = self.residual(self._at(t, told), u, self._on_grid(t, p))
         inner = tuple(n - 2 for n in self.shape)
         return values_at(off, INNER, inner).reshape(-1)
@@ -551,7 +578,8 @@ class PDESystem:
         low, high = (0.0, 0.0) if self.is_steady else self.domain[TIME]
         times = torch.tensor([low, low + 0.7 * (high - low)], dtype=torch.float64)
         check_constraint(self, times, params)
-        self._rate_factor = check_residual(self, times, params)
+        check_fluxes(self)
+        self._rate_told = check_residual(self, times, params)
         self.unused = unused_params(self)
         if self._sights:
             check_instruments(self)

@@ -1,7 +1,7 @@
 """What a partial differential equation must be, checked once."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = [
     "check_constraint",
+    "check_fluxes",
     "check_instruments",
     "check_residual",
     "example",
@@ -25,6 +26,7 @@ TIME = "t"
 SIDES = {"low": (True, False), "high": (False, True), "both": (True, True)}
 SAME = 1e-9  # relative, of what must not depend on something
 N_TRIES, N_PLACES = 16, 25  # with other params, at other times and sizes of u
+SIZES = [None, *((e, e + 3) for e in range(-9, 9, 3))]  # decades of u; None: its own
 
 
 def read_domain(domain: Any) -> dict[str, tuple[float, float]]:
@@ -65,23 +67,36 @@ def read_neumann(neumann: Any, axes: Any) -> list[tuple[bool, bool]]:
     return [SIDES[given[axis]] if axis in given else (False, False) for axis in axes]
 
 
-def check_residual(system: Any, times: Tensor, params: Tensor) -> float | None:
-    """Return the factor of u.t, None if it varies or there is none.
+class Rate(NamedTuple):
+    """How a residual depends on u.t.
 
-    Refuse a residual that cannot be run or solved for u.t.
+    Attributes
+    ----------
+    factor : float or None
+        What stands before u.t, None if it varies.
+
+    probe : float
+        A u.t whose share of the residual is as large as that of all else.
+    """
+
+    factor: float | None
+    probe: float
+
+
+def check_residual(system: Any, times: Tensor, params: Tensor) -> Rate | None:
+    """Return how it depends on u.t, None if there is no time.
+
+    Refuse a residual that cannot be run or solved for u.t, or has no single solution.
     """
     n = system.n_inner
     bump = np.sin(np.pi * (np.arange(1, n + 1) / (n + 1)))
     states = torch.as_tensor(np.stack([0.3 + bump, 0.2 - 0.5 * bump]))
 
-    def run(rate: float | None, raised: float = 0.0) -> Tensor:
-        return _run(
-            system,
-            "`residual`",
-            n,
-            lambda t, y, p: system.residual_at(t, y, p, rate),
-            (times, states + raised, params),
-        )
+    def run(rate: float | None, at: Any = (times, states, params)) -> Tensor:
+        def residual(t: Any, y: Any, p: Any) -> Any:
+            return system.residual_at(t, y, p, rate)
+
+        return _run(system, "`residual`", n, residual, at)
 
     off = run(None if system.is_steady else 0.0)
     if not off.isfinite().all():
@@ -90,45 +105,101 @@ def check_residual(system: Any, times: Tensor, params: Tensor) -> float | None:
         )
     if system.is_steady:
         if all(all(grid.level) for grid in system.grids.values()):
-            change = run(None, raised=1.0) - off
+            change = run(None, (times, states + 1.0, params)) - off
             if change.abs().amax() <= SAME * off.abs().amax():
                 raise ValueError(
                     "A steady solution must be one: insulated all round, and with a "
                     "residual that does not change with u itself, it is open by a "
                     "constant. Give u at an end, or let `domain` have time."
                 )
+        if system.is_open(params[:1]):
+            raise ValueError(
+                "A steady solution must be one: here derivatives of `residual` by the "
+                "values of u are singular, so that something is open. Does it need more "
+                "conditions than u at the ends, as derivatives higher than the second do?"
+            )
         return None
-    one, two = run(1.0), run(2.0)
-    factor = one - off
+    probe = _telling(lambda rate: run(rate) - off, off)
+    factor = (run(probe) - off) / probe
     size = factor.abs().amax()
     if not size > 0 or (factor == 0).any():
         raise ValueError(
             "`residual` must depend on u.t everywhere. Got one that does not: for a "
             "steady problem leave 't' out of `domain`."
         )
-    scale = size + off.abs().amax()
-    if (two - one - factor).abs().amax() > SAME * scale:
+    twice = (run(2 * probe) - off) / probe
+    if not (twice - 2 * factor).abs().amax() <= SAME * size:
         raise ValueError("`residual` must be linear in u.t. Got one that is not.")
-    if (factor - factor[0, 0]).abs().amax() > SAME * scale:
-        return None
+    if (factor - factor[0, 0]).abs().amax() > SAME * size:
+        return Rate(None, probe)
     whole = float(factor[0, 0])
-    return round(whole) if abs(whole - round(whole)) < SAME else whole
+    rng = np.random.RandomState(0)
+    for exponents in SIZES:
+        at = _tried(system, rng, exponents)
+        off = run(0.0, at)
+        own = probe * max(
+            1.0, float(off.nan_to_num(0, 0, 0).abs().amax() / size / probe)
+        )
+        here = (run(own, at) - off) / own
+        if ((here - whole).abs() > SAME * size).any():
+            return Rate(None, probe)
+    is_whole = round(whole) != 0 and abs(whole - round(whole)) < SAME * abs(whole)
+    return Rate(round(whole) if is_whole else whole, probe)
+
+
+def _telling(change: Callable[[float], Tensor], beside: Tensor) -> float:
+    """Return a size at which what changes is as large as what stands beside it."""
+    for exponent in range(0, 31, 3):
+        if change(10.0**exponent).abs().amax() >= beside.abs().amax():
+            break
+    return 10.0**exponent
+
+
+def _tried(system: Any, rng: Any, exponents: tuple[int, int] | None) -> Any:
+    """Return times, states and params at which to try, states of sizes so many decades.
+
+    Without exponents, as different from node to node as the constraint is.
+    """
+    low, high = (0.0, 0.0) if system.is_steady else system.domain[TIME]
+    t = torch.as_tensor(low + (high - low) * rng.uniform(size=N_PLACES))
+    params = torch.as_tensor(system.prior.draw(N_PLACES, rng))
+    n = system.n_inner
+    shape = N_PLACES, n
+    if exponents is None:
+        ends = _run(
+            system,
+            "`constraint`",
+            int(np.prod(system.shape)),
+            lambda t, y, p: system.constrained(t, 0.0, p).reshape(-1),
+            (t, torch.zeros(shape, dtype=torch.float64), params),
+        ).numpy()
+        least, most = np.nanmin(ends, axis=1), np.nanmax(ends, axis=1)
+        spread = most - least
+        spread = np.where(spread > 0, spread, np.maximum(abs(most), 1.0))
+        states = least[:, None] + spread[:, None] * rng.uniform(size=shape)
+    else:
+        sizes = 10 ** rng.uniform(*exponents, N_PLACES)
+        sizes = sizes * rng.choice([-1, 1], N_PLACES)
+        states = sizes[:, None] * (0.3 + np.sin(np.pi * np.arange(1, n + 1) / (n + 1)))
+    return t, torch.as_tensor(states), params
 
 
 def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
     """Refuse a constraint that leaves boundary values or the start open."""
     states = torch.zeros(len(times), system.n_inner)
-    zero, other = (
-        _run(
-            system,
-            "`constraint`",
-            int(np.prod(system.shape)),
-            lambda t, y, p, n=n: system.constrained(t, n, p).reshape(-1),
-            (times, states, params),
+
+    def run(n: float) -> Tensor:
+        def constrained(t: Any, y: Any, p: Any) -> Any:
+            return system.constrained(t, n, p).reshape(-1)
+
+        n_nodes = int(np.prod(system.shape))
+        return _run(
+            system, "`constraint`", n_nodes, constrained, (times, states, params)
         )
-        for n in (0.0, 1.0)
-    )
-    far = (other - zero).abs() > SAME * (1 + zero.abs())
+
+    zero = run(0.0)
+    by_n = (run(_telling(lambda n: run(n) - zero, zero)) - zero).abs()
+    far = by_n > SAME * by_n.amax()
     moved: np.ndarray = far.reshape(len(far), *system.shape).numpy()
     inside = (slice(1, -1),) * len(system.shape)
     for i, (axis, grid) in enumerate(system.grids.items()):
@@ -152,21 +223,36 @@ def check_constraint(system: Any, times: Tensor, params: Tensor) -> None:
             "`constraint` must fix what u begins with, whatever n is: multiply n by "
             f"{begun}, as in {example(system)}."
         )
-    if not moved[-1][inside].any():
-        raise ValueError(
-            "`constraint` must leave u open inside: it is the same with n = 0 and n = 1."
-        )
+    if not moved[-1][inside].all():
+        where = "it is the same whatever n is"
+        if moved[-1][inside].any():
+            where = "at some nodes it is the same whatever n is"
+        raise ValueError(f"`constraint` must leave u open inside: {where}.")
+
+
+def check_fluxes(system: Any) -> None:
+    """Refuse fluxes of ``godunov`` that are not convex in the range of the constraint."""
+    rate = None if system.is_steady else 0.0
+    fluxes: list[Any] = []
+
+    def residual(t: Any, y: Any, p: Any) -> Any:
+        return system.residual_at(t, y, p, rate, fluxes=fluxes)
+
+    at = _tried(system, np.random.RandomState(0), None)
+    _run(system, "`residual`", system.n_inner, residual, at)
+    values = [torch.as_tensor(getattr(x, "_tensor", x)) for x in fluxes]
+    for bent, above, size in zip(values[::3], values[1::3], values[2::3]):
+        if ((bent < -SAME * size) | (above < -SAME * size)).any():
+            raise ValueError(
+                "The flux of godunov must be convex where u is, with its minimum at "
+                "`lowest`. Got one that is not, between the least and the largest value of "
+                "`constraint`: of a concave one take -u for the solution."
+            )
 
 
 def check_instruments(system: Any) -> None:
     """Refuse instruments that see no number whatever the solution is."""
-    rng, n = np.random.RandomState(0), system.n_inner
-    sizes = 10 ** rng.uniform(-10, 8, N_PLACES) * rng.choice([-1, 1], N_PLACES)
-    bump = 0.3 + np.sin(np.pi * (np.arange(1, n + 1) / (n + 1)))
-    low, high = (0.0, 0.0) if system.is_steady else system.domain[TIME]
-    t = torch.as_tensor(low + (high - low) * rng.uniform(size=N_PLACES))
-    params = torch.as_tensor(system.prior.draw(N_PLACES, rng))
-    at = t, torch.as_tensor(sizes[:, None] * bump), params
+    at = _tried(system, np.random.RandomState(0), (-10, 8))
     seen = _run(system, "`observe`", len(system.observable_names), system._read_off, at)
     blind = ~seen.isfinite().any(dim=0).numpy()
     if blind.any():
@@ -247,7 +333,7 @@ def example(system: Any) -> str:
     """Return what leaves u open where it is not known beforehand, to be written."""
     parts = []
     for axis, grid in system.grids.items():
-        low, high = _since(f"x.{axis}", grid.low), f"({grid.high:g} - x.{axis})"
+        low, high = _since(f"x.{axis}", grid.low), f"({_written(grid.high)} - x.{axis})"
         parts += [part for part, free in zip((low, high), grid.level) if not free]
     if not system.is_steady:
         parts.append(_since("x.t", system.domain[TIME][0]))
@@ -257,7 +343,12 @@ def example(system: Any) -> str:
 def _since(x: str, low: float) -> str:
     """Return what vanishes where an interval begins."""
     sign = "-" if low > 0 else "+"
-    return x if low == 0 else f"({x} {sign} {abs(low):g})"
+    return x if low == 0 else f"({x} {sign} {_written(abs(low))})"
+
+
+def _written(number: float) -> str:
+    """Return a number with all its digits."""
+    return repr(float(number)).removesuffix(".0")
 
 
 def _run(

@@ -211,6 +211,110 @@ def test_a_source_near_an_insulated_end_loses_nothing():
         assert system.solve([1.0, s])[0, 10] == pytest.approx(0.8, abs=1e-9) or s > 0.2
 
 
+def melting(unit=1.0, zero=0.0):
+    """Heat that melts something near 273, in degrees of another unit and zero."""
+
+    def residual(x, u, p):
+        kelvin = unit * u + zero
+        return (1 + 20 * np.exp(-(((kelvin - 273) / 2) ** 2))) * u.t - p.D * u.xx
+
+    def constraint(x, n):
+        start = 263 + 20 * x.x + 10 * np.sin(np.pi * x.x)
+        return (start - zero) / unit + n * x.x * (1 - x.x) * x.t
+
+    return decaying(
+        residual=residual,
+        constraint=constraint,
+        params={"D": (0.05, 0.5)},
+        grid=Chebyshev(33),
+    )
+
+
+def test_a_capacity_is_felt_in_all_units():
+    kelvin = melting().solve([0.2])
+    assert np.allclose(melting(10.0, 273.0).solve([0.2]) * 10 + 273, kelvin, rtol=1e-6)
+    assert kelvin[0, 0, 16] == pytest.approx(278.2543, rel=1e-6)
+
+
+def test_a_capacity_may_change_late():
+    system = decaying(residual=lambda x, u, p: (1 + 9 * (x.t > 0.8)) * u.t - p.D * u.xx)
+    u = system.solve([0.1], times=[1.0])[0, 0, 6]
+    assert u == pytest.approx(np.exp(-0.1 * np.pi**2 * 0.82), rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-10, 9e-10, 3e6])
+def test_a_capacity_may_have_any_size(size):
+    system = decaying(
+        residual=lambda x, u, p: size * u.t - p.k * u.xx,
+        params={"k": (0.05 * size, 0.2 * size)},
+    )
+    u = system.solve([0.1 * size], times=[1.0])[0, 0, 6]
+    assert u == pytest.approx(np.exp(-0.1 * np.pi**2), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("domain", "constraint"),
+    [
+        ({"x": (0, 2e-5)}, lambda x, n: n * x.x * (2e-5 - x.x)),
+        (
+            {"x": (-3e6, 1e6 + 0.1)},
+            lambda x, n: n * (x.x + 3e6) * (1e6 + 0.1 - x.x),
+        ),
+        ({"x": (0, 1), "t": (0, 1e-9)}, lambda x, n: n * x.x * (1 - x.x) * x.t),
+        (
+            {"x": (0, 1), "t": (0, 1)},
+            lambda x, n: 2e9 + 1e9 * np.sin(np.pi * x.x) + n * x.x * (1 - x.x) * x.t,
+        ),
+    ],
+)
+def test_constraints_may_be_in_any_unit(domain, constraint):
+    steady = "t" not in domain
+    middle = [np.mean(domain["x"])]
+    PDESystem(
+        domain,
+        lambda x, u, p: p.D * u.xx + (1.0 if steady else u.t),
+        constraint=constraint,
+        params={"D": (0.5, 4)},
+        observe=PointValues(middle, t=None if steady else domain["t"][1]),
+        noise=0.1,
+    )
+
+
+def test_an_advised_constraint_has_all_digits():
+    with pytest.raises(ValueError, match=r"n \* \(x.x - 0.1234567\) \* \(1 - x.x\)"):
+        diffusion(
+            domain={"x": (0.1234567, 1)},
+            observe=PointValues([0.5]),
+            constraint=lambda x, n: n * (x.x - 0.123457) * (1 - x.x),
+        )
+
+
+@pytest.mark.parametrize("residual", ["xxx", "xxxx"])
+@pytest.mark.parametrize("n_nodes", [5, 9, 17, 33])
+def test_conditions_that_are_missing_are_told(residual, n_nodes):
+    with pytest.raises(ValueError, match="Does it need more conditions"):
+        diffusion(
+            residual=lambda x, u, p: p.D * getattr(u, residual) - 1,
+            grid=Chebyshev(n_nodes),
+        )
+
+
+def test_many_nodes_are_not_taken_for_singular():
+    for grid in (Chebyshev(301), FiniteDifferences(5001)):
+        u = diffusion(grid=grid).solve([1.0])[0]
+        assert u[len(u) // 2] == pytest.approx(1, abs=1e-6)
+
+
+def test_params_go_by_name_in_a_series():
+    pandas = pytest.importorskip("pandas")
+    system = decaying(
+        residual=lambda x, u, p: u.t - p.D * u.xx - p.q * u,
+        params={"D": (0.05, 0.5), "q": (0.1, 2.0)},
+    )
+    by_name = system.solve(pandas.Series({"q": 1.0, "D": 0.2}))
+    assert np.array_equal(by_name, system.solve([0.2, 1.0]))
+
+
 def test_no_samples_have_no_readings():
     model = as_forward_model(decaying().semidiscretize())
     assert model.forward(torch.empty(0, 1)).shape == (0, 2, 9)
@@ -725,7 +829,9 @@ def test_a_factor_of_the_rate_may_vary():
         (lambda x, u, p: x.point(x=0.0), "no source changes it. Got 0.0"),
         (lambda x, u, p: godunov(lambda u: u**2, u, along="y").x, r"\['x'\]. Got al"),
         (lambda x, u, p: godunov(lambda u: u**2, 1.0).x, r"solution u\. Got float"),
-        (lambda x, u, p: godunov(lambda u: u * (1 - u), u).x, "must be convex"),
+        (lambda x, u, p: godunov(lambda u: u * (1 - u), u).x, "godunov must be convex"),
+        (lambda x, u, p: godunov(lambda u: p.D * u * (1 - u), u).x, "must be convex"),
+        (lambda x, u, p: godunov(lambda u: (u - 0.5) ** 2, u).x, "must be convex"),
     ],
 )
 def test_wrong_sources_and_fluxes_are_refused(source, match):
