@@ -112,7 +112,7 @@ def check_residual(system: Any, times: Tensor, params: Tensor) -> Rate | None:
                     "residual that does not change with u itself, it is open by a "
                     "constant. Give u at an end, or let `domain` have time."
                 )
-        if system.is_open(params[:1]):
+        if system.is_open(params[1:]):  # not where a prior has its middle, at zero say
             raise ValueError(
                 "A steady solution must be one: here derivatives of `residual` by the "
                 "values of u are singular, so that something is open. Does it need more "
