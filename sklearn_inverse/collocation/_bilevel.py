@@ -63,9 +63,9 @@ class Bilevel(BaseEstimator):
         space a fifth of it. Both step sizes fall to zero along half a cosine.
 
     lower_tol : float, default=None
-        While a sample's lower loss is above, its params slow down in proportion. ``inf``
-        lets them run. If None, 0.01, and 0.001 in space, or what it is at the start if
-        that is more.
+        While a sample's lower loss is above, its params slow down, by the third power of
+        the ratio. ``inf`` lets them run. If None, 0.01, and 0.001 in space, or what it is
+        at the start if that is more.
 
     max_iter : int, default=2000
         Most steps.
@@ -261,6 +261,7 @@ class Search:
         layers = [layer.repeat(len(start), 1, 1) for layer in layers0]
         self.now = _UnderWay(rows, start, loss, layers, 0)
         self.last_x = start
+        self.trust = torch.ones_like(loss)  # the least since the last look
         zeros = torch.zeros_like(rows)
         self.result = FineTuned(
             start.clone(),
@@ -290,8 +291,9 @@ class Search:
         if self.max_loss is None:  # no less than where it was trained
             least = 1e-3 if self.operator.equations.is_resampled else 1e-2
             self.max_loss = max(least, loss.max().item())
-        trust = (self.max_loss / loss).clamp(max=1)[:, None]
-        self.go_on(trust * move, loss, layers)
+        trust = (self.max_loss / loss).clamp(max=1) ** 3
+        self.trust = self.trust.minimum(trust)
+        self.go_on(trust[:, None] * move, loss, layers)
 
     def lowered(self, share):
         """Return the networks after one step of the lower level, and its loss before."""
@@ -317,7 +319,7 @@ class Search:
         """Go on with the samples that moved further than tol; return how many."""
         now = self.now
         moved = (now.x - self.last_x)[:, : self.objective.n_params].abs().amax(dim=1)
-        moving = moved > tol
+        moving = moved > tol * self.trust  # what waits is not at rest
         if not moving.all():
             # A network that has diverged leaves its params where they are.
             self.record(~moving & now.loss.isfinite())
@@ -326,7 +328,7 @@ class Search:
             self.now = _UnderWay(rows, x, loss, layers, now.n_done)
             self.upper.keep(moving)
             self.lower.keep(moving)
-        self.last_x = self.now.x
+        self.last_x, self.trust = self.now.x, torch.ones_like(self.now.loss)
         return len(self.now.rows)
 
     def record(self, settled):
