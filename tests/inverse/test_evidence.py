@@ -265,7 +265,7 @@ def test_what_became_a_shock_is_found(start, front):
     u = fine.solve(start(fine.nodes[1:-1]))[0, 0]
     read = np.interp(X, fine.nodes, u)
     read = read + 0.05 * np.random.default_rng(0).standard_normal((1, len(X)))
-    system = burgers(n_nodes=101, scale=(2.0, 8.0))
+    system = burgers(n_nodes=101, scale=(1.0, 8.0))
     found = GradientInverter(system, **QUICK).fit(read).posterior(read)
     end = system.solve(found.mean)[0, 0]
     behind = system.nodes[np.flatnonzero(end > 0.4).max()]
