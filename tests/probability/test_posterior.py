@@ -170,6 +170,15 @@ def test_a_report_tells_what_cannot_be_told_apart(function, told):
     assert "told apart" not in report if told is None else told in report
 
 
+def test_modes_at_which_the_model_fails_have_no_weight_beside_others():
+    posterior = make(np.zeros((2, 2, 1)), np.ones((2, 2, 1, 1)))
+    weight = -torch.tensor([torch.inf, torch.inf, 0.0, torch.nan]).double()
+    center, covariance = np.array([[0.0], [9.0], [0.0], [9.0]]), np.ones((4, 1, 1))
+    sample = torch.tensor([0, 0, 1, 1])
+    GradientInverter._fill_modes(posterior, sample, weight, center, covariance)
+    assert np.array_equal(posterior.weights, [[0.5, 0.5], [1.0, 0.0]])
+
+
 @pytest.mark.parametrize(
     ("function", "told"),
     [
