@@ -26,6 +26,8 @@ N_SWEEPS = 3  # over several functions, whose scales depend on each other
 N_RUNGS = 65  # of the scales of kinks, by which chains climb
 GOOD_OVERLAP = 0.9  # mass that draws around linearized readings share with posteriors
 GOOD_SHARE = 0.1  # of draws that count, if all are weighed
+LITTLE = 1.01  # between scales whose priors are compared
+STEEP = 0.5  # fall of log evidence by log scale, at a range's low end, worth a word
 
 
 def search_with_scales(inverter, arrays, options):
@@ -247,17 +249,40 @@ def kinks_of(prior, closed):
     )
 
 
+def _fall(prior, answer, i, j):
+    """Return how steeply the log evidence of a sample falls with the log of a scale.
+
+    By Fisher's identity: a direction in which readings say that the function is flat adds
+    one, a direction that they do not tell adds nothing.
+    """
+    scales = answer.scales[i]
+    here = prior.at_scales(scales)
+    more = prior.at_scales(scales * LITTLE ** np.eye(len(scales))[j])
+    into = np.linalg.inv(here.mixing)
+    gain, eye = into @ more.mixing, np.eye(len(into))
+    gain = (gain @ gain.T - eye) / np.log(LITTLE)
+    z = into @ answer.centers[i, 0]
+    told = eye - into @ answer.covariances[i, 0] @ into.T - np.outer(z, z)
+    return 0.5 * np.sum(gain * told)
+
+
 def warn_of_scales(prior, answer):
-    """Say where readings want functions that vary more than their range allows."""
-    for j, (name, (_, high)) in enumerate(prior.open_scales.items()):
-        at_end = np.isclose(answer.scales[:, j], high, rtol=1e-9)
-        if at_end.any():
-            warn_user(
-                f"The readings of {at_end.sum()} of {len(answer)} samples want the "
-                f"function {name!r} to vary more than its prior allows: its scale is at "
-                f"the end of its range, {high:g}. Give a wider one, scale=(low, high).",
-                BoundsWarning,
-            )
+    """Say where readings want functions that vary more, or less, than ranges allow."""
+    for j, (name, (low, high)) in enumerate(prior.open_scales.items()):
+        own = answer.scales[:, j]
+        at_high, at_low = (np.isclose(own, e, rtol=1e-9, atol=0) for e in (high, low))
+        at_low &= ~at_high
+        for i in np.flatnonzero(at_low):
+            at_low[i] = _fall(prior, answer, i, j) > STEEP
+        for at_end, end, what in ((at_high, high, "more"), (at_low, low, "less")):
+            if at_end.any():
+                warn_user(
+                    f"The readings of {at_end.sum()} of {len(answer)} samples want the "
+                    f"function {name!r} to vary {what} than its prior allows: its scale "
+                    f"is at the end of its range, {end:g}. Give a wider one, "
+                    "scale=(low, high).",
+                    BoundsWarning,
+                )
     if not _has_kinks(prior):
         return
     apart = (answer.kind == "mcmc") & (answer.rhat.max(axis=1) > SAME)

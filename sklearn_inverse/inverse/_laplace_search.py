@@ -344,6 +344,8 @@ class LaplaceInverter(SearchInverter, PosteriorInverter):
         empty places repeat the first mode: finite, and of no weight.
         """
         sample, weight = sample.cpu().numpy(), weight.cpu().numpy()
+        # The model may fail at all modes of a sample, as it did not in the search.
+        weight = np.nan_to_num(weight, nan=np.finfo(float).min)
         n_optima = np.zeros(len(answer), dtype=int)
         mode = np.zeros(answer.weights.shape, dtype=int)
         for i in np.unique(sample):

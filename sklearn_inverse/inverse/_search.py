@@ -318,10 +318,10 @@ class SearchInverter(BaseInverter):
             )
         if answer.n_failed.any():
             n_lost = count(InversionStatus.FAILED)
+            left = f" {n_lost} samples have none left and are NaN." if n_lost else ""
             warn_user(
                 f"The forward model failed at {answer.n_failed.sum()} {self._tried} of "
-                f"{(answer.n_failed > 0).sum()} samples; these were dropped. {n_lost} "
-                "samples have none left and are NaN.",
+                f"{(answer.n_failed > 0).sum()} samples; these were dropped.{left}",
                 IntegrationWarning,
             )
         strange = np.flatnonzero(done & ~answer.explained)

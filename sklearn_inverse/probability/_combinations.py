@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-__all__ = ["blocks", "combinations", "listed", "null_space"]
+__all__ = ["blocks", "combinations", "connected", "listed", "null_space"]
 
 ROUND_OFF = 1e-11  # relative singular values that are zero
 LARGEST = 3  # exponent or coefficient that is still readable
@@ -35,7 +35,11 @@ def null_space(sensitivity, smallest=None):
 
 def blocks(null, smallest=1e-6):
     """Return the groups of params that move together in a null space."""
-    linked = np.abs(null @ null.T) > smallest
+    return connected(np.abs(null @ null.T) > smallest)
+
+
+def connected(linked):
+    """Return the groups of what is linked, by a symmetric matrix of bool."""
     left, found = set(np.flatnonzero(linked.any(axis=1)).tolist()), []
     while left:
         group, new = set(), {min(left)}

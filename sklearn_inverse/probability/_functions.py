@@ -1,7 +1,8 @@
 """Priors of whole functions, by how much they bend."""
 
-from dataclasses import dataclass, field, replace
-from math import comb
+from copy import copy
+from dataclasses import dataclass, field
+from math import comb, prod
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,7 +14,7 @@ from sklearn_inverse.probability._priors import LogNormalPrior, NormalPrior
 
 __all__ = ["GaussianFunction"]
 
-SCALES = (2.0**-8, 2.0**8)  # among which one is found, if none is given
+SCALES = (2.0**-8, 2.0**8)  # among which one is found over a unit of length
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,12 @@ class GaussianFunction(Group):
 
     scale : float or (float, float), default=None
         How much g (order 1) or its slope (order 2) varies over a unit of length: of one
-        coordinate, twice the distance lets it vary √2 times as much. Of a range, or if
-        None of 1/256 to 256, :class:`GradientInverter` takes what the readings of each
-        sample are the likeliest under (their evidence). Other inverters need one number;
-        the prior itself, its draws for example, has the geometric mean of the range.
+        coordinate, twice the distance lets it vary √2 times as much. Of a range,
+        :class:`GradientInverter` takes what the readings of each sample are the likeliest
+        under (their evidence). None is a range, too: 1/256 to 256 on an interval of length
+        one, elsewhere what is the same in units of its length (of two the geometric mean).
+        Other inverters need one number; the prior itself, its draws for example, has the
+        geometric mean of the range.
 
     ends : (float, float) or float, default=None
         Values at both ends, or the one at the whole border, where they are known; these
@@ -88,11 +91,12 @@ class GaussianFunction(Group):
     Notes
     -----
     With kinks, the density is that of a Cauchy difference prior [1]_, :math:`\prod_i s /
-    (s^2 + (D^m g)_i^2)`, all scales s on a ladder over the range as likely: half of the
-    bends are smaller than s, a few much larger. Of the start of the heat equation, a hat,
-    it has half the mean square error of order 2 alone, of a sine one and a half times; its
-    90 % bands hold 88 to 98 % of six functions in two problems. Ends that are not known
-    have the spread ``std`` each (order 2) or together (order 1).
+    (s^2 + L (D^m g)_i^2)` on an interval of length L, all scales s on a ladder over the
+    range as likely: half of the bends are smaller than :math:`s / \sqrt L`, a few much
+    larger. Of the start of the heat equation, a hat, it has half the mean square error of
+    order 2 alone, of a sine one and a half times; its 90 % bands hold 88 to 98 % of six
+    functions in two problems. Ends that are not known have the spread ``std`` each (order
+    2) or together (order 1).
 
     References
     ----------
@@ -121,6 +125,7 @@ class GaussianFunction(Group):
     kinks: bool = False
     shape: tuple[int, ...] = field(init=False, repr=False, compare=False)
     intervals: Any = field(init=False, repr=False, compare=False)
+    covariance: Any = field(init=False, repr=False, compare=False)
     _known: Any = field(init=False, repr=False, compare=False)
     _order: Any = field(init=False, repr=False, compare=False)
 
@@ -151,19 +156,6 @@ class GaussianFunction(Group):
         for name in ("scale", "ends", "interval"):  # arrays would not compare
             if _is_pair(getattr(self, name)):
                 object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
-        low, high = self.scale_range or (self.scale, np.inf)
-        if not (isinstance(low, Real) and 0 < float(low) < high):
-            raise ValueError(
-                "`scale` must be positive, or (low, high), or None to be found between "
-                f"{SCALES[0]:g} and {SCALES[1]:g}. Got {self.scale!r}."
-            )
-        is_told = isinstance(self.kinks, (bool, np.bool_))
-        if not is_told or (self.kinks and (n_axes > 1 or not self.scale_range)):
-            raise ValueError(
-                "`kinks` must be False or True; functions with kinks have one coordinate, "
-                "and their scale is found: give `scale` as None or (low, high). Got "
-                f"kinks={self.kinks!r}, scale={self.scale!r}, over={over!r}."
-            )
         if not (isinstance(self.std, Real) and 0 < self.std < np.inf):
             raise ValueError(f"`std` must be positive. Got {self.std!r}.")
         if not (isinstance(self.mean, Real) and np.isfinite(float(self.mean))):
@@ -185,7 +177,21 @@ class GaussianFunction(Group):
         if np.ndim(self.n_nodes):
             self._set(n_nodes=shape)
         self._set(shape=shape, intervals=intervals)
+        low, high = self.scale_range or (self.scale, np.inf)
+        if not (isinstance(low, Real) and 0 < float(low) < high):
+            raise ValueError(
+                "`scale` must be positive, or (low, high) or None to be found. Got "
+                f"{self.scale!r}."
+            )
+        is_told = isinstance(self.kinks, (bool, np.bool_))
+        if not is_told or (self.kinks and (n_axes > 1 or not self.scale_range)):
+            raise ValueError(
+                "`kinks` must be False or True; functions with kinks have one coordinate, "
+                "and their scale is found: give `scale` as None or (low, high). Got "
+                f"kinks={self.kinks!r}, scale={self.scale!r}, over={over!r}."
+            )
         self._set_marginals()
+        self._check_size()
 
     def _set_marginals(self):
         """Set what follows of the arguments."""
@@ -199,16 +205,30 @@ class GaussianFunction(Group):
         places = [np.flatnonzero(part) for part in (inner, ~inner)]
         inner, order = places[0], np.argsort(np.concatenate(places))
         self._set(_known=known, _order=order)
-        covariance = self._covariance(inner)
+        covariance = self._covariance(inner, self._middle)
         mean, std = mean.ravel()[inner], np.sqrt(np.diag(covariance))
         kind: Any = NormalPrior
         if self.link == "exp":
             kind, mean = LogNormalPrior, np.exp(mean)
+        with np.errstate(over="ignore"):  # see _check_size
+            marginals = [kind(m, s) for m, s in zip(mean, std)]
         self._set(
-            marginals=[kind(m, s) for m, s in zip(mean, std)],
+            marginals=marginals,
             covariance=covariance,
             correlation=covariance / np.outer(std, std),
         )
+
+    def _check_size(self):
+        """Refuse a scale under which exp(g) may overflow."""
+        low, high = np.array([m.bounds for m in self.marginals]).T
+        if self.link == "exp" and not (low.all() and np.isfinite(high).all()):
+            std = np.sqrt(self.covariance.diagonal().max())
+            raise ValueError(
+                "With link='exp', exp(g) must neither overflow nor vanish where g is three "
+                f"standard deviations off. Got one of {std:.3g} by `scale` "
+                f"{self._middle:g}, std={self.std:g} on {self.interval}: give a smaller "
+                "scale, or range of scales, in the unit of the interval."
+            )
 
     def _between_ends(self):
         """Return the values of g that bend the least between those that are known."""
@@ -233,12 +253,18 @@ class GaussianFunction(Group):
     def scale_range(self):
         """Where the scale is to be found, None if it is given."""
         if self.scale is None:
-            return SCALES
+            # What varies by one in all has this scale, in any unit of length.
+            size = prod(high - low for low, high in self.intervals)
+            unit = size ** (1 / 2 - self.order / len(self.intervals))
+            return SCALES[0] * unit, SCALES[1] * unit
         return self.scale if _is_pair(self.scale) else None
 
     def at_scale(self, scale):
         """Return the same prior, without kinks, with a scale that is given."""
-        return replace(self, scale=float(scale), kinks=False)
+        prior = copy(self)  # searches may try scales under which exp(g) overflows
+        prior._set(scale=float(scale), kinks=False)
+        prior._set_marginals()
+        return prior
 
     def bends(self):
         """Return the matrix of what is Cauchy with kinks, and of what is normal.
@@ -246,7 +272,9 @@ class GaussianFunction(Group):
         Returns
         -------
         bends : ndarray of shape (n_bends, size)
-            Of g less its mean, each derivative that has a Cauchy density of its own.
+            Of g less its mean, each derivative that has a Cauchy density of its own, in
+            the unit of the scale: times √L, as a slope that varies by √L times the scale
+            over the whole length L bends by 1 / √L times the scale.
 
         held : ndarray of shape (n_held, size)
             What is standard normal. Of both together, the first ``size - n_held`` bends
@@ -254,17 +282,19 @@ class GaussianFunction(Group):
         """
         (n,), ((low, high),) = self.shape, self.intervals
         bends = np.diff(np.eye(n), n=self.order, axis=0)
-        bends = bends * ((n - 1) / (high - low)) ** self.order
+        bends *= ((n - 1) / (high - low)) ** self.order * (high - low) ** 0.5
         if self.ends is not None:
             return bends[:, 1:-1], np.empty((0, n - 2))
         held = np.eye(n)[[0, -1]] / self.std
         return bends, held if self.order == 2 else held.mean(axis=0, keepdims=True)
 
-    def _covariance(self, inner):
+    @property
+    def _middle(self):
+        """The scale of the prior itself."""
+        return np.sqrt(np.prod(self.scale_range)) if self.scale_range else self.scale
+
+    def _covariance(self, inner, scale):
         """Return the covariance of g at all nodes that are not known, flat."""
-        scale = self.scale
-        if self.scale_range:
-            scale = np.sqrt(np.prod(self.scale_range))
         spacings = [
             (high - low) / (n - 1) for n, (low, high) in zip(self.shape, self.intervals)
         ]

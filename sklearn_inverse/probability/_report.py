@@ -1,10 +1,14 @@
 """The report of one sample, as users of lmfit know it."""
 
+import itertools
+
 import numpy as np
 import torch
 from scipy.stats import chi2
 
-from sklearn_inverse.probability._combinations import blocks, combinations, listed
+from sklearn_inverse.probability._combinations import combinations, connected, listed
+from sklearn_inverse.probability._functions import GaussianFunction
+from sklearn_inverse.probability._groups import GaussianProcess
 from sklearn_inverse.probability._status import InversionStatus
 
 __all__ = ["report"]
@@ -164,37 +168,79 @@ def _undetermined(result):
     """Return which params cannot be told apart, and what is known instead.
 
     In the prior's standard coordinate, at the best mode: along directions in which the
-    posterior is as wide as the prior, the readings tell nothing.
+    posterior is as wide as the prior, the readings tell nothing. A function is told of as
+    a whole: what is finer in it than readings see, its prior alone always tells.
     """
     params = result.modes[0, 0]
     if np.isnan(result.contraction).any() or not np.isfinite(params).all():
         return []
     prior = _prior_of(result)
-    spread, directions = np.linalg.eigh(_in_standard(result, prior.mixing))
+    covariance = _in_standard(result, prior.mixing)
+    spread, directions = np.linalg.eigh(covariance)
     slope = prior.standard_slope(prior.scaler.to_scaled(params))
     if not np.isfinite(slope).all():
         return []
     by_scaled = prior.scaler.slope_tensor(torch.as_tensor(params)).numpy()
+    wholes = _wholes(prior)
     said: list[tuple[set, str]] = []
     for least, tol, adverb, words in (
         (LOST, 1e-3, "cannot be", "only"),
         (WEAK, 0.1, "are hardly", "hardly more than"),
     ):
         free = directions[:, spread > least**2]
-        for block in blocks(free, smallest=INVOLVED):
-            if len(block) < 2 or any(set(block) <= known for known, _ in said):
+        linked = _linked(free @ free.T, covariance, [*wholes.values()])
+        for own in connected(linked):
+            if len(own) < 2 or any(set(own) <= known for known, _ in said):
+                continue
+            names, places = zip(*([*wholes.items()][j] for j in own))
+            block = np.concatenate(places)
+            if len(block) > len(names):  # with functions
+                said.append((set(own), f"{listed(names)} {adverb} told apart"))
                 continue
             vectors, values, _ = np.linalg.svd(free[block], full_matrices=False)
             null = np.linalg.solve(
                 slope[np.ix_(block, block)], vectors[:, values > 0.5]
             )
-            own = [result.names[j] for j in block]
             at = params[block], by_scaled[block]
-            formulas = combinations(np.linalg.qr(null)[0], *at, own, tol=tol)
+            formulas = combinations(np.linalg.qr(null)[0], *at, names, tol=tol)
             verb = "is" if len(formulas or "") == 1 else "are"
             instead = f": {words} {listed(formulas)} {verb} known" if formulas else ""
-            said.append((set(block), f"{listed(own)} {adverb} told apart{instead}"))
+            said.append((set(own), f"{listed(names)} {adverb} told apart{instead}"))
     return [text for _, text in said]
+
+
+def _wholes(prior):
+    """Return the places of each function's values, and of each other param, by name."""
+    owner = [*prior.names]
+    for key, own in prior.groups.items():
+        if isinstance(prior.priors[key], (GaussianFunction, GaussianProcess)):
+            owner[own] = [key] * len(owner[own])
+    wholes: dict[str, list[int]] = {}
+    for j, name in enumerate(owner):
+        wholes.setdefault(name, []).append(j)
+    return wholes
+
+
+def _linked(projector, covariance, wholes):
+    """Return which of the wholes move together along directions that are not known.
+
+    Some direction of a function is always at the edge of what is known, by chance next to
+    one of something else: there both must be correlated, too.
+    """
+    linked = np.eye(len(wholes), dtype=bool)
+    for i, j in itertools.combinations(range(len(wholes)), 2):
+        one, other = wholes[i], wholes[j]
+        both = projector[np.ix_(one, other)]
+        if both.size == 1:
+            linked[i, j] = linked[j, i] = abs(both.item()) > INVOLVED
+            continue
+        a, involved, b = np.linalg.svd(both)
+        ends = np.zeros((2, len(covariance)))
+        ends[0, one], ends[1, other] = a[:, 0], b[0]
+        (v, c), (_, w) = ends @ covariance @ ends.T
+        is_tied = involved[0] > INVOLVED and abs(c) > TIED * np.sqrt(v * w)
+        linked[i, j] = linked[j, i] = is_tied
+    return linked
 
 
 def _prior_of(result):

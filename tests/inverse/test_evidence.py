@@ -1,15 +1,18 @@
 """Claims: scales of priors of functions are those that the readings like best."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
-from sklearn_inverse import GradientInverter, MCMCInverter
+from sklearn_inverse import GradientInverter, MCMCInverter, PDESystem, PointValues
 from sklearn_inverse.exceptions import BoundsWarning, NormalityWarning
 from sklearn_inverse.inverse import _evidence
 from sklearn_inverse.inverse._search import SearchInverter
 from sklearn_inverse.optim._kinks import Drawn
-from sklearn_inverse.probability import Normal
+from sklearn_inverse.probability import GaussianFunction, Normal
 from sklearn_inverse.problems import burgers, heat, poisson
+from sklearn_inverse.systems import FiniteDifferences
 
 QUICK = {"n_starts": 1, "max_solves": 0}
 RANGE = (0.25, 16.0)
@@ -89,6 +92,41 @@ def test_a_range_that_is_too_narrow_is_told(readings):
     assert posterior.scales == pytest.approx(0.3)
 
 
+def source(scale, length=1.0):
+    """Return Poisson's equation with an unknown source, in some unit of length."""
+    return PDESystem(
+        {"x": (0, length)},
+        lambda x, u, p: u.xx + p.f / length**2,
+        constraint=lambda x, n: n * x.x / length * (1 - x.x / length),
+        params={"f": GaussianFunction(5, 2, scale, interval=(0, length))},
+        observe=PointValues(np.linspace(0, length, 9)[1:-1]),
+        noise=0.001,
+        grid=FiniteDifferences(9),
+    )
+
+
+def test_functions_that_vary_less_than_their_range_allows_are_told():
+    for end, is_wide in ((0.1, False), (10.0, True)):
+        system = source((end, 100.0))
+        u = system.solve(np.ones(5))[:, 1:-1]
+        inverter = GradientInverter(system, **QUICK).fit(u)
+        match = f"to vary less .* its range, {end:g}"
+        with pytest.warns(BoundsWarning, match=match) if is_wide else nullcontext():
+            assert inverter.posterior(u).scales == pytest.approx(end)
+
+
+def test_scales_are_found_in_any_unit_of_length():
+    found = []
+    for length in (1.0, 1e9):
+        system = source(None, length)
+        u = system.solve(1 + np.sin(5 * np.linspace(0, 1, 5)))[:, 1:-1]
+        inverter = GradientInverter(system, **QUICK).fit(u)
+        found.append(inverter.posterior(u))
+    scales = [po.scales * length**1.5 for po, length in zip(found, (1.0, 1e9))]
+    assert scales[0] == pytest.approx(scales[1])
+    assert np.allclose(found[0].std, found[1].std, rtol=1e-4)
+
+
 def test_what_cannot_be_found_is_refused(readings):
     with pytest.raises(ValueError, match="GradientInverter finds it"):
         MCMCInverter(poisson(n_nodes=51)).fit(readings)
@@ -143,7 +181,7 @@ def test_draws_that_mean_little_are_told(readings, monkeypatch, change, match):
         return Drawn(center=start, n_effective=start, **parts)
 
     monkeypatch.setattr(_evidence, "draw_kinks", worse)
-    system = poisson(n_nodes=15, scale=(1.0, 4.0), kinks=True)
+    system = poisson(n_nodes=15, scale=RANGE, kinks=True)
     inverter = GradientInverter(system, **QUICK).fit(readings)
     with pytest.warns(NormalityWarning, match=match):
         posterior = inverter.posterior(readings)
@@ -161,7 +199,7 @@ def test_runs_tell_where_draws_are_not_the_posterior(readings, monkeypatch, n_ru
         return Drawn(draws, start + 1, rhat=ones, n_effective=2000 * ones)
 
     monkeypatch.setattr(_evidence, "draw_kinks", far)
-    system = poisson(n_nodes=15, scale=(1.0, 4.0), kinks=True)
+    system = poisson(n_nodes=15, scale=RANGE, kinks=True)
     inverter = GradientInverter(system, n_starts=1, max_solves=n_runs).fit(readings)
     with pytest.warns(NormalityWarning):
         posterior = inverter.posterior(readings)
@@ -227,7 +265,7 @@ def test_what_became_a_shock_is_found(start, front):
     u = fine.solve(start(fine.nodes[1:-1]))[0, 0]
     read = np.interp(X, fine.nodes, u)
     read = read + 0.05 * np.random.default_rng(0).standard_normal((1, len(X)))
-    system = burgers(n_nodes=101, scale=(2.0, 8.0))
+    system = burgers(n_nodes=101, scale=(1.0, 8.0))
     found = GradientInverter(system, **QUICK).fit(read).posterior(read)
     end = system.solve(found.mean)[0, 0]
     behind = system.nodes[np.flatnonzero(end > 0.4).max()]

@@ -235,7 +235,7 @@ def test_a_model_that_fails_for_some_params(make, decay, fitted, make_pairs):
     told = messages(caught, IntegrationWarning)
     assert len(told) == len(caught) == (answer.n_failed > 0).any()
     if make is cmaes:
-        assert "points of 6 samples; these were dropped. 0 samples have" in told[0]
+        assert told[0].endswith("points of 6 samples; these were dropped.")
     assert np.abs(answer.params - params).max() < 0.02
 
 

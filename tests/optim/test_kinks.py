@@ -65,6 +65,17 @@ def test_without_readings_jumps_between_known_ends_are_those_of_a_cauchy_bridge(
         assert np.mean(jump < end) == pytest.approx(level, abs=0.04)
 
 
+@pytest.mark.parametrize("order", [1, 2])
+def test_kinks_are_the_same_in_any_unit_of_length(order):
+    relative = []
+    for length in (1.0, 1e9):
+        scales = [s * length ** (0.5 - order) for s in (0.5, 50.0)]
+        _, prior = kinks(order, scales, interval=(0, length), ends=None)
+        by_w = prior.differences @ np.linalg.inv(prior.basis)
+        relative.append(by_w / prior.ladders[0, 0])
+    np.testing.assert_allclose(*relative, rtol=1e-9, atol=1e-9 * abs(relative[0]).max())
+
+
 @pytest.mark.slow
 def test_ends_that_are_not_known_have_their_spread():
     for order in (1, 2):

@@ -129,6 +129,25 @@ def test_what_cannot_be_is_refused(options, match):
         GaussianFunction(**options)
 
 
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("over", ["x", "xt"])
+def test_without_a_scale_priors_are_the_same_in_any_unit(order, over):
+    unit, far = (
+        GaussianFunction(6, order, over=over, interval=(0, length))
+        for length in (1.0, 1e9)
+    )
+    assert unit.scale_range == (2.0**-8, 2.0**8)
+    assert np.allclose(far.covariance, unit.covariance, rtol=1e-6)
+
+
+def test_exponentials_that_overflow_are_refused_by_their_scale():
+    options = {"order": 2, "link": "exp", "interval": (0, 150), "std": 2.0}
+    assert np.isfinite(JointPrior({"D": GaussianFunction(9, **options)}).median).all()
+    for scale in (2.0, (1.0, 4.0)):
+        with pytest.raises(ValueError, match=r"by `scale` 2, std=2 on \(0.0, 150.0\)"):
+            GaussianFunction(9, scale=scale, **options)
+
+
 @pytest.mark.parametrize("ends", [(1, 2), None])
 def test_a_scale_that_is_found_is_as_good_as_one_that_is_given(ends):
     options = {"order": 2, "ends": ends, "link": "exp"}

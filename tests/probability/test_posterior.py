@@ -10,6 +10,7 @@ from scipy import stats
 from sklearn_inverse import ForwardFunction, GradientInverter
 from sklearn_inverse.probability import (
     Estimate,
+    GaussianFunction,
     InversionStatus,
     JointPrior,
     LogNormal,
@@ -167,3 +168,39 @@ def test_a_report_tells_what_cannot_be_told_apart(function, told):
     inverter = GradientInverter(system, random_state=0).fit(readings)
     report = str(inverter.posterior(readings)[0])
     assert "told apart" not in report if told is None else told in report
+
+
+def test_modes_at_which_the_model_fails_have_no_weight_beside_others():
+    posterior = make(np.zeros((2, 2, 1)), np.ones((2, 2, 1, 1)))
+    weight = -torch.tensor([torch.inf, torch.inf, 0.0, torch.nan]).double()
+    center, covariance = np.array([[0.0], [9.0], [0.0], [9.0]]), np.ones((4, 1, 1))
+    sample = torch.tensor([0, 0, 1, 1])
+    GradientInverter._fill_modes(posterior, sample, weight, center, covariance)
+    assert np.array_equal(posterior.weights, [[0.5, 0.5], [1.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (lambda a, f: f[1::2].sum() * a, "a and f cannot be told apart"),
+        (lambda a, f: f[1::2] * a, "a and f cannot be told apart"),
+        (lambda a, f: torch.cat([f[1::2], a[None]]), None),
+    ],
+)
+def test_a_report_tells_of_functions_as_a_whole(function, told):
+    system = ForwardFunction(
+        lambda k: torch.stack([function(row[0], row[1:]).reshape(-1) for row in k]),
+        {
+            "a": LogNormal(1.0, 1.0),
+            "f": GaussianFunction(9, scale=1.0, std=1.0, link="exp"),
+        },
+        noise=0.01,
+    )
+    readings = system.fit(None).simulate([[1.0, *np.linspace(1, 2, 9)]])
+    inverter = GradientInverter(system, random_state=0, max_solves=0).fit(readings)
+    known = [
+        line
+        for line in str(inverter.posterior(readings)[0]).splitlines()
+        if "told apart" in line
+    ]
+    assert known == ([f"known    {told}"] if told else [])
