@@ -64,8 +64,8 @@ class Bilevel(BaseEstimator):
 
     lower_tol : float, default=None
         While a sample's lower loss is above, its params slow down, by the third power of
-        the ratio. ``inf`` lets them run. If None, 0.01, and 0.001 in space, or what it is
-        at the start if that is more.
+        the ratio, or where functions are unknown in proportion. ``inf`` lets them run. If
+        None, 0.01, and 0.001 in space, or what it is at the start if that is more.
 
     max_iter : int, default=2000
         Most steps.
@@ -291,7 +291,9 @@ class Search:
         if self.max_loss is None:  # no less than where it was trained
             least = 1e-3 if self.operator.equations.is_resampled else 1e-2
             self.max_loss = max(least, loss.max().item())
-        trust = (self.max_loss / loss).clamp(max=1) ** 3
+        # Of functions networks never learn all directions: their values must not wait.
+        patience = 1 if self.operator.equations.functions else 3
+        trust = (self.max_loss / loss).clamp(max=1) ** patience
         self.trust = self.trust.minimum(trust)
         self.go_on(trust[:, None] * move, loss, layers)
 
