@@ -1,9 +1,11 @@
 """Claims: scales of priors of functions are those that the readings like best."""
 
+import re
 from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 from sklearn_inverse import GradientInverter, MCMCInverter, PDESystem, PointValues
 from sklearn_inverse.exceptions import BoundsWarning, NormalityWarning
@@ -187,6 +189,16 @@ def test_draws_that_mean_little_are_told(readings, monkeypatch, change, match):
         posterior = inverter.posterior(readings)
     assert posterior.explained.all()
     assert (posterior.kind == ("mcmc" if "rhat" in change else "laplace")).all()
+
+
+def test_a_report_counts_what_a_function_follows_in_independent_directions(readings):
+    """Of 24 values each is well known, but readings tell three combinations of these."""
+    system = poisson(n_nodes=51, scale=1.0)
+    posterior = GradientInverter(system, **QUICK).fit(readings).posterior(readings[1:])
+    p = float(re.search(r"as expected \(p = ([\d.]+)\)", str(posterior[0]))[1])
+    assert (posterior.contraction[0] < 0.5).all()
+    misfit = posterior.misfit[0]
+    assert chi2.sf(misfit, 43) < p < chi2.sf(misfit, 48)
 
 
 @pytest.mark.parametrize("n_runs", [100, 2000])
