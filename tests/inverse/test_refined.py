@@ -74,7 +74,7 @@ def test_draws_are_tried_beside_the_estimate(decay, make_pairs):
     refined = RefinedInverter(
         inner, model, n_draws=2, max_solves=0, random_state=0
     ).fit(readings)
-    with pytest.warns(match=r"failed at .* starts or draws of .* dropped\\.$"):
+    with pytest.warns(match=r"failed at .* starts or draws of .* dropped\.$"):
         answer = refined.posterior(readings)
     assert (answer.n_failed == 2).all()
     assert answer.explained.all()
