@@ -63,9 +63,9 @@ class Bilevel(BaseEstimator):
         space a fifth of it. Both step sizes fall to zero along half a cosine.
 
     lower_tol : float, default=None
-        While a sample's lower loss is above, its params slow down, by the third power of
-        the ratio, or where functions are unknown in proportion. ``inf`` lets them run. If
-        None, 0.01, and 0.001 in space, or what it is at the start if that is more.
+        While a sample's lower loss is above, its params slow down in proportion; in space,
+        where no functions are unknown, by its third power. ``inf`` lets them run. If None,
+        0.01, and 0.001 in space, or what it is at the start if that is more.
 
     max_iter : int, default=2000
         Most steps.
@@ -291,8 +291,9 @@ class Search:
         if self.max_loss is None:  # no less than where it was trained
             least = 1e-3 if self.operator.equations.is_resampled else 1e-2
             self.max_loss = max(least, loss.max().item())
+        equations = self.operator.equations
         # Of functions networks never learn all directions: their values must not wait.
-        patience = 1 if self.operator.equations.functions else 3
+        patience = 3 if equations.is_resampled and not equations.functions else 1
         trust = (self.max_loss / loss).clamp(max=1) ** patience
         self.trust = self.trust.minimum(trust)
         self.go_on(trust[:, None] * move, loss, layers)

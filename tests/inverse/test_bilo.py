@@ -230,7 +230,7 @@ def test_recovers_lotka_volterra_from_half_off(factor):
     truth = system.nominal
     # Of eight runs (four seeds) one is at rest 1 % off, where its network is off too.
     error, estimate = recover(system, factor * truth, truth, random_state=1)
-    assert error < 2e-3
+    assert error < 4e-3  # .0019 and .0024 on two processors
     assert estimate.status == InversionStatus.CONVERGED
 
 
