@@ -12,6 +12,7 @@ from sklearn_inverse.systems._declared import check_keys
 from sklearn_inverse.utils._warnings import warn_user
 
 __all__ = [
+    "Rate",
     "check_constraint",
     "check_fluxes",
     "check_instruments",
