@@ -115,6 +115,17 @@ def test_who_has_settled_does_not_hold_up_the_others(make):
     np.testing.assert_allclose(params, [[2.25], [2.9]], rtol=0.01)
 
 
+def test_what_waits_for_its_network_is_not_at_rest(make):
+    operator, _, theta0 = make.operate(make.growth(), [1.0], width=8)
+    layers = operator.net.initial_layers()
+    readings = torch.as_tensor(make.solve(make.growth(), [[2.0]]))
+    upper = objective_of(operator, readings, 0.1, layers)
+    descent = Bilevel(max_iter=200, lr_net=1e-30, lower_tol=1e-6)
+    found = fine_tune(operator, upper, theta0, layers, descent, gradient_weight=0.1)
+    assert abs(found.x - theta0).max() < descent.tol
+    assert not found.settled.any()
+
+
 def test_a_network_that_diverges_has_not_settled(make):
     operator, _, theta0 = make.operate(make.growth(), [1.0], width=8)
     layers = operator.net.initial_layers()

@@ -1,15 +1,19 @@
 """Partial differential equations at points: exact derivatives, conditions, functions."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from sklearn_inverse import PDESystem, PointValues
-from sklearn_inverse.collocation import LocalNetwork
+from sklearn_inverse.collocation import Bilevel, LocalNetwork
+from sklearn_inverse.collocation._bilevel import Search
 from sklearn_inverse.collocation._equations import Solution, as_equations
 from sklearn_inverse.collocation._local_operator import LocalOperator
 from sklearn_inverse.collocation._places import Places
 from sklearn_inverse.probability import GaussianFunction, LogUniform, Normal
+from sklearn_inverse.problems import fisher_kpp
 from sklearn_inverse.systems import FiniteDifferences
 
 NODES = 7
@@ -227,6 +231,30 @@ def test_samples_are_independent():
         one = slice(i, i + 1)
         alone = operator.operator_loss([x[one] for x in layers], theta[one], 0.1)
         torch.testing.assert_close(alone[0], together[i], rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize(("functions", "expected"), [(False, 1 / 8), (True, 1 / 2)])
+def test_numbers_wait_longer_than_values_of_functions(functions, expected):
+    """A network twice as bad as allowed holds params back, by a step of size one."""
+    system = plane() if functions else fisher_kpp()
+    operator, layers, theta = operate(system, "basis")
+    layers, theta = [x[:1] for x in layers], theta[:1]
+    loss = operator.operator_loss(layers, theta, 0.1).item()
+    moves = []
+    for allowed in (loss / 2, loss * 2):
+        upper = SimpleNamespace(
+            model=SimpleNamespace(),
+            n_params=theta.shape[1],
+            low=theta - 1,
+            high=theta + 1,
+            is_open=torch.zeros(theta.shape[1], dtype=torch.bool),
+            gradient=lambda x, rows: (None, torch.ones_like(x)),
+        )
+        descent = Bilevel("adam", lower_tol=allowed)
+        search = Search(operator, upper, theta, layers, descent, 0.1)
+        search.step(1.0)
+        moves.append((search.now.x - theta)[0, 0].item())
+    assert moves[0] / moves[1] == pytest.approx(expected)
 
 
 def test_points_differ_from_step_to_step_and_come_again():
