@@ -810,6 +810,15 @@ def test_a_channel_of_noise_costs_its_own_directions():
     assert PolynomialODE(noise_std=20.0).fit(read, t).relations_ == []
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_inverse.exceptions.IdentifiabilityWarning")
+def test_no_term_is_less_than_its_error():
+    t = np.linspace(0, 8, 41)
+    read = oscillating([2, 1], t).round(5)
+    model = PolynomialODE(threshold=1e-9).fit(read, t)
+    kept = model.coef_ != 0
+    assert (abs(model.coef_) >= model.coef_std_)[kept].all()
+
+
 def test_what_is_told_of_rank_goes_with_the_noise_in_the_end():
     t, rng = np.arange(0, 20.1), np.random.default_rng(100)
     runs = [oscillating(y0, t) for y0 in ([2, 1], [5, 3])]
