@@ -280,6 +280,23 @@ def test_constraints_may_be_in_any_unit(domain, constraint):
     )
 
 
+def test_a_rate_may_be_any_share_of_its_equation():
+    # In seconds that last 1e-17 of a unit of time, a rate of one is round-off.
+    x, end = np.linspace(0.1, 0.9, 9), 1e-17
+    system = decaying(
+        domain={"x": (0, 1), "t": (0, end)},
+        params={"D": (0.05 / end, 0.2 / end)},
+        observe=PointValues(x, t=end),
+    )
+    u = system.solve([0.1 / end])[0, 0, 6]
+    assert u == pytest.approx(np.exp(-0.1 * np.pi**2), rel=1e-5)
+
+
+def test_a_constraint_that_fixes_u_inside_is_refused():
+    with pytest.raises(ValueError, match="at some nodes it is the same"):
+        diffusion(constraint=lambda x, n: n * x.x * (1 - x.x) * (x.x - 0.5))
+
+
 def test_an_advised_constraint_has_all_digits():
     with pytest.raises(ValueError, match=r"n \* \(x.x - 0.1234567\) \* \(1 - x.x\)"):
         diffusion(
