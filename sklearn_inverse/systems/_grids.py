@@ -51,9 +51,7 @@ class Grid:
     @property
     def nodes(self) -> np.ndarray:
         """Where they are, (n_nodes,), increasing."""
-        nodes = self.low + (self.high - self.low) * self._unit_nodes()
-        nodes[-1] = self.high  # to the last digit
-        return nodes
+        return self.low + (self.high - self.low) * self._unit_nodes()
 
     def _unit_nodes(self) -> np.ndarray:
         raise AssertionError("every grid has nodes")

@@ -211,12 +211,12 @@ def test_a_source_near_an_insulated_end_loses_nothing():
         assert system.solve([1.0, s])[0, 10] == pytest.approx(0.8, abs=1e-9) or s > 0.2
 
 
-def melting(unit=1.0, zero=0.0):
+def melting(unit=1.0, zero=0.0, width=2.0):
     """Heat that melts something near 273, in degrees of another unit and zero."""
 
     def residual(x, u, p):
         kelvin = unit * u + zero
-        return (1 + 20 * np.exp(-(((kelvin - 273) / 2) ** 2))) * u.t - p.D * u.xx
+        return (1 + 20 * np.exp(-(((kelvin - 273) / width) ** 2))) * u.t - p.D * u.xx
 
     def constraint(x, n):
         start = 263 + 20 * x.x + 10 * np.sin(np.pi * x.x)
@@ -234,6 +234,10 @@ def test_a_capacity_is_felt_in_all_units():
     kelvin = melting().solve([0.2])
     assert np.allclose(melting(10.0, 273.0).solve([0.2]) * 10 + 273, kelvin, rtol=1e-6)
     assert kelvin[0, 0, 16] == pytest.approx(278.2543, rel=1e-6)
+
+
+def test_a_capacity_is_looked_for_where_the_constraint_is():
+    assert melting(width=0.02)._rate_told.factor is None
 
 
 def test_a_capacity_may_change_late():
